@@ -1,0 +1,25 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that a caller can act on; each message names the value at fault and the remedy."""
+
+from __future__ import annotations
+
+
+class PointDistillerError(Exception):
+    """Base of all errors raised on purpose; the command line turns it into exit code 2."""
+
+
+class ConfigError(PointDistillerError):
+    """A configuration value is unknown, missing or inconsistent."""
+
+
+class DatasetError(PointDistillerError):
+    """A dataset file, label, calibration or bag is missing or malformed."""
+
+
+class CheckpointError(PointDistillerError):
+    """A checkpoint or bundle is missing, damaged or belongs to another architecture."""
+
+
+class CloudError(PointDistillerError):
+    """A point cloud cannot be used: wrong shape, missing field, lying lengths."""

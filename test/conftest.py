@@ -1,0 +1,29 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """Real KITTI frames and golden numbers; not part of the repository."""
+    path = Path(
+        os.environ.get('POINTDISTILLER_SHARED_DATA', ROOT.parent / 'shared' / 'data')
+    ).resolve()
+    if not path.is_dir():
+        pytest.skip(f'no reference data at {path} (set POINTDISTILLER_SHARED_DATA)')
+    return path
+
+
+@pytest.fixture(scope='session')
+def kitti_mini(shared_data: Path) -> Path:
+    """Twenty real KITTI frames in KITTI's layout."""
+    return shared_data / 'kitti_mini'
