@@ -1,0 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Boxes, their overlaps, non-maximum suppression and rigid transforms.
+
+Import from the modules: `transforms` needs NumPy alone, the others need torch.
+"""

@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Angles and rigid transforms."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import torch
+
+from pointdistiller_core.geometry.transforms import invert_rigid, transform_points, wrap_angle
+
+# A quarter turn to the left, then one metre forward and two up.
+QUARTER = np.array([[0.0, -1, 0, 1], [1, 0, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ('yaw', 'wrapped'),
+    [
+        (0.0, 0.0),
+        (math.pi, -math.pi),
+        (-math.pi, -math.pi),
+        (7.0, 7.0 - 2 * math.pi),
+        (-4.0, 2 * math.pi - 4),
+    ],
+)
+def test_wrap_angle_by_hand(yaw: float, wrapped: float):
+    assert wrap_angle(yaw) == pytest.approx(wrapped, abs=1e-15)
+    assert wrap_angle(np.array([yaw]))[0] == pytest.approx(wrapped, abs=1e-15)
+    assert wrap_angle(torch.tensor([yaw]))[0].item() == pytest.approx(wrapped, abs=1e-6)
+
+
+@settings(deadline=None)
+@given(st.floats(-100, 100))
+def test_wrap_angle_stays_in_range_and_keeps_the_direction(yaw: float):
+    wrapped = wrap_angle(yaw)
+    assert -math.pi - 1e-14 <= wrapped <= math.pi
+    assert math.cos(wrapped - yaw) == pytest.approx(1)
+
+
+@settings(deadline=None)
+@given(st.floats(-math.pi, math.pi, exclude_max=True))
+@example(math.nextafter(math.pi, 0))
+def test_wrap_angle_keeps_every_bit_of_angles_inside(yaw: float):
+    assert wrap_angle(yaw) == yaw
+    assert wrap_angle(np.array([yaw]))[0] == yaw
+    assert wrap_angle(torch.tensor([yaw], dtype=torch.float64))[0] == yaw
+
+
+def test_wrap_angle_in_single_precision():
+    largest = np.nextafter(np.float32(np.pi), np.float32(0))
+    for yaw in (largest, -largest, np.float32(-np.pi)):
+        assert wrap_angle(np.array([yaw]))[0] == yaw
+        assert wrap_angle(torch.tensor([yaw]))[0] == yaw
+    assert wrap_angle(np.array([np.pi], np.float32))[0] == np.float32(-np.pi)
+
+
+def test_transform_points_by_hand():
+    points = np.array([[1.0, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(transform_points(QUARTER, points), [[1, 1, 2], [0, 0, 2]])
+
+
+def test_transform_points_of_nothing():
+    assert transform_points(QUARTER, np.zeros((0, 3))).shape == (0, 3)
+
+
+def test_invert_rigid_undoes_the_transform():
+    np.testing.assert_allclose(invert_rigid(QUARTER) @ QUARTER, np.eye(4), atol=1e-15)
+    assert QUARTER[0, 3] == 1
