@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +18,7 @@ from pointdistiller_core.grid import Grid
 ConfigT = TypeVar('ConfigT', bound='Config')
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class Config(BaseModel):
@@ -96,10 +99,10 @@ class ModelConfig(Config):
     pillars: PillarConfig = PillarConfig()
     encoder_channels: int = Field(64, ge=1)
     backbone_layers: tuple[int, ...] = (3, 5, 5)
-    backbone_strides: tuple[int, ...] = (2, 2, 2)
-    backbone_channels: tuple[int, ...] = (64, 128, 256)
-    neck_strides: tuple[int, ...] = (1, 2, 4)
-    neck_channels: tuple[int, ...] = (128, 128, 128)
+    backbone_strides: tuple[Count, ...] = (2, 2, 2)
+    backbone_channels: tuple[Count, ...] = (64, 128, 256)
+    neck_strides: tuple[Count, ...] = (1, 2, 4)
+    neck_channels: tuple[Count, ...] = (128, 128, 128)
     head: HeadConfig = HeadConfig()
     loss: LossConfig = LossConfig()
     detection: DetectionConfig = DetectionConfig()
@@ -124,6 +127,23 @@ class ModelConfig(Config):
                 raise ValueError(f'width {self.width} does not divide {channels} channels evenly')
         return self
 
+    @model_validator(mode='after')
+    def _check_strides(self) -> ModelConfig:
+        strides = list(accumulate(self.backbone_strides, mul))
+        self.grid.strided_bev_shape(strides[-1])
+        levels = {level / up for level, up in zip(strides, self.neck_strides, strict=True)}
+        if len(levels) != 1 or not levels.pop().is_integer():
+            raise ValueError(
+                f"neck_strides {self.neck_strides} do not bring the backbone's strides {strides} "
+                'to one resolution'
+            )
+        return self
+
+    @property
+    def head_stride(self) -> int:
+        """Cells of the grid per cell of the head's map, along each axis."""
+        return self.backbone_strides[0] // self.neck_strides[0]
+
     def scaled(self, channels: int) -> int:
         """Channels after the width factor."""
         return round(channels * self.width)
@@ -139,6 +159,7 @@ class DatasetConfig(Config):
     root: Path = Field(description='folder that holds training/ and ImageSets/')
     split: str = Field('train', description='a file of ImageSets/, without .txt')
     camera_view: bool = Field(True, description="drop points outside the camera's image")
+    sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
 
 
 class AugmentationConfig(Config):
@@ -156,9 +177,11 @@ class AugmentationConfig(Config):
 class SensorConfig(Config):
     """A spinning LiDAR; the defaults are a Velodyne HDL-64E as KITTI mounts it."""
 
-    num_beams: int = Field(64, ge=1)
+    beams: tuple[tuple[float, float, int], ...] = Field(
+        ((2.0, -8.33, 32), (-8.83, -24.33, 32)),
+        description='blocks of beams: elevation of the first, of the last [deg], number of beams',
+    )
     num_columns: int = Field(1875, ge=1, description='firings per turn; 64 x 1875 = 120,000 rays')
-    elevation: tuple[float, float] = Field((-24.9, 2.0), description='lowest, highest beam [deg]')
     max_range: Positive = 120.0
     min_range: Positive = 1.0
     height: Positive = Field(1.73, description='above the ground [m]')
@@ -170,7 +193,8 @@ class SensorConfig(Config):
 class SceneConfig(Config):
     """What stands around the sensor: inclusive numbers of things per scene."""
 
-    extent: Positive = Field(70.0, description='half side of the populated square [m]')
+    extent: Positive = Field(60.0, description='half length of the populated street [m]')
+    ego_speed: float = Field(7.0, ge=0.0, description='of the sensor in a drive [m/s]')
     cars: tuple[int, int] = (6, 14)
     pedestrians: tuple[int, int] = (4, 12)
     cyclists: tuple[int, int] = (3, 8)
@@ -181,10 +205,21 @@ class SceneConfig(Config):
     fences: tuple[int, int] = (1, 4)
 
 
+class CameraConfig(Config):
+    """The camera that KITTI's labels refer to: at the LiDAR, looking ahead, wider than KITTI's.
+
+    With KITTI's focal length the heights in the image, and so the difficulties, are KITTI's.
+    """
+
+    focal_length: Positive = Field(721.5, description='[pixels]')
+    image_size: tuple[int, int] = Field((2500, 375), description='width, height [pixels]')
+
+
 class SimulationConfig(Config):
     """A simulated dataset: frames of independent scenes, or one drive through one scene."""
 
     sensor: SensorConfig = SensorConfig()
+    camera: CameraConfig = CameraConfig()
     scene: SceneConfig = SceneConfig()
 
 
@@ -199,6 +234,7 @@ class TrainingConfig(Config):
     learning_rate: Positive = Field(0.01, description='peak of the cycle')
     weight_decay: float = Field(0.01, ge=0.0)
     betas: tuple[float, float] = (0.95, 0.99)
+    peak_beta1: Probability = Field(0.85, description='beta1 while the learning rate peaks')
     warmup_fraction: Probability = Field(0.4, description='part of the run before the peak')
     initial_factor: Positive = Field(10.0, description='peak over first learning rate')
     final_factor: Positive = Field(1e4, description='first over last learning rate')
@@ -217,19 +253,51 @@ class LocalGraphConfig(Config):
     weight: float = Field(2.0, ge=0.0)
     num_samples: int = Field(6000, ge=1, description='pillars per frame, by importance (N)')
     num_neighbors: int = Field(128, ge=1, description='nodes of a local graph (K)')
-    adapter_channels: int = Field(32, ge=1)
-    importance: Literal['num_points', 'channel_max'] = 'num_points'
+    importance: Literal['num_points', 'channel_max', 'abs_mean'] = 'num_points'
     edge: Literal['concat', 'difference'] = 'concat'
-    pool: Literal['none', 'max', 'mean'] = 'none'
-    reweight: bool = True
-    temperature: Positive = 10.0
+    adapter_channels: int = Field(32, ge=1)
+    teacher_adapter: Literal['trained', 'frozen', 'none'] = Field(
+        'frozen', description='trained: both adapters may meet at a constant and teach nothing'
+    )
+    pool: Literal['none', 'max', 'mean'] = Field('none', description='over the edges of a graph')
+    norm: Literal['mean_square', 'per_graph', 'global'] = 'mean_square'
+    reweight: bool = Field(True, description='graphs of important pillars count more')
+    temperature: Positive = Field(10.0, description='of the reweighting, in units of importance')
     per_frame: bool = Field(True, description='sample and search neighbors inside one frame')
 
 
-class DistillationConfig(Config):
-    """Terms that are added to the student's detection loss."""
+DISTILLATION_PRESETS = {
+    'default': LocalGraphConfig(),
+    'paper': LocalGraphConfig(
+        teacher_adapter='trained', pool='max', norm='per_graph', weight=1.0, temperature=0.01
+    ),
+    'authors_code': LocalGraphConfig(teacher_adapter='trained', temperature=0.01, per_frame=False),
+}
 
-    terms: tuple[LocalGraphConfig, ...] = (LocalGraphConfig(),)
+
+class DistillationConfig(Config):
+    """Terms that are added to the student's detection loss; in a file also a preset's name."""
+
+    terms: tuple[LocalGraphConfig, ...] = (DISTILLATION_PRESETS['default'],)
+
+    @model_validator(mode='before')
+    @classmethod
+    def _expand_preset(cls, values: Any) -> Any:
+        if not isinstance(values, str):
+            return values
+        if values not in DISTILLATION_PRESETS:
+            raise ValueError(
+                f'no preset of this name; choose from {sorted(DISTILLATION_PRESETS)} '
+                'or write out the terms'
+            )
+        return {'terms': (DISTILLATION_PRESETS[values],)}
+
+    @model_validator(mode='after')
+    def _check_names(self) -> DistillationConfig:
+        names = [term.name for term in self.terms]
+        if len(names) != len(set(names)):
+            raise ValueError(f'terms {names}: each may appear once')
+        return self
 
 
 class ExperimentConfig(Config):
@@ -265,6 +333,46 @@ def load_config(cls: type[ConfigT], path: Path, overrides: tuple[str, ...] = ())
     Raises:
         ConfigError: no such file, not YAML, or the problems that `parse_config` lists.
     """
+    return parse_config(cls, apply_overrides(_read_yaml(path), overrides), where=str(path))
+
+
+def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig:
+    """Read an experiment, whose `model` may also be the name of a shipped model or a YAML file.
+
+    Relative paths of datasets stay relative to the working folder, as on the command line.
+
+    Raises:
+        ConfigError: as `load_config`; an unknown model name lists the shipped ones.
+    """
+    values = _read_yaml(path)
+    if isinstance(model := values.get('model'), str):
+        values = {**values, 'model': _read_yaml(_find_model(model, path.parent))}
+    return parse_config(ExperimentConfig, apply_overrides(values, overrides), where=str(path))
+
+
+def shipped_configs(kind: Literal['models', 'experiments', 'nodes']) -> list[Path]:
+    """The YAML files that come with the package, by name."""
+    # Beside the package in a checkout; in share/ of the prefix when pip or colcon installed it.
+    for folder in Path(__file__).parents:
+        for root in (folder, folder / 'share' / 'pointdistiller_ros'):
+            if found := sorted((root / 'config' / kind).glob('*.yaml')):
+                return found
+    return []
+
+
+def _find_model(name: str, folder: Path) -> Path:
+    shipped = {path.stem: path for path in shipped_configs('models')}
+    for candidate in (folder / name, Path(name)):
+        if candidate.suffix == '.yaml' and candidate.is_file():
+            return candidate
+    if name in shipped:
+        return shipped[name]
+    raise ConfigError(
+        f'model: no file and no shipped model {name!r}; choose from {sorted(shipped)}'
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
     except FileNotFoundError as error:
@@ -273,7 +381,7 @@ def load_config(cls: type[ConfigT], path: Path, overrides: tuple[str, ...] = ())
         raise ConfigError(f'{path}: not valid YAML: {error}') from error
     if not isinstance(values, dict):
         raise ConfigError(f'{path}: expected keys and values, found a {type(values).__name__}')
-    return parse_config(cls, apply_overrides(values, overrides), where=str(path))
+    return values
 
 
 def apply_overrides(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""How much a pillar matters: what PointDistiller samples by and weights with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+IMPORTANCE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    'num_points': lambda features, num_points: num_points.to(features.dtype),
+    'channel_max': lambda features, _num_points: features.amax(dim=1),
+    'abs_mean': lambda features, _num_points: features.abs().mean(dim=1),
+}
+"""Scores (P,) of pillars by their teacher features (P, C) and point counts (P,) int64.
+
+`num_points` is the paper's score for voxels and pillars, `channel_max` its score for points and
+what the authors' code uses wherever the features are a map; `abs_mean` is a remark of that code.
+"""
+
+
+def importance_weights(importance: Tensor, temperature: float) -> Tensor:
+    """Weights of the sampled pillars in the loss: softmax over the samples, of mean 1.
+
+    Point counts are integers up to 32: at the authors' temperature of 0.01 only the pillars tied
+    at the largest count keep a weight; about 10 gives a graded weighting.
+
+    Args:
+        importance: (S,) scores of the samples.
+        temperature: divides the scores; the higher, the more even the weights.
+
+    Returns:
+        (S,) weights.
+    """
+    return len(importance) * torch.softmax(importance / temperature, dim=0)

@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pointdistiller_core.config import DistillationConfig, LocalGraphConfig
+from pointdistiller_core.distill import TERMS, Distiller
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.grid import Grid
+from pointdistiller_core.models import PointPillars
+
+CONFIG = DistillationConfig(
+    terms=(LocalGraphConfig(num_samples=40, num_neighbors=8, adapter_channels=4),)
+)
+
+
+@pytest.fixture
+def distiller(tiny_model) -> Distiller:
+    torch.manual_seed(0)
+    student = tiny_model.model_copy(update={'width': 0.5})
+    return Distiller(PointPillars(tiny_model), PointPillars(student), CONFIG)
+
+
+def test_losses_are_the_students_and_one_per_term(distiller, make_batch):
+    batch = make_batch(400, 300)
+    losses = distiller(batch)
+    student = distiller.student
+    expected = student.losses(student(student.group(batch.points)), batch)
+    assert set(losses) == {*expected, 'local_graph'}
+    for name, loss in expected.items():
+        torch.testing.assert_close(losses[name], loss)
+    assert losses['local_graph'] > 0
+
+
+def test_gradient_reaches_student_and_adapters_but_not_the_teacher(distiller, make_batch):
+    distiller(make_batch(400))['local_graph'].backward()
+    assert distiller.student.encoder.linear.weight.grad.abs().sum() > 0
+    assert distiller.terms['local_graph'].student_adapter.linear.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in distiller.teacher.parameters())
+    assert not any(parameter.requires_grad for parameter in distiller.teacher.parameters())
+
+
+def test_nothing_of_the_teacher_moves(distiller, make_batch):
+    before = {name: value.clone() for name, value in distiller.teacher.state_dict().items()}
+    distiller.train()
+    optimizer = torch.optim.AdamW(distiller.parameters(), lr=0.1)
+    for _ in range(3):
+        sum(distiller(make_batch(400)).values()).backward()
+        optimizer.step()
+    after = distiller.teacher.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_training_mode_is_the_students(distiller):
+    distiller.train()
+    assert distiller.student.training
+    assert not any(module.training for module in distiller.teacher.modules())
+
+
+def test_parameters_and_state_are_without_the_teacher(distiller):
+    roots = {name.split('.')[0] for name in distiller.state_dict()}
+    assert roots == {'student', 'terms'}
+    held = {id(parameter) for parameter in distiller.parameters()}
+    assert not held & {id(parameter) for parameter in distiller.teacher.parameters()}
+
+
+def test_the_detector_holds_no_adapter(distiller, tiny_model):
+    assert distiller.detector is distiller.student
+    plain = PointPillars(tiny_model.model_copy(update={'width': 0.5}))
+    assert set(distiller.detector.state_dict()) == set(plain.state_dict())
+
+
+def test_state_can_be_resumed(distiller, tiny_model, make_batch):
+    student = PointPillars(tiny_model.model_copy(update={'width': 0.5}))
+    other = Distiller(distiller.teacher, student, CONFIG)
+    other.load_state_dict(distiller.state_dict())
+    batch = make_batch(400)
+    for first, second in zip(distiller(batch).values(), other(batch).values(), strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_the_teacher_moves_with_the_distiller(distiller):
+    distiller.double()
+    assert distiller.teacher.encoder.linear.weight.dtype == torch.float64
+    assert distiller.student.encoder.linear.weight.dtype == torch.float64
+
+
+def test_both_see_the_same_pillars_and_of_the_teacher_only_the_encoder_runs(distiller, make_batch):
+    seen, ran = [], []
+    for model in (distiller.teacher, distiller.student):
+        model.encoder.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    distiller.teacher.backbone.register_forward_pre_hook(lambda *_: ran.append('backbone'))
+    distiller(make_batch(100))
+    assert len(seen) == 2
+    assert seen[0] is seen[1]
+    assert ran == []
+
+
+def test_no_tap_is_left(distiller, make_batch):
+    distiller(make_batch(100))
+    assert not distiller.student.encoder._forward_hooks
+    assert not distiller.teacher.encoder._forward_hooks
+
+
+def test_an_empty_frame_in_the_batch(distiller, make_batch):
+    losses = distiller(make_batch(0, 300))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_every_term_of_the_configuration_exists():
+    assert set(TERMS) == {LocalGraphConfig().name}
+
+
+def test_both_sides_of_a_difference_are_named(tiny_model):
+    grid = Grid(point_cloud_range=(0, -12.8, -3, 51.2, 12.8, 1), voxel_size=(0.8, 0.8, 4))
+    pillars = tiny_model.pillars.model_copy(update={'max_points_per_pillar': 20})
+    other = tiny_model.model_copy(update={'grid': grid, 'pillars': pillars})
+    with pytest.raises(ConfigError) as error:
+        Distiller(PointPillars(tiny_model), PointPillars(other), CONFIG)
+    message = str(error.value)
+    assert 'teacher has' in message
+    assert 'student has' in message
+    assert '25.6, 12.8, 1.0' in message
+    assert '51.2, 12.8, 1.0' in message
+    assert 'max_points_per_pillar=20' in message
+    assert 'class_names' not in message
+
+
+def test_distillation_draws_the_student_to_the_teacher(distiller, make_batch):
+    batch = make_batch(400, 400)
+    distiller.train()
+    optimizer = torch.optim.AdamW(distiller.parameters(), lr=0.01)
+    totals, terms = [], []
+    for _ in range(25):
+        losses = distiller(batch)
+        total = sum(losses.values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+        terms.append(losses['local_graph'].item())
+    assert totals[-1] < 0.7 * totals[0]
+    assert terms[-1] < 0.9 * terms[0]

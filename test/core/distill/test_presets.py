@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from pointdistiller_core.config import (
+    DISTILLATION_PRESETS,
+    DistillationConfig,
+    ExperimentConfig,
+    parse_config,
+)
+from pointdistiller_core.errors import ConfigError
+
+
+@pytest.mark.parametrize('name', DISTILLATION_PRESETS)
+def test_a_file_may_name_a_preset(name):
+    values = {'dataset': {'root': 'data'}, 'distillation': name}
+    config = parse_config(ExperimentConfig, values, where='experiment.yaml')
+    assert config.distillation.terms == (DISTILLATION_PRESETS[name],)
+
+
+def test_an_unknown_preset_lists_those_that_exist():
+    values = {'dataset': {'root': 'data'}, 'distillation': 'papr'}
+    with pytest.raises(ConfigError) as error:
+        parse_config(ExperimentConfig, values, where='experiment.yaml')
+    message = str(error.value)
+    assert "got 'papr'" in message
+    assert "choose from ['authors_code', 'default', 'paper']" in message
+
+
+def test_a_term_appears_once():
+    with pytest.raises(ConfigError, match='each may appear once'):
+        parse_config(DistillationConfig, {'terms': [{}, {}]}, where='x')
+
+
+def test_the_default_is_the_default_preset():
+    assert DistillationConfig() == parse_config(DistillationConfig, 'default', where='x')
+
+
+def test_the_authors_preset_is_what_their_code_does():
+    """The switches that the goldens of PointPillars were made with (reference, section 1.3)."""
+    preset = DISTILLATION_PRESETS['authors_code']
+    assert preset.model_dump() == {
+        'name': 'local_graph',
+        'weight': 2.0,
+        'num_samples': 6000,
+        'num_neighbors': 128,
+        'importance': 'num_points',
+        'edge': 'concat',
+        'adapter_channels': 32,
+        'teacher_adapter': 'trained',
+        'pool': 'none',
+        'norm': 'mean_square',
+        'reweight': True,
+        'temperature': 0.01,
+        'per_frame': False,
+    }
