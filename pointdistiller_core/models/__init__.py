@@ -1,0 +1,21 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Detectors, one file per stage; `pointpillars.py` composes them and is the file to read first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.models.anchor_head import HeadOutput
+from pointdistiller_core.models.detection import BoxPredictions
+from pointdistiller_core.models.pointpillars import PointPillars
+
+__all__ = ['DETECTORS', 'BoxPredictions', 'HeadOutput', 'PointPillars', 'build_detector']
+
+DETECTORS: Mapping[str, type[PointPillars]] = {'pointpillars': PointPillars}
+
+
+def build_detector(config: ModelConfig) -> PointPillars:
+    """The detector that `config.name` asks for, freshly initialized."""
+    return DETECTORS[config.name](config)

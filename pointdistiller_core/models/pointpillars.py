@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""PointPillars (Lang et al., CVPR 2019): pillars, a 2D backbone and an anchor head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.models.anchor_head import AnchorHead, HeadOutput
+from pointdistiller_core.models.anchors import make_anchors
+from pointdistiller_core.models.bev_backbone import BevBackbone, BevNeck
+from pointdistiller_core.models.detection import BoxPredictions, detect_boxes
+from pointdistiller_core.models.losses import detection_losses
+from pointdistiller_core.models.pillar_encoder import PillarEncoder, scatter_to_bev
+from pointdistiller_core.models.targets import assign_targets
+from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
+from pointdistiller_core.records import Batch
+
+
+class PointPillars(nn.Module):
+    """The detector; its numbers agree with OpenPCDet's, so that its checkpoints can be imported.
+
+    `group` and `detect` are the ends of the walk that have no weights: points to pillars, raw
+    outputs to boxes.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.anchor_configs = tuple(config.head.anchors[name] for name in config.class_names)
+        encoder_channels = config.scaled(config.encoder_channels)
+        backbone_channels = [config.scaled(channels) for channels in config.backbone_channels]
+        neck_channels = [config.scaled(channels) for channels in config.neck_channels]
+        self.encoder = PillarEncoder(encoder_channels, config.grid)
+        self.backbone = BevBackbone(
+            encoder_channels,
+            layers=config.backbone_layers,
+            strides=config.backbone_strides,
+            channels=backbone_channels,
+        )
+        self.neck = BevNeck(backbone_channels, strides=config.neck_strides, channels=neck_channels)
+        self.head = AnchorHead(
+            sum(neck_channels),
+            num_classes=len(config.class_names),
+            anchors=make_anchors(config.grid, self.anchor_configs, stride=config.head_stride),
+        )
+
+    def group(self, points: Sequence[Tensor]) -> Pillars:
+        """Pillars of B clouds (N, 4) x, y, z [m], intensity; fewer of them while training."""
+        pillars = self.config.pillars
+        return group_pillars(
+            points,
+            self.config.grid,
+            max_points_per_pillar=pillars.max_points_per_pillar,
+            max_pillars=pillars.max_pillars_training if self.training else pillars.max_pillars,
+        )
+
+    def forward(self, pillars: Pillars) -> HeadOutput:
+        """Raw outputs of all anchors."""
+        bev_features = scatter_to_bev(
+            self.encoder(pillars),
+            pillars.coords,
+            batch_size=pillars.batch_size,
+            bev_shape=self.config.grid.bev_shape,
+        )
+        output: HeadOutput = self.head(self.neck(self.backbone(bev_features)))
+        return output
+
+    def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of the detection loss; their sum is to be minimized."""
+        targets = [
+            assign_targets(output.anchors, boxes, labels, classes=self.anchor_configs)
+            for boxes, labels in zip(batch.boxes, batch.labels, strict=True)
+        ]
+        offset = self.config.head.direction_offset
+        return detection_losses(output, targets, self.config.loss, direction_offset=offset)
+
+    def detect(self, output: HeadOutput) -> list[BoxPredictions]:
+        """Boxes of each frame after non-maximum suppression."""
+        offset = self.config.head.direction_offset
+        return detect_boxes(output, self.config.detection, direction_offset=offset)
