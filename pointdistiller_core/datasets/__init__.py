@@ -1,0 +1,53 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where frames come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.kitti_format import Calibration, KittiObjects
+from pointdistiller_core.records import Frame
+
+__all__ = ['DATASETS', 'FrameDataset', 'KittiDataset', 'build_dataset']
+
+
+class FrameDataset(Protocol):
+    """Labelled frames, and what the KITTI metric needs of each."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Frame: ...
+
+    def objects(self, index: int, /) -> KittiObjects:
+        """All labels of a frame, those of other classes too."""
+        ...
+
+    def calibration(self, index: int, /) -> Calibration:
+        """Camera and LiDAR of a frame."""
+        ...
+
+    def image_size(self, index: int, /) -> tuple[int, int]:
+        """Width, height of the camera's image [px]."""
+        ...
+
+
+DATASETS: Mapping[str, Callable[[DatasetConfig, Sequence[str]], FrameDataset]] = {
+    'kitti': KittiDataset,
+}
+
+
+def build_dataset(config: DatasetConfig, class_names: Sequence[str]) -> FrameDataset:
+    """The dataset that a configuration names.
+
+    Args:
+        config: which dataset, where, and which split of it.
+        class_names: labels are indices into these.
+
+    Raises:
+        DatasetError: its files are missing or malformed.
+    """
+    return DATASETS[config.name](config, class_names)

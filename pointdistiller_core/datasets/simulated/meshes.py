@@ -1,0 +1,322 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Triangle meshes of what stands in a scene, composed of simple solids.
+
+Every object stands on z = 0 with its heading along +x and fills its box exactly, so that labels
+are tight by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    Array = NDArray[np.float32]
+    IntArray = NDArray[np.int32]
+
+
+class Material(IntEnum):
+    """What a surface is made of; the sensor knows how much light each returns."""
+
+    PAINT = 0
+    GLASS = 1
+    RUBBER = 2
+    PLATE = 3
+    CLOTH = 4
+    SKIN = 5
+    METAL = 6
+    WOOD = 7
+    LEAVES = 8
+    CONCRETE = 9
+    ASPHALT = 10
+    GRASS = 11
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles with a material each.
+
+    Attributes:
+        vertices: (V, 3) float32 x, y, z [m].
+        faces: (F, 3) int32 vertices of each triangle.
+        materials: (F,) int32 `Material` of each triangle.
+    """
+
+    vertices: Array
+    faces: IntArray
+    materials: IntArray
+
+    def placed(self, position: Sequence[float], yaw: float = 0.0, pitch: float = 0.0) -> Mesh:
+        """Turned about y by `pitch`, then about z by `yaw`, then moved by `position` [m, rad]."""
+        turned = self.vertices @ rotation(yaw, pitch).T + np.asarray(position, np.float32)
+        return replace(self, vertices=turned.astype(np.float32))
+
+    def filling(self, size: Sequence[float]) -> Mesh:
+        """Stretched to the extents `size` [m], standing on z = 0 around the z axis."""
+        low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
+        origin = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
+        scale = np.asarray(size) / (high - low)
+        return replace(self, vertices=((self.vertices - origin) * scale).astype(np.float32))
+
+
+def rotation(yaw: float, pitch: float = 0.0) -> NDArray[np.float64]:
+    """(3, 3) turn about y by `pitch` [rad], nose up, then about z by `yaw`."""
+    cos, sin, up, over = np.cos(yaw), np.sin(yaw), np.sin(pitch), np.cos(pitch)
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    tilted: NDArray[np.float64] = turn @ np.array([[over, 0, -up], [0, 1, 0], [up, 0, over]])
+    return tilted
+
+
+def merge(meshes: Sequence[Mesh]) -> Mesh:
+    """All meshes as one, their faces in the order given."""
+    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
+    return Mesh(
+        np.concatenate([mesh.vertices for mesh in meshes]),
+        np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)]),
+        np.concatenate([mesh.materials for mesh in meshes]),
+    )
+
+
+# --- solids ----------------------------------------------------------------------------------
+
+
+def prism(
+    outline: Sequence[tuple[float, float]],
+    half_width: float,
+    material: Material,
+    *,
+    top: float = 1.0,
+    sides: Material | None = None,
+) -> Mesh:
+    """A convex outline in x, z, drawn out along y.
+
+    Args:
+        outline: (x, z) corners [m], counter-clockwise seen from -y.
+        half_width: half extent along y [m] at the lowest corner.
+        material: of all faces.
+        top: width at the highest corner as a part of that at the lowest.
+        sides: of the two faces across y, if another.
+    """
+    corners = np.array(outline, np.float32)
+    height = corners[:, 1] - corners[:, 1].min()
+    half = half_width * (1 - (1 - top) * height / max(float(height.max()), 1e-6))
+    left = np.stack([corners[:, 0], half, corners[:, 1]], axis=1)
+    count = len(corners)
+    ring = np.arange(count)
+    following = np.roll(ring, -1)
+    band = np.concatenate(
+        [
+            np.stack([ring, following, ring + count], axis=1),
+            np.stack([following, following + count, ring + count], axis=1),
+        ]
+    )
+    fan = np.stack([np.zeros(count - 2, int), ring[1:-1], ring[2:]], axis=1)
+    faces = np.concatenate([band, fan, fan + count]).astype(np.int32)
+    materials = np.full(len(faces), material, np.int32)
+    materials[len(band) :] = material if sides is None else sides
+    vertices = np.concatenate([left, left * np.array([1, -1, 1])]).astype(np.float32)
+    return Mesh(vertices, faces, materials)
+
+
+def block(
+    low: tuple[float, float, float], high: tuple[float, float, float], material: Material
+) -> Mesh:
+    """A cuboid between two corners [m]."""
+    outline = [(low[0], low[2]), (high[0], low[2]), (high[0], high[2]), (low[0], high[2])]
+    return prism(outline, (high[1] - low[1]) / 2, material).placed((0, (low[1] + high[1]) / 2, 0))
+
+
+def tube(start: Sequence[float], stop: Sequence[float], radius: float, material: Material) -> Mesh:
+    """A closed six-sided cylinder between two points [m]."""
+    a, b = np.asarray(start, np.float64), np.asarray(stop, np.float64)
+    axis = (b - a) / np.linalg.norm(b - a)
+    helper = np.array([0.0, 1.0, 0.0]) if abs(axis[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
+    first = np.cross(axis, helper)
+    first /= np.linalg.norm(first)
+    angles = np.arange(6) * np.pi / 3
+    spokes = np.outer(np.cos(angles), first) + np.outer(np.sin(angles), np.cross(axis, first))
+    return _sweep(np.stack([a + radius * spokes, b + radius * spokes]), material)
+
+
+def ellipsoid(center: Sequence[float], radii: Sequence[float], material: Material) -> Mesh:
+    """A faceted ellipsoid around a point [m]."""
+    angles = np.arange(8) * np.pi / 4
+    levels = np.linspace(-np.pi / 2 * 0.9, np.pi / 2 * 0.9, 6)
+    rings = [
+        np.stack(
+            [
+                np.cos(level) * np.cos(angles),
+                np.cos(level) * np.sin(angles),
+                np.full(8, np.sin(level)),
+            ],
+            axis=1,
+        )
+        for level in levels
+    ]
+    return _sweep(np.stack(rings) * np.asarray(radii) + np.asarray(center), material)
+
+
+@cache
+def wheel(center: tuple[float, float, float], radius: float, width: float) -> Mesh:
+    """A tyre about the y axis, open inside as a bicycle's [m]."""
+    angles = np.linspace(0, 2 * np.pi, 13)
+    rim = np.stack([np.cos(angles), np.zeros(13), np.sin(angles)], axis=1) * radius
+    points = rim + np.asarray(center)
+    return merge([tube(a, b, width / 2, Material.RUBBER) for a, b in pairwise(points)])
+
+
+def _sweep(rings: NDArray[np.float64], material: Material) -> Mesh:
+    """Skin over rings (R, n, 3), closed at both ends by fans."""
+    count, sides = rings.shape[:2]
+    index = np.arange(count * sides).reshape(count, sides)
+    low, high = index[:-1], index[1:]
+    skin = [
+        np.stack([low, np.roll(low, -1, axis=1), high], axis=-1).reshape(-1, 3),
+        np.stack([np.roll(low, -1, axis=1), np.roll(high, -1, axis=1), high], axis=-1).reshape(
+            -1, 3
+        ),
+    ]
+    fan = np.stack([np.zeros(sides - 2, int), *(np.arange(k, sides - 2 + k) for k in (1, 2))], 1)
+    faces = np.concatenate([*skin, fan, fan + index[-1, 0]]).astype(np.int32)
+    materials = np.full(len(faces), material, np.int32)
+    return Mesh(rings.reshape(-1, 3).astype(np.float32), faces, materials)
+
+
+# --- road users ------------------------------------------------------------------------------
+
+# Side views as parts of length and height: cabin from, to at its base; from, to at the roof;
+# height of its base.
+CAR_SHAPES = {
+    'sedan': (-0.34, 0.22, -0.20, 0.06, 0.60),
+    'hatchback': (-0.47, 0.22, -0.42, 0.06, 0.58),
+    'estate': (-0.48, 0.20, -0.45, 0.06, 0.58),
+    'suv': (-0.48, 0.22, -0.44, 0.10, 0.55),
+}
+
+
+@cache
+def car(shape: str) -> Mesh:
+    """A passenger car of unit extents; windows are glass, both ends carry a plate."""
+    back, front, roof_back, roof_front, waist = CAR_SHAPES[shape]
+    body = prism(
+        [(-0.5, 0.22), (-0.47, 0.13), (0.47, 0.13), (0.5, 0.22), (0.49, waist * 0.8),
+         (front, waist), (back, waist), (-0.5, waist * 0.95)],
+        0.5,
+        Material.PAINT,
+    )  # fmt: skip
+    cabin = prism(
+        [(back, waist), (front, waist), (roof_front, 0.97), (roof_back, 0.97)],
+        0.47,
+        Material.GLASS,
+        top=0.78,
+    )
+    roof = block((roof_back, -0.37, 0.96), (roof_front, 0.37, 1.0), Material.PAINT)
+    plates = [
+        block((x, -0.14, 0.3), (x + 0.004, 0.14, 0.4), Material.PLATE) for x in (-0.503, 0.499)
+    ]
+    return merge([body, cabin, roof, *plates, *_car_wheels(0.30, 0.085, 0.22)])
+
+
+@cache
+def van() -> Mesh:
+    """A delivery van of unit extents."""
+    body = prism(
+        [(-0.5, 0.12), (0.5, 0.12), (0.5, 0.42), (0.38, 0.5), (0.28, 1.0), (-0.5, 1.0)],
+        0.5,
+        Material.PAINT,
+        top=0.94,
+    )
+    windscreen = prism(
+        [(0.375, 0.53), (0.385, 0.53), (0.305, 0.92), (0.295, 0.92)], 0.42, Material.GLASS
+    )
+    plate = block((-0.503, -0.12, 0.25), (-0.499, 0.12, 0.32), Material.PLATE)
+    return merge([body, windscreen, plate, *_car_wheels(0.32, 0.075, 0.16)])
+
+
+@cache
+def truck() -> Mesh:
+    """A lorry of unit extents: cab and box."""
+    cab = prism(
+        [(0.28, 0.12), (0.5, 0.12), (0.5, 0.55), (0.46, 0.85), (0.28, 0.85)], 0.49, Material.PAINT
+    )
+    box = block((-0.5, -0.5, 0.28), (0.25, 0.5, 1.0), Material.METAL)
+    chassis = block((-0.48, -0.3, 0.14), (0.28, 0.3, 0.28), Material.METAL)
+    return merge([cab, box, chassis, *_car_wheels(0.36, 0.05, 0.14)])
+
+
+def _car_wheels(reach: float, radius: float, height: float) -> list[Mesh]:
+    """Four discs in unit extents: `radius` is a part of the length, `height` of the height."""
+    angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+    outline = [
+        (float(radius * np.cos(angle)), float(height / 2 * (1 + np.sin(angle))))
+        for angle in angles
+    ]
+    return [
+        prism(outline, 0.06, Material.RUBBER).placed((x, y, 0))
+        for x in (-reach, reach)
+        for y in (-0.43, 0.43)
+    ]
+
+
+def pedestrian(stride: float) -> Mesh:
+    """A walking person about 1.7 m tall.
+
+    Args:
+        stride: phase of the gait, -1 to 1; 0 stands with closed legs.
+    """
+    reach = 0.32 * stride
+    legs = [
+        tube((0, side * 0.1, 0.85), (side * reach, side * 0.1, 0.05), 0.085, Material.CLOTH)
+        for side in (-1, 1)
+    ]
+    arms = [
+        tube((0, side * 0.24, 1.4), (-side * 0.8 * reach, side * 0.28, 0.8), 0.055, Material.CLOTH)
+        for side in (-1, 1)
+    ]
+    torso = ellipsoid((0, 0, 1.13), (0.16, 0.22, 0.4), Material.CLOTH)
+    head = ellipsoid((0.02, 0, 1.6), (0.11, 0.09, 0.14), Material.SKIN)
+    return merge([*legs, *arms, torso, head])
+
+
+@cache
+def bicycle() -> Mesh:
+    """Two wheels, frame and handlebar, heading along +x [m]."""
+    wheels = [wheel((x, 0, 0.35), 0.33, 0.05) for x in (-0.52, 0.52)]
+    frame = [
+        tube(start, stop, 0.025, Material.METAL)
+        for start, stop in (
+            ((-0.52, 0, 0.35), (-0.12, 0, 0.9)),
+            ((-0.12, 0, 0.35), (0.42, 0, 0.95)),
+            ((-0.15, 0, 0.85), (0.42, 0, 0.9)),
+            ((0.42, 0, 1.02), (0.52, 0, 0.35)),
+            ((0.4, -0.28, 1.02), (0.4, 0.28, 1.02)),
+        )
+    ]
+    return merge([*wheels, *frame])
+
+
+def cyclist(pedal: float) -> Mesh:
+    """A person on a bicycle, about 1.75 m long and tall.
+
+    Args:
+        pedal: phase of the pedals, -1 to 1.
+    """
+    rider = [
+        tube((-0.15, side * 0.1, 0.95), (0.0, side * 0.12, 0.3 + 0.15 * side * pedal), 0.08,
+             Material.CLOTH)
+        for side in (-1, 1)
+    ] + [
+        tube((0.12, side * 0.2, 1.38), (0.4, side * 0.25, 1.04), 0.05, Material.CLOTH)
+        for side in (-1, 1)
+    ]  # fmt: skip
+    torso = tube((-0.15, 0, 0.95), (0.12, 0, 1.42), 0.17, Material.CLOTH)
+    head = ellipsoid((0.2, 0, 1.62), (0.12, 0.1, 0.14), Material.SKIN)
+    return merge([bicycle(), *rider, torso, head])

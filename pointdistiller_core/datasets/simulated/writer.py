@@ -1,0 +1,215 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated sweeps as files: a KITTI folder, or an MCAP bag with its truth beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pointdistiller_core import __version__
+from pointdistiller_core.config import CameraConfig, SimulationConfig
+from pointdistiller_core.datasets.bags import CloudBagWriter
+from pointdistiller_core.datasets.simulated.drive import (
+    SimulatedFrame,
+    SimulatedObject,
+    simulate_drive,
+    simulate_scene,
+)
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.kitti_format import (
+    Calibration,
+    KittiObjects,
+    format_calibration,
+    format_objects,
+    objects_from_boxes,
+)
+
+SETTINGS_FILE = 'simulation.yaml'
+TRUTH_FILE = 'truth.json'
+DRIVE_TOPIC, LIDAR_FRAME_ID = '/points', 'velodyne'
+# KITTI's levels 0 visible, 1 partly, 2 largely occluded, as parts of an object's beams; what is
+# hidden further is 3, unknown.
+OCCLUSION_LEVELS = (0.2, 0.5, 0.8)
+
+
+def simulate_dataset(
+    root: Path,
+    config: SimulationConfig,
+    *,
+    splits: Mapping[str, int],
+    seed: int,
+    num_workers: int = 2,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write independent labelled scenes in KITTI's layout.
+
+    Beside KITTI's own files, `training/objects/NNNNNN.json` holds every road user, also those
+    outside of the image or without a point, with its exact box, its points and its occlusion.
+    The files depend on (config, splits, seed) alone. An interrupted simulation goes on where it
+    stopped.
+
+    Args:
+        root: folder to write.
+        config: what is simulated.
+        splits: name and number of frames of each, e.g. `{'train': 200, 'val': 50}`.
+        seed: of everything.
+        num_workers: processes.
+        on_frame: hears how many frames are done, and how many there are.
+
+    Raises:
+        DatasetError: `root` holds something else, or a simulation with other settings.
+    """
+    _claim_folder(root, {'seed': seed, 'splits': dict(splits), **config.model_dump(mode='json')})
+    names = [f'{index:06d}' for index in range(sum(splits.values()))]
+    starts = np.cumsum([0, *splits.values()])
+    for split, start, count in zip(splits, starts, splits.values(), strict=False):
+        text = '\n'.join(names[start : start + count]) + '\n'
+        _write(root / 'ImageSets' / f'{split}.txt', text.encode())
+    sizes = {name: config.camera.image_size for name in names}
+    _write(root / 'image_sizes.json', json.dumps(sizes).encode())
+    missing = [i for i, name in enumerate(names) if not _last_file(root, name).exists()]
+    _write_frames(root, config, missing, seed=seed, num_workers=num_workers, on_frame=on_frame)
+
+
+def write_drive_bag(
+    path: Path,
+    config: SimulationConfig,
+    *,
+    num_frames: int,
+    seed: int,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a drive as an MCAP bag (topic `/points`, frame `velodyne`), and `truth.json` in it.
+
+    `truth.json` is a list of frames: `stamp_ns`, `world_from_lidar` (4 x 4) and `objects`.
+
+    Args:
+        path: bag folder to create.
+        config: what is simulated.
+        num_frames: sweeps.
+        seed: of everything.
+        on_frame: hears how many frames are done, and how many there are.
+
+    Raises:
+        DatasetError: `path` exists, or cannot be written.
+    """
+    truth = []
+    with CloudBagWriter(path) as writer:
+        for done, frame in enumerate(simulate_drive(config, num_frames=num_frames, seed=seed), 1):
+            writer.write(DRIVE_TOPIC, frame.stamp_ns, LIDAR_FRAME_ID, frame.points)
+            truth.append(
+                {
+                    'stamp_ns': frame.stamp_ns,
+                    'world_from_lidar': frame.world_from_lidar.tolist(),
+                    'objects': [asdict(item) for item in frame.objects],
+                }
+            )
+            if on_frame is not None:
+                on_frame(done, num_frames)
+    _write(path / TRUTH_FILE, json.dumps(truth).encode())
+
+
+def camera_calibration(camera: CameraConfig) -> Calibration:
+    """A camera at the LiDAR that looks along +x, with KITTI's focal length."""
+    width, height = camera.image_size
+    focal = camera.focal_length
+    image_from_camera = np.array(
+        [[focal, 0, width / 2, 0], [0, focal, height / 2, 0], [0, 0, 1, 0]], np.float64
+    )
+    camera_from_lidar = np.array(
+        [[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64
+    )
+    return Calibration(camera_from_lidar, image_from_camera)
+
+
+def label_objects(objects: Sequence[SimulatedObject], camera: CameraConfig) -> KittiObjects:
+    """KITTI labels of the road users that have a point and are in the image."""
+    seen = [item for item in objects if item.num_points > 0]
+    labels = objects_from_boxes(
+        np.array([item.box for item in seen]).reshape(-1, 7),
+        [item.name for item in seen],
+        camera_calibration(camera),
+        camera.image_size,
+    )
+    levels = np.searchsorted(OCCLUSION_LEVELS, [item.occlusion for item in seen], side='right')
+    labels = replace(labels, occluded=levels.astype(np.int64))
+    low, high = labels.boxes_2d[:, :2], labels.boxes_2d[:, 2:]
+    return labels[np.flatnonzero(((high - low) > 0).all(axis=1))]
+
+
+def _claim_folder(root: Path, settings: dict[str, Any]) -> None:
+    """Note the settings in a new folder; check them in one that was begun before."""
+    file = root / SETTINGS_FILE
+    settings = {'version': __version__, **settings}
+    if file.exists():
+        before = yaml.safe_load(file.read_text(encoding='utf-8'))
+        changed = sorted(
+            key
+            for key in settings.keys() | before.keys()
+            if json.loads(json.dumps(settings.get(key))) != before.get(key)
+        )
+        if changed:
+            raise DatasetError(
+                f'{root} was simulated with another {", ".join(changed)} (see {file.name}); '
+                'choose another folder or remove it'
+            )
+        return
+    if root.exists() and any(root.iterdir()):
+        raise DatasetError(f'{root} holds other files; choose an empty or a new folder')
+    _write(file, yaml.safe_dump(json.loads(json.dumps(settings)), sort_keys=False).encode())
+
+
+def _write_frames(
+    root: Path,
+    config: SimulationConfig,
+    indices: Sequence[int],
+    *,
+    seed: int,
+    num_workers: int,
+    on_frame: Callable[[int, int], None] | None,
+) -> None:
+    # Not forked: a fork of a process with threads (torch's, a progress bar's) may lock up.
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+        tasks = [pool.submit(_write_frame, root, config, seed, index) for index in indices]
+        for done, task in enumerate(as_completed(tasks), 1):
+            task.result()
+            if on_frame is not None:
+                on_frame(done, len(indices))
+
+
+def _write_frame(root: Path, config: SimulationConfig, seed: int, index: int) -> None:
+    """Write the files of one frame; the last one marks it as complete."""
+    frame: SimulatedFrame = simulate_scene(config, seed=seed, index=index)
+    folder, name = root / 'training', f'{index:06d}'
+    calibration = format_calibration(camera_calibration(config.camera))
+    labels = format_objects(label_objects(frame.objects, config.camera))
+    _write(folder / 'velodyne' / f'{name}.bin', frame.points.tobytes())
+    _write(folder / 'calib' / f'{name}.txt', calibration.encode())
+    _write(folder / 'label_2' / f'{name}.txt', labels.encode())
+    objects = json.dumps([asdict(item) for item in frame.objects])
+    _write(_last_file(root, name), objects.encode())
+
+
+def _last_file(root: Path, name: str) -> Path:
+    return root / 'training' / 'objects' / f'{name}.json'
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file in one step, so that a killed process leaves none cut short."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f'.{file.name}.partial')
+    try:
+        aside.write_bytes(content)
+        aside.replace(file)
+    except OSError as error:
+        raise DatasetError(f'{file}: cannot be written: {error.strerror}') from error

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated sweeps as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pointdistiller_core.config import (
+    CameraConfig,
+    DatasetConfig,
+    SensorConfig,
+    SimulationConfig,
+)
+from pointdistiller_core.datasets.bags import read_clouds
+from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
+from pointdistiller_core.datasets.simulated import (
+    SimulatedObject,
+    simulate_dataset,
+    simulate_drive,
+    simulate_scene,
+    write_drive_bag,
+)
+from pointdistiller_core.datasets.simulated.writer import label_objects
+from pointdistiller_core.errors import DatasetError
+
+SMALL = SimulationConfig(sensor=SensorConfig(num_columns=300))
+SPLITS = {'train': 2, 'val': 1}
+CLASSES = ('Car', 'Pedestrian', 'Cyclist')
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob('*'))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp('simulated') / 'data'
+    simulate_dataset(root, SMALL, splits=SPLITS, seed=7, num_workers=1)
+    return root
+
+
+def test_reads_as_a_kitti_folder(dataset):
+    frames = KittiDataset(DatasetConfig(root=dataset, split='train', camera_view=False), CLASSES)
+    assert len(frames) == 2
+    expected = simulate_scene(SMALL, seed=7, index=1)
+    np.testing.assert_array_equal(frames[1].points, expected.points)
+    assert frames.image_size(1) == (2500, 375)
+
+
+def test_labels_are_the_exact_boxes(dataset):
+    frames = KittiDataset(DatasetConfig(root=dataset, split='val'), CLASSES)
+    exact = json.loads((dataset / 'training' / 'objects' / '000002.json').read_text())
+    boxes = np.array([item['box'] for item in exact])
+    truth = frames[0].ground_truth
+    assert truth is not None
+    assert len(truth) >= 3
+    for box in truth.boxes:
+        distance = np.linalg.norm(boxes[:, :3] - box[:3], axis=1)
+        np.testing.assert_allclose(boxes[distance.argmin(), :6], box[:6], atol=1e-3)
+        turn = boxes[distance.argmin(), 6] - box[6]
+        assert np.cos(turn) == pytest.approx(1, abs=1e-6)
+
+
+def item_at(x: float, y: float, **changes) -> SimulatedObject:
+    values = {'num_points': 9, 'occlusion': 0.0, **changes}
+    return SimulatedObject(0, 'Car', (x, y, -1.0, 4.0, 1.6, 1.5, 0.0), **values)
+
+
+def test_only_what_is_seen_is_labelled():
+    objects = [item_at(20, 0), item_at(20, 5, num_points=0), item_at(-20, 0), item_at(5, 40)]
+    labels = label_objects(objects, CameraConfig())
+    assert len(labels) == 1
+    assert labels.locations[0, 2] == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ('occlusion', 'level'), [(0.0, 0), (0.19, 0), (0.2, 1), (0.5, 2), (0.8, 3), (0.99, 3)]
+)
+def test_occlusion_levels(occlusion, level):
+    assert label_objects([item_at(20, 0, occlusion=occlusion)], CameraConfig()).occluded == level
+
+
+def test_no_objects_no_labels():
+    assert len(label_objects([], CameraConfig())) == 0
+
+
+def test_interrupted_simulation_goes_on_to_the_same_files(dataset, tmp_path):
+    root = tmp_path / 'data'
+    simulate_dataset(root, SMALL, splits=SPLITS, seed=7, num_workers=2)
+    assert files_of(root) == files_of(dataset)
+    (root / 'training' / 'objects' / '000001.json').unlink()
+    (root / 'training' / 'velodyne' / '000001.bin').write_bytes(b'cut')
+    heard = []
+    simulate_dataset(
+        root, SMALL, splits=SPLITS, seed=7, on_frame=lambda *counts: heard.append(counts)
+    )
+    assert heard == [(1, 1)]
+    assert files_of(root) == files_of(dataset)
+
+
+def test_other_settings_are_refused_and_nothing_is_touched(dataset):
+    before = files_of(dataset)
+    with pytest.raises(DatasetError, match=r'simulated with another seed .*choose another folder'):
+        simulate_dataset(dataset, SMALL, splits=SPLITS, seed=8)
+    other = SMALL.model_copy(update={'sensor': SensorConfig(num_columns=301)})
+    with pytest.raises(DatasetError, match='simulated with another sensor'):
+        simulate_dataset(dataset, other, splits=SPLITS, seed=7)
+    assert files_of(dataset) == before
+
+
+def test_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / 'thesis.tex').write_text('precious')
+    with pytest.raises(DatasetError, match='holds other files'):
+        simulate_dataset(tmp_path, SMALL, splits=SPLITS, seed=7)
+    assert files_of(tmp_path) == {'thesis.tex': b'precious'}
+
+
+def test_drive_bag_holds_the_sweeps_and_their_truth(tmp_path):
+    write_drive_bag(tmp_path / 'drive', SMALL, num_frames=2, seed=1)
+    truth = json.loads((tmp_path / 'drive' / 'truth.json').read_text())
+    frames = list(simulate_drive(SMALL, num_frames=2, seed=1))
+    clouds = list(read_clouds(tmp_path / 'drive'))
+    assert len(clouds) == 2
+    for cloud, frame, exact in zip(clouds, frames, truth, strict=True):
+        assert cloud.frame_id == 'velodyne'
+        assert cloud.stamp_ns == frame.stamp_ns == exact['stamp_ns']
+        np.testing.assert_array_equal(points_from_cloud(cloud.message), frame.points)
+        assert [item['track_id'] for item in exact['objects']] == [
+            item.track_id for item in frame.objects
+        ]

@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import torch
+
+from pointdistiller_core.config import AugmentationConfig
+from pointdistiller_core.datasets.augmentation import augment, flip_y, rotate_z, scale
+from pointdistiller_core.geometry.boxes import points_in_boxes
+from pointdistiller_core.records import Frame, GroundTruth
+
+STILL = AugmentationConfig(
+    flip_probability=0, rotation=(0, 0), scaling=(1, 1), shuffle_points=False
+)
+
+
+def frame_of(points, boxes=()):
+    boxes = np.array(boxes, np.float32).reshape(-1, 7)
+    truth = GroundTruth(boxes, np.arange(len(boxes)))
+    return Frame(np.array(points, np.float32), 'a', truth, stamp_ns=7)
+
+
+def membership(frame):
+    boxes = torch.from_numpy(frame.ground_truth.boxes)
+    return points_in_boxes(torch.from_numpy(frame.points), boxes).numpy()
+
+
+ONE = frame_of([[2, 1, 0.5, 0.25]], [[2, 1, 0, 4, 2, 1.5, 0.5]])
+
+
+def test_flip_by_hand():
+    flipped = flip_y(ONE)
+    assert flipped.points.tolist() == [[2, -1, 0.5, 0.25]]
+    assert flipped.ground_truth.boxes.tolist() == [[2, -1, 0, 4, 2, 1.5, -0.5]]
+
+
+def test_quarter_turn_by_hand():
+    turned = rotate_z(ONE, math.pi / 2)
+    np.testing.assert_allclose(turned.points, [[-1, 2, 0.5, 0.25]], atol=1e-6)
+    expected = [[-1, 2, 0, 4, 2, 1.5, 0.5 + math.pi / 2]]
+    np.testing.assert_allclose(turned.ground_truth.boxes, expected, atol=1e-6)
+
+
+def test_yaw_stays_in_its_interval():
+    turned = rotate_z(frame_of([[0, 0, 0, 0]], [[0, 0, 0, 1, 1, 1, 3.0]]), 1.0)
+    np.testing.assert_allclose(turned.ground_truth.boxes[0, 6], 4.0 - 2 * math.pi, atol=1e-6)
+
+
+def test_scale_by_hand():
+    grown = scale(ONE, 2.0)
+    assert grown.points.tolist() == [[4, 2, 1, 0.25]]
+    assert grown.ground_truth.boxes.tolist() == [[4, 2, 0, 8, 4, 3, 0.5]]
+
+
+def test_nothing_asked_nothing_done():
+    same = augment(ONE, STILL, np.random.default_rng(0))
+    np.testing.assert_array_equal(same.points, ONE.points)
+    np.testing.assert_array_equal(same.ground_truth.boxes, ONE.ground_truth.boxes)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 4))
+def test_points_stay_in_their_boxes(seed, count):
+    rng = np.random.default_rng(seed)
+    low, high = (-50, -50, -3, 0.5, 0.5, 0.5, -3.1), (50, 50, 1, 6, 3, 3, 3.1)
+    boxes = rng.uniform(low, high, (count, 7))
+    # Points well inside: a tenth of the size from every face; and one far from everything.
+    inside = rng.uniform(-0.4, 0.4, (count, 20, 3)) * boxes[:, None, 3:6]
+    cos, sin = np.cos(boxes[:, None, 6]), np.sin(boxes[:, None, 6])
+    x, y, z = np.moveaxis(inside, -1, 0)
+    offsets = np.stack([x * cos - y * sin, x * sin + y * cos, z], axis=-1)
+    xyz = np.concatenate([(boxes[:, None, :3] + offsets).reshape(-1, 3), [[500, 0, 0]]])
+    points = np.concatenate([xyz, np.arange(len(xyz))[:, None]], axis=1)  # named by intensity
+    frame = frame_of(points, boxes)
+
+    moved = augment(frame, AugmentationConfig(), rng)
+
+    order = np.argsort(moved.points[:, 3])
+    own = np.arange(count).repeat(20)
+    inside_after = membership(moved)[order]
+    assert inside_after[np.arange(len(own)), own].all()
+    assert not inside_after[-1].any()
+    assert (np.abs(moved.ground_truth.boxes[:, 6]) <= np.float32(math.pi)).all()
+    np.testing.assert_array_equal(moved.ground_truth.labels, frame.ground_truth.labels)
+
+
+def test_equal_generators_give_equal_frames():
+    frame = frame_of(np.random.default_rng(3).normal(size=(50, 4)), [[1, 2, 0, 4, 2, 1, 0]])
+    first, second, other = (
+        augment(frame, AugmentationConfig(), np.random.default_rng(seed)) for seed in (5, 5, 6)
+    )
+    np.testing.assert_array_equal(first.points, second.points)
+    np.testing.assert_array_equal(first.ground_truth.boxes, second.ground_truth.boxes)
+    assert not np.array_equal(first.points, other.points)
+
+
+def test_types_names_and_arguments_are_kept():
+    frame = frame_of([[2, 1, 0.5, 0.25], [3, 1, 0, 1]], [[2, 1, 0, 4, 2, 1.5, 0.5]])
+    points, boxes = frame.points.copy(), frame.ground_truth.boxes.copy()
+    moved = augment(frame, AugmentationConfig(), np.random.default_rng(1))
+    assert (moved.points.dtype, moved.ground_truth.boxes.dtype) == (np.float32, np.float32)
+    assert (moved.frame_id, moved.stamp_ns) == ('a', 7)
+    np.testing.assert_array_equal(frame.points, points)
+    np.testing.assert_array_equal(frame.ground_truth.boxes, boxes)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'flip_probability': 1.0},
+        {'rotation': (0.1, 0.2)},
+        {'scaling': (1.1, 1.2)},
+        {'shuffle_points': True},
+    ],
+)
+def test_every_setting_is_used(change):
+    frame = frame_of(np.random.default_rng(3).normal(size=(50, 4)))
+    config = STILL.model_copy(update=change)
+    moved = augment(frame, config, np.random.default_rng(0))
+    assert not np.array_equal(moved.points, frame.points)
+
+
+def test_without_points_or_labels():
+    bare = augment(
+        Frame(np.zeros((0, 4), np.float32)), AugmentationConfig(), np.random.default_rng(0)
+    )
+    assert bare.points.shape == (0, 4)
+    assert bare.ground_truth is None

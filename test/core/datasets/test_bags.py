@@ -1,0 +1,250 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bags without ROS."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+import errno
+
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag1 import Writer as Rosbag1Writer
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Rosbag2Writer
+from rosbags.typesys import Stores, get_typestore
+
+from pointdistiller_core.datasets.bags import (
+    CloudBagWriter,
+    bag_topics,
+    read_clouds,
+    write_kitti_bag,
+)
+from pointdistiller_core.datasets.point_cloud2 import cloud_layout, points_from_cloud
+from pointdistiller_core.errors import DatasetError
+
+CLOUD = 'sensor_msgs/msg/PointCloud2'
+STRING = 'std_msgs/msg/String'
+POINTS = np.array([[1, 2, 3, 0.5], [4, 5, 6, 0.25]], np.float32)
+
+
+def write_bag(path, topics=('/points',), num_clouds=3):
+    with CloudBagWriter(path) as writer:
+        for index in range(num_clouds):
+            for topic in topics:
+                writer.write(topic, (index + 1) * 10**9 + 7, 'lidar', POINTS + index)
+    return path
+
+
+def build_cloud(types, **header):
+    layout = cloud_layout(POINTS)
+    fields = [types.types['sensor_msgs/msg/PointField'](**field) for field in layout['fields']]
+    stamp = types.types['builtin_interfaces/msg/Time'](5, 7)
+    header = types.types['std_msgs/msg/Header'](stamp=stamp, frame_id='lidar', **header)
+    return types.types[CLOUD](header=header, **layout | {'fields': fields})
+
+
+@pytest.mark.parametrize('inner', ['', 'drive.mcap'])
+def test_what_is_written_is_read(tmp_path, inner):
+    clouds = list(read_clouds(write_bag(tmp_path / 'drive') / inner))
+    assert [cloud.stamp_ns for cloud in clouds] == [1_000_000_007, 2_000_000_007, 3_000_000_007]
+    assert [cloud.time_ns for cloud in clouds] == [cloud.stamp_ns for cloud in clouds]
+    assert {(cloud.topic, cloud.frame_id) for cloud in clouds} == {('/points', 'lidar')}
+    for index, cloud in enumerate(clouds):
+        np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS + index)
+
+
+def test_extra_fields_travel(tmp_path):
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        writer.write('/points', 1, 'lidar', POINTS, {'label': np.array([3, 4], np.int32)})
+    (cloud,) = read_clouds(tmp_path / 'bag')
+    assert [field.name for field in cloud.message.fields] == ['x', 'y', 'z', 'intensity', 'label']
+
+
+def test_metadata_is_what_humble_reads(tmp_path):
+    metadata = (write_bag(tmp_path / 'bag') / 'metadata.yaml').read_text(encoding='utf-8')
+    assert "offered_qos_profiles: ''" in metadata  # a list from version 9 on
+    assert 'storage_identifier: mcap' in metadata
+
+
+def test_bag_of_no_clouds(tmp_path):
+    with CloudBagWriter(tmp_path / 'bag'):
+        pass
+    assert bag_topics(tmp_path / 'bag') == {}
+    with pytest.raises(DatasetError, match='it has no PointCloud2 topic'):
+        list(read_clouds(tmp_path / 'bag'))
+
+
+def test_start_skips_seconds(tmp_path):
+    clouds = read_clouds(write_bag(tmp_path / 'bag'), start_s=1.5)
+    assert [cloud.stamp_ns for cloud in clouds] == [3_000_000_007]
+
+
+def test_topics_and_serialized_messages(tmp_path):
+    types = get_typestore(Stores.LATEST)
+    text = types.serialize_cdr(types.types[STRING]('hello'), STRING)
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        writer.write_serialized('/text', STRING, 5, text)
+        writer.write('/points', 6, 'lidar', POINTS)
+    assert bag_topics(tmp_path / 'bag') == {'/text': STRING, '/points': CLOUD}
+    with AnyReader([tmp_path / 'bag']) as reader:
+        recorded = [(found.topic, time, bytes(raw)) for found, time, raw in reader.messages()]
+    assert recorded[0] == ('/text', 5, bytes(text))
+
+
+def test_type_that_is_not_known(tmp_path):
+    with (
+        CloudBagWriter(tmp_path / 'bag') as writer,
+        pytest.raises(DatasetError, match='/a is a my_msgs/msg/Odd, whose definition is unknown'),
+    ):
+        writer.write_serialized('/a', 'my_msgs/msg/Odd', 0, b'')
+
+
+def test_the_only_cloud_topic_is_found_among_others(tmp_path):
+    write_bag(tmp_path / 'bag', topics=('/a', '/b'))
+    with pytest.raises(DatasetError, match=r"topics are \['/a', '/b'\]; name the topic"):
+        list(read_clouds(tmp_path / 'bag'))
+    assert [cloud.topic for cloud in read_clouds(tmp_path / 'bag', '/b')] == ['/b'] * 3
+
+
+def test_bag_without_the_topic_lists_those_it_has(tmp_path):
+    write_bag(tmp_path / 'bag', topics=('/a', '/b'))
+    with pytest.raises(DatasetError, match=r"no PointCloud2 topic '/c'; .* \['/a', '/b'\]"):
+        list(read_clouds(tmp_path / 'bag', '/c'))
+
+
+def test_sqlite3_bag_without_definitions(tmp_path):
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    with Rosbag2Writer(
+        tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.SQLITE3
+    ) as writer:
+        connection = writer.add_connection('/points', CLOUD, typestore=types)
+        writer.write(connection, 9, types.serialize_cdr(build_cloud(types), CLOUD))
+    (cloud,) = read_clouds(tmp_path / 'bag')
+    assert (cloud.stamp_ns, cloud.time_ns) == (5_000_000_007, 9)
+    np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
+
+
+def test_ros1_bag_is_read_and_offered_as_ros2_sends_it(tmp_path):
+    types, ros2_types = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.LATEST)
+    with Rosbag1Writer(tmp_path / 'drive.bag') as writer:
+        connection = writer.add_connection('/points', CLOUD, typestore=types)
+        writer.write(connection, 9, types.serialize_ros1(build_cloud(types, seq=3), CLOUD))
+    (cloud,) = read_clouds(tmp_path / 'drive.bag')
+    np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
+    sent = ros2_types.deserialize_cdr(cloud.cdr, CLOUD)
+    assert (sent.header.stamp.sec, sent.header.frame_id) == (5, 'lidar')
+    np.testing.assert_array_equal(points_from_cloud(sent), POINTS)
+
+
+def test_existing_output_is_never_overwritten(tmp_path):
+    (tmp_path / 'bag').write_text('precious', encoding='utf-8')
+    with pytest.raises(DatasetError, match='bag exists already; choose another name'):
+        CloudBagWriter(tmp_path / 'bag')
+    assert (tmp_path / 'bag').read_text(encoding='utf-8') == 'precious'
+
+
+def test_suffix_of_ros1_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r'\.bag is the suffix of ROS 1'):
+        CloudBagWriter(tmp_path / 'drive.bag')
+
+
+def test_a_failure_leaves_no_half_bag(tmp_path):
+    def fail_halfway():
+        with CloudBagWriter(tmp_path / 'bag') as writer:
+            writer.write('/points', 1, 'lidar', POINTS)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert not (tmp_path / 'bag').exists()
+
+
+def test_full_disk(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Rosbag2Writer, 'write', fail)
+    with pytest.raises(DatasetError, match=r'cannot write the bag: .*No space left on device'):
+        write_bag(tmp_path / 'bag')
+    assert not (tmp_path / 'bag').exists()
+
+
+def test_folder_that_cannot_be_created(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(DatasetError, match='cannot write the bag'):
+        CloudBagWriter(tmp_path / 'file' / 'bag')
+
+
+def test_missing_bag(tmp_path):
+    with pytest.raises(DatasetError, match='absent: no such bag'):
+        bag_topics(tmp_path / 'absent')
+
+
+@pytest.mark.parametrize('suffix', ['.mcap', '.db3', '.bag', '.txt', ''])
+@pytest.mark.parametrize('content', [b'', b'\x89MCAP0\r\n', b'not a bag' * 99])
+def test_file_that_is_no_bag(tmp_path, suffix, content):
+    path = tmp_path / f'broken{suffix}'
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r'broken.* is not a readable bag'):
+        bag_topics(path)
+
+
+def test_folder_that_is_no_bag(tmp_path):
+    with pytest.raises(DatasetError, match='not a readable bag'):
+        bag_topics(tmp_path)
+
+
+def test_damaged_mcap_is_a_dataset_error_or_reads(tmp_path):
+    whole = (write_bag(tmp_path / 'bag') / 'bag.mcap').read_bytes()
+    damaged = tmp_path / 'damaged.mcap'
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(whole), 60):
+        for content in (whole[:position], whole[:position] + b'\xff' * 4 + whole[position + 4 :]):
+            damaged.write_bytes(content)
+            with suppress(DatasetError):  # any other error fails the test
+                assert len(list(read_clouds(damaged))) <= 3
+
+
+def test_an_error_of_the_reader_of_clouds_stays_its_own(tmp_path):
+    clouds = read_clouds(write_bag(tmp_path / 'bag'))
+    with pytest.raises(ZeroDivisionError):
+        [1 // 0 for _ in clouds]
+
+
+def kitti_folder(root, frames):
+    (root / 'training' / 'velodyne').mkdir(parents=True)
+    for name in frames:
+        POINTS.tofile(root / 'training' / 'velodyne' / f'{name}.bin')
+    return root
+
+
+def test_kitti_bag(tmp_path):
+    root = kitti_folder(tmp_path / 'kitti', ['000001', '000000', '000002'])
+    assert write_kitti_bag(root, tmp_path / 'all', rate=5.0) == 3
+    assert [cloud.stamp_ns for cloud in read_clouds(tmp_path / 'all')] == [
+        1_000_000_000,
+        1_200_000_000,
+        1_400_000_000,
+    ]
+    assert write_kitti_bag(root, tmp_path / 'one', frames=['000001']) == 1
+    (cloud,) = read_clouds(tmp_path / 'one')
+    assert (cloud.topic, cloud.frame_id) == ('/points', 'velodyne')
+    np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
+
+
+def test_kitti_bag_of_missing_frames(tmp_path):
+    root = kitti_folder(tmp_path / 'kitti', ['000001'])
+    with pytest.raises(DatasetError, match=r'000009\.bin'):
+        write_kitti_bag(root, tmp_path / 'bag', frames=['000001', '000009'])
+    assert not (tmp_path / 'bag').exists()
+    with pytest.raises(DatasetError, match=r'velodyne holds no \.bin file'):
+        write_kitti_bag(tmp_path, tmp_path / 'bag')
+
+
+def test_real_frames_become_a_bag(kitti_mini, tmp_path):
+    write_kitti_bag(kitti_mini, tmp_path / 'bag', frames=['000008'])
+    (cloud,) = read_clouds(tmp_path / 'bag')
+    raw = np.fromfile(kitti_mini / 'training' / 'velodyne' / '000008.bin', np.float32)
+    np.testing.assert_array_equal(points_from_cloud(cloud.message), raw.reshape(-1, 4))

@@ -1,0 +1,242 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames in KITTI's layout: tiny made ones with every fault, and real ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.datasets.kitti import KittiDataset, read_points
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.geometry.boxes import points_in_boxes
+from pointdistiller_core.kitti_format import (
+    Calibration,
+    boxes_from_objects,
+    format_calibration,
+    format_objects,
+    objects_from_boxes,
+)
+from pointdistiller_core.records import IGNORE_LABEL
+
+CLASSES = ('Car', 'Pedestrian', 'Cyclist')
+CALIBRATION = Calibration(
+    camera_from_lidar=np.array(
+        [
+            [0.0, -1.0, 0.0, 0.0],
+            [0.0, 0.0, -1.0, 0.0],
+            [1.0, 0.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    ),
+    image_from_camera=np.array(
+        [
+            [500.0, 0.0, 500.0, 0.0],
+            [0.0, 500.0, 100.0, 0.0],
+            [0.0, 0.0, 1.0, 0.0],
+        ]
+    ),
+)
+POINTS = np.array(
+    [
+        [10, 0, 0, 0.5],  # in the middle of the image
+        [-10, 0, 0, 0.5],  # behind
+        [10, 20, 0, 0.5],  # 45 degrees and more to the left
+        [10, 0, 9, 0.5],  # above
+        [10, -9.9, 0, 0.5],  # at x = 995: visible in images wider than that
+    ],
+    np.float32,
+)
+BOXES = np.array([[10, 0, 0, 4, 2, 1.5, 0.3], [20, 5, 0, 5, 2, 2, -2.0]], np.float32)
+DONT_CARE = 'DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10\n'
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two frames, 000000 and 000001; the first has a car, a van and a DontCare area."""
+    for folder in ('velodyne', 'label_2', 'calib'):
+        (tmp_path / 'training' / folder).mkdir(parents=True)
+    (tmp_path / 'ImageSets').mkdir()
+    (tmp_path / 'ImageSets' / 'train.txt').write_text('000001\n000000\n', encoding='utf-8')
+    (tmp_path / 'ImageSets' / 'val.txt').write_text('000000\n', encoding='utf-8')
+    labels = objects_from_boxes(BOXES, ['Car', 'Van'], CALIBRATION, (1242, 375))
+    for name, text in {'000000': DONT_CARE + format_objects(labels), '000001': ''}.items():
+        POINTS.tofile(tmp_path / 'training' / 'velodyne' / f'{name}.bin')
+        calibration = format_calibration(CALIBRATION)
+        (tmp_path / f'training/calib/{name}.txt').write_text(calibration, encoding='utf-8')
+        (tmp_path / f'training/label_2/{name}.txt').write_text(text, encoding='utf-8')
+    return tmp_path
+
+
+def dataset(root: Path, split='val', class_names=CLASSES, **options) -> KittiDataset:
+    return KittiDataset(DatasetConfig(root=root, split=split, **options), class_names)
+
+
+def test_frames_come_in_the_order_of_the_split(root):
+    frames = dataset(root, 'train')
+    assert len(frames) == 2
+    assert [frame.frame_id for frame in frames] == ['000001', '000000']
+    assert len(frames[0].ground_truth) == 0
+    assert frames[-1].frame_id == '000000'
+    with pytest.raises(IndexError):
+        frames[2]
+
+
+def test_labels(root):
+    truth = dataset(root)[0].ground_truth
+    np.testing.assert_allclose(truth.boxes, BOXES, atol=1e-4)
+    assert truth.labels.tolist() == [0, IGNORE_LABEL]
+    assert dataset(root, class_names=['Van', 'Car'])[0].ground_truth.labels.tolist() == [1, 0]
+
+
+def test_objects_are_all_that_is_labelled(root):
+    assert dataset(root).objects(0).names.tolist() == ['DontCare', 'Car', 'Van']
+
+
+def test_camera_view(root):
+    np.testing.assert_array_equal(dataset(root)[0].points, POINTS[[0, 4]])
+    np.testing.assert_array_equal(dataset(root, camera_view=False)[0].points, POINTS)
+
+
+def test_image_sizes(root):
+    assert dataset(root).image_size(0) == (1242, 375)
+    (root / 'training' / 'image_2').mkdir()
+    png = b'\x89PNG\r\n\x1a\n' + struct.pack('>I4sII', 13, b'IHDR', 990, 300)
+    (root / 'training' / 'image_2' / '000000.png').write_bytes(png)
+    assert dataset(root).image_size(0) == (990, 300)
+    assert len(dataset(root)[0].points) == 1  # the image ends at x = 990
+    sizes = json.dumps({'000000': [1000, 200]})
+    (root / 'image_sizes.json').write_text(sizes, encoding='utf-8')
+    assert dataset(root).image_size(0) == (1000, 200)
+    assert dataset(root, 'train').image_size(0) == (1242, 375)
+
+
+def test_an_image_that_is_none_is_reported(root):
+    (root / 'training' / 'image_2').mkdir()
+    (root / 'training' / 'image_2' / '000000.png').write_bytes(b'GIF89a')
+    with pytest.raises(DatasetError, match=r'000000\.png: not a PNG image'):
+        dataset(root).image_size(0)
+
+
+@pytest.mark.parametrize(
+    'text', ['[]', '{"000000": 3}', '{"000000": [1]}', '{', '{"a": ["b", 2]}']
+)
+def test_malformed_image_sizes_are_reported(root, text):
+    (root / 'image_sizes.json').write_text(text, encoding='utf-8')
+    with pytest.raises(DatasetError, match=r'image_sizes\.json: expected {frame: \[width, height'):
+        dataset(root)
+
+
+def test_an_unknown_split_lists_those_that_exist(root):
+    with pytest.raises(DatasetError, match=r"test\.txt: no such split; .* \['train', 'val'\]"):
+        dataset(root, 'test')
+    with pytest.raises(DatasetError, match=r'no such split; .* has \[\]'):
+        dataset(root / 'nowhere')
+
+
+def test_an_empty_split_is_reported(root):
+    (root / 'ImageSets' / 'none.txt').write_text('\n', encoding='utf-8')
+    with pytest.raises(DatasetError, match=r'none\.txt: lists no frames'):
+        dataset(root, 'none')
+
+
+@pytest.mark.parametrize('name', ['velodyne/000000.bin', 'label_2/000000.txt', 'calib/000000.txt'])
+def test_missing_files_are_reported(root, name):
+    (root / 'training' / name).unlink()
+    with pytest.raises(DatasetError, match=f'{name}: no such file'):
+        dataset(root)[0]
+
+
+def test_a_truncated_sweep_is_reported(root):
+    path = root / 'training' / 'velodyne' / '000000.bin'
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(DatasetError, match=r'000000\.bin: truncated, 77 bytes are not a whole'):
+        dataset(root)[0]
+
+
+def test_an_empty_sweep_is_a_frame_without_points(root):
+    (root / 'training' / 'velodyne' / '000000.bin').write_bytes(b'')
+    assert dataset(root)[0].points.shape == (0, 4)
+
+
+def test_points_that_are_not_finite_are_dropped_with_a_warning(tmp_path, caplog):
+    points = POINTS.copy()
+    points[1, 2], points[3, 3], points[4, 0], points[4, 1] = np.nan, np.inf, np.inf, -np.inf
+    points.tofile(tmp_path / 'sweep.bin')
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(read_points(tmp_path / 'sweep.bin'), POINTS[[0, 2]])
+    assert caplog.messages == [f'{tmp_path / "sweep.bin"}: dropped 3 of 5 points, not finite']
+
+
+def test_points_can_be_written_to(root):
+    points = read_points(root / 'training' / 'velodyne' / '000000.bin')
+    assert points.dtype == np.float32
+    assert points.flags.writeable
+
+
+def relabel(root: Path, old: str, new: str) -> None:
+    path = root / 'training' / 'label_2' / '000000.txt'
+    path.write_text(path.read_text(encoding='utf-8').replace(old, new), encoding='utf-8')
+
+
+def test_an_unknown_class_is_reported(root):
+    relabel(root, 'Car ', 'Carr ')
+    with pytest.raises(DatasetError, match=r"000000\.txt: unknown classes \['Carr'\].*'Cyclist'"):
+        dataset(root)[0]
+    frame = dataset(root, class_names=['Carr'])[0]
+    assert frame.ground_truth.labels.tolist() == [0, IGNORE_LABEL]
+
+
+def test_a_box_without_extent_is_reported(root):
+    relabel(root, '1.5000 2.0000 4.0000', '1.5000 0.0000 4.0000')
+    with pytest.raises(DatasetError, match=r'Car of height, width, length \[1\.5, 0\.0, 4\.0\]'):
+        dataset(root)[0]
+
+
+def test_a_malformed_label_is_reported(root):
+    relabel(root, 'Van', 'Van x')
+    with pytest.raises(DatasetError, match=r'000000\.txt:3: 16 fields'):
+        dataset(root)[0]
+
+
+def test_real_frames(kitti_mini):
+    frames = dataset(kitti_mini, 'train')
+    assert len(frames) == 14
+    assert len(dataset(kitti_mini, 'val')) == 6
+    index = frames.frame_ids.index('000010')
+    frame = frames[index]
+    assert frame.ground_truth.labels.tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0]
+    objects = frames.objects(index)
+    labelled = objects[objects.names != 'DontCare']
+    expected = boxes_from_objects(labelled, frames.calibration(index))
+    np.testing.assert_array_equal(frame.ground_truth.boxes, expected)
+
+
+def test_the_camera_sees_what_is_labelled_as_wholly_inside_the_image(kitti_mini):
+    seen, whole = (dataset(kitti_mini, 'train', camera_view=value) for value in (True, False))
+    for index in range(len(seen)):
+        objects = seen.objects(index)
+        inside = objects[objects.names != 'DontCare'].truncated == 0
+        boxes = torch.from_numpy(seen[index].ground_truth.boxes[inside])
+        counts = [
+            points_in_boxes(torch.from_numpy(frames[index].points), boxes).sum(dim=0).tolist()
+            for frames in (seen, whole)
+        ]
+        assert counts[0] == counts[1]
+        assert len(seen[index].points) < len(whole[index].points) / 4
+
+
+def test_real_image_sizes_are_those_of_the_images(kitti_mini, tmp_path):
+    for name in ('training', 'ImageSets'):
+        (tmp_path / name).symlink_to(kitti_mini / name)
+    listed, measured = dataset(kitti_mini, 'train'), dataset(tmp_path, 'train')
+    index = listed.frame_ids.index('000010')
+    assert (kitti_mini / 'training' / 'image_2' / '000010.png').exists()
+    assert measured.image_size(index) == listed.image_size(index)
