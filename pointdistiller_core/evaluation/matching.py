@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which detections found which labelled boxes of one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float32]
+    IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Detections of one frame against its truth.
+
+    Attributes:
+        truth_index: (N,) int64 the labelled box that each detection found, -1 for none.
+        ignored: (N,) bool detections without one, on a box that counts neither way.
+        missed: (G,) bool labelled boxes that count and that nothing found.
+    """
+
+    truth_index: IntArray
+    ignored: BoolArray
+    missed: BoolArray
+
+    @property
+    def true_positives(self) -> BoolArray:
+        """(N,) detections that found a box."""
+        return self.truth_index >= 0
+
+    @property
+    def false_positives(self) -> BoolArray:
+        """(N,) detections of something that is not there."""
+        return ~self.true_positives & ~self.ignored
+
+
+def match_detections(
+    detections: Detections, truth: GroundTruth, iou_thresholds: Sequence[float]
+) -> Matches:
+    """Match greedily: by descending score, each takes the best free box of its class.
+
+    Args:
+        detections: of one frame.
+        truth: of the same frame.
+        iou_thresholds: least IoU from above, for each class.
+
+    Raises:
+        ValueError: a detection's label has no threshold.
+    """
+    if len(detections) and detections.labels.max() >= len(iou_thresholds):
+        raise ValueError(
+            f'label {detections.labels.max()} has no IoU threshold; '
+            f'{len(iou_thresholds)} are given'
+        )
+    overlaps = _overlaps(detections.boxes, truth.boxes)
+    reached = overlaps >= np.array(iou_thresholds)[detections.labels][:, None]
+    same_class = detections.labels[:, None] == truth.labels
+    truth_index = _match_greedily(
+        np.where(reached & same_class, overlaps, 0.0),
+        np.argsort(-detections.scores, kind='stable'),
+    )
+    missed = truth.labels != IGNORE_LABEL
+    missed[truth_index[truth_index >= 0]] = False
+    on_ignored = (reached & (truth.labels == IGNORE_LABEL)).any(axis=1)
+    return Matches(truth_index, on_ignored & (truth_index < 0), missed)
+
+
+def _match_greedily(overlaps: FloatArray, order: IntArray) -> IntArray:
+    """(N,) column that each row takes; 0 in `overlaps` (N, G) means that it must not."""
+    taken = np.full(len(overlaps), -1, np.int64)
+    free = overlaps.copy()
+    for row in order if overlaps.shape[1] else ():
+        column = free[row].argmax()
+        if free[row, column] > 0:
+            taken[row] = column
+            free[:, column] = 0
+    return taken
+
+
+def _overlaps(boxes: FloatArray, others: FloatArray) -> FloatArray:
+    """(N, G) IoU from above."""
+    import torch  # here, so that what only reads matches needs no torch
+
+    from pointdistiller_core.geometry.iou import rotated_iou_bev
+
+    return rotated_iou_bev(torch.from_numpy(boxes), torch.from_numpy(others)).numpy()

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters and multiply-adds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pointdistiller_core.config import ModelConfig, load_config, shipped_configs
+from pointdistiller_core.evaluation.efficiency import (
+    count_detector_multiply_adds,
+    count_multiply_adds,
+    count_parameters,
+)
+from pointdistiller_core.models import build_detector
+
+IMAGE = torch.zeros(2, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ('layer', 'expected'),
+    [
+        (nn.Conv2d(4, 8, 3, padding=1), 2 * 8 * (5 * 6) * (4 * 9)),
+        (nn.Conv2d(4, 8, 3, stride=2), 2 * 8 * (2 * 2) * (4 * 9)),
+        (nn.Conv2d(4, 8, 3, padding=1, groups=2), 2 * 8 * (5 * 6) * (2 * 9)),
+        (nn.ConvTranspose2d(4, 3, 2, stride=2), 2 * 4 * (5 * 6) * (3 * 4)),
+        (nn.ConvTranspose2d(4, 6, 2, groups=2), 2 * 4 * (5 * 6) * (3 * 4)),
+        (nn.Linear(6, 7), (2 * 4 * 5) * 6 * 7),
+        (nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()), 0),
+        (nn.Sequential(nn.Linear(6, 7), nn.Linear(7, 1)), (2 * 4 * 5) * (6 * 7 + 7)),
+    ],
+)
+def test_multiply_adds_by_hand(layer, expected):
+    assert count_multiply_adds(layer, IMAGE) == expected
+
+
+def test_a_layer_counts_as_often_as_it_runs():
+    layer = nn.Linear(6, 6)
+    assert count_multiply_adds(nn.Sequential(layer, layer), IMAGE) == 2 * 40 * 36
+
+
+def test_the_module_is_left_as_it_was():
+    module = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    module[1].eval()  # a frozen part of a training network
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    count_multiply_adds(module, IMAGE + 1)
+    assert (module.training, module[0].training, module[1].training) == (True, True, False)
+    assert not any(part._forward_hooks for part in module.modules())
+    assert all(torch.equal(before[name], now) for name, now in module.state_dict().items())
+
+
+def test_hooks_go_even_if_the_module_fails():
+    layer = nn.Linear(5, 5)
+    with pytest.raises(RuntimeError):
+        count_multiply_adds(layer, IMAGE)
+    assert not layer._forward_hooks
+
+
+def test_parameters_by_hand():
+    assert count_parameters(nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8))) == 288 + 8 + 16
+    layer = nn.Linear(3, 3)
+    assert count_parameters(nn.ModuleList([layer, layer])) == 12
+
+
+@pytest.mark.parametrize(
+    ('name', 'parameters', 'multiply_adds'),
+    [
+        ('pointpillars', 4.83e6, 34.2e9),
+        ('pointpillars_4x', 1.22e6, 8.9e9),
+        ('pointpillars_16x', 0.31e6, 2.4e9),
+    ],
+)
+def test_published_sizes(name, parameters, multiply_adds):
+    (path,) = (path for path in shipped_configs('models') if path.stem == name)
+    detector = build_detector(load_config(ModelConfig, path))
+    assert count_parameters(detector) == pytest.approx(parameters, rel=0.02)
+    assert count_detector_multiply_adds(detector) == pytest.approx(multiply_adds, rel=0.02)
+
+
+def test_work_on_points_comes_on_top(tiny_model):
+    detector = build_detector(tiny_model)
+    points = torch.tensor([[1.0, 0, 0, 0], [1.1, 0, 0, 0], [9.0, 0, 0, 0]])
+    on_points = 3 * 10 * tiny_model.encoder_channels
+    assert count_multiply_adds(detector, detector.group([points])) == (
+        count_detector_multiply_adds(detector) + on_points
+    )
