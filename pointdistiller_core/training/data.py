@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Batches for training; order and augmentation depend on (seed, epoch, index) and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pointdistiller_core.config import AugmentationConfig, TrainingConfig
+from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.datasets.augmentation import augment
+from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.records import Batch, Frame
+
+# First words of the seeds, so that no two streams of random numbers are the same.
+ORDER_STREAM, AUGMENTATION_STREAM, TORCH_STREAM = range(3)
+
+
+def load_batches(
+    frames: FrameDataset,
+    augmentation: AugmentationConfig,
+    config: TrainingConfig,
+    *,
+    first_epoch: int = 0,
+) -> Iterator[Batch]:
+    """Augmented batches of all epochs from `first_epoch` on, one epoch after the other.
+
+    Raises:
+        DatasetError: a frame cannot be read, or has no labels.
+    """
+    keys = batch_keys(len(frames), config, first_epoch=first_epoch)
+    loader = DataLoader(
+        _AugmentedFrames(frames, augmentation, config.seed),
+        batch_sampler=keys,
+        num_workers=config.num_workers,
+        collate_fn=_collate_or_error,
+        generator=torch.Generator(),  # or it draws from torch's own, in the midst of an epoch
+    )
+    for batch in loader:
+        if isinstance(batch, PointDistillerError):
+            raise batch
+        yield batch
+
+
+def batch_keys(
+    num_frames: int, config: TrainingConfig, *, first_epoch: int = 0
+) -> Iterator[list[tuple[int, int]]]:
+    """(epoch, frame index) of every frame of every batch; the last of an epoch may be smaller."""
+    for epoch in range(first_epoch, config.epochs):
+        order = np.random.default_rng((ORDER_STREAM, config.seed, epoch)).permutation(num_frames)
+        for start in range(0, num_frames, config.batch_size):
+            yield [(epoch, int(index)) for index in order[start : start + config.batch_size]]
+
+
+def torch_seed(seed: int, epoch: int) -> int:
+    """Seed of torch's own generators for one epoch."""
+    return int(np.random.SeedSequence((TORCH_STREAM, seed, epoch)).generate_state(1)[0])
+
+
+def collate(frames: Sequence[Frame]) -> Batch:
+    """Labelled frames as tensors.
+
+    Raises:
+        DatasetError: a frame has no labels.
+    """
+    truths = [frame.ground_truth for frame in frames if frame.ground_truth is not None]
+    if len(truths) < len(frames):
+        bare = [frame.frame_id for frame in frames if frame.ground_truth is None]
+        raise DatasetError(f'frames {bare} have no labels; a detector cannot be trained on them')
+    return Batch(
+        points=tuple(torch.from_numpy(frame.points) for frame in frames),
+        boxes=tuple(torch.from_numpy(truth.boxes) for truth in truths),
+        labels=tuple(torch.from_numpy(truth.labels) for truth in truths),
+        frame_ids=tuple(frame.frame_id for frame in frames),
+    )
+
+
+class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
+    """Frames by (epoch, index).
+
+    Errors are returned, not raised: a loader process would bury their message in its traceback.
+    """
+
+    def __init__(self, frames: FrameDataset, augmentation: AugmentationConfig, seed: int) -> None:
+        self._frames = frames
+        self._augmentation = augmentation
+        self._seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Frame | PointDistillerError:
+        rng = np.random.default_rng((AUGMENTATION_STREAM, self._seed, *key))
+        try:
+            return augment(self._frames[key[1]], self._augmentation, rng)
+        except PointDistillerError as error:
+            return error
+
+
+def _collate_or_error(items: Sequence[Frame | PointDistillerError]) -> Batch | PointDistillerError:
+    frames = []
+    for item in items:
+        if isinstance(item, PointDistillerError):
+            return item
+        frames.append(item)
+    try:
+        return collate(frames)
+    except PointDistillerError as error:
+        return error

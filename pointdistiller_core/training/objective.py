@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `fit` minimises: a module that turns a batch into named losses.
+
+An objective is an `nn.Module` whose `forward(batch)` returns a dict of weighted scalar losses, the
+terms of the sum to minimise, and whose `detector` is the module to save and evaluate.
+`DetectionObjective` is plain training; `pointdistiller_core.distill.Distiller` is distillation.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from pointdistiller_core.models import PointPillars
+from pointdistiller_core.records import Batch
+
+
+class DetectionObjective(nn.Module):
+    """Plain training: the detection losses of one detector."""
+
+    def __init__(self, detector: PointPillars) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted losses of a batch, by name; scalars."""
+        output = self.detector(self.detector.group(batch.points))
+        return self.detector.losses(output, batch)
+
+
+def detector_of(objective: nn.Module) -> PointPillars:
+    """The module of an objective that is saved and evaluated."""
+    return cast(PointPillars, objective.detector)
+
+
+def trained_companions(objective: nn.Module) -> dict[str, nn.Module]:
+    """The parts of an objective that are trained with its detector, such as adapters, by name.
+
+    Frozen parts (a teacher) are left out.
+    """
+    return {
+        name: part
+        for name, part in objective.named_children()
+        if part is not objective.detector
+        and any(parameter.requires_grad for parameter in part.parameters())
+    }

@@ -1,0 +1,174 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: what was asked for, where it ran, and how it went.
+
+* `config.yaml`: the effective configuration.
+* `run.json`: the seed, further facts that the result depends on and, for the start and each
+  resumption, code, versions and machine.
+* `metrics.jsonl`: one line for each epoch; `tensorboard/`: each step, as curves.
+* `checkpoints/`: the newest two, to resume from.
+* `metrics.json`, `bundle/`: when the run is complete, its last epoch with the validation, and the
+  trained detector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+import json
+import os
+from pathlib import Path
+import platform
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+from pydantic import JsonValue
+import torch
+
+import pointdistiller_core
+from pointdistiller_core.config import Config, ExperimentConfig, dump_config, load_config
+from pointdistiller_core.deploy.atomic import named_refusals, write_text
+from pointdistiller_core.errors import CheckpointError, ConfigError
+
+CONFIG_FILE = 'config.yaml'
+RUN_FILE = 'run.json'
+HISTORY_FILE = 'metrics.jsonl'
+METRICS_FILE = 'metrics.json'
+
+
+def open_run(
+    run: Path, config: ExperimentConfig, facts: Mapping[str, JsonValue], *, resume: bool
+) -> None:
+    """Make the folder of a new run, or check that the one to resume began in the same way.
+
+    Args:
+        run: the folder.
+        config: the effective configuration.
+        facts: what else the result depends on.
+        resume: the run has begun already.
+
+    Raises:
+        CheckpointError: the folder is in use, or there is nothing to resume.
+        ConfigError: lists what changed since the run began; nothing has been written.
+    """
+    if resume:
+        _check_same(run, config, facts)
+        return
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise CheckpointError(
+            f'{run} is in use; resume that run (resume=True, --resume) or choose another folder'
+        )
+    with named_refusals(run):
+        run.mkdir(parents=True, exist_ok=True)
+    begun = {'seed': config.training.seed, 'facts': dict(facts), 'sessions': []}
+    write_text(run / RUN_FILE, json.dumps(begun, indent=2) + '\n')
+    write_text(run / CONFIG_FILE, dump_config(config))  # last: from here on it can be resumed
+
+
+def record_session(run: Path, *, first_epoch: int) -> None:
+    """Add to `run.json` with what, where and how this part of the run was started."""
+    values = json.loads((run / RUN_FILE).read_bytes())
+    values['sessions'].append({'first_epoch': first_epoch, **describe_session()})
+    write_text(run / RUN_FILE, json.dumps(values, indent=2) + '\n')
+
+
+def describe_session() -> dict[str, Any]:
+    """Time, command, code, versions and machine."""
+    return {
+        'started': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'command': shlex.join(sys.argv),
+        'revision': git_revision(),
+        'versions': {
+            'python': platform.python_version(),
+            'torch': torch.__version__,
+            'pointdistiller': pointdistiller_core.__version__,
+        },
+        'machine': {
+            'cpu': _cpu_model(),
+            'cores': os.cpu_count(),
+            'threads': torch.get_num_threads(),
+            'gpus': [
+                torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+            ],
+        },
+    }
+
+
+def git_revision() -> str:
+    """Revision of this package's code, `-dirty` if it was changed; `unknown` outside git."""
+    folder = Path(__file__).parent
+    try:
+        # An installed copy may lie inside someone else's repository: ask for a tracked file first.
+        for arguments in (('ls-files', '--error-unmatch', Path(__file__).name), _DESCRIBE):
+            output = subprocess.run(
+                ('git', *arguments), cwd=folder, capture_output=True, text=True, check=True
+            ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+    return output.strip()
+
+
+_DESCRIBE = ('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
+
+
+def keep_history(run: Path, epochs: int) -> None:
+    """Drop the lines of `metrics.jsonl` after `epochs` epochs: those are about to be run again."""
+    file = run / HISTORY_FILE
+    if file.exists():
+        lines = file.read_text(encoding='utf-8').splitlines(keepends=True)
+        write_text(file, ''.join(lines[:epochs]))
+
+
+def append_history(run: Path, record: Mapping[str, Any]) -> None:
+    """Add one epoch to `metrics.jsonl`."""
+    file = run / HISTORY_FILE
+    with named_refusals(file), file.open('a', encoding='utf-8') as stream:
+        stream.write(json.dumps(record) + '\n')
+
+
+def last_record(run: Path) -> dict[str, Any]:
+    """The last line of `metrics.jsonl`."""
+    record: dict[str, Any] = json.loads((run / HISTORY_FILE).read_bytes().splitlines()[-1])
+    return record
+
+
+def _check_same(run: Path, config: ExperimentConfig, facts: Mapping[str, JsonValue]) -> None:
+    file = run / CONFIG_FILE
+    if not file.is_file():
+        raise CheckpointError(f'{run}: no run to resume: it has no {CONFIG_FILE}')
+    before = _flatten(load_config(ExperimentConfig, file))
+    before |= json.loads((run / RUN_FILE).read_bytes())['facts']
+    now = _flatten(config) | dict(facts)
+    changes = '\n'.join(
+        f'  {key}: {before.get(key)!r} then, {now.get(key)!r} now'
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    )
+    if changes:
+        raise ConfigError(
+            f'{run}: begun with another configuration; restore it or use a new folder:\n{changes}'
+        )
+
+
+def _flatten(config: Config) -> dict[str, Any]:
+    """Every value under its dotted key."""
+    flat: dict[str, Any] = {}
+    pending: list[tuple[str, Any]] = [('', config.model_dump(mode='json'))]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(f'{path}.{key}'.removeprefix('.'), child) for key, child in value.items()]
+        else:
+            flat[path] = value
+    return flat
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    return next(names, platform.machine())

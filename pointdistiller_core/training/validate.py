@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The KITTI metric of a detector on labelled frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.evaluation.kitti import KittiResult, evaluate_kitti
+from pointdistiller_core.kitti_format import KittiObjects, objects_from_boxes
+from pointdistiller_core.models import BoxPredictions, PointPillars
+from pointdistiller_core.records import Frame
+
+
+def evaluate_detector(
+    detector: PointPillars,
+    dataset: FrameDataset,
+    *,
+    batch_size: int = 4,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> tuple[KittiResult, list[KittiObjects]]:
+    """Average precision of a detector on a dataset.
+
+    Args:
+        detector: on any device, in any mode; keeps its mode.
+        dataset: labelled frames; their calibrations turn boxes into KITTI's objects.
+        batch_size: frames that go through the network together.
+        on_frame: hears how many frames are done, and how many there are.
+
+    Returns:
+        The metric, and the detections of every frame.
+    """
+    names = detector.config.class_names
+    detections: list[KittiObjects] = []
+    for start in range(0, len(dataset), batch_size):
+        indices = range(start, min(start + batch_size, len(dataset)))
+        predictions = detect_frames(detector, [dataset[index] for index in indices])
+        detections += [
+            _to_objects(found, dataset, index, names)
+            for index, found in zip(indices, predictions, strict=True)
+        ]
+        if on_frame is not None:
+            on_frame(len(detections), len(dataset))
+    truth = [dataset.objects(index) for index in range(len(dataset))]
+    return evaluate_kitti(truth, detections, names), detections
+
+
+def detect_frames(detector: PointPillars, frames: Sequence[Frame]) -> list[BoxPredictions]:
+    """Detections of several frames in one pass, in evaluation mode."""
+    device = next(detector.parameters()).device
+    was_training = detector.training
+    detector.eval()
+    try:
+        with torch.inference_mode():
+            points = [torch.from_numpy(frame.points).to(device) for frame in frames]
+            return detector.detect(detector(detector.group(points)))
+    finally:
+        detector.train(was_training)
+
+
+def _to_objects(
+    found: BoxPredictions, dataset: FrameDataset, index: int, class_names: Sequence[str]
+) -> KittiObjects:
+    return objects_from_boxes(
+        found.boxes.cpu().numpy(),
+        [class_names[label] for label in found.labels.tolist()],
+        dataset.calibration(index),
+        dataset.image_size(index),
+        found.scores.cpu().numpy(),
+    )

@@ -1,0 +1,232 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+from pointdistiller_core.detector import Detector
+from pointdistiller_core.errors import CloudError
+from pointdistiller_core.models import build_detector
+
+STAGES = {'pillars', 'network', 'decode', 'total'}
+NO_POINTS = np.zeros((0, 4), np.float32)
+
+
+@pytest.fixture
+def bundle(tiny_model, tmp_path):
+    """Random weights that find something everywhere."""
+    torch.manual_seed(0)
+    config = tiny_model.model_copy(
+        update={'detection': tiny_model.detection.model_copy(update={'score_threshold': 0.0})}
+    )
+    save_bundle(tmp_path / 'bundle', build_detector(config), BundleInfo(model=config))
+    return tmp_path / 'bundle'
+
+
+@pytest.fixture
+def detector(bundle):
+    return Detector.load(bundle)
+
+
+@pytest.fixture
+def points(tiny_dataset):
+    return tiny_dataset(1)[0].points
+
+
+def assert_same(first, second):
+    np.testing.assert_array_equal(first.boxes, second.boxes)
+    np.testing.assert_array_equal(first.scores, second.scores)
+    np.testing.assert_array_equal(first.labels, second.labels)
+
+
+def test_detections_are_those_of_the_network(detector, points):
+    found = detector(points)
+    with torch.inference_mode():
+        pillars = detector.model.group([torch.from_numpy(points)])
+        (expected,) = detector.model.detect(detector.model(pillars))
+    assert len(found) > 0
+    np.testing.assert_array_equal(found.boxes, expected.boxes.numpy())
+    np.testing.assert_array_equal(found.scores, expected.scores.numpy())
+    np.testing.assert_array_equal(found.labels, expected.labels.numpy())
+    assert (found.boxes.dtype, found.scores.dtype) == (np.float32, np.float32)
+    assert (np.diff(found.scores) <= 0).all()
+    assert detector.class_names == ('Car',)
+    assert detector.info.intensity_range == (0.0, 1.0)
+
+
+def test_times_of_the_stages(detector, points):
+    times = detector(points).latency_ms
+    assert set(times) == STAGES
+    assert all(value > 0 for value in times.values())
+    assert times['total'] >= times['pillars'] + times['network'] + times['decode']
+
+
+def test_counts_by_hand(detector):
+    points = np.array(
+        [
+            *[[1.0, 1.0, 0.0, 0.5]] * 10,  # one pillar, two more than it may hold
+            [5.0, 5.0, 0.0, 1.5],  # another pillar; intensity out of range
+            [-1.0, 0.0, 0.0, 0.5],  # behind the range
+            [1.0, 1.0, 2.0, -0.5],  # above the range
+            [1.0, np.nan, 0.0, 0.5],
+            [1.0, 1.0, 0.0, np.inf],
+        ],
+        np.float32,
+    )
+    assert detector(points).counts == {
+        'points': 15,
+        'points_not_finite': 2,
+        'intensity_outside': 2,
+        'points_in_range': 11,
+        'points_over_cap': 2,
+        'pillars': 2,
+        'pillars_over_cap': 0,
+    }
+
+
+def test_importance_by_hand(detector):
+    points = np.array(
+        [
+            [0.1, 0.1, 0.0, 0],
+            [5.0, 5.0, 0.5, 0],
+            [0.3, 0.1, 0.0, 0],
+            [np.nan, 0.0, 0.0, 0],
+            [0.2, 0.7, -1.5, 0],
+            [0.2, 0.3, -0.5, 0],
+            [99.0, 0.0, 0.0, 0],
+        ],
+        np.float32,
+    )
+    importance = detector(points, importance=True).importance
+    np.testing.assert_allclose(importance.scores, [1.0, 0.25])
+    np.testing.assert_allclose(importance.centers, [[0.2, 0.3, -0.5], [5.0, 5.0, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(importance.point_scores, [1, 0.25, 1, 0, 1, 1, 0])
+    assert importance.point_scores.dtype == np.float32
+
+
+def test_importance_only_when_asked_for(detector, points):
+    assert detector(points).importance is None
+    assert_same(detector(points), detector(points, importance=True))
+
+
+@pytest.mark.parametrize(
+    'points',
+    [NO_POINTS, np.full((3, 4), np.nan, np.float32), np.full((2, 4), 1e6, np.float32)],
+    ids=['empty', 'not finite', 'out of range'],
+)
+def test_nothing_seen_nothing_found(detector, points):
+    found = detector(points, importance=True)
+    assert len(found) == 0
+    assert found.boxes.shape == (0, 7)
+    assert found.importance.scores.shape == (0,)
+    assert found.importance.centers.shape == (0, 3)
+    assert found.importance.point_scores.tolist() == [0] * len(points)
+    assert found.counts['points'] == len(points)
+    assert set(found.latency_ms) == STAGES
+
+
+def test_one_point(detector):
+    found = detector(np.array([[5, 0, -1, 0.5]], np.float32), importance=True)
+    assert found.counts['pillars'] == 1
+    assert found.importance.point_scores.tolist() == [1.0]
+
+
+def test_two_million_points(detector):
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, -12, -3, 0), (25, 12, 1, 1), (2_000_000, 4)).astype(np.float32)
+    counts = detector(points).counts
+    assert counts['points'] == counts['points_in_range'] == 2_000_000
+    assert counts['pillars'] == 32 * 30  # of 32 columns and 32 rows, the outer rows stay empty
+    assert counts['points_over_cap'] == 2_000_000 - 8 * counts['pillars']
+
+
+def test_points_that_are_not_finite_change_nothing(detector, points):
+    spoiled = np.insert(points, [0, 10, len(points)], np.nan, axis=0)
+    spoiled[0] = [1, 1, 1, -np.inf]
+    assert_same(detector(spoiled), detector(points))
+    assert detector(spoiled).counts['points_not_finite'] == 3
+
+
+@pytest.mark.parametrize(
+    'convert',
+    [
+        lambda points: points.astype(np.float64),
+        lambda points: points.astype('>f4'),
+        np.asfortranarray,
+        lambda points: np.concatenate([points, points], axis=1)[:, :4],
+        lambda points: np.frombuffer(points.tobytes(), np.float32).reshape(-1, 4),  # read-only
+    ],
+    ids=['float64', 'big-endian', 'column-major', 'strided', 'read-only'],
+)
+def test_layouts_of_the_input(detector, points, convert, recwarn):
+    assert_same(detector(convert(points)), detector(points))
+    assert not recwarn.list
+
+
+def test_float64_beyond_float32_is_not_finite(detector, recwarn):
+    found = detector(np.array([[1e300, 0, 0, 0]]))
+    assert found.counts['points_not_finite'] == 1
+    assert not recwarn.list
+
+
+def test_input_is_left_alone(detector, points):
+    before = points.copy()
+    detector(points, importance=True)
+    np.testing.assert_array_equal(points, before)
+
+
+@pytest.mark.parametrize('shape', [(4,), (10, 3), (10, 5), (2, 10, 4), ()])
+def test_wrong_shape_is_named(detector, shape):
+    with pytest.raises(CloudError, match=re.escape(f'got shape {shape}')):
+        detector(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(
+    ('points', 'named'),
+    [
+        (np.zeros((2, 4), np.int32), 'int32'),
+        (np.zeros((2, 4), np.complex64), 'complex64'),
+        ([[0.0, 0.0, 0.0, 0.0]], 'list'),
+        (torch.zeros(2, 4), 'torch.float32'),
+    ],
+)
+def test_wrong_type_is_named(detector, points, named):
+    with pytest.raises(CloudError, match=rf'floating type .*not {named}'):
+        detector(points)
+
+
+def test_callers_in_several_threads(detector, tiny_dataset):
+    clouds = [tiny_dataset(4)[index].points for index in range(4)] * 5
+    expected = [detector(points, importance=True) for points in clouds]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda points: detector(points, importance=True), clouds))
+    for first, second in zip(found, expected, strict=True):
+        assert_same(first, second)
+        np.testing.assert_array_equal(
+            first.importance.point_scores, second.importance.point_scores
+        )
+        assert first.counts == second.counts
+
+
+def test_number_of_threads(bundle):
+    before = torch.get_num_threads()
+    try:
+        Detector.load(bundle, num_threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_cuda_agrees_with_the_cpu(bundle, detector, points):
+    found = Detector.load(bundle, device='cuda')(points, importance=True)
+    expected = detector(points, importance=True)
+    np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-4)
+    np.testing.assert_allclose(found.importance.scores, expected.importance.scores)
+    assert found.counts == expected.counts

@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pointdistiller_core.config import AugmentationConfig, TrainingConfig
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.training.data import batch_keys, collate, load_batches, torch_seed
+
+
+def config(**values):
+    return TrainingConfig(**({'epochs': 3, 'batch_size': 2, 'num_workers': 0} | values))
+
+
+class Unreadable:
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise DatasetError(f'velodyne/{index:06d}.bin: no such file')
+
+
+def test_every_frame_once_per_epoch():
+    keys = list(batch_keys(5, config()))
+    assert [len(batch) for batch in keys] == [2, 2, 1] * 3
+    for epoch in range(3):
+        flat = [key for batch in keys[3 * epoch : 3 * epoch + 3] for key in batch]
+        assert sorted(flat) == [(epoch, index) for index in range(5)]
+
+
+def test_order_changes_with_epoch_and_seed():
+    first, second = list(batch_keys(50, config(batch_size=50, epochs=2)))
+    (other,) = list(batch_keys(50, config(batch_size=50, epochs=1, seed=1)))
+    orders = [[index for _, index in batch] for batch in (first, second, other)]
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
+
+
+def test_later_epochs_do_not_depend_on_earlier_ones():
+    assert list(batch_keys(5, config(), first_epoch=2)) == list(batch_keys(5, config()))[6:]
+
+
+def test_torch_seeds_differ():
+    assert len({torch_seed(seed, epoch) for seed in range(5) for epoch in range(5)}) == 25
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_batches_are_the_same_whoever_loads_them(tiny_dataset, num_workers):
+    dataset, augmentation = tiny_dataset(3), AugmentationConfig()
+    expected = list(load_batches(dataset, augmentation, config()))
+    batches = list(load_batches(dataset, augmentation, config(num_workers=num_workers)))
+    resumed = load_batches(dataset, augmentation, config(num_workers=num_workers), first_epoch=1)
+    batches += list(resumed)
+    assert len(batches) == 6 + 4
+    for batch, other in zip(batches, expected + expected[2:], strict=True):
+        assert batch.frame_ids == other.frame_ids
+        for name in ('points', 'boxes', 'labels'):
+            for tensor, same in zip(getattr(batch, name), getattr(other, name), strict=True):
+                assert torch.equal(tensor, same)
+
+
+def test_augmentation_differs_from_epoch_to_epoch(tiny_dataset):
+    batches = list(load_batches(tiny_dataset(1), AugmentationConfig(), config()))
+    assert not torch.equal(batches[0].points[0], batches[1].points[0])
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_unreadable_frame_keeps_its_message(num_workers):
+    batches = load_batches(Unreadable(), AugmentationConfig(), config(num_workers=num_workers))
+    with pytest.raises(DatasetError) as caught:
+        next(batches)
+    assert str(caught.value).startswith('velodyne/00000')
+    assert str(caught.value).endswith('.bin: no such file')
+
+
+def test_collate_by_hand(tiny_dataset):
+    frames = tiny_dataset(2).frames
+    batch = collate(frames)
+    assert batch.frame_ids == ('000000', '000001')
+    assert batch.points[1].tolist() == frames[1].points.tolist()
+    assert batch.boxes[1].tolist() == frames[1].ground_truth.boxes.tolist()
+    assert batch.labels[1].tolist() == [0, 0]
+
+
+def test_frame_without_labels_is_named(tiny_dataset):
+    frame = replace(tiny_dataset(1)[0], ground_truth=None)
+    with pytest.raises(DatasetError, match=r"\['000000'\] have no labels"):
+        collate([frame])
+
+
+def test_frame_without_labels_is_named_by_the_loader(tiny_dataset):
+    dataset = tiny_dataset(1)
+    dataset.frames[0] = replace(dataset[0], ground_truth=None)
+    with pytest.raises(DatasetError, match='have no labels'):
+        next(load_batches(dataset, AugmentationConfig(), config()))
