@@ -1,0 +1,273 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""ROS messages to arrays and records, and back; free functions without state."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from math import cos, sin
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pointdistiller_core.datasets.point_cloud2 import cloud_layout, records_from_cloud
+from pointdistiller_core.records import Detections, Importance
+
+try:
+    from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
+except ImportError:  # not part of every installation; ~/boxes carries the same numbers
+    Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
+
+NANOSECONDS = 1_000_000_000
+BOX_FIELDS = ('dx', 'dy', 'dz', 'yaw', 'score')  # of ~/boxes, after x, y, z, before label
+CAPS = ('points_over_cap', 'pillars_over_cap')  # counts of what a cap cuts off
+LINE_WIDTH, TEXT_HEIGHT, PILLAR_SIZE = 0.08, 0.8, 0.3  # [m]
+
+# Okabe and Ito's colors, which color-blind people tell apart: one per class, then again.
+CLASS_COLORS = (
+    (0.00, 0.62, 0.45),
+    (0.90, 0.62, 0.00),
+    (0.34, 0.71, 0.91),
+    (0.80, 0.47, 0.65),
+    (0.94, 0.89, 0.26),
+    (0.84, 0.37, 0.00),
+    (0.00, 0.45, 0.70),
+)
+# Dark blue over red to yellow: unimportant to important.
+HEAT_COLORS = np.array(
+    [(0.05, 0.03, 0.53), (0.61, 0.09, 0.62), (0.93, 0.47, 0.33), (0.94, 0.98, 0.13)]
+)
+
+# Edges of a unit box as pairs of corners; the last line points forward from the center.
+_CORNERS = np.array([(x, y, z) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+_EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count('1') == 1]
+_OUTLINE = np.concatenate([_CORNERS[np.ravel(_EDGES)], [(0.0, 0.0, 0.0), (0.75, 0.0, 0.0)]])
+
+
+def to_stamp(nanoseconds: int) -> Time:
+    """A message's time stamp."""
+    seconds, rest = divmod(nanoseconds, NANOSECONDS)
+    return Time(sec=seconds, nanosec=rest)
+
+
+def stamp_ns(stamp: Time) -> int:
+    """Nanoseconds of a message's time stamp."""
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def to_cloud(
+    points: NDArray[np.float32],
+    header: Header,
+    extra_fields: Mapping[str, NDArray[Any]] | None = None,
+) -> PointCloud2:
+    """A PointCloud2 of (N, 3) or (N, 4) points and further columns (N,)."""
+    layout = cloud_layout(points, extra_fields)
+    layout['fields'] = [PointField(**field) for field in layout['fields']]
+    data = array('B')  # rclpy of ROS 2 Humble would look at each byte of anything else
+    data.frombytes(layout.pop('data'))
+    return PointCloud2(header=header, data=data, **layout)
+
+
+def to_boxes_cloud(detections: Detections, header: Header) -> PointCloud2:
+    """One point per detection: x, y, z, dx, dy, dz [m], yaw [rad], score, label."""
+    columns = (*detections.boxes[:, 3:].T, detections.scores)
+    fields: dict[str, NDArray[Any]] = {
+        name: column.astype(np.float32) for name, column in zip(BOX_FIELDS, columns, strict=True)
+    }
+    fields['label'] = detections.labels.astype(np.int32)
+    return to_cloud(detections.boxes[:, :3], header, fields)
+
+
+def detections_from_boxes_cloud(cloud: PointCloud2) -> Detections:
+    """The detections of a `to_boxes_cloud` message, live or out of a bag.
+
+    Raises:
+        CloudError: `cloud` is not such a message.
+    """
+    records = records_from_cloud(cloud, ('x', 'y', 'z', *BOX_FIELDS, 'label'))
+    boxes = [records[name] for name in ('x', 'y', 'z', *BOX_FIELDS[:4])]
+    return Detections(
+        boxes=np.stack(boxes, axis=1).astype(np.float32),
+        scores=records['score'].astype(np.float32),
+        labels=records['label'].astype(np.int64),
+    )
+
+
+def to_detection_array(
+    detections: Detections, header: Header, class_names: Sequence[str]
+) -> Detection3DArray:
+    """vision_msgs/Detection3DArray; `id` stays empty, since nothing is tracked."""
+    array_message = Detection3DArray(header=header)
+    for box, score, label in _rows(detections):
+        detection = Detection3D(header=header)
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = class_names[label]
+        hypothesis.hypothesis.score = score
+        hypothesis.pose.pose = _pose(box)
+        detection.results.append(hypothesis)
+        detection.bbox.center = _pose(box)
+        detection.bbox.size = Vector3(x=box[3], y=box[4], z=box[5])
+        array_message.detections.append(detection)
+    return array_message
+
+
+def to_box_markers(
+    detections: Detections,
+    header: Header,
+    class_names: Sequence[str],
+    shown: frozenset[tuple[str, int]] | None = frozenset(),
+) -> MarkerArray:
+    """Boxes with a line to the front, and text with class and score.
+
+    A marker's namespace is its class, so that a display can hide classes, and its id counts
+    within the class. Markers that no box needs any more are deleted one by one: nothing flickers.
+
+    Args:
+        detections: boxes in the frame of `header`.
+        header: of the cloud.
+        class_names: names that the labels index.
+        shown: `marker_keys` of the message before; None deletes whatever is displayed.
+    """
+    markers: list[Marker] = []
+    counts: dict[int, int] = {}
+    for box, score, label in _rows(detections):
+        index = counts[label] = counts.get(label, -1) + 1
+        markers.append(_outline(header, class_names[label], index, box, label))
+        text = f'{class_names[label]} {score:.2f}'
+        markers.append(_text(header, f'{class_names[label]} text', index, box, text))
+    vanished = sorted((shown or frozenset()) - marker_keys(MarkerArray(markers=markers)))
+    deletions = [
+        Marker(header=header, ns=namespace, id=index, action=Marker.DELETE)
+        for namespace, index in vanished
+    ]
+    if shown is None:
+        deletions = [Marker(header=header, action=Marker.DELETEALL)]
+    return MarkerArray(markers=deletions + markers)
+
+
+def marker_keys(message: MarkerArray) -> frozenset[tuple[str, int]]:
+    """Namespace and id of every marker that a message shows."""
+    return frozenset(
+        (marker.ns, marker.id) for marker in message.markers if marker.action == Marker.ADD
+    )
+
+
+def to_importance_cloud(
+    points: NDArray[np.float32], importance: Importance, header: Header
+) -> PointCloud2:
+    """The input points (N, 4) with a further field `importance` in [0, 1]."""
+    return to_cloud(points, header, {'importance': importance.point_scores.astype(np.float32)})
+
+
+def to_importance_markers(importance: Importance, header: Header, max_pillars: int) -> MarkerArray:
+    """The most important pillars as one list of cubes, colored by score."""
+    top = np.argsort(-importance.scores, kind='stable')[:max_pillars]
+    marker = Marker(header=header, ns='importance', type=Marker.CUBE_LIST)
+    marker.pose.orientation.w = 1.0
+    marker.scale = Vector3(x=PILLAR_SIZE, y=PILLAR_SIZE, z=PILLAR_SIZE)
+    marker.points = _to_points(importance.centers[top])
+    marker.colors = [
+        ColorRGBA(r=red, g=green, b=blue, a=0.8)
+        for red, green, blue in _heat_colors(importance.scores[top]).tolist()
+    ]
+    marker.action = Marker.ADD if len(top) else Marker.DELETE  # an empty list is an error in RViz
+    return MarkerArray(markers=[marker])
+
+
+def to_diagnostics(
+    name: str,
+    stamp: Time,
+    *,
+    last: Detections | Exception | None,
+    totals: Mapping[str, int],
+    dropped_now: int,
+) -> DiagnosticArray:
+    """State of a detector: an error after a failure, a warning where clouds or points were cut.
+
+    Args:
+        name: of the node.
+        stamp: time of the report.
+        last: what became of the last cloud; None before the first.
+        totals: numbers of clouds since the start.
+        dropped_now: clouds that were dropped since the last report.
+    """
+    values = {f'clouds_{key}': str(value) for key, value in totals.items()}
+    if isinstance(last, Detections):
+        values |= {f'latency_ms.{key}': f'{value:.2f}' for key, value in last.latency_ms.items()}
+        values |= {key: str(value) for key, value in last.counts.items()}
+        values['detections'] = str(len(last))
+    level, message = _judge(last, dropped_now)
+    status = DiagnosticStatus(
+        level=level,
+        name=name,
+        message=message,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+    return DiagnosticArray(header=Header(stamp=stamp), status=[status])
+
+
+def _judge(last: Detections | Exception | None, dropped_now: int) -> tuple[bytes, str]:
+    if last is None:
+        return DiagnosticStatus.WARN, 'no cloud so far'
+    if isinstance(last, Exception):
+        return DiagnosticStatus.ERROR, f'the last cloud failed: {last}'
+    if dropped_now:
+        return DiagnosticStatus.WARN, f'slower than its input: {dropped_now} clouds dropped'
+    if over := {key: count for key, count in last.counts.items() if key in CAPS and count}:
+        return DiagnosticStatus.WARN, f'cut off: {over}'
+    return DiagnosticStatus.OK, 'detecting'
+
+
+def _rows(detections: Detections) -> Iterator[tuple[list[float], float, int]]:
+    """Box, score and label of each detection as Python numbers, which messages insist on."""
+    columns = (detections.boxes, detections.scores, detections.labels)
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _pose(box: Sequence[float]) -> Pose:
+    x, y, z, *_, yaw = box
+    rotation = Quaternion(x=0.0, y=0.0, z=sin(yaw / 2), w=cos(yaw / 2))
+    return Pose(position=Point(x=x, y=y, z=z), orientation=rotation)
+
+
+def _color(label: int) -> ColorRGBA:
+    red, green, blue = CLASS_COLORS[label % len(CLASS_COLORS)]
+    return ColorRGBA(r=red, g=green, b=blue, a=1.0)
+
+
+def _outline(
+    header: Header, namespace: str, index: int, box: Sequence[float], label: int
+) -> Marker:
+    marker = Marker(header=header, ns=namespace, id=index, type=Marker.LINE_LIST)
+    marker.pose = _pose(box)
+    marker.scale.x = LINE_WIDTH
+    marker.color = _color(label)
+    marker.points = _to_points(_OUTLINE * box[3:6])
+    return marker
+
+
+def _text(header: Header, namespace: str, index: int, box: Sequence[float], text: str) -> Marker:
+    marker = Marker(header=header, ns=namespace, id=index, type=Marker.TEXT_VIEW_FACING, text=text)
+    marker.pose = _pose(box)
+    marker.pose.position.z += box[5] / 2 + TEXT_HEIGHT
+    marker.scale.z = TEXT_HEIGHT
+    marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    return marker
+
+
+def _to_points(points: NDArray[np.floating[Any]]) -> list[Point]:
+    return [Point(x=x, y=y, z=z) for x, y, z in points.tolist()]
+
+
+def _heat_colors(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, 3) red, green, blue of scores in [0, 1]."""
+    stops = np.linspace(0.0, 1.0, len(HEAT_COLORS))
+    return np.stack([np.interp(scores, stops, channel) for channel in HEAT_COLORS.T], axis=1)

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Start, run and end nodes: one as an executable, several in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any, TypeVar
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from pointdistiller_core.errors import PointDistillerError
+
+NodeT = TypeVar('NodeT', bound=Node)
+POLL_PERIOD_S = 0.02
+
+
+def spin_node(
+    build: Callable[[], NodeT],
+    args: list[str] | None = None,
+    *,
+    finished: Callable[[NodeT], bool] = lambda _: False,
+) -> int:
+    """Run a node until it is interrupted or finished.
+
+    Args:
+        build: makes the node.
+        args: command line with ROS arguments; None is this process's.
+        finished: asked again and again; may raise what went wrong.
+
+    Returns:
+        Exit code: 0, or 2 after a `PointDistillerError`, which is logged.
+    """
+    rclpy.init(args=args)
+    try:
+        _spin(build(), finished)
+    except PointDistillerError as error:
+        get_logger('pointdistiller').fatal(str(error))
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass  # how a user ends a node
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+class Session:
+    """Nodes of one process with an executor, in a ROS context of their own.
+
+    When the session ends, the nodes do, the last first.
+    """
+
+    def __enter__(self) -> Session:
+        self._stack = ExitStack()
+        self._context = Context()
+        rclpy.init(args=[], context=self._context)
+        self._stack.callback(self._context.try_shutdown)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._stack.callback(self._executor.shutdown)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def add(
+        self,
+        build: Callable[..., NodeT],
+        remappings: Mapping[str, str] | None = None,
+        **parameters: Any,
+    ) -> NodeT:
+        """Add a node.
+
+        Args:
+            build: makes the node from the keyword arguments of `rclpy.node.Node`.
+            remappings: names in the node, and what they become.
+            parameters: values of the node's parameters.
+        """
+        rules = [rule for pair in (remappings or {}).items() for rule in ('-r', ':='.join(pair))]
+        node = build(
+            context=self._context,
+            cli_args=['--ros-args', *rules] if rules else None,
+            parameter_overrides=[
+                Parameter(name, value=value) for name, value in parameters.items()
+            ],
+        )
+        self._stack.callback(node.destroy_node)
+        self._executor.add_node(node)
+        return node
+
+    def spin_until(self, condition: Callable[[], Any], timeout_s: float = float('inf')) -> bool:
+        """Run callbacks until the condition holds; False where that takes too long."""
+        end = monotonic() + timeout_s
+        while not condition():
+            if monotonic() > end:
+                return False
+            self._executor.spin_once(timeout_sec=POLL_PERIOD_S)
+        return True
+
+
+def _spin(node: NodeT, finished: Callable[[NodeT], bool]) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while rclpy.ok() and not finished(node):
+            executor.spin_once(timeout_sec=POLL_PERIOD_S)
+    finally:
+        executor.shutdown()
+        node.destroy_node()

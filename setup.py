@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = 'pointdistiller_ros'
+
+
+def shared_files(*patterns: str) -> list[tuple[str, list[str]]]:
+    """Files of the source tree, each to the same folder below share/<package>."""
+    folders: dict[Path, list[str]] = {}
+    for pattern in patterns:
+        for path in sorted(Path().glob(pattern)):
+            folders.setdefault(path.parent, []).append(str(path))
+    return [(str('share' / Path(NAME) / folder), files) for folder, files in folders.items()]
+
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='LiDAR 3D object detection with small, fast students taught by big teachers',
+    author='The PointDistiller authors',
+    maintainer='PointDistiller maintainers',
+    maintainer_email='maintainers@example.com',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['pointdistiller_core*', 'pointdistiller_ros*']),
+    package_data={'pointdistiller_core': ['py.typed'], 'pointdistiller_ros': ['py.typed']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        *shared_files('package.xml', 'launch/*.launch.py', 'config/**/*.yaml', 'config/**/*.rviz'),
+    ],
+    zip_safe=True,
+    install_requires=[
+        'setuptools',
+        'embreex>=2.17.7',
+        'lightning-fabric>=2.4',
+        'matplotlib>=3.5',
+        'numpy>=1.22',
+        'pydantic>=2.7',
+        'PyYAML>=5.4',
+        'rich>=13',
+        'rosbags>=0.11',
+        'safetensors>=0.4.3',
+        'tensorboard>=2.14',
+        'torch>=2.4',
+        'trimesh>=4.4',
+        'typer>=0.12',
+    ],
+    extras_require={
+        'ros': [
+            f'ros-kilted-{name}'
+            for name in (
+                'diagnostic-msgs',
+                'geometry-msgs',
+                'rclpy',
+                'rmw-fastrtps-cpp',
+                'rosgraph-msgs',
+                'sensor-msgs',
+                'std-msgs',
+                'visualization-msgs',
+            )
+        ],
+        'dev': [
+            'hypothesis',
+            'mypy',
+            'pytest',
+            'pytest-timeout',
+            'ruff',
+            'types-PyYAML',
+        ],
+    },
+    entry_points={
+        'console_scripts': [
+            'pointdistiller = pointdistiller_core.cli:main',
+            'detector_node = pointdistiller_ros.detector_node:main',
+            'bag_player_node = pointdistiller_ros.bag_player_node:main',
+            'bag_recorder_node = pointdistiller_ros.recorder:main',
+        ],
+    },
+)

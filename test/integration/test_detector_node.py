@@ -1,0 +1,306 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The detector node in a real ROS graph."""
+
+from __future__ import annotations
+
+from functools import partial
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ros_graph import TIMEOUT_S, FakeDetector, listen, publisher, spin_until
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from pointdistiller_core.datasets.bags import read_clouds, write_kitti_bag
+from pointdistiller_core.datasets.point_cloud2 import points_from_cloud, records_from_cloud
+from pointdistiller_core.detector import Detector
+from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_ros.conversions import (
+    detections_from_boxes_cloud,
+    marker_keys,
+    to_cloud,
+)
+from pointdistiller_ros.detector_node import DetectorNode
+from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def add_node(session, detector=None, **parameters):
+    build = partial(DetectorNode, lambda _: detector or FakeDetector())
+    return session.add(build, bundle='fake', **parameters)
+
+
+def build_cloud(index=0, score=0.9, num_points=4):
+    points = np.full((num_points, 4), score, np.float32)
+    return to_cloud(points, Header(stamp=Time(sec=index + 1), frame_id='lidar'))
+
+
+def stamps(messages):
+    return [message.header.stamp.sec for message in messages]
+
+
+def test_every_cloud_has_one_result_with_its_header(session):
+    node = add_node(session)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    for index in range(3):
+        clouds.publish(build_cloud(index))
+        spin_until(session, lambda index=index: len(boxes) == index + 1)
+    assert stamps(boxes) == [1, 2, 3]
+    assert {message.header.frame_id for message in boxes} == {'lidar'}
+    found = detections_from_boxes_cloud(boxes[0])
+    np.testing.assert_allclose(found.boxes, [[0.9, 0.9, 0.9, 4.0, 1.6, 1.5, 0.5]], rtol=1e-6)
+    assert found.scores.tolist() == pytest.approx([0.9])
+    assert found.labels.tolist() == [0]
+    counts = node.counts
+    assert (counts.received, counts.results, counts.failed, counts.dropped) == (3, 3, 0, 0)
+
+
+def test_empty_cloud_has_an_empty_result(session):
+    add_node(session)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    publisher(session, PointCloud2, '/points').publish(build_cloud(num_points=0))
+    spin_until(session, lambda: boxes)
+    assert len(detections_from_boxes_cloud(boxes[0])) == 0
+
+
+def test_outputs_are_built_for_subscribers_only(session):
+    detector = FakeDetector()
+    add_node(session, detector)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(0))
+    spin_until(session, lambda: len(boxes) == 1)
+    markers = listen(session, MarkerArray, '/detector/markers')
+    importance = listen(session, PointCloud2, '/detector/importance')
+    pillars = listen(session, MarkerArray, '/detector/importance_markers')
+    clouds.publish(build_cloud(1))
+    spin_until(session, lambda: len(boxes) == 2 and markers and importance and pillars)
+    assert detector.asked_importance == [False, True]
+    assert marker_keys(markers[0]) == {('Car', 0), ('Car text', 0)}
+    assert stamps(importance) == stamps(pillars[0].markers) == [2]
+    scores = records_from_cloud(importance[0], ['importance'])['importance']
+    assert scores.tolist() == pytest.approx([1.0, 2 / 3, 1 / 3, 0.0])
+
+
+def test_markers_of_vanished_boxes_are_deleted(session):
+    add_node(session)
+    markers = listen(session, MarkerArray, '/detector/markers')
+    clouds = publisher(session, PointCloud2, '/points')
+    for index, num_points in enumerate((1, 0, 0)):
+        clouds.publish(build_cloud(index, num_points=num_points))
+        spin_until(session, lambda index=index: len(markers) == index + 1)
+    assert [len(message.markers) for message in markers] == [3, 2, 0]
+
+
+def test_newest_cloud_wins_and_drops_are_counted(session):
+    detector = FakeDetector(delay_s=0.5)
+    node = add_node(session, detector)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(0))
+    spin_until(session, lambda: detector.asked_importance)  # the first cloud is in work
+    for index in range(1, 5):
+        clouds.publish(build_cloud(index))
+        spin_until(session, lambda index=index: node.counts.received == index + 1)
+    spin_until(session, lambda: len(boxes) == 2)
+    assert stamps(boxes) == [1, 5]
+    assert node.counts.dropped == 3
+
+
+@pytest.mark.parametrize('lie', [{'width': 99}, {'fields': []}, {'point_step': 2**32 - 1}])
+def test_malformed_cloud_is_an_error_and_the_next_one_is_processed(session, lie):
+    node = add_node(session)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    bad = build_cloud(0)
+    for name, value in lie.items():
+        setattr(bad, name, value)
+    clouds.publish(bad)
+    spin_until(session, lambda: node.counts.failed == 1)
+    clouds.publish(build_cloud(1))
+    spin_until(session, lambda: boxes)
+    assert stamps(boxes) == [2]
+
+
+def test_detector_that_fails_does_not_end_the_node(session):
+    class Moody(FakeDetector):
+        def __call__(self, points, *, importance=False):
+            if points[0, 3] < 0.5:
+                raise RuntimeError('out of memory')
+            return super().__call__(points, importance=importance)
+
+    node = add_node(session, Moody())
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    diagnostics = listen(session, DiagnosticArray, '/diagnostics')
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(0, score=0.1))
+    spin_until(session, lambda: node.counts.failed == 1 and diagnostics)
+    (status,) = diagnostics[-1].status
+    assert (status.level, status.name) == (DiagnosticStatus.ERROR, '/detector')
+    assert status.message == 'the last cloud failed: out of memory'
+    clouds.publish(build_cloud(1))
+    spin_until(session, lambda: boxes)
+
+
+def test_cloud_without_intensity(session):
+    points = np.ones((2, 3), np.float32)
+    for policy, result in (('error', 'failed'), ('zero', 'results')):
+        node = add_node(session, missing_intensity=policy)
+        publisher(session, PointCloud2, '/points').publish(to_cloud(points, Header()))
+        spin_until(session, lambda node=node, result=result: getattr(node.counts, result) == 1)
+        node.destroy_node()
+
+
+def test_thresholds_change_while_the_node_runs(session):
+    node = add_node(session)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    changes = [('score_threshold', 0.95), ('score_threshold', 0.1), ('max_detections', 0)]
+    found = []
+    for index, (name, value) in enumerate(changes):
+        (answer,) = node.set_parameters([Parameter(name, value=value)])
+        assert answer.successful, answer.reason
+        clouds.publish(build_cloud(index))
+        spin_until(session, lambda index=index: len(boxes) == index + 1)
+        found.append(len(detections_from_boxes_cloud(boxes[-1])))
+    assert found == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('score_threshold', 1.5),
+        ('max_detections', -1),
+        ('bundle', 'x'),
+        ('missing_intensity', 'x'),
+    ],
+)
+def test_changes_out_of_range_or_of_fixed_parameters_are_refused(session, name, value):
+    (answer,) = add_node(session).set_parameters([Parameter(name, value=value)])
+    assert not answer.successful
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'error', 'named'),
+    [
+        ({'bundle': ''}, ConfigError, 'parameter bundle is empty'),
+        ({'score_threshold': 2.0}, ConfigError, r'score_threshold .*2\.0'),
+        ({'reliability': 'maybe'}, ConfigError, "reliability is 'maybe'; choose from"),
+        ({'bundle': 'absent'}, CheckpointError, 'absent'),
+    ],
+)
+def test_node_that_cannot_start_says_why(session, parameters, error, named):
+    with pytest.raises(error, match=named):
+        session.add(DetectorNode, **{'bundle': 'absent'} | parameters)
+
+
+def test_reliability(session):
+    for reliability in ('reliable', 'best_effort'):
+        add_node(session, reliability=reliability)
+    observer = session.add(partial(Node, 'observer'))
+    spin_until(session, lambda: observer.count_subscribers('/points') == 2)
+    infos = observer.get_subscriptions_info_by_topic('/points')
+    found = {info.qos_profile.reliability.name for info in infos}
+    assert found == {'BEST_EFFORT', 'RELIABLE'}
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    """A randomly initialized detector over the range of KITTI, with coarse pillars."""
+    import torch
+
+    from pointdistiller_core.config import DetectionConfig, ModelConfig
+    from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+    from pointdistiller_core.grid import Grid
+    from pointdistiller_core.models import build_detector
+
+    torch.manual_seed(0)
+    config = ModelConfig(
+        width=0.25,
+        grid=Grid(
+            point_cloud_range=(0.0, -20.48, -3.0, 40.96, 20.48, 1.0),
+            voxel_size=(0.64,) * 2 + (4.0,),
+        ),
+        detection=DetectionConfig(score_threshold=0.0, max_detections=20),
+    )
+    folder = tmp_path_factory.mktemp('bundles') / 'tiny'
+    save_bundle(folder, build_detector(config), BundleInfo(model=config))
+    return folder
+
+
+def test_real_frames_through_a_real_network(kitti_mini, bundle, tmp_path, monkeypatch):
+    """Two KITTI sweeps from a bag: exactly one result each, with its stamp and frame."""
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    write_kitti_bag(kitti_mini, tmp_path / 'kitti', frames=['000008', '000010'])
+    options = RunOptions(
+        str(bundle),
+        str(tmp_path / 'kitti'),
+        record=str(tmp_path / 'out'),
+        lockstep=True,
+        num_threads=1,
+        score_threshold=0.0,
+    )
+    assert run_detect(options) == RunCounts(played=2, results=2, failed=0, dropped=0)
+    results = list(read_clouds(tmp_path / 'out', '/detector/boxes'))
+    assert [(result.stamp_ns, result.frame_id) for result in results] == [
+        (1_000_000_000, 'velodyne'),
+        (1_100_000_000, 'velodyne'),
+    ]
+    detector = Detector.load(bundle)
+    for cloud, result in zip(read_clouds(tmp_path / 'kitti'), results, strict=True):
+        expected = detector(points_from_cloud(cloud.message))
+        found = detections_from_boxes_cloud(result.message)
+        assert len(found) == len(expected) == 20
+        np.testing.assert_allclose(found.boxes, expected.boxes, rtol=1e-5, atol=1e-5)
+    counts = {
+        topic: len(list(read_clouds(tmp_path / 'out', topic)))
+        for topic in ('/points', '/detector/importance')
+    }
+    assert counts == {'/points': 2, '/detector/importance': 2}
+
+
+def start(*arguments, log_folder):
+    """The node as its executable runs it."""
+    return subprocess.Popen(
+        [sys.executable, '-m', 'pointdistiller_ros.detector_node', '--ros-args', *arguments],
+        cwd=ROOT,
+        env=os.environ | {'ROS_LOG_DIR': str(log_folder), 'OMP_NUM_THREADS': '1'},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])
+def test_executable_starts_and_ends_on_a_signal(session, bundle, tmp_path, ending):
+    process = start('-p', f'bundle:={bundle}', log_folder=tmp_path)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points', 10)
+    spin_until(session, lambda: clouds.publish(build_cloud()) or boxes)
+    process.send_signal(ending)
+    _, log = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, log
+    assert 'Traceback' not in log
+
+
+def test_executable_without_a_bundle_says_so(tmp_path):
+    process = start(log_folder=tmp_path)
+    _, log = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 2
+    assert 'parameter bundle is empty' in log
+    assert 'Traceback' not in log

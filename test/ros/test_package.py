@@ -1,0 +1,216 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The ROS package: metadata, launch file, and what `colcon build` installs."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from importlib import import_module
+import os
+from pathlib import Path
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from types import ModuleType
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from pointdistiller_core import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = 'pointdistiller_ros'
+LAUNCH_FILE = ROOT / 'launch' / 'detect.launch.py'
+LAUNCH_MODULES = (
+    'launch',
+    'launch.actions',
+    'launch.conditions',
+    'launch.substitutions',
+    'launch_ros',
+    'launch_ros.actions',
+    'launch_ros.parameter_descriptions',
+    'launch_ros.substitutions',
+)
+
+
+def setup_arguments():
+    """Keyword arguments of setup() that are literals."""
+    tree = ast.parse((ROOT / 'setup.py').read_text(encoding='utf-8'))
+    call = next(
+        n for n in ast.walk(tree) if isinstance(n, ast.Call) and 'setup' in ast.dump(n.func)
+    )
+    arguments = {}
+    for keyword in call.keywords:
+        try:
+            arguments[keyword.arg] = ast.literal_eval(keyword.value)
+        except ValueError:
+            continue
+    return arguments
+
+
+def entry_points():
+    return dict(
+        re.split(r'\s*=\s*', line) for line in setup_arguments()['entry_points']['console_scripts']
+    )
+
+
+def test_version_and_maintainer_are_stated_alike():
+    package, arguments = ElementTree.parse(ROOT / 'package.xml').getroot(), setup_arguments()
+    assert package.get('format') == '3'
+    assert package.findtext('name') == PACKAGE
+    assert package.findtext('version') == arguments['version'] == __version__
+    assert package.findtext('license') == arguments['license']
+    assert package.find('maintainer').get('email') == arguments['maintainer_email']
+    assert package.findtext('export/build_type') == 'ament_python'
+    assert (ROOT / 'resource' / PACKAGE).is_file()
+
+
+@pytest.mark.parametrize(('name', 'target'), entry_points().items())
+def test_entry_points_exist(name, target):
+    if PACKAGE in target:
+        pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    module, function = target.split(':')
+    assert callable(getattr(import_module(module), function)), name
+
+
+class Recorded:
+    """Stands for any class of launch: keeps what it was made from."""
+
+    def __init__(self, *arguments, **keywords):
+        self.arguments, self.keywords = arguments, keywords
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The launch file's nodes and arguments, with stand-ins for launch and launch_ros."""
+    for name in LAUNCH_MODULES:
+        module = ModuleType(name)
+        module.__getattr__ = lambda kind: type(kind, (Recorded,), {})
+        monkeypatch.setitem(sys.modules, name, module)
+    description = runpy.run_path(str(LAUNCH_FILE))['generate_launch_description']()
+    (parts,) = description.arguments
+    nodes = {
+        part.keywords['executable']: part.keywords
+        for part in parts
+        if part.keywords.get('package')
+    }
+    arguments = {part.arguments[0]: part.keywords for part in parts if part.arguments}
+    return nodes, arguments
+
+
+def names_in(value):
+    """Names of the launch configurations that a value is made of."""
+    if isinstance(value, Recorded):
+        if type(value).__name__ == 'LaunchConfiguration':
+            return {value.arguments[0]}
+        return names_in([*value.arguments, *value.keywords.values()])
+    if isinstance(value, dict):
+        return names_in(list(value.values()))
+    if isinstance(value, list | tuple):
+        return {name for part in value for name in names_in(part)}
+    return set()
+
+
+def test_launch_file_starts_what_is_installed(launched):
+    nodes, arguments = launched
+    assert set(nodes) == {'detector_node', 'bag_player_node', 'rviz2'}
+    assert set(nodes) - {'rviz2'} <= set(entry_points())
+    assert names_in(list(nodes.values())) == set(arguments)
+    assert [name for name, about in arguments.items() if 'default_value' not in about] == [
+        'bundle'
+    ]
+    assert all(about['description'] for about in arguments.values())
+    assert 'condition' not in nodes['detector_node']
+    assert names_in(nodes['bag_player_node']['condition']) == {'bag'}
+    assert names_in(nodes['rviz2']['condition']) == {'rviz'}
+
+
+def test_launch_file_sets_parameters_that_exist(launched):
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    from pointdistiller_ros import parameters
+
+    tables = {
+        'detector_node': parameters.DetectorParameters,
+        'bag_player_node': parameters.BagPlayerParameters,
+    }
+    for executable, table in tables.items():
+        known = {field.name for field in dataclasses.fields(table)} | {'use_sim_time'}
+        given = [
+            values for values in launched[0][executable]['parameters'] if isinstance(values, dict)
+        ]
+        assert {name for values in given for name in values} <= known
+
+
+def test_launch_file_with_launch_itself():
+    pytest.importorskip('launch_ros', reason='launch_ros is not installed')
+    description = runpy.run_path(str(LAUNCH_FILE))['generate_launch_description']()
+    names = {argument.name for argument in description.get_launch_arguments()}
+    assert names >= {'bundle', 'points', 'bag', 'rviz', 'use_sim_time', 'params'}
+
+
+def test_rviz_shows_what_the_detector_sends():
+    text = (ROOT / 'config' / 'rviz' / 'detect.rviz').read_text(encoding='utf-8')
+    displays = yaml.safe_load(text)['Visualization Manager']['Displays']
+    topics = {
+        display['Topic']['Value']: display['Class'] for display in displays if 'Topic' in display
+    }
+    assert topics == {
+        '/points': 'rviz_default_plugins/PointCloud2',
+        '/detector/importance': 'rviz_default_plugins/PointCloud2',
+        '/detector/markers': 'rviz_default_plugins/MarkerArray',
+        '/detector/importance_markers': 'rviz_default_plugins/MarkerArray',
+    }
+
+
+@pytest.fixture(scope='module')
+def prefix(tmp_path_factory):
+    """Where colcon installs a copy of this package."""
+    colcon = shutil.which('colcon') or pytest.skip('colcon is not installed')
+    base = tmp_path_factory.mktemp('colcon')
+    for name in ('setup.py', 'setup.cfg', 'package.xml', 'pyproject.toml'):
+        (base / 'src').mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, base / 'src')
+    for name in ('resource', 'launch', 'config', 'pointdistiller_core', PACKAGE):
+        shutil.copytree(ROOT / name, base / 'src' / name)
+    command = [colcon, '--log-base', 'log', 'build', '--base-paths', 'src']
+    built = subprocess.run(command, cwd=base, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return base / 'install' / PACKAGE
+
+
+def test_colcon_installs_what_ros2_run_and_launch_need(prefix):
+    share = prefix / 'share'
+    assert (share / 'ament_index' / 'resource_index' / 'packages' / PACKAGE).is_file()
+    assert (share / PACKAGE / 'package.xml').is_file()
+    assert {path.name for path in (prefix / 'lib' / PACKAGE).iterdir()} == set(entry_points())
+    for folder in ('launch', 'config'):
+        shipped = {
+            path.relative_to(ROOT)
+            for path in (ROOT / folder).rglob('*.*')
+            if path.suffix != '.pyc'
+        }
+        installed = {
+            path.relative_to(share / PACKAGE) for path in (share / PACKAGE / folder).rglob('*.*')
+        }
+        assert installed == shipped
+    for name in ('pointdistiller_core', PACKAGE):
+        assert len(list(prefix.rglob(f'{name}/py.typed'))) == 1
+
+
+def test_installed_executable_starts(prefix, tmp_path):
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    (packages,) = prefix.rglob('site-packages')
+    done = subprocess.run(
+        [sys.executable, prefix / 'lib' / PACKAGE / 'detector_node'],
+        cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': str(packages), 'ROS_LOG_DIR': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert 'parameter bundle is empty' in done.stderr

@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""A bag through a detector node in one process."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from ros_graph import FakeDetector
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from pointdistiller_core.datasets.bags import CloudBagWriter, bag_topics, read_clouds
+from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
+from pointdistiller_ros import run
+from pointdistiller_ros.conversions import detections_from_boxes_cloud
+from pointdistiller_ros.detector_node import OUTPUTS
+from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
+
+NUM_CLOUDS = 6
+
+
+@pytest.fixture
+def bag(tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for index in range(NUM_CLOUDS):
+            points = np.full((3, 4), index / 10 + 0.3, np.float32)
+            writer.write('/front/points', (index + 1) * 10**8, 'velodyne', points)
+    return str(tmp_path / 'bag')
+
+
+def stamps(path, topic):
+    return [cloud.stamp_ns for cloud in read_clouds(path, topic)]
+
+
+def test_lockstep_loses_nothing_and_records_everything(bag, tmp_path):
+    threads = set(threading.enumerate())
+    progress = []
+    options = RunOptions('bundle', bag, record=str(tmp_path / 'out'), lockstep=True)
+    counts = run_detect(options, load=lambda _: FakeDetector(), on_cloud=progress.append)
+    assert counts == RunCounts(played=NUM_CLOUDS, results=NUM_CLOUDS, failed=0, dropped=0)
+    assert progress == sorted(progress)
+    assert progress[-1] == NUM_CLOUDS
+    outputs = {f'/detector/{name}' for name, kind in OUTPUTS.items() if kind is not None}
+    assert set(bag_topics(tmp_path / 'out')) == outputs | {'/front/points'}
+    clouds = [(index + 1) * 10**8 for index in range(NUM_CLOUDS)]
+    assert stamps(tmp_path / 'out', '/front/points') == clouds
+    results = list(read_clouds(tmp_path / 'out', '/detector/boxes'))
+    assert [result.stamp_ns for result in results] == clouds
+    assert [result.time_ns for result in results] == clouds  # in the bag's time
+    scores = [detections_from_boxes_cloud(result.message).scores[0] for result in results]
+    np.testing.assert_allclose(scores, np.arange(NUM_CLOUDS) / 10 + 0.3, rtol=1e-6)
+    assert set(threading.enumerate()) <= threads
+
+
+def test_slow_detector_at_full_speed_drops_clouds_and_counts_them(bag):
+    counts = run_detect(RunOptions('bundle', bag, rate=5.0), load=lambda _: FakeDetector(0.1))
+    assert counts.played == NUM_CLOUDS
+    assert counts.dropped > 0
+    assert counts.results + counts.dropped == NUM_CLOUDS
+    assert counts.failed == 0
+
+
+def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    with CloudBagWriter(tmp_path / 'odd') as writer:
+        for index, columns in enumerate((4, 3, 4)):  # the second has no intensity
+            writer.write('/points', index + 1, 'lidar', np.ones((2, columns), np.float32))
+    options = RunOptions('bundle', str(tmp_path / 'odd'), lockstep=True)
+    counts = run_detect(options, load=lambda _: FakeDetector())
+    assert counts == RunCounts(played=3, results=2, failed=1, dropped=0)
+
+
+def test_score_threshold(bag, tmp_path):
+    options = RunOptions(
+        'bundle', bag, record=str(tmp_path / 'out'), lockstep=True, score_threshold=0.55
+    )
+    run_detect(options, load=lambda _: FakeDetector())
+    results = read_clouds(tmp_path / 'out', '/detector/boxes')
+    found = [len(detections_from_boxes_cloud(result.message)) for result in results]
+    assert found == [0, 0, 0, 1, 1, 1]  # scores 0.3 to 0.8
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'named'),
+    [
+        ({'bag': 'absent'}, DatasetError, 'absent: no such bag'),
+        ({'topic': '/none'}, DatasetError, '/front/points'),
+        ({'rate': -1.0}, ConfigError, r'rate .*-1\.0'),
+        ({'bundle': 'absent'}, CheckpointError, 'absent'),
+    ],
+)
+def test_what_cannot_be_used_is_named(bag, changes, error, named):
+    options = {'bundle': 'absent', 'bag': bag} | changes
+    load = {} if error is CheckpointError else {'load': lambda _: FakeDetector()}
+    with pytest.raises(error, match=named):
+        run_detect(RunOptions(**options), **load)
+
+
+def test_command_line(monkeypatch):
+    asked = []
+    counts = RunCounts(played=2, results=1, failed=0, dropped=1)
+    monkeypatch.setattr(run, 'run_detect', lambda options: asked.append(options) or counts)
+    words = 'detect --bundle student --bag drive --record out --lockstep --score-threshold 0.3'
+    assert run.main(words.split()) == 0
+    assert asked == [
+        RunOptions('student', 'drive', record='out', lockstep=True, score_threshold=0.3)
+    ]
+
+
+@pytest.mark.parametrize('words', ['', 'detect --bag drive', 'detect --rate 1 --lockstep'])
+def test_wrong_command_line(words, capsys):
+    with pytest.raises(SystemExit):
+        run.main(words.split())
+    assert 'usage: pointdistiller run' in capsys.readouterr().err

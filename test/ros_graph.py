@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""A ROS graph of its own for a test, and a detector without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from pointdistiller_core.records import Detections, Importance
+
+TIMEOUT_S = 20.0
+# Kept apart from whatever else runs here; below 102, domains do not meet ephemeral ports.
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch) -> Iterator:
+    """Nodes of this test; all they started has ended when it ends."""
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    from pointdistiller_ros.spinning import Session
+
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    before = set(threading.enumerate())
+    with Session() as running:
+        yield running
+    assert set(threading.enumerate()) <= before
+
+
+def listen(session, kind, topic, qos=10) -> list:
+    """The messages of a topic, as they come."""
+    from rclpy.node import Node
+
+    messages: list = []
+    node = session.add(partial(Node, 'listener'))
+    node.create_subscription(kind, topic, messages.append, qos)
+    return messages
+
+
+def publisher(session, kind, topic, qos=10):
+    """Sends to a topic once somebody listens."""
+    from rclpy.node import Node
+
+    sender = session.add(partial(Node, 'sender')).create_publisher(kind, topic, qos)
+    assert session.spin_until(sender.get_subscription_count, TIMEOUT_S)
+    return sender
+
+
+def spin_until(session, condition) -> None:
+    assert session.spin_until(condition, TIMEOUT_S)
+
+
+class FakeDetector:
+    """Sees a car around the first point; its score is the first point's intensity."""
+
+    class_names = ('Car', 'Pedestrian', 'Cyclist')
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s = delay_s
+        self.asked_importance: list[bool] = []
+
+    def __call__(self, points, *, importance=False):
+        self.asked_importance.append(importance)
+        time.sleep(self.delay_s)
+        found = Detections.empty()
+        if len(points):
+            box = [*points[0, :3], 4.0, 1.6, 1.5, 0.5]
+            found = Detections(np.array([box], np.float32), points[:1, 3], np.zeros(1, np.int64))
+        if importance:
+            scores = np.linspace(1, 0, len(points), dtype=np.float32)
+            found = replace(found, importance=Importance(points[:, :3], scores, scores))
+        return replace(
+            found, counts={'points': len(points)}, latency_ms={'total': self.delay_s * 1e3}
+        )
