@@ -1,0 +1,37 @@
+# `make demo` and `make test` build .venv by themselves; nothing is installed outside of it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# A ROS 2 installation that is already sourced is used; otherwise rclpy comes as wheels.
+SYSTEM_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
+comma := ,
+EXTRAS := $(if $(SYSTEM_ROS),dev,dev$(comma)ros)
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+
+.PHONY: install lint types test demo clean
+
+install: $(STAMP)
+
+$(STAMP): setup.py setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed; set PYTHON=/path/to/python3")'
+	$(PYTHON) -m venv $(if $(SYSTEM_ROS),--system-site-packages) $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $(STAMP)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/python -m pytest
+
+demo: install
+	$(BIN)/pointdistiller demo --output demo_output
+
+clean:
+	rm -rf $(VENV) build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,22 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""`pointdistiller <verb>`: the only place that prints."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from pointdistiller_core.cli.app import app
+from pointdistiller_core.cli.output import print_error
+from pointdistiller_core.errors import PointDistillerError
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend ends with exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format='%(levelname)s: %(message)s')
+    try:
+        app()
+    except PointDistillerError as error:
+        print_error(str(error))
+        sys.exit(2)

@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of the command line, in the order of a project's life."""
+
+from __future__ import annotations
+
+import typer
+
+from pointdistiller_core.cli.configuration import dump_config_command, models_command
+from pointdistiller_core.cli.data import make_bag_command, simulate_command
+from pointdistiller_core.cli.demo import demo_command
+from pointdistiller_core.cli.inference import (
+    detect_command,
+    evaluate_command,
+    import_checkpoint_command,
+)
+from pointdistiller_core.cli.ros import run_command
+from pointdistiller_core.cli.training import distill_command, train_command
+
+app = typer.Typer(
+    name='pointdistiller',
+    help='LiDAR 3D detection whose small, fast student was taught by a big, accurate teacher.',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode='markdown',
+)
+app.command('simulate')(simulate_command)
+app.command('make-bag')(make_bag_command)
+app.command('train')(train_command)
+app.command('distill')(distill_command)
+app.command('evaluate')(evaluate_command)
+app.command('detect')(detect_command)
+app.command('run', context_settings={'allow_extra_args': True, 'ignore_unknown_options': True})(
+    run_command
+)
+app.command('models')(models_command)
+app.command('dump-config')(dump_config_command)
+app.command('import-checkpoint')(import_checkpoint_command)
+app.command('demo')(demo_command)

@@ -1,0 +1,237 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The verb `demo`: from nothing to live distilled detections, on simulated data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from itertools import islice
+import json
+from pathlib import Path
+import shutil
+from statistics import fmean, median
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointdistiller_core.cli.data import simulate_drive_bag, simulate_frames
+from pointdistiller_core.cli.output import print_note, print_table, write_json
+from pointdistiller_core.cli.training import run_with_progress
+from pointdistiller_core.config import (
+    DatasetConfig,
+    DistillationConfig,
+    ExperimentConfig,
+    SimulationConfig,
+    load_experiment,
+    shipped_configs,
+)
+
+if TYPE_CHECKING:
+    from pointdistiller_core.detector import Detector
+    from pointdistiller_core.records import Detections, Frame
+
+TITLES = {
+    'teacher': 'teacher',
+    'student': '4x student, labels alone',
+    'distilled': '4x student, distilled',
+}
+TIMED_CLOUDS = 20
+PICTURES = 3
+SHOWN_SCORE = 0.3  # in the pictures alone
+
+
+def demo_command(
+    output: Annotated[Path, typer.Option(help='Folder for everything.')] = Path('demo_output'),
+    *,
+    train: Annotated[int, typer.Option(min=1, help='Simulated training frames.')] = 240,
+    val: Annotated[int, typer.Option(min=1, help='Simulated validation frames.')] = 80,
+    drive: Annotated[int, typer.Option(min=1, help='Clouds of the simulated drive.')] = 60,
+    seed: Annotated[int, typer.Option(min=0, help='Of the scenes and of the training.')] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help='Of every training, instead of the configured ones.')
+    ] = None,
+) -> None:
+    """Simulate, train a teacher, train and distil a student, run it as a ROS 2 node.
+
+    What an interrupted or earlier demo has finished in the same folder is not done again.
+
+    Example: `pointdistiller demo --output demo_output --seed 1`
+    """
+    start = perf_counter()
+    simulate_demo(output, train=train, val=val, drive=drive, seed=seed)
+    bundles = train_demo(output, seed=seed, epochs=epochs)
+    table = measure_demo(output, bundles)
+    print_demo_table(table)
+    write_json(str(output / 'table.json'), {'seed': seed, 'models': table})
+    pictures = draw_demo(output, bundles)
+    recording = play_demo(output, bundles['distilled'])
+    print_note(f'\nDone in {perf_counter() - start:.0f} s with seed {seed}. What to open:')
+    print_note(f'  {pictures}: pictures from above')
+    print_note(f'  {output / "table.json"}: the table above')
+    print_note(f'  {recording}: clouds, detections and markers, for Foxglove, RViz or ros2 bag')
+    print_note(f'  {output / "runs"}: tensorboard --logdir {output / "runs"}')
+
+
+def simulate_demo(output: Path, *, train: int, val: int, drive: int, seed: int) -> None:
+    """Labelled scenes in `data`, a drive as a bag in `drive`."""
+    simulation = SimulationConfig()
+    splits = {'train': train, 'val': val}
+    simulate_frames(output / 'data', simulation, splits, seed=seed, workers=2)
+    if not (output / 'drive').exists():
+        simulate_drive_bag(output / 'drive', simulation, drive, seed=seed)
+
+
+def train_demo(output: Path, *, seed: int, epochs: int | None) -> dict[str, Path]:
+    """The teacher, and the same student twice: without and with distillation."""
+    shipped = {path.stem: path for path in shipped_configs('experiments')}
+    changes = [f'training.seed={seed}', *([f'training.epochs={epochs}'] if epochs else [])]
+    changes += [f'{part}.root={output / "data"}' for part in ('dataset', 'validation')]
+    teacher = load_experiment(shipped['demo_teacher'], tuple(changes))
+    student = load_experiment(shipped['demo_student'], tuple(changes))
+    distilled = student.model_copy(update={'distillation': DistillationConfig()})
+    bundles = {'teacher': _train(output, 'teacher', teacher)}
+    bundles['student'] = _train(output, 'student', student)
+    bundles['distilled'] = _train(output, 'distilled', distilled, teacher=bundles['teacher'])
+    return bundles
+
+
+def _train(
+    output: Path, name: str, experiment: ExperimentConfig, *, teacher: Path | None = None
+) -> Path:
+    run = output / 'runs' / name
+    resume = (run / 'config.yaml').exists()
+    return run_with_progress(experiment, run, label=name, teacher=teacher, resume=resume)
+
+
+def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Size, latency and AP of every model, measured on this machine."""
+    from pointdistiller_core.detector import Detector
+    from pointdistiller_core.evaluation.efficiency import (
+        count_detector_multiply_adds,
+        count_parameters,
+    )
+
+    detectors = {name: Detector.load(path) for name, path in bundles.items()}
+    latencies = time_detectors(output / 'drive', detectors)
+    rows = []
+    for name, detector in detectors.items():
+        metrics = json.loads((output / 'runs' / name / 'metrics.json').read_bytes())
+        rows.append(
+            {
+                'name': name,
+                'title': TITLES[name],
+                'parameters': count_parameters(detector.model),
+                'multiply_adds': count_detector_multiply_adds(detector.model),
+                'latency_ms': latencies[name],
+                'ap': metrics['validation'],
+            }
+        )
+    return rows
+
+
+def time_detectors(bag: Path, detectors: Mapping[str, Detector]) -> dict[str, float]:
+    """Median time from points to boxes [ms], the models taking turns on the same clouds."""
+    from pointdistiller_core.datasets.bags import read_clouds
+    from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
+
+    times: dict[str, list[float]] = {name: [] for name in detectors}
+    for cloud in islice(read_clouds(bag), TIMED_CLOUDS):
+        points = points_from_cloud(cloud.message)
+        for name, detector in detectors.items():
+            times[name].append(detector(points).latency_ms['total'])
+    return {name: median(values) for name, values in times.items()}
+
+
+def print_demo_table(table: Sequence[Mapping[str, Any]]) -> None:
+    """One row for each model; mAP is the mean over the classes at moderate difficulty."""
+    classes = list(table[0]['ap']['3d'])
+    rows = [
+        [
+            row['title'],
+            f'{row["parameters"] / 1e6:.2f} M',
+            f'{row["multiply_adds"] / 1e9:.2f} G',
+            f'{row["latency_ms"]:.0f} ms',
+            *(
+                f'{fmean(row["ap"][metric][name]["ap40"][1] for name in classes):.1f}'
+                for metric in ('bev', '3d')
+            ),
+            *(f'{row["ap"]["3d"][name]["ap40"][1]:.1f}' for name in classes),
+        ]
+        for row in table
+    ]
+    print_table(
+        'Simulated validation frames, AP|R40 moderate [%]',
+        ['model', 'parameters', 'mult-adds', 'latency', 'BEV mAP', '3D mAP']
+        + [f'3D {name}' for name in classes],
+        rows,
+        json_target=None,
+    )
+
+
+def draw_demo(output: Path, bundles: Mapping[str, Path]) -> Path:
+    """Pictures from above of the validation frames that hold the most objects."""
+    from pointdistiller_core.datasets import build_dataset
+    from pointdistiller_core.detector import Detector
+
+    folder = output / 'pictures'
+    folder.mkdir(parents=True, exist_ok=True)
+    detectors = {name: Detector.load(path) for name, path in bundles.items()}
+    names = detectors['teacher'].class_names
+    dataset = build_dataset(DatasetConfig(root=output / 'data', split='val'), names)
+    frames = [dataset[index] for index in range(len(dataset))]
+    for frame in sorted(frames, key=lambda frame: -len(frame.ground_truth or ()))[:PICTURES]:
+        found = {
+            name: detector(frame.points, importance=name == 'distilled')
+            for name, detector in detectors.items()
+        }
+        _draw_frame(folder, frame, found, names)
+    return folder
+
+
+def _draw_frame(
+    folder: Path, frame: Frame, found: Mapping[str, Detections], class_names: Sequence[str]
+) -> None:
+    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.matching import match_detections
+    from pointdistiller_core.evaluation.pictures import Panel, draw_comparison, draw_scene
+
+    truth = frame.ground_truth
+    assert truth is not None, f'simulated frame {frame.frame_id} has no labels'
+    importance = found['distilled'].importance
+    shown = {name: item[item.scores >= SHOWN_SCORE] for name, item in found.items()}
+    draw_scene(
+        folder / f'{frame.frame_id}_importance.png',
+        frame.points,
+        importance=importance.point_scores if importance else None,
+        truth=truth,
+        teacher=shown['teacher'],
+        student=shown['distilled'],
+        title=f'Frame {frame.frame_id}: importance, truth, teacher and distilled student',
+        class_names=class_names,
+    )
+    thresholds = [MIN_OVERLAPS[name] for name in class_names]
+    panels = [
+        Panel(TITLES[name], item, match_detections(item, truth, thresholds))
+        for name, item in shown.items()
+    ]
+    draw_comparison(
+        folder / f'{frame.frame_id}_comparison.png',
+        frame.points,
+        panels,
+        truth=truth,
+        title=f'Frame {frame.frame_id}',
+    )
+
+
+def play_demo(output: Path, bundle: Path) -> Path:
+    """Play the drive through the ROS 2 node and record what goes in and out."""
+    recording = output / 'recording'
+    shutil.rmtree(recording, ignore_errors=True)
+    nodes = import_module('pointdistiller_ros.run')
+    arguments = ['detect', '--bundle', bundle, '--bag', output / 'drive', '--record', recording]
+    status = nodes.main([*map(str, arguments), '--lockstep'])
+    if status:
+        raise typer.Exit(status)
+    return recording

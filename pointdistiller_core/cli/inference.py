@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Verbs that use trained weights: `evaluate`, `detect` and `import-checkpoint`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointdistiller_core.cli.output import (
+    JsonOption,
+    print_note,
+    print_table,
+    progress_bar,
+    write_json,
+)
+from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pointdistiller_core.records import Detections
+
+BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')]
+METRIC_NAMES = {'bbox': '2D', 'bev': 'BEV', '3d': '3D', 'aos': 'AOS'}
+
+
+def evaluate_command(
+    bundle: BundleArgument,
+    dataset: Annotated[Path, typer.Option(help='A dataset in KITTI layout.')],
+    *,
+    split: Annotated[str, typer.Option(help='A file of ImageSets, without .txt.')] = 'val',
+    camera_view: Annotated[
+        bool, typer.Option(help="Drop points outside the camera's image, as KITTI's labels do.")
+    ] = True,
+    device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
+    json_file: JsonOption = None,
+) -> None:
+    """Average precision of a bundle on a labelled dataset, as the KITTI benchmark defines it.
+
+    Example: `pointdistiller evaluate runs/student --dataset data/simulated --split val`
+    """
+    config = DatasetConfig(root=dataset, split=split, camera_view=camera_view)
+    result = evaluate_bundle(bundle, config, device=device)
+    print_average_precision(result, title=f'{bundle} on {dataset} ({split})', json_file=json_file)
+    write_json(json_file, result)
+
+
+def evaluate_bundle(
+    bundle: Path, dataset: DatasetConfig, *, device: str = 'cpu'
+) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """AP of a bundle: metric, then class, then `ap11` / `ap40` for easy, moderate, hard [%]."""
+    from pointdistiller_core.datasets import build_dataset
+    from pointdistiller_core.deploy.bundle import load_detector_model
+    from pointdistiller_core.training.validate import evaluate_detector
+
+    model = load_detector_model(bundle, device=device)
+    frames = build_dataset(dataset, model.config.class_names)
+    with progress_bar('evaluate', 'frames') as update:
+        result, _ = evaluate_detector(model, frames, on_frame=update)
+    return result.to_dict()
+
+
+def print_average_precision(
+    result: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+    *,
+    title: str,
+    json_file: str | None,
+) -> None:
+    """A row for each metric and class: AP|R40 and AP|R11, easy / moderate / hard."""
+    rows = [
+        [
+            f'{METRIC_NAMES[metric]} {name}',
+            *(f'{value:.2f}' for value in [*values['ap40'], *values['ap11']]),
+        ]
+        for metric, classes in result.items()
+        for name, values in classes.items()
+    ]
+    levels = ['easy', 'moderate', 'hard']
+    columns = [f'{kind} {level}' for kind in ('R40', 'R11') for level in levels]
+    print_table(f'AP [%], {title}', ['metric', *columns], rows, json_target=json_file)
+
+
+def detect_command(
+    bundle: BundleArgument,
+    clouds: Annotated[
+        list[Path], typer.Argument(help='Point clouds: .bin files of float32 x, y, z, intensity.')
+    ],
+    *,
+    score_threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Instead of the bundle's own.")
+    ] = None,
+    device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
+    pictures: Annotated[
+        Path | None, typer.Option(help='Folder for a picture from above of each cloud.')
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Detect objects in point cloud files.
+
+    Example: `pointdistiller detect runs/student data/kitti/training/velodyne/000008.bin
+    --pictures pictures --json -`
+    """
+    from pointdistiller_core.datasets.kitti import read_points
+    from pointdistiller_core.detector import Detector
+
+    detector = Detector.load(bundle, device=device)
+    results = []
+    for path in clouds:
+        points = read_points(path)
+        detections = detector(points, importance=pictures is not None)
+        if score_threshold is not None:
+            detections = detections[detections.scores >= score_threshold]
+        results.append((path, detections))
+        if pictures is not None:
+            _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)
+    _print_detections(results, detector.class_names, json_file=json_file)
+
+
+def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence[str]) -> None:
+    from pointdistiller_core.evaluation.pictures import draw_scene
+
+    importance = detections.importance
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_scene(
+        path,
+        points,
+        importance=importance.point_scores if importance else None,
+        student=detections,
+        class_names=class_names,
+        title=path.stem,
+    )
+    print_note(f'wrote {path}')
+
+
+def _print_detections(
+    results: Sequence[tuple[Path, Detections]],
+    class_names: Sequence[str],
+    *,
+    json_file: str | None,
+) -> None:
+    rows = [
+        [path.name, class_names[label], f'{score:.3f}', *(f'{value:.2f}' for value in box)]
+        for path, found in results
+        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
+    ]
+    columns = ['cloud', 'class', 'score', 'x', 'y', 'z', 'dx', 'dy', 'dz', 'yaw']
+    print_table('Detections, LiDAR frame [m, rad]', columns, rows, json_target=json_file)
+    write_json(
+        json_file,
+        [
+            {
+                'cloud': str(path),
+                'classes': [class_names[label] for label in found.labels],
+                'scores': found.scores.tolist(),
+                'boxes': found.boxes.tolist(),
+                'counts': dict(found.counts),
+                'latency_ms': dict(found.latency_ms),
+            }
+            for path, found in results
+        ],
+    )
+
+
+def import_checkpoint_command(
+    checkpoint: Annotated[Path, typer.Argument(help="OpenPCDet's checkpoint (.pth).")],
+    config: Annotated[Path, typer.Argument(help="OpenPCDet's configuration (.yaml).")],
+    output: Annotated[Path, typer.Argument(help='Bundle folder to write.')],
+) -> None:
+    """Turn an OpenPCDet PointPillars checkpoint into a bundle.
+
+    Example: `pointdistiller import-checkpoint pointpillar_7728.pth pointpillar.yaml teacher`
+    """
+    from pointdistiller_core.deploy.bundle import save_imported_bundle
+    from pointdistiller_core.deploy.openpcdet import import_openpcdet
+
+    if output.exists():
+        raise DatasetError(f'{output} exists already; choose another folder or remove it')
+    model_config, state = import_openpcdet(checkpoint, config)
+    save_imported_bundle(output, model_config, state, source=checkpoint)
+    print_note(f'{output}: {model_config.name}, classes {", ".join(model_config.class_names)}')

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tables, JSON and progress bars of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+import json
+from pathlib import Path
+import sys
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+import typer
+
+JsonOption = Annotated[
+    str | None,
+    typer.Option('--json', metavar='FILE', help='Also write the numbers as JSON (- for stdout).'),
+]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option('--set', metavar='KEY=VALUE', help='Override a configuration value; repeatable.'),
+]
+
+# Progress and notes go to stderr, so that stdout holds results alone and can be piped.
+notes = Console(stderr=True)
+
+
+def print_error(message: str) -> None:
+    """Print one error on stderr."""
+    notes.print(f'[bold red]error:[/] {escape(message)}', highlight=False)
+
+
+def print_note(message: str) -> None:
+    """Print one line of information on stderr."""
+    notes.print(escape(message), highlight=False)
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, json_target: str | None
+) -> None:
+    """Print a table, the first column left-aligned; on stderr where stdout takes the JSON."""
+    table = Table(title=title, title_justify='left')
+    for index, column in enumerate(columns):
+        table.add_column(column, justify='left' if index == 0 else 'right', no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*row)
+    width = max(100, notes.width) if not sys.stdout.isatty() else None
+    Console(stderr=json_target == '-', width=width).print(table)
+
+
+def write_json(target: str | None, values: Any) -> None:
+    """Write values to a file, to stdout for `-`, or nowhere for None."""
+    if target is None:
+        return
+    text = json.dumps(values, indent=2) + '\n'
+    if target == '-':
+        sys.stdout.write(text)
+        return
+    path = Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+
+
+@contextmanager
+def progress_bar(description: str, unit: str = '') -> Iterator[Callable[..., None]]:
+    """A bar on stderr; yields `update(done, total, note='')`."""
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn('{task.fields[note]}'),
+    )
+    with Progress(*columns, console=notes) as progress:
+        task = progress.add_task(description, total=None, note='')
+
+        def update(done: int, total: int, note: str = '') -> None:
+            progress.update(task, completed=done, total=total, note=note)
+
+        yield update

@@ -1,0 +1,30 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The verb `run`: ROS 2 nodes without `ros2 launch`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import typer
+
+from pointdistiller_core.errors import PointDistillerError
+
+
+def run_command(context: typer.Context) -> None:
+    """Run ROS 2 nodes in this process, for machines without `ros2 launch`.
+
+    Example: `pointdistiller run detect --bundle runs/student --bag drive --record out`
+
+    `pointdistiller run detect --help` lists the options.
+    """
+    try:
+        nodes = import_module('pointdistiller_ros.run')
+    except ModuleNotFoundError as error:
+        if (error.name or '').startswith('pointdistiller'):
+            raise
+        raise PointDistillerError(
+            f'ROS 2 for Python is not importable ({error.name}); source a ROS 2 installation or '
+            "install the wheels: pip install -e '.[ros]'"
+        ) from error
+    raise typer.Exit(nodes.main(context.args))

@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Verbs that train: `train` and `distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pointdistiller_core.cli.output import OverrideOption, print_note, progress_bar
+from pointdistiller_core.config import DistillationConfig, ExperimentConfig, load_experiment
+
+if TYPE_CHECKING:
+    from pointdistiller_core.training.listeners import Progress
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(help='Experiment YAML; config/experiments has examples.')
+]
+OutputOption = Annotated[Path, typer.Option('--output', '-o', help='Folder of the run.')]
+ResumeOption = Annotated[
+    bool, typer.Option('--resume', help='Go on from the newest checkpoint in the folder.')
+]
+DeviceOption = Annotated[str, typer.Option(help='auto, cpu or cuda.')]
+
+
+def train_command(
+    config: ConfigArgument,
+    *,
+    output: OutputOption,
+    resume: ResumeOption = False,
+    device: DeviceOption = 'auto',
+    overrides: OverrideOption = None,
+) -> None:
+    """Train a detector on labels alone.
+
+    Example: `pointdistiller train config/experiments/demo_teacher.yaml -o runs/teacher
+    --set training.epochs=4`
+    """
+    experiment = load_experiment(config, tuple(overrides or ()))
+    experiment = experiment.model_copy(update={'distillation': None})
+    run_with_progress(experiment, output, label='train', resume=resume, device=device)
+
+
+def distill_command(
+    config: ConfigArgument,
+    *,
+    teacher: Annotated[Path, typer.Option(help="The teacher's bundle or run folder.")],
+    output: OutputOption,
+    resume: ResumeOption = False,
+    device: DeviceOption = 'auto',
+    overrides: OverrideOption = None,
+) -> None:
+    """Train a student on labels and on what a frozen teacher makes of the same clouds.
+
+    Without `distillation` in the configuration, the preset `default` is used.
+
+    Example: `pointdistiller distill config/experiments/demo_student.yaml
+    --teacher runs/teacher -o runs/distilled --set distillation=paper`
+    """
+    experiment = load_experiment(config, tuple(overrides or ()))
+    if experiment.distillation is None:
+        experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
+    run_with_progress(
+        experiment, output, label='distill', teacher=teacher, resume=resume, device=device
+    )
+
+
+def run_with_progress(
+    experiment: ExperimentConfig,
+    output: Path,
+    *,
+    label: str,
+    teacher: Path | None = None,
+    resume: bool = False,
+    device: str = 'auto',
+) -> Path:
+    """`run_experiment` with a progress bar; returns the bundle's folder."""
+    # torch takes a second to import, and `--help` should not wait for it
+    from pointdistiller_core.training.experiment import run_experiment
+    from pointdistiller_core.training.listeners import Listener
+
+    with progress_bar(label, 'steps') as update:
+
+        class Bar(Listener):
+            def on_step(self, progress: Progress) -> None:
+                update(
+                    progress.step,
+                    progress.num_steps,
+                    f'epoch {progress.epoch}/{progress.num_epochs} '
+                    f'loss {progress.losses["total"]:.3f}',
+                )
+
+        bundle = run_experiment(
+            experiment, output, teacher=teacher, resume=resume, listener=Bar(), device=device
+        )
+    print_note(f'{bundle}: trained, seed {experiment.training.seed}')
+    return bundle

@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The direction of imports: which room may see which."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = 'pointdistiller_core'
+BASE = {'errors', 'grid', 'config', 'records', 'geometry', 'kitti_format'}
+SEES = {
+    'errors': set(),
+    'grid': {'errors'},
+    'config': {'errors', 'grid'},
+    'records': {'errors', 'grid', 'config'},
+    'geometry': {'errors', 'grid', 'config'},
+    'kitti_format': BASE,
+    'datasets': BASE,
+    'evaluation': BASE,
+    'pointcloud': BASE,
+    'models': BASE | {'pointcloud'},
+    'distill': BASE | {'pointcloud', 'models'},
+    'deploy': BASE | {'pointcloud', 'models'},
+    'detector': BASE | {'pointcloud', 'models', 'deploy'},
+    'training': BASE
+    | {'pointcloud', 'models', 'distill', 'deploy', 'detector', 'datasets', 'evaluation'},
+}
+ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'datasets'}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: import absolutely'
+            yield node.module or ''
+
+
+def rooms_seen(path: Path) -> set[str]:
+    prefix = f'{CORE}.'
+    return {
+        name.removeprefix(prefix).split('.')[0]
+        for name in imports_of(path)
+        if name.startswith(prefix)
+    }
+
+
+@pytest.mark.parametrize('room', sorted(SEES))
+def test_core_rooms_look_one_way(room):
+    base = ROOT / CORE / room
+    files = list(base.rglob('*.py')) if base.is_dir() else [base.with_suffix('.py')]
+    for path in files:
+        assert rooms_seen(path) <= SEES[room] | {room}, path
+
+
+def test_every_room_of_the_core_is_known():
+    rooms = {
+        path.stem
+        for path in (ROOT / CORE).iterdir()
+        if (path.suffix == '.py' and not path.stem.startswith('_'))
+        or (path / '__init__.py').exists()
+    }
+    assert rooms == set(SEES) | {'cli'}
+
+
+def test_core_never_imports_ros():
+    ros = {'rclpy', 'sensor_msgs', 'std_msgs', 'visualization_msgs', 'vision_msgs'}
+    for path in (ROOT / CORE).rglob('*.py'):
+        roots = {name.split('.')[0] for name in imports_of(path)}
+        assert not roots & (ros | {'pointdistiller_ros'}), path
+
+
+def test_ros_package_computes_nothing():
+    for path in (ROOT / 'pointdistiller_ros').rglob('*.py'):
+        assert 'torch' not in {name.split('.')[0] for name in imports_of(path)}, path
+        assert rooms_seen(path) <= ROS_SEES, path
+
+
+@pytest.mark.parametrize('module', ['records', 'config', 'kitti_format', 'cli', 'datasets'])
+def test_imports_without_torch(module):
+    code = f'import {CORE}.{module}, sys; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=False).returncode == 0
