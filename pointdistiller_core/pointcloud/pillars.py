@@ -129,7 +129,7 @@ def _group_frame(
 
 def _occupied_cells(points: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """(n,) indices of the points in range and (n,) int64 BEV cells `row * W + col` of these."""
-    positions = points[:, :3].T.contiguous()  # per axis: four times faster than rows of three
+    positions = points[:, :3].T.contiguous()  # per axis: faster than rows of three
     low = positions.new_tensor(grid.point_cloud_range[:3])[:, None]
     high = positions.new_tensor(grid.point_cloud_range[3:])[:, None]
     cells = ((positions - low) / positions.new_tensor(grid.voxel_size)[:, None]).floor_()

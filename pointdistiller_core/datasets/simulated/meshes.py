@@ -8,12 +8,12 @@ are tight by construction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,38 +130,46 @@ def block(
     low: tuple[float, float, float], high: tuple[float, float, float], material: Material
 ) -> Mesh:
     """A cuboid between two corners [m]."""
-    outline = [(low[0], low[2]), (high[0], low[2]), (high[0], high[2]), (low[0], high[2])]
-    return prism(outline, (high[1] - low[1]) / 2, material).placed((0, (low[1] + high[1]) / 2, 0))
+    vertices, faces = _unit_solid('box')
+    start, stop = np.array(low), np.array(high)
+    return _solid(vertices * (stop - start) + (start + stop) / 2, faces, material)
 
 
 def tube(start: Sequence[float], stop: Sequence[float], radius: float, material: Material) -> Mesh:
     """A closed six-sided cylinder between two points [m]."""
+    vertices, faces = _unit_solid('cylinder')
     a, b = np.asarray(start, np.float64), np.asarray(stop, np.float64)
     axis = (b - a) / np.linalg.norm(b - a)
     helper = np.array([0.0, 1.0, 0.0]) if abs(axis[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
-    first = np.cross(axis, helper)
-    first /= np.linalg.norm(first)
-    angles = np.arange(6) * np.pi / 3
-    spokes = np.outer(np.cos(angles), first) + np.outer(np.sin(angles), np.cross(axis, first))
-    return _sweep(np.stack([a + radius * spokes, b + radius * spokes]), material)
+    across = np.cross(helper, axis)
+    across /= np.linalg.norm(across)
+    frame = np.stack([radius * across, radius * np.cross(axis, across), b - a])
+    return _solid(vertices @ frame + (a + b) / 2, faces, material)
 
 
 def ellipsoid(center: Sequence[float], radii: Sequence[float], material: Material) -> Mesh:
     """A faceted ellipsoid around a point [m]."""
-    angles = np.arange(8) * np.pi / 4
-    levels = np.linspace(-np.pi / 2 * 0.9, np.pi / 2 * 0.9, 6)
-    rings = [
-        np.stack(
-            [
-                np.cos(level) * np.cos(angles),
-                np.cos(level) * np.sin(angles),
-                np.full(8, np.sin(level)),
-            ],
-            axis=1,
-        )
-        for level in levels
-    ]
-    return _sweep(np.stack(rings) * np.asarray(radii) + np.asarray(center), material)
+    vertices, faces = _unit_solid('sphere')
+    return _solid(vertices * np.asarray(radii) + np.asarray(center), faces, material)
+
+
+@cache
+def _unit_solid(name: str) -> tuple[NDArray[np.float64], IntArray]:
+    """Vertices and faces of a solid around the origin: extents 1, or radius 1 and length 1."""
+    from trimesh import creation  # slow to import, and only needed where something is simulated
+
+    solids: Mapping[str, Callable[[], Any]] = {
+        'box': creation.box,
+        'cylinder': lambda: creation.cylinder(radius=1, height=1, sections=6),
+        'sphere': lambda: creation.icosphere(subdivisions=1),
+    }
+    solid = solids[name]()
+    return np.array(solid.vertices), np.array(solid.faces, np.int32)
+
+
+def _solid(vertices: NDArray[np.float64], faces: IntArray, material: Material) -> Mesh:
+    materials = np.full(len(faces), material, np.int32)
+    return Mesh(vertices.astype(np.float32), faces, materials)
 
 
 @cache
@@ -171,23 +179,6 @@ def wheel(center: tuple[float, float, float], radius: float, width: float) -> Me
     rim = np.stack([np.cos(angles), np.zeros(13), np.sin(angles)], axis=1) * radius
     points = rim + np.asarray(center)
     return merge([tube(a, b, width / 2, Material.RUBBER) for a, b in pairwise(points)])
-
-
-def _sweep(rings: NDArray[np.float64], material: Material) -> Mesh:
-    """Skin over rings (R, n, 3), closed at both ends by fans."""
-    count, sides = rings.shape[:2]
-    index = np.arange(count * sides).reshape(count, sides)
-    low, high = index[:-1], index[1:]
-    skin = [
-        np.stack([low, np.roll(low, -1, axis=1), high], axis=-1).reshape(-1, 3),
-        np.stack([np.roll(low, -1, axis=1), np.roll(high, -1, axis=1), high], axis=-1).reshape(
-            -1, 3
-        ),
-    ]
-    fan = np.stack([np.zeros(sides - 2, int), *(np.arange(k, sides - 2 + k) for k in (1, 2))], 1)
-    faces = np.concatenate([*skin, fan, fan + index[-1, 0]]).astype(np.int32)
-    materials = np.full(len(faces), material, np.int32)
-    return Mesh(rings.reshape(-1, 3).astype(np.float32), faces, materials)
 
 
 # --- road users ------------------------------------------------------------------------------
