@@ -21,7 +21,6 @@ from pointdistiller_core.cli.output import print_note, print_table, write_json
 from pointdistiller_core.cli.training import run_with_progress
 from pointdistiller_core.config import (
     DatasetConfig,
-    DistillationConfig,
     ExperimentConfig,
     SimulationConfig,
     load_experiment,
@@ -89,8 +88,8 @@ def train_demo(output: Path, *, seed: int, epochs: int | None) -> dict[str, Path
     changes = [f'training.seed={seed}', *([f'training.epochs={epochs}'] if epochs else [])]
     changes += [f'{part}.root={output / "data"}' for part in ('dataset', 'validation')]
     teacher = load_experiment(shipped['demo_teacher'], tuple(changes))
-    student = load_experiment(shipped['demo_student'], tuple(changes))
-    distilled = student.model_copy(update={'distillation': DistillationConfig()})
+    distilled = load_experiment(shipped['demo_student'], tuple(changes))
+    student = distilled.model_copy(update={'distillation': None})
     bundles = {'teacher': _train(output, 'teacher', teacher)}
     bundles['student'] = _train(output, 'student', student)
     bundles['distilled'] = _train(output, 'distilled', distilled, teacher=bundles['teacher'])
@@ -146,7 +145,7 @@ def time_detectors(bag: Path, detectors: Mapping[str, Detector]) -> dict[str, fl
 
 def print_demo_table(table: Sequence[Mapping[str, Any]]) -> None:
     """One row for each model; mAP is the mean over the classes at moderate difficulty."""
-    classes = list(table[0]['ap']['3d'])
+    classes = sorted({name for row in table for name in row['ap'].get('3d', {})})
     rows = [
         [
             row['title'],
@@ -154,10 +153,10 @@ def print_demo_table(table: Sequence[Mapping[str, Any]]) -> None:
             f'{row["multiply_adds"] / 1e9:.2f} G',
             f'{row["latency_ms"]:.0f} ms',
             *(
-                f'{fmean(row["ap"][metric][name]["ap40"][1] for name in classes):.1f}'
+                f'{fmean(_moderate(row, metric, name) for name in classes):.1f}'
                 for metric in ('bev', '3d')
             ),
-            *(f'{row["ap"]["3d"][name]["ap40"][1]:.1f}' for name in classes),
+            *(f'{_moderate(row, "3d", name):.1f}' for name in classes),
         ]
         for row in table
     ]
@@ -168,6 +167,12 @@ def print_demo_table(table: Sequence[Mapping[str, Any]]) -> None:
         rows,
         json_target=None,
     )
+
+
+def _moderate(row: Mapping[str, Any], metric: str, name: str) -> float:
+    """AP|R40 at moderate difficulty; 0 for a class that was never detected."""
+    found = row['ap'].get(metric, {}).get(name)
+    return float(found['ap40'][1]) if found else 0.0
 
 
 def draw_demo(output: Path, bundles: Mapping[str, Path]) -> Path:
