@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.config import SimulationConfig
 from pointdistiller_core.datasets.simulated.meshes import Mesh
-from pointdistiller_core.datasets.simulated.scene import Actor, Ground, Scene, build_scene
+from pointdistiller_core.datasets.simulated.scene import (
+    EGO_PLACE,
+    Actor,
+    Ground,
+    Scene,
+    build_scene,
+)
 from pointdistiller_core.datasets.simulated.sensor import scan
 from pointdistiller_core.geometry.transforms import invert_rigid, transform_points, wrap_angle
 
@@ -81,12 +87,11 @@ def simulate_drive(
         seed: the same seed gives the same drive.
     """
     period_s = 1 / config.sensor.rate
-    length = config.scene.ego_speed * period_s * num_frames
     rng = np.random.default_rng((SCENE_STREAM, seed))
-    scene = build_scene(config.scene, rng, path_length=length)
+    scene = build_scene(config.scene, rng, duration_s=period_s * num_frames)
     for index in range(num_frames):
         time_s = index * period_s
-        place = (config.scene.ego_speed * time_s, -1.8)
+        place = (EGO_PLACE[0] + config.scene.ego_speed * time_s, EGO_PLACE[1])
         pose = _sensor_pose(scene.ground, place, 0.0, config.sensor.height)
         noise = np.random.default_rng((NOISE_STREAM, seed, index))
         yield _observe(scene, config, pose, time_s=time_s, rng=noise)

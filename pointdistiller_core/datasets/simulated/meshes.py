@@ -153,6 +153,20 @@ def ellipsoid(center: Sequence[float], radii: Sequence[float], material: Materia
     return _solid(vertices * np.asarray(radii) + np.asarray(center), faces, material)
 
 
+def foliage(
+    center: Sequence[float], radii: Sequence[float], rng: np.random.Generator, num_leaves: int
+) -> Mesh:
+    """Loose leaves that fill an ellipsoid [m], so that a beam sees into it."""
+    directions = rng.normal(size=(num_leaves, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    middles = directions * rng.uniform(0.35, 1.0, (num_leaves, 1)) * np.asarray(radii) + center
+    # As large as leaves all of which, side by side, would cover the ellipsoid once.
+    size = 1.2 * float(np.linalg.norm(radii)) / num_leaves**0.5
+    corners = middles[:, None] + size * rng.normal(size=(num_leaves, 3, 3))
+    faces = np.arange(3 * num_leaves, dtype=np.int32).reshape(-1, 3)
+    return _solid(corners.reshape(-1, 3), faces, Material.LEAVES)
+
+
 @cache
 def _unit_solid(name: str) -> tuple[NDArray[np.float64], IntArray]:
     """Vertices and faces of a solid around the origin: extents 1, or radius 1 and length 1."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from pointdistiller_core.datasets.simulated.meshes import (
     block,
     car,
     cyclist,
-    ellipsoid,
+    foliage,
     merge,
     pedestrian,
     truck,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 GROUND_CELL = 2.0  # [m]
 KERB = 5.5  # from the middle of the street to the sidewalk [m]
 CLEARANCE = 0.4  # between any two objects [m]
+EGO_PLACE = (0.0, -1.8)  # of the sensor's vehicle at first, world frame [m]
+EGO_ROOM = (3.5, 2.5)  # half extents that are kept free around it [m]
 
 # Length, width, height [m], mean and deviation: KITTI's labels (vans and trucks: common models).
 SIZES: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -149,17 +152,20 @@ class Scene:
 
 
 def build_scene(
-    config: SceneConfig, rng: np.random.Generator, *, path_length: float = 0.0
+    config: SceneConfig, rng: np.random.Generator, *, duration_s: float = 0.0
 ) -> Scene:
-    """A random street.
+    """A random street, on which nothing runs through anything.
 
     Args:
         config: how much of what.
         rng: source of all chance.
-        path_length: how far the sensor will drive along x [m]; the street is that much longer.
+        duration_s: how long the sensor will drive along x; the street is that much longer.
     """
     ground = _random_ground(rng)
-    placer = _Placer(rng, x_range=(-config.extent, config.extent + path_length))
+    path_length = config.ego_speed * duration_s
+    x_range = (-config.extent, config.extent + path_length)
+    placer = _Placer(rng, x_range=x_range, duration_s=duration_s)
+    placer.stand(EGO_PLACE, EGO_ROOM, (config.ego_speed, 0.0))
     stretch = 1 + path_length / (2 * config.extent)
     clutter = [
         mesh
@@ -186,26 +192,57 @@ ROAD_USERS = {
 
 
 class _Placer:
-    """Finds free places; what stands is kept as circles."""
+    """Finds places that stay free; what stands or moves is kept as rectangles along x and y."""
 
-    def __init__(self, rng: np.random.Generator, *, x_range: tuple[float, float]) -> None:
+    def __init__(
+        self, rng: np.random.Generator, *, x_range: tuple[float, float], duration_s: float = 0.0
+    ) -> None:
         self.rng = rng
         self.x_range = x_range
-        self._circles: list[tuple[float, float, float]] = [(0.0, 0.0, 3.5)]  # the own vehicle
+        self._duration_s = duration_s
+        self._taken: list[tuple[float, ...]] = []  # x, y, half extents, velocity
+
+    def stand(
+        self, place: tuple[float, float], room: tuple[float, float], velocity: tuple[float, float]
+    ) -> None:
+        """Take a place from now on."""
+        self._taken.append((*place, *room, *velocity))
 
     def claim(
-        self, lateral: Callable[[], float], radius: float, *, tries: int = 30
+        self,
+        lateral: Callable[[], float],
+        room: tuple[float, float],
+        velocity: tuple[float, float] = (0.0, 0.0),
+        *,
+        tries: int = 30,
     ) -> tuple[float, float] | None:
-        """A free place with y from `lateral`, or None where the street is full."""
+        """A place with y from `lateral`, or None where the street is full.
+
+        Args:
+            lateral: proposes a distance from the middle of the street [m].
+            room: half extents along x and y [m].
+            velocity: along x and y [m/s]; the way is free, too.
+            tries: proposals before giving up.
+        """
         for _ in range(tries):
-            x, y = self._along(), lateral()
-            if all(
-                np.hypot(x - other_x, y - other_y) > radius + other + CLEARANCE
-                for other_x, other_y, other in self._circles
-            ):
-                self._circles.append((x, y, radius))
-                return x, y
+            place = self._along(), lateral()
+            if not self._meets(place, room, velocity):
+                self.stand(place, room, velocity)
+                return place
         return None
+
+    def _meets(
+        self, place: tuple[float, float], room: tuple[float, float], velocity: tuple[float, float]
+    ) -> bool:
+        """Whether it touches anything, at any time of the drive."""
+        taken = np.array(self._taken).reshape(-1, 3, 2)
+        offset, reach = taken[:, 0] - place, taken[:, 1] + room + CLEARANCE
+        drift = taken[:, 2] - velocity
+        drift = np.where(np.abs(drift) < 1e-9, 1e-9, drift)  # at rest: together always or never
+        first, second = (-reach - offset) / drift, (reach - offset) / drift
+        begin = np.minimum(first, second).max(axis=1, initial=0.0)
+        end = np.maximum(first, second).min(axis=1, initial=self._duration_s)
+        return bool((begin <= end).any())
 
     def _along(self) -> float:
         """Near the sensor and ahead of it more often than far away or behind."""
@@ -219,6 +256,12 @@ class _Placer:
         return float(self.rng.choice([-1, 1]) * self.rng.uniform(low, high))
 
 
+def _room(length: float, width: float, yaw: float) -> tuple[float, float]:
+    """Half extents along x and y of a turned rectangle [m]."""
+    cos, sin = abs(float(np.cos(yaw))), abs(float(np.sin(yaw)))
+    return (length * cos + width * sin) / 2, (length * sin + width * cos) / 2
+
+
 def _place_actor(name: str, track_id: int, placer: _Placer) -> Actor | None:
     rng = placer.rng
     mean, deviation = SIZES[name]
@@ -227,35 +270,53 @@ def _place_actor(name: str, track_id: int, placer: _Placer) -> Actor | None:
         for m, d in zip(mean, deviation, strict=True)
     )
     lateral, along_street, moving = _habits(name, placer)
-    place = placer.claim(lateral, np.hypot(length, width) / 2 if not along_street else length / 2)
+    side = int(rng.choice([-1, 1]))
+    speed = float(SPEEDS[name] * rng.uniform(0.6, 1.2)) if moving else 0.0
+    yaw = _heading(name, side, rng, along_street=along_street, moving=moving)
+    place = placer.claim(
+        lambda: side * lateral(),
+        _room(length, width, yaw),
+        (speed * float(np.cos(yaw)), speed * float(np.sin(yaw))),
+    )
     if place is None:
         return None
-    yaw = 0.0 if place[1] < 0 else np.pi  # right-hand traffic: the right lane has negative y
-    yaw += rng.normal(0, 0.05) if along_street else rng.uniform(-np.pi, np.pi)
     return Actor(
         track_id=track_id,
         name=name,
         size=(length, width, height),
         position=place,
-        yaw=float((yaw + np.pi) % (2 * np.pi) - np.pi),
-        speed=float(SPEEDS[name] * rng.uniform(0.6, 1.2)) if moving else 0.0,
+        yaw=yaw,
+        speed=speed,
         shape=str(rng.choice(list(CAR_SHAPES))),
         phase=float(rng.uniform(0, 2 * np.pi)),
     )
 
 
+def _heading(
+    name: str, side: int, rng: np.random.Generator, *, along_street: bool, moving: bool
+) -> float:
+    """In [-pi, pi); right-hand traffic: the right lane has negative y."""
+    if not along_street:
+        return float(rng.uniform(-np.pi, np.pi))
+    onward = rng.random() < 0.5 if name == 'Pedestrian' else side < 0
+    # What moves keeps its lane; what is parked is parked as people do.
+    yaw = (0.0 if onward else -np.pi) + (0.0 if moving else rng.normal(0, 0.05))
+    return float((yaw + np.pi) % (2 * np.pi) - np.pi)
+
+
 def _habits(name: str, placer: _Placer) -> tuple[Callable[[], float], bool, bool]:
-    """Where such a road user is across the street, whether it is aligned, whether it moves."""
-    chance = placer.rng.random()
+    """How far from the middle such a road user is, whether it is aligned, whether it moves."""
+    rng = placer.rng
+    chance = rng.random()
     if name == 'Pedestrian':
-        return lambda: placer.sided(2.0, 14.0), chance < 0.3, chance < 0.75
+        return lambda: rng.uniform(2.0, 14.0), chance < 0.5, chance < 0.75
     if name == 'Cyclist':
-        return lambda: placer.sided(2.5, 9.0), chance < 0.8, chance < 0.9
+        return lambda: rng.uniform(2.5, 9.0), chance < 0.8, chance < 0.9
     if chance < 0.35:
-        return lambda: placer.sided(1.4, 2.6), True, True
+        return lambda: rng.uniform(1.4, 2.6), True, True
     if chance < 0.75:
-        return lambda: placer.sided(KERB - 1.2, KERB + 0.4), True, False
-    return lambda: placer.sided(KERB + 2, 26.0), False, False
+        return lambda: rng.uniform(KERB - 1.2, KERB + 0.4), True, False
+    return lambda: rng.uniform(KERB + 2, 26.0), False, False
 
 
 def _count(bounds: tuple[int, int], rng: np.random.Generator, stretch: float) -> int:
@@ -288,14 +349,14 @@ def _poles(count: int, placer: _Placer, ground: Ground) -> Sequence[Mesh]:
     meshes = []
     for _ in range(count):
         rng = placer.rng
-        if (place := placer.claim(lambda: placer.sided(KERB + 0.8, 16.0), 0.4)) is None:
+        if (place := placer.claim(lambda: placer.sided(KERB + 0.8, 16.0), (0.4, 0.4))) is None:
             continue
         height, radius = rng.uniform(1.0, 7.0), rng.uniform(0.04, 0.22)
         wooden = radius > 0.13
         parts = [tube((0, 0, 0), (0, 0, height), radius, (Material.METAL, Material.WOOD)[wooden])]
         if wooden:
             crown = rng.uniform(1.0, 2.2)
-            parts.append(ellipsoid((0, 0, height), (crown, crown, crown * 0.8), Material.LEAVES))
+            parts.append(foliage((0, 0, height), (crown, crown, crown * 0.8), rng, 250))
         elif height < 3:
             parts.append(block((-0.03, -0.3, height - 0.5), (0.03, 0.3, height), Material.PLATE))
         meshes.append(_stand(merge(parts), place, ground, rng.uniform(-np.pi, np.pi)))
@@ -308,13 +369,15 @@ def _bushes(count: int, placer: _Placer, ground: Ground) -> Sequence[Mesh]:
     for _ in range(count):
         rng = placer.rng
         radius = rng.uniform(0.3, 1.5)
-        if (place := placer.claim(lambda: placer.sided(KERB + 1.2, 24.0), radius)) is None:
+        lateral = partial(placer.sided, KERB + 1.2, 24.0)
+        if (place := placer.claim(lateral, (radius, radius))) is None:
             continue
         lumps = [
-            ellipsoid(
+            foliage(
                 (*rng.uniform(-radius / 2, radius / 2, 2), rng.uniform(0.2, 0.8)),
                 (rng.uniform(0.4, 0.8, 3) * radius + 0.1).tolist(),
-                Material.LEAVES,
+                rng,
+                60,
             )
             for _ in range(5)
         ]
@@ -331,12 +394,13 @@ def _walls(count: int, placer: _Placer, ground: Ground) -> Sequence[Mesh]:
         rng = placer.rng
         length, depth = rng.uniform(4, 22), rng.uniform(0.25, 9)
         height = rng.uniform(3, 9) if depth > 2 else rng.uniform(0.8, 2.2)
-        x, side = rng.uniform(*placer.x_range), rng.choice([-1, 1])
-        place = (float(x), float(side * (rng.uniform(14, 32) + depth / 2)))
+        yaw = float(rng.normal(0, 0.08))
+        near = 14 + depth / 2
+        lateral = partial(placer.sided, near, near + 18)
+        if (place := placer.claim(lateral, _room(length, depth, yaw))) is None:
+            continue
         low, high = (-length / 2, -depth / 2, -1.0), (length / 2, depth / 2, height)
-        meshes.append(
-            _stand(block(low, high, Material.CONCRETE), place, ground, rng.normal(0, 0.08))
-        )
+        meshes.append(_stand(block(low, high, Material.CONCRETE), place, ground, yaw))
     return meshes
 
 
@@ -345,17 +409,19 @@ def _fences(count: int, placer: _Placer, ground: Ground) -> Sequence[Mesh]:
     meshes = []
     for _ in range(count):
         rng = placer.rng
-        if (place := placer.claim(lambda: placer.sided(KERB + 3, 20.0), 0.5)) is None:
+        height, half = rng.uniform(0.8, 1.6), int(rng.integers(3, 9))
+        yaw = float(rng.normal(0, 0.15))
+        room = _room(2 * half, 0.2, yaw)
+        if (place := placer.claim(lambda: placer.sided(KERB + 4.5, 20.0), room)) is None:
             continue
-        height, spans = rng.uniform(0.8, 1.6), int(rng.integers(3, 9))
         posts = [
-            tube((2 * i, 0, 0), (2 * i, 0, height), 0.05, Material.WOOD) for i in range(spans + 1)
+            tube((x, 0, 0), (x, 0, height), 0.05, Material.WOOD) for x in range(-half, half + 1, 2)
         ]
         rails = [
-            block((0, -0.03, z - 0.07), (2 * spans, 0.03, z + 0.07), Material.WOOD)
+            block((-half, -0.03, z - 0.07), (half, 0.03, z + 0.07), Material.WOOD)
             for z in (height * 0.4, height * 0.9)
         ]
-        meshes.append(_stand(merge([*posts, *rails]), place, ground, rng.normal(0, 0.15)))
+        meshes.append(_stand(merge([*posts, *rails]), place, ground, yaw))
     return meshes
 
 

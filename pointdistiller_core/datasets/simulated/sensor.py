@@ -20,23 +20,28 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
-# Part of the light that each material returns at a right angle, as KITTI's sweeps show it, and
-# its spread from object to object.
+# Part of the light that each material returns at a right angle, its spread from object to object,
+# and how glossy it is: the intensity goes with cos(incidence) ** gloss. As KITTI's sweeps show it.
 REFLECTIVITY = {
-    Material.PAINT: (0.35, 0.20),
-    Material.GLASS: (0.08, 0.03),
-    Material.RUBBER: (0.10, 0.03),
-    Material.PLATE: (0.99, 0.0),
-    Material.CLOTH: (0.35, 0.15),
-    Material.SKIN: (0.45, 0.05),
-    Material.METAL: (0.45, 0.15),
-    Material.WOOD: (0.35, 0.08),
-    Material.LEAVES: (0.38, 0.12),
-    Material.CONCRETE: (0.40, 0.12),
-    Material.ASPHALT: (0.32, 0.05),
-    Material.GRASS: (0.42, 0.08),
+    Material.PAINT: (0.28, 0.26, 1.2),
+    Material.GLASS: (0.08, 0.03, 2.0),
+    Material.RUBBER: (0.10, 0.03, 0.3),
+    Material.PLATE: (1.30, 0.0, 0.3),
+    Material.CLOTH: (0.40, 0.12, 0.2),
+    Material.SKIN: (0.45, 0.05, 0.2),
+    Material.METAL: (0.38, 0.15, 0.8),
+    Material.WOOD: (0.35, 0.08, 0.2),
+    Material.LEAVES: (0.36, 0.08, 0.2),
+    Material.CONCRETE: (0.38, 0.10, 0.2),
+    Material.ASPHALT: (0.29, 0.04, 0.06),
+    Material.GRASS: (0.38, 0.05, 0.06),
 }
-THROUGH_GLASS = 0.7  # part of the rays that a window lets pass
+# Parts of the rays at a window that go on behind it, and that come back from it; KITTI's cars
+# have holes where their windows are.
+THROUGH_GLASS, FROM_GLASS = 0.4, 0.1
+SPECKLE = 0.25  # standard deviation of an intensity, as a part of it
+WEAKEST = 0.05  # what is below is reported as 0, and so are a few echoes of any strength
+UNREPORTED = 0.07
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ class Returns:
     Attributes:
         points: (N, 4) float32 x, y, z [m], intensity [0..1], sensor frame.
         object_ids: (N,) int64 index of the object that each point is on; -1 for all else.
-        occlusions: (n,) part of each object's beams that something in front of it took;
-            1 where no beam reaches it at all.
+        occlusions: (n,) part of each object's beams that something in front of it took, windows
+            too; 1 where no beam reaches it at all.
     """
 
     points: FloatArray
@@ -94,17 +99,20 @@ def scan(
         np.arange(-1, len(objects)), [len(mesh.faces) for mesh in (static, *objects)]
     )
     scene = _build(everything)
-    faces, ranges, cosines = _look_through_glass(scene, rays, everything.materials, rng)
+    first = _cast(scene, rays)
+    # By the first surfaces: what passes an object's own windows is not taken by anything else.
+    met = np.where((first[0] >= 0) & (first[1] < config.max_range), owners[first[0]], -1)
+    occlusions = _occlusions(objects, rays, met, config)
+    faces, ranges, cosines = _look_through_glass(scene, rays, first, everything.materials, rng)
     hit = (faces >= 0) & (ranges < config.max_range) & (ranges > config.min_range)
     found = np.where(hit, owners[faces], -1)
-    occlusions = _occlusions(objects, rays, found, config)
-
-    reflectivity = _reflectivity(everything, owners, rng)[faces]
-    intensity = reflectivity * (0.7 + 0.3 * cosines) + rng.normal(0, 0.03, len(rays))
-    kept = hit & ~_is_lost(intensity, ranges, config, rng)
+    reflectivity, gloss = _surfaces(everything, owners, rng)
+    intensity = reflectivity[faces] * cosines ** gloss[faces]
+    kept = hit & ~_is_lost(reflectivity[faces] * cosines, ranges, config, rng)
     noisy = ranges + rng.normal(0, config.range_noise, len(rays))
-    points = np.concatenate([rays * noisy[:, None], intensity.clip(0, 1)[:, None]], axis=1)
-    return Returns(points[kept].astype(np.float32), found[kept], occlusions)
+    columns = [rays * noisy[:, None], _reported(intensity, rng)[:, None]]
+    points = np.concatenate(columns, axis=1)[kept]
+    return Returns(points.astype(np.float32), found[kept], occlusions)
 
 
 def _build(mesh: Mesh) -> EmbreeScene:
@@ -129,52 +137,70 @@ def _cast(
 def _look_through_glass(
     scene: EmbreeScene,
     rays: FloatArray,
+    first: tuple[IntArray, NDArray[np.float64], NDArray[np.float64]],
     materials: NDArray[np.int32],
     rng: np.random.Generator,
 ) -> tuple[IntArray, NDArray[np.float64], NDArray[np.float64]]:
-    """`_cast`, where most rays that meet a window go on to what is behind it."""
-    faces, ranges, cosines = _cast(scene, rays)
-    passes = rng.random(len(rays)) < THROUGH_GLASS
+    """`first`, but a ray that meets a window goes on behind it, comes back or is lost."""
+    faces, ranges, cosines = first[0].copy(), first[1].copy(), first[2].copy()
+    travelling = np.arange(len(rays))
     for _ in range(2):  # into the cabin, and out of it
-        through = np.flatnonzero((faces >= 0) & (materials[faces] == Material.GLASS) & passes)
-        if not len(through):
+        there = faces[travelling]
+        at_glass = travelling[(there >= 0) & (materials[there] == Material.GLASS)]
+        fate = rng.random(len(at_glass))
+        faces[at_glass[(fate >= THROUGH_GLASS) & (fate < 1 - FROM_GLASS)]] = -1
+        travelling = at_glass[fate < THROUGH_GLASS]
+        if not len(travelling):
             break
-        starts = rays[through] * (ranges[through] + 0.01)[:, None].astype(np.float32)
-        faces[through], beyond, cosines[through] = _cast(scene, rays[through], starts)
-        ranges[through] += beyond + 0.01
+        ahead = rays[travelling]
+        starts = ahead * (ranges[travelling] + 0.01)[:, None].astype(np.float32)
+        faces[travelling], beyond, cosines[travelling] = _cast(scene, ahead, starts)
+        ranges[travelling] += beyond + 0.01
     return faces, ranges, cosines
 
 
-def _reflectivity(mesh: Mesh, owners: IntArray, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(F,) of each face; one draw for each object and material."""
-    means, deviations = (
-        np.array([REFLECTIVITY[material][k] for material in Material]) for k in (0, 1)
-    )
+def _surfaces(
+    mesh: Mesh, owners: IntArray, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Reflectivity and gloss (F,) of each face; one draw for each object and material."""
+    means, deviations, gloss = np.array([REFLECTIVITY[material] for material in Material]).T
     draws = rng.normal(0, 1, (owners.max() + 2, len(Material)))
     values: NDArray[np.float64] = (
         means[mesh.materials] + deviations[mesh.materials] * draws[owners, mesh.materials]
     )
-    return np.clip(values, 0.03, 1.0)
+    return np.maximum(values, 0.03), gloss[mesh.materials]
+
+
+def _reported(intensity: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """The number that the sensor gives: in [0, 1], in steps of 0.01."""
+    speckled = intensity * (1 + SPECKLE * rng.standard_normal(len(intensity)))
+    silent = (speckled < WEAKEST) | (rng.random(len(intensity)) < UNREPORTED)
+    reported: NDArray[np.float64] = np.where(silent, 0.0, speckled.clip(0, 1)).round(2)
+    return reported
 
 
 def _is_lost(
-    intensity: NDArray[np.float64],
+    power: NDArray[np.float64],
     ranges: NDArray[np.float64],
     config: SensorConfig,
     rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Returns lost at random, and weak ones the more the farther they come from."""
-    weakness = (ranges / config.max_range) ** 2 / np.maximum(intensity, 0.02)
-    chance = config.dropout + (1 - config.dropout) * (1 - np.exp(-0.6 * weakness))
+    """Returns lost at random, and weak ones the more the farther they come from.
+
+    The power of an echo falls with the cosine of incidence and the square of the range; 0.026
+    lets the rings on the road fade between 30 and 50 m, as KITTI's do.
+    """
+    weakness = 0.026 * (ranges / 80) ** 2 / np.maximum(power, 1e-4)
+    chance = 1 - (1 - config.dropout) * np.exp(-weakness)
     lost: NDArray[np.bool_] = rng.random(len(ranges)) < chance
     return lost
 
 
 def _occlusions(
-    objects: Sequence[Mesh], rays: FloatArray, found: IntArray, config: SensorConfig
+    objects: Sequence[Mesh], rays: FloatArray, met: IntArray, config: SensorConfig
 ) -> NDArray[np.float64]:
-    """Compare what each object would return alone with what it returns in the scene."""
-    seen = np.bincount(found[found >= 0], minlength=len(objects))
+    """Compare the rays that each object would meet alone with those that it meets in the scene."""
+    seen = np.bincount(met[met >= 0], minlength=len(objects))
     columns = np.arange(len(rays)).reshape(-1, config.num_columns)
     result = np.ones(len(objects))
     for index, mesh in enumerate(objects):

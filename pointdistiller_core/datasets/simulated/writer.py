@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 import json
@@ -18,6 +18,7 @@ import yaml
 from pointdistiller_core import __version__
 from pointdistiller_core.config import CameraConfig, SimulationConfig
 from pointdistiller_core.datasets.bags import CloudBagWriter
+from pointdistiller_core.datasets.files import write_file
 from pointdistiller_core.datasets.simulated.drive import (
     SimulatedFrame,
     SimulatedObject,
@@ -53,7 +54,8 @@ def simulate_dataset(
     """Write independent labelled scenes in KITTI's layout.
 
     Beside KITTI's own files, `training/objects/NNNNNN.json` holds every road user, also those
-    outside of the image or without a point, with its exact box, its points and its occlusion.
+    outside of the image or without a point, with its exact box, its points, its occlusion and the
+    part of it that is outside of the image (`truncation`).
     The files depend on (config, splits, seed) alone. An interrupted simulation goes on where it
     stopped.
 
@@ -73,9 +75,9 @@ def simulate_dataset(
     starts = np.cumsum([0, *splits.values()])
     for split, start, count in zip(splits, starts, splits.values(), strict=False):
         text = '\n'.join(names[start : start + count]) + '\n'
-        _write(root / 'ImageSets' / f'{split}.txt', text.encode())
+        write_file(root / 'ImageSets' / f'{split}.txt', text.encode())
     sizes = {name: config.camera.image_size for name in names}
-    _write(root / 'image_sizes.json', json.dumps(sizes).encode())
+    write_file(root / 'image_sizes.json', json.dumps(sizes).encode())
     missing = [i for i, name in enumerate(names) if not _last_file(root, name).exists()]
     _write_frames(root, config, missing, seed=seed, num_workers=num_workers, on_frame=on_frame)
 
@@ -115,7 +117,7 @@ def write_drive_bag(
             )
             if on_frame is not None:
                 on_frame(done, num_frames)
-    _write(path / TRUTH_FILE, json.dumps(truth).encode())
+    write_file(path / TRUTH_FILE, json.dumps(truth).encode())
 
 
 def camera_calibration(camera: CameraConfig) -> Calibration:
@@ -133,39 +135,49 @@ def camera_calibration(camera: CameraConfig) -> Calibration:
 
 def label_objects(objects: Sequence[SimulatedObject], camera: CameraConfig) -> KittiObjects:
     """KITTI labels of the road users that have a point and are in the image."""
-    seen = [item for item in objects if item.num_points > 0]
-    labels = objects_from_boxes(
-        np.array([item.box for item in seen]).reshape(-1, 7),
-        [item.name for item in seen],
+    labels = _in_camera(objects, camera)
+    levels = np.searchsorted(OCCLUSION_LEVELS, [item.occlusion for item in objects], side='right')
+    labels = replace(labels, occluded=levels.astype(np.int64))
+    low, high = labels.boxes_2d[:, :2], labels.boxes_2d[:, 2:]
+    in_image = ((high - low) > 0).all(axis=1)
+    return labels[in_image & np.array([item.num_points > 0 for item in objects], dtype=bool)]
+
+
+def _in_camera(objects: Sequence[SimulatedObject], camera: CameraConfig) -> KittiObjects:
+    """All road users, as the camera sees them."""
+    return objects_from_boxes(
+        np.array([item.box for item in objects]).reshape(-1, 7),
+        [item.name for item in objects],
         camera_calibration(camera),
         camera.image_size,
     )
-    levels = np.searchsorted(OCCLUSION_LEVELS, [item.occlusion for item in seen], side='right')
-    labels = replace(labels, occluded=levels.astype(np.int64))
-    low, high = labels.boxes_2d[:, :2], labels.boxes_2d[:, 2:]
-    return labels[np.flatnonzero(((high - low) > 0).all(axis=1))]
 
 
 def _claim_folder(root: Path, settings: dict[str, Any]) -> None:
     """Note the settings in a new folder; check them in one that was begun before."""
     file = root / SETTINGS_FILE
-    settings = {'version': __version__, **settings}
+    settings = json.loads(json.dumps({'version': __version__, **settings}))
     if file.exists():
         before = yaml.safe_load(file.read_text(encoding='utf-8'))
-        changed = sorted(
-            key
-            for key in settings.keys() | before.keys()
-            if json.loads(json.dumps(settings.get(key))) != before.get(key)
-        )
-        if changed:
+        if changes := list(_changes(before, settings)):
             raise DatasetError(
-                f'{root} was simulated with another {", ".join(changed)} (see {file.name}); '
-                'choose another folder or remove it'
+                f'{root} was simulated with other settings: {"; ".join(changes)}; choose another '
+                'folder or remove it'
             )
         return
     if root.exists() and any(root.iterdir()):
         raise DatasetError(f'{root} holds other files; choose an empty or a new folder')
-    _write(file, yaml.safe_dump(json.loads(json.dumps(settings)), sort_keys=False).encode())
+    write_file(file, yaml.safe_dump(settings, sort_keys=False).encode())
+
+
+def _changes(before: Any, now: Any, key: str = '') -> Iterator[str]:
+    """Each value that differs, as `key.sub: before -> now`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted(before.keys() | now.keys()):
+            path = f'{key}.{name}' if key else name
+            yield from _changes(before.get(name), now.get(name), path)
+    elif before != now:
+        yield f'{key}: {before} -> {now}'
 
 
 def _write_frames(
@@ -193,23 +205,16 @@ def _write_frame(root: Path, config: SimulationConfig, seed: int, index: int) ->
     folder, name = root / 'training', f'{index:06d}'
     calibration = format_calibration(camera_calibration(config.camera))
     labels = format_objects(label_objects(frame.objects, config.camera))
-    _write(folder / 'velodyne' / f'{name}.bin', frame.points.tobytes())
-    _write(folder / 'calib' / f'{name}.txt', calibration.encode())
-    _write(folder / 'label_2' / f'{name}.txt', labels.encode())
-    objects = json.dumps([asdict(item) for item in frame.objects])
-    _write(_last_file(root, name), objects.encode())
+    write_file(folder / 'velodyne' / f'{name}.bin', frame.points.tobytes())
+    write_file(folder / 'calib' / f'{name}.txt', calibration.encode())
+    write_file(folder / 'label_2' / f'{name}.txt', labels.encode())
+    truncations = _in_camera(frame.objects, config.camera).truncated.tolist()
+    objects = [
+        {**asdict(item), 'truncation': truncation}
+        for item, truncation in zip(frame.objects, truncations, strict=True)
+    ]
+    write_file(_last_file(root, name), json.dumps(objects).encode())
 
 
 def _last_file(root: Path, name: str) -> Path:
     return root / 'training' / 'objects' / f'{name}.json'
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a file in one step, so that a killed process leaves none cut short."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f'.{file.name}.partial')
-    try:
-        aside.write_bytes(content)
-        aside.replace(file)
-    except OSError as error:
-        raise DatasetError(f'{file}: cannot be written: {error.strerror}') from error

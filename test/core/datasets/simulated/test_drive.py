@@ -12,7 +12,7 @@ import torch
 
 from pointdistiller_core.config import SceneConfig, SensorConfig, SimulationConfig
 from pointdistiller_core.datasets.simulated.drive import simulate_drive, simulate_scene
-from pointdistiller_core.datasets.simulated.scene import build_scene
+from pointdistiller_core.datasets.simulated.scene import EGO_PLACE, _Placer, build_scene
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.geometry.transforms import transform_points
@@ -49,11 +49,12 @@ def test_objects_do_not_overlap(frames):
         assert (overlaps - torch.diag(overlaps.diag())).max() == 0
 
 
-def test_no_return_is_no_visible_beam(frames):
-    for item in (item for frame in frames for item in frame.objects):
-        assert 0 <= item.occlusion <= 1
-        if item.occlusion == 1:
-            assert item.num_points == 0
+def test_the_wholly_occluded_are_seen_through_windows_at_most(frames):
+    items = [item for frame in frames for item in frame.objects]
+    assert all(0 <= item.occlusion <= 1 for item in items)
+    hidden = [item.num_points for item in items if item.occlusion == 1]
+    assert max(hidden) < 20
+    assert hidden.count(0) >= len(hidden) / 2
 
 
 def test_objects_stand_on_the_ground(frames):
@@ -103,6 +104,54 @@ def test_objects_move_straight_and_steadily_in_the_world(drive):
     speeds = np.linalg.norm(steps[0], axis=1) * 10
     assert (speeds < 0.01).any()
     assert ((speeds > 0.5) & (speeds < 12)).any()
+
+
+def test_nothing_runs_through_anything_in_a_drive():
+    config, duration_s = SceneConfig(), 20.0
+    scene = build_scene(config, np.random.default_rng(0), duration_s=duration_s)
+    assert sum(actor.speed > 0 for actor in scene.actors) >= 10
+    for time_s in np.arange(0, duration_s, 0.5):
+        ego = (EGO_PLACE[0] + config.ego_speed * time_s, EGO_PLACE[1], 0, 4.5, 1.9, 1.5, 0)
+        boxes = [
+            (*actor.position_at(float(time_s)), 0, *actor.size, actor.yaw)
+            for actor in scene.actors
+        ]
+        overlaps = rotated_iou_bev(*[torch.tensor([ego, *boxes])] * 2)
+        assert (overlaps - torch.diag(overlaps.diag())).max() == 0, time_s
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_road_users_stay_out_of_houses(seed):
+    config = SceneConfig(poles=(0, 0), bushes=(0, 0), fences=(0, 0), walls=(25, 25))
+    scene = build_scene(config, np.random.default_rng(seed))
+    num_ground = len(scene.ground.mesh((-100, 100), (-100, 100)).vertices)
+    houses = scene.static.vertices[num_ground:].reshape(-1, 8, 3)
+    weights = np.random.default_rng(2).dirichlet(np.ones(8), size=500)
+    inside = torch.from_numpy((weights @ houses).reshape(-1, 3))
+    boxes = torch.tensor(
+        [(*actor.position, 0, *actor.size[:2], 100, actor.yaw) for actor in scene.actors]
+    )
+    assert len(houses) >= 15
+    assert not points_in_boxes(inside, boxes).any()
+
+
+@pytest.mark.parametrize(
+    ('place', 'velocity', 'is_free'),
+    [
+        ((10.0, 0.0), (0.0, 0.0), True),
+        ((2.3, 0.0), (0.0, 0.0), False),  # 1 + 1 + 0.4 m apart would do
+        ((2.5, 0.0), (0.0, 0.0), True),
+        ((10.0, 0.0), (-1.0, 0.0), False),  # meets it after 7.6 s
+        ((13.0, 0.0), (-1.0, 0.0), True),  # would after 10.6 s, when the drive is over
+        ((10.0, 3.0), (-1.0, 0.0), True),  # passes beside it
+    ],
+)
+def test_a_claimed_way_is_free(place, velocity, is_free):
+    placer = _Placer(np.random.default_rng(0), x_range=(place[0], place[0]), duration_s=10.0)
+    placer._along = lambda: place[0]
+    placer.stand((0.0, 0.0), (1.0, 1.0), (0.0, 0.0))
+    found = placer.claim(lambda: place[1], (1.0, 1.0), velocity)
+    assert found == (place if is_free else None)
 
 
 def test_drive_is_the_same_however_long_it_is_watched(drive):

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 
+from pointdistiller_core.config import SensorConfig
 from pointdistiller_core.datasets.simulated.meshes import (
     CAR_SHAPES,
     Material,
@@ -16,6 +17,7 @@ from pointdistiller_core.datasets.simulated.meshes import (
     car,
     cyclist,
     ellipsoid,
+    foliage,
     merge,
     pedestrian,
     prism,
@@ -23,6 +25,7 @@ from pointdistiller_core.datasets.simulated.meshes import (
     tube,
     van,
 )
+from pointdistiller_core.datasets.simulated.sensor import scan
 
 ROAD_USERS = {
     **{shape: car(shape) for shape in CAR_SHAPES},
@@ -52,6 +55,17 @@ def test_solids_are_closed(name):
     edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     _, uses = np.unique(edges, axis=0, return_counts=True)
     assert (uses == 2).all()
+
+
+def test_beams_see_into_foliage():
+    rng = np.random.default_rng(0)
+    bush = foliage((10, 0, 0), (1, 1, 1), rng, 300)
+    assert set(bush.materials.tolist()) == {Material.LEAVES}
+    clean = SensorConfig(range_noise=0.0, dropout=0.0, num_columns=7200)
+    wall = block((20, -20, -20), (21, 20, 20), Material.CONCRETE)
+    depths = scan(wall, [bush], clean, rng).points[:, 0]
+    assert ((depths > 8) & (depths < 9.5)).sum() > 100
+    assert ((depths > 10) & (depths < 12)).sum() > 100
 
 
 def test_block_by_hand():

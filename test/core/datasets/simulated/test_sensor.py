@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.config import SensorConfig
-from pointdistiller_core.datasets.simulated.meshes import Material, block
+from pointdistiller_core.datasets.simulated import sensor
+from pointdistiller_core.datasets.simulated.meshes import Material, block, car, merge
 from pointdistiller_core.datasets.simulated.sensor import (
+    REFLECTIVITY,
     beam_elevations,
     ray_directions,
     scan,
@@ -78,12 +80,56 @@ def test_an_object_that_no_beam_reaches_is_wholly_occluded():
     assert scan(FAR_AWAY, [above], CLEAN, rng()).occlusions.tolist() == [1]
 
 
-def test_most_rays_pass_a_window_and_see_what_is_behind():
-    window = box_at(10, half_width=3, material=Material.GLASS)
-    returns = scan(window, [box_at(15)], CLEAN, rng())
-    behind = (returns.object_ids == 0).sum()
-    alone = (scan(FAR_AWAY, [box_at(15)], CLEAN, rng()).object_ids == 0).sum()
-    assert 0.5 * alone < behind < 0.9 * alone
+def test_some_rays_pass_a_window_some_come_back_and_most_are_lost():
+    rays_at = SensorConfig(range_noise=0.0, dropout=0.0, num_columns=7200)
+    pane = block((10, -3, -1), (10.001, 3, 1), Material.GLASS)  # thinner than a step behind it
+    behind = box_at(15, material=Material.CLOTH)
+    through, alone = (
+        (scan(static, [behind], rays_at, rng()).object_ids == 0).sum()
+        for static in (pane, FAR_AWAY)
+    )
+    assert through / alone == pytest.approx(0.4, abs=0.03)
+    from_pane, from_wall = (
+        len(scan(static, [], rays_at, rng()).points)
+        for static in (pane, box_at(10, half_width=3, material=Material.CLOTH))
+    )
+    assert from_pane / from_wall == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_car_does_not_occlude_itself_with_its_windows():
+    alone = car('estate').filling((4.2, 1.7, 1.5)).placed((12, 3, -1.73), 0.5)
+    assert scan(GROUND, [alone], CLEAN, rng()).occlusions.tolist() == [0]
+    screened = block((6, -5, -1.73), (6.1, 5, 0.5), Material.CONCRETE)
+    assert scan(merge([GROUND, screened]), [alone], CLEAN, rng()).occlusions.tolist() == [1]
+
+
+def test_intensity_of_a_matt_wall_by_hand(monkeypatch):
+    reflectivity = {**REFLECTIVITY, Material.CLOTH: (0.4, 0.0, 1.0)}
+    monkeypatch.setattr(sensor, 'REFLECTIVITY', reflectivity)
+    wall = block((10, -40, -3), (11, 40, 3), Material.CLOTH)
+    points = scan(wall, [], CLEAN, rng()).points
+    heard = points[points[:, 3] > 0]
+    for bearing in (0.0, 1.0):  # [rad]; on the ray's level, nearly
+        near = np.abs(np.arctan2(heard[:, 1], heard[:, 0]) - bearing) < 0.03
+        assert heard[near, 3].mean() == pytest.approx(0.4 * np.cos(bearing), rel=0.05)
+    assert (points[:, 3] == 0).mean() == pytest.approx(0.07, abs=0.01)
+    np.testing.assert_allclose(points[:, 3] * 100, np.round(points[:, 3] * 100), atol=1e-4)
+
+
+def test_grazing_and_distant_rays_are_lost_more_often():
+    def kept(x: float, bearing: float) -> float:
+        rays = ray_directions(CLEAN)
+        wall = block((x, -400, -0.5), (x + 1, 400, 0.5), Material.ASPHALT)
+        found = scan(wall, [], CLEAN, rng()).points
+        sector = (np.abs(np.arctan2(v[:, 1], v[:, 0]) - bearing) < 0.05 for v in (found, rays))
+        hit = np.abs(rays[:, 2] / rays[:, 0] * x) < 0.5
+        in_found, in_rays = sector
+        return float(in_found.sum() / (in_rays & hit & (rays[:, 0] > 0)).sum())
+
+    near, far, grazing = kept(10, 0.0), kept(70, 0.0), kept(10, 1.4)
+    assert near > 0.98
+    assert far < near - 0.03
+    assert grazing < near - 0.1
 
 
 def test_noise_moves_points_along_their_rays():

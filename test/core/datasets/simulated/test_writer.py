@@ -90,6 +90,18 @@ def test_occlusion_levels(occlusion, level):
     assert label_objects([item_at(20, 0, occlusion=occlusion)], CameraConfig()).occluded == level
 
 
+def test_truth_tells_what_is_outside_of_the_image(dataset):
+    exact = json.loads((dataset / 'training' / 'objects' / '000000.json').read_text())
+    behind = [item['truncation'] for item in exact if item['box'][0] < -10]
+    ahead = [
+        item['truncation']
+        for item in exact
+        if item['box'][0] > 15 and abs(item['box'][1]) < item['box'][0]
+    ]
+    assert set(behind) == {1}
+    assert set(ahead) == {0}
+
+
 def test_no_objects_no_labels():
     assert len(label_objects([], CameraConfig())) == 0
 
@@ -110,10 +122,10 @@ def test_interrupted_simulation_goes_on_to_the_same_files(dataset, tmp_path):
 
 def test_other_settings_are_refused_and_nothing_is_touched(dataset):
     before = files_of(dataset)
-    with pytest.raises(DatasetError, match=r'simulated with another seed .*choose another folder'):
+    with pytest.raises(DatasetError, match=r'other settings: seed: 7 -> 8; choose another folder'):
         simulate_dataset(dataset, SMALL, splits=SPLITS, seed=8)
     other = SMALL.model_copy(update={'sensor': SensorConfig(num_columns=301)})
-    with pytest.raises(DatasetError, match='simulated with another sensor'):
+    with pytest.raises(DatasetError, match=r'settings: sensor\.num_columns: 300 -> 301; choose'):
         simulate_dataset(dataset, other, splits=SPLITS, seed=7)
     assert files_of(dataset) == before
 
