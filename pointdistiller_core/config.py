@@ -182,11 +182,13 @@ class SensorConfig(Config):
         description='blocks of beams: elevation of the first, of the last [deg], number of beams',
     )
     num_columns: int = Field(1875, ge=1, description='firings per turn; 64 x 1875 = 120,000 rays')
-    max_range: Positive = 120.0
+    max_range: Positive = 80.0  # where KITTI's clouds end
     min_range: Positive = 1.0
     height: Positive = Field(1.73, description='above the ground [m]')
     range_noise: float = Field(0.02, ge=0.0, description='standard deviation [m]')
-    dropout: Probability = Field(0.05, description='returns lost at random')
+    dropout: Probability = Field(
+        0.02, description='returns lost at random, beside weak and distant ones'
+    )
     rate: Positive = Field(10.0, description='turns per second [Hz]')
 
 

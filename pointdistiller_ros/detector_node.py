@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+import os
 import sys
 from typing import Any, Protocol
 
@@ -81,6 +82,8 @@ def load_detector(parameters: DetectorParameters) -> PointDetector:
     Raises:
         CheckpointError: the bundle cannot be loaded.
     """
+    # torch's idle threads would spin and starve the executor; it reads this when imported.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     from pointdistiller_core.detector import Detector  # brings torch: only where a network runs
 
     return Detector.load(

@@ -22,6 +22,7 @@ from pointdistiller_core.cli.training import run_with_progress
 from pointdistiller_core.config import (
     DatasetConfig,
     ExperimentConfig,
+    SceneConfig,
     SimulationConfig,
     load_experiment,
     shipped_configs,
@@ -38,6 +39,7 @@ TITLES = {
 }
 TIMED_CLOUDS = 20
 PICTURES = 3
+EXTENT = 45.0  # of the scenes [m]: as far as the small models see
 SHOWN_SCORE = 0.3  # in the pictures alone
 
 
@@ -47,7 +49,7 @@ def demo_command(
     train: Annotated[int, typer.Option(min=1, help='Simulated training frames.')] = 240,
     val: Annotated[int, typer.Option(min=1, help='Simulated validation frames.')] = 80,
     drive: Annotated[int, typer.Option(min=1, help='Clouds of the simulated drive.')] = 60,
-    seed: Annotated[int, typer.Option(min=0, help='Of the scenes and of the training.')] = 0,
+    seed: Annotated[int, typer.Option(min=0, help='Of the scenes and of the training.')] = 1,
     epochs: Annotated[
         int | None, typer.Option(min=1, help='Of every training, instead of the configured ones.')
     ] = None,
@@ -75,7 +77,7 @@ def demo_command(
 
 def simulate_demo(output: Path, *, train: int, val: int, drive: int, seed: int) -> None:
     """Labelled scenes in `data`, a drive as a bag in `drive`."""
-    simulation = SimulationConfig()
+    simulation = SimulationConfig(scene=SceneConfig(extent=EXTENT))
     splits = {'train': train, 'val': val}
     simulate_frames(output / 'data', simulation, splits, seed=seed, workers=2)
     if not (output / 'drive').exists():
