@@ -7,9 +7,11 @@ STAMP := $(VENV)/.installed
 SYSTEM_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
 comma := ,
 EXTRAS := $(if $(SYSTEM_ROS),dev,dev$(comma)ros)
+# Label files, result files and the official program's numbers, in $(DATA)/kitti_eval.
+DATA ?= ../shared/data
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: install lint types test demo clean
+.PHONY: install lint types test demo parity clean
 
 install: $(STAMP)
 
@@ -32,6 +34,9 @@ test: lint types
 
 demo: install
 	$(BIN)/pointdistiller demo --output demo_output
+
+parity: install
+	$(BIN)/python benchmarks/kitti_parity.py --data $(DATA)/kitti_eval --json bench_output/kitti_parity.json
 
 clean:
 	rm -rf $(VENV) build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -41,6 +41,7 @@ def main() -> int:
         unpack(arguments.data, Path(folder))
         rows = [compare(case, Path(folder), expected[case]) for case in sorted(expected)]
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
     largest = max(row['largest_difference'] for row in rows)
     print(f'largest difference: {largest:.6f} percent points')
@@ -60,7 +61,7 @@ def unpack(data: Path, target: Path) -> None:
 
 
 def compare(case: str, folder: Path, expected: dict[str, Any]) -> dict[str, Any]:
-    """Evaluate a case; the first one also waits for torch to load."""
+    """Evaluate a case, reading its files included."""
     split = folder / f'{case}.txt'
     start = time.perf_counter()
     truth, detections = read_results_folder(

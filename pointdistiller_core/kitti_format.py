@@ -10,7 +10,7 @@ LiDAR, `yaw = -(rotation_y + pi / 2)` and the geometric center is half a height 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 import math
 from pathlib import Path
@@ -81,6 +81,35 @@ class KittiObjects:
 
 
 @dataclass(frozen=True)
+class Difficulty:
+    """What a label must be to count in KITTI's benchmark.
+
+    Attributes:
+        min_height: of the 2D box [pixels]; a label must exceed it, a detection reach it.
+        max_occlusion: 0 visible, 1 partly, 2 largely occluded.
+        max_truncation: part of the object outside the image.
+    """
+
+    min_height: int
+    max_occlusion: int
+    max_truncation: float
+
+    def includes(self, objects: KittiObjects) -> NDArray[np.bool_]:
+        """(N,) whether each label counts."""
+        height = objects.boxes_2d[:, 3] - objects.boxes_2d[:, 1]
+        visible = (objects.occluded <= self.max_occlusion) & (height > self.min_height)
+        counts: NDArray[np.bool_] = visible & (objects.truncated <= self.max_truncation)
+        return counts
+
+
+DIFFICULTIES = {
+    'easy': Difficulty(40, 0, 0.15),
+    'moderate': Difficulty(25, 1, 0.3),
+    'hard': Difficulty(25, 2, 0.5),
+}
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Where camera and LiDAR stand to one another.
 
@@ -145,6 +174,56 @@ def format_objects(objects: KittiObjects) -> str:
         occluded, alpha = str(objects.occluded[index]), f'{objects.alpha[index]:.4f}'
         lines.append(' '.join([str(name), truncated, occluded, alpha, *rest, *score]) + '\n')
     return ''.join(lines)
+
+
+def check_results_folder(folder: Path, frame_ids: Iterable[str]) -> None:
+    """Make sure that result files of these frames can be written here and stay among themselves.
+
+    Raises:
+        DatasetError: result files of other frames are there, or `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f'{folder}: is a file; results need a folder')
+    if others := sorted({path.stem for path in folder.glob('*.txt')} - set(frame_ids)):
+        raise DatasetError(
+            f'{folder}: holds result files of other frames ({", ".join(others[:3])}, '
+            f'{len(others)} in all), which would be evaluated too; choose an empty folder'
+        )
+
+
+def write_results(folder: Path, detections: Mapping[str, KittiObjects]) -> None:
+    """Write `<frame>.txt` for every frame; a frame without detections gets an empty file.
+
+    Every file appears whole or not at all, and replaces the one of an earlier run.
+
+    Args:
+        folder: made where it is missing.
+        detections: with scores, by the frame's name.
+
+    Raises:
+        DatasetError: result files of other frames are there, or the file system refuses.
+        ValueError: detections have no scores.
+    """
+    for frame_id, objects in detections.items():
+        if len(objects) and objects.scores is None:
+            raise ValueError(f'the detections of frame {frame_id} have no scores')
+    check_results_folder(folder, detections)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for frame_id, objects in detections.items():
+            aside = folder / f'.{frame_id}.partial'
+            aside.write_text(format_objects(objects), encoding='utf-8')
+            aside.replace(folder / f'{frame_id}.txt')
+    except OSError as error:
+        raise DatasetError(f'{folder}: cannot be written: {error.strerror or error}') from error
+
+
+def difficulties_of(objects: KittiObjects) -> NDArray[np.int64]:
+    """(N,) place in `DIFFICULTIES` of the easiest one that includes each label, -1 for none."""
+    levels = np.full(len(objects), -1)
+    for level, difficulty in reversed(list(enumerate(DIFFICULTIES.values()))):
+        levels[difficulty.includes(objects)] = level
+    return levels
 
 
 def read_calibration(path: Path) -> Calibration:

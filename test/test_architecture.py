@@ -84,7 +84,13 @@ def test_ros_package_computes_nothing():
         assert rooms_seen(path) <= ROS_SEES, path
 
 
-@pytest.mark.parametrize('module', ['records', 'config', 'kitti_format', 'cli', 'datasets'])
+@pytest.mark.parametrize(
+    'module',
+    [
+        *('records', 'config', 'kitti_format', 'geometry.iou', 'cli', 'datasets'),
+        *('evaluation.kitti', 'evaluation.matching', 'evaluation.pictures', 'evaluation.curves'),
+    ],
+)
 def test_imports_without_torch(module):
     code = f'import {CORE}.{module}, sys; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=False).returncode == 0

@@ -7,13 +7,14 @@ from __future__ import annotations
 import typer
 
 from pointdistiller_core.cli.configuration import dump_config_command, models_command
-from pointdistiller_core.cli.data import make_bag_command, simulate_command
-from pointdistiller_core.cli.demo import demo_command
-from pointdistiller_core.cli.inference import (
-    detect_command,
-    evaluate_command,
-    import_checkpoint_command,
+from pointdistiller_core.cli.data import (
+    check_dataset_command,
+    make_bag_command,
+    simulate_command,
 )
+from pointdistiller_core.cli.demo import demo_command
+from pointdistiller_core.cli.evaluation import evaluate_command
+from pointdistiller_core.cli.inference import detect_command, import_checkpoint_command
 from pointdistiller_core.cli.ros import run_command
 from pointdistiller_core.cli.training import distill_command, train_command
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command('simulate')(simulate_command)
 app.command('make-bag')(make_bag_command)
+app.command('check-dataset')(check_dataset_command)
 app.command('train')(train_command)
 app.command('distill')(distill_command)
 app.command('evaluate')(evaluate_command)

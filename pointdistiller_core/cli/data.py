@@ -1,21 +1,34 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Verbs that make data: `simulate` and `make-bag`."""
+"""Verbs that make and check data: `simulate`, `make-bag` and `check-dataset`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointdistiller_core.cli.output import OverrideOption, print_note, progress_bar
+from pointdistiller_core.cli.output import (
+    JsonOption,
+    OverrideOption,
+    print_lines,
+    print_note,
+    print_table,
+    progress_bar,
+    write_json,
+)
 from pointdistiller_core.config import (
     SimulationConfig,
     apply_overrides,
     load_config,
     parse_config,
 )
+
+if TYPE_CHECKING:
+    from pointdistiller_core.datasets.checks import DatasetReport
+
+MOST_FINDINGS = 30  # of each kind on the terminal; the JSON has all
 
 
 def simulate_command(
@@ -88,3 +101,84 @@ def make_bag_command(
 
     count = write_kitti_bag(dataset, output, rate=rate, frames=frame)
     print_note(f'{output}: {count} clouds at {rate:g} Hz')
+
+
+def check_dataset_command(
+    dataset: Annotated[Path, typer.Argument(help='A dataset in KITTI layout.')],
+    *,
+    split: Annotated[
+        str | None,
+        typer.Option(help='A file of ImageSets, without .txt; by default all but test.'),
+    ] = None,
+    class_name: Annotated[
+        list[str] | None,
+        typer.Option('--class', help="A class that KITTI's labels do not have; repeatable."),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help='PNG or SVG file for histograms of what is labelled.')
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Read a whole dataset: count what it holds and report all that is wrong with it.
+
+    The exit code is 1 where something is broken: a file that is missing or cannot be read, an
+    unknown class, a box without extent.
+
+    Example: `pointdistiller check-dataset data/kitti --picture kitti.png --json kitti.json`
+    """
+    from pointdistiller_core.datasets.checks import check_dataset
+
+    with progress_bar('check', 'frames') as update:
+        report = check_dataset(
+            dataset, split=split, class_names=tuple(class_name or ()), on_frame=update
+        )
+    print_report(report, title=str(dataset), json_file=json_file)
+    write_json(json_file, report.to_dict())
+    if picture is not None:
+        draw_report(picture, report, title=str(dataset))
+    if report.num_broken:
+        raise typer.Exit(1)
+
+
+def print_report(report: DatasetReport, *, title: str, json_file: str | None) -> None:
+    """A row for each class, and what was found."""
+    counts = ('objects', 'easy', 'moderate', 'hard', 'none', 'empty')
+    rows = [
+        [
+            name,
+            *(str(facts[count]) for count in counts),
+            f'{facts["points"]["median"]:g}',
+            f'{facts["distance"]["median"]:.1f}',
+            ' '.join(f'{extent:.2f}' for extent in facts['mean_size']),
+        ]
+        for name, facts in report.to_dict()['classes'].items()
+    ]
+    splits = ', '.join(f'{count} {name}' for name, count in report.splits.items())
+    print_table(
+        f'{title}: {splits or "no"} frames (points, distance: median; size: mean)',
+        ['class', 'all', *counts[1:], 'points', 'distance', 'size [m]'],
+        rows,
+        json_target=json_file,
+    )
+    for kind, broken in (('broken', True), ('note', False)):
+        findings = [item for item in report.findings if item.broken is broken]
+        lines = [f'{kind}: {item.where}: {item.what}' for item in findings[:MOST_FINDINGS]]
+        if len(findings) > len(lines):
+            lines.append(f'{kind}: {len(findings) - len(lines)} more; --json FILE has all')
+        print_lines(lines, json_target=json_file)
+
+
+def draw_report(picture: Path, report: DatasetReport, *, title: str) -> None:
+    """Histograms of what is labelled."""
+    from pointdistiller_core.evaluation.dataset_picture import draw_objects
+
+    objects = report.objects
+    draw_objects(
+        picture,
+        objects.names,
+        difficulties=objects.difficulties,
+        distances=objects.distances,
+        num_points=objects.num_points,
+        title=title,
+    )
+    print_note(f'{picture}: histograms')

@@ -163,7 +163,7 @@ def print_demo_table(table: Sequence[Mapping[str, Any]]) -> None:
         for row in table
     ]
     print_table(
-        'Simulated validation frames, AP|R40 moderate [%]',
+        'On simulated validation frames: latency, points to boxes; AP|R40, moderate [%]',
         ['model', 'parameters', 'mult-adds', 'latency', 'BEV mAP', '3D mAP']
         + [f'3D {name}' for name in classes],
         rows,

@@ -1,86 +1,22 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Verbs that use trained weights: `evaluate`, `detect` and `import-checkpoint`."""
+"""Verbs that use trained weights: `detect` and `import-checkpoint`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pointdistiller_core.cli.output import (
-    JsonOption,
-    print_note,
-    print_table,
-    progress_bar,
-    write_json,
-)
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.cli.output import JsonOption, print_note, print_table, write_json
 from pointdistiller_core.errors import DatasetError
 
 if TYPE_CHECKING:
     from pointdistiller_core.records import Detections
 
 BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')]
-METRIC_NAMES = {'bbox': '2D', 'bev': 'BEV', '3d': '3D', 'aos': 'AOS'}
-
-
-def evaluate_command(
-    bundle: BundleArgument,
-    dataset: Annotated[Path, typer.Option(help='A dataset in KITTI layout.')],
-    *,
-    split: Annotated[str, typer.Option(help='A file of ImageSets, without .txt.')] = 'val',
-    camera_view: Annotated[
-        bool, typer.Option(help="Drop points outside the camera's image, as KITTI's labels do.")
-    ] = True,
-    device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
-    json_file: JsonOption = None,
-) -> None:
-    """Average precision of a bundle on a labelled dataset, as the KITTI benchmark defines it.
-
-    Example: `pointdistiller evaluate runs/student --dataset data/simulated --split val`
-    """
-    config = DatasetConfig(root=dataset, split=split, camera_view=camera_view)
-    result = evaluate_bundle(bundle, config, device=device)
-    print_average_precision(result, title=f'{bundle} on {dataset} ({split})', json_file=json_file)
-    write_json(json_file, result)
-
-
-def evaluate_bundle(
-    bundle: Path, dataset: DatasetConfig, *, device: str = 'cpu'
-) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """AP of a bundle: metric, then class, then `ap11` / `ap40` for easy, moderate, hard [%]."""
-    from pointdistiller_core.datasets import build_dataset
-    from pointdistiller_core.deploy.bundle import load_detector_model
-    from pointdistiller_core.training.validate import evaluate_detector
-
-    model = load_detector_model(bundle, device=device)
-    frames = build_dataset(dataset, model.config.class_names)
-    with progress_bar('evaluate', 'frames') as update:
-        result, _ = evaluate_detector(model, frames, on_frame=update)
-    return result.to_dict()
-
-
-def print_average_precision(
-    result: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
-    *,
-    title: str,
-    json_file: str | None,
-) -> None:
-    """A row for each metric and class: AP|R40 and AP|R11, easy / moderate / hard."""
-    rows = [
-        [
-            f'{METRIC_NAMES[metric]} {name}',
-            *(f'{value:.2f}' for value in [*values['ap40'], *values['ap11']]),
-        ]
-        for metric, classes in result.items()
-        for name, values in classes.items()
-    ]
-    levels = ['easy', 'moderate', 'hard']
-    columns = [f'{kind} {level}' for kind in ('R40', 'R11') for level in levels]
-    print_table(f'AP [%], {title}', ['metric', *columns], rows, json_target=json_file)
 
 
 def detect_command(

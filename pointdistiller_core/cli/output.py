@@ -39,12 +39,12 @@ notes = Console(stderr=True)
 
 def print_error(message: str) -> None:
     """Print one error on stderr."""
-    notes.print(f'[bold red]error:[/] {escape(message)}', highlight=False)
+    notes.print(f'[bold red]error:[/] {escape(message)}', highlight=False, soft_wrap=True)
 
 
 def print_note(message: str) -> None:
     """Print one line of information on stderr."""
-    notes.print(escape(message), highlight=False)
+    notes.print(escape(message), highlight=False, soft_wrap=True)
 
 
 def print_table(
@@ -56,8 +56,15 @@ def print_table(
         table.add_column(column, justify='left' if index == 0 else 'right', no_wrap=index == 0)
     for row in rows:
         table.add_row(*row)
-    width = max(100, notes.width) if not sys.stdout.isatty() else None
-    Console(stderr=json_target == '-', width=width).print(table)
+    # Wide enough for every number: a terminal may wrap a line, but nothing is cut short.
+    Console(stderr=json_target == '-', width=160).print(table)
+
+
+def print_lines(lines: Sequence[str], *, json_target: str | None) -> None:
+    """Print results that are no table; on stderr where stdout takes the JSON."""
+    console = Console(stderr=json_target == '-')
+    for line in lines:
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def write_json(target: str | None, values: Any) -> None:

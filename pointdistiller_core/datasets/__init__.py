@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from pointdistiller_core.config import DatasetConfig
@@ -18,9 +19,23 @@ __all__ = ['DATASETS', 'FrameDataset', 'KittiDataset', 'build_dataset']
 class FrameDataset(Protocol):
     """Labelled frames, and what the KITTI metric needs of each."""
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Labels are indices into these."""
+        ...
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what is derived from the frames; it may not exist yet."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Frame: ...
+
+    def fingerprint(self, index: int, /) -> str:
+        """Another one whenever the frame changed."""
+        ...
 
     def objects(self, index: int, /) -> KittiObjects:
         """All labels of a frame, those of other classes too."""

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Global augmentation of a frame; points and boxes move together (VoxelNet, section 3.2)."""
+"""Augmentation of a frame; points and boxes stay together.
+
+Every step is a pure function of a frame and a random generator, in the order of the published
+KITTI schedules (SECOND, PointPillars).
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,46 @@ import math
 import numpy as np
 
 from pointdistiller_core.config import AugmentationConfig
+from pointdistiller_core.datasets.ground_truth_database import GroundTruthDatabase, paste_objects
+from pointdistiller_core.datasets.object_noise import move_objects
 from pointdistiller_core.geometry.transforms import wrap_angle
 from pointdistiller_core.records import Frame, GroundTruth
 
+Range = tuple[float, float, float, float, float, float]
 
-def augment(frame: Frame, config: AugmentationConfig, rng: np.random.Generator) -> Frame:
-    """Flip, rotate, scale and shuffle a frame, as the published KITTI schedules do.
+
+def augment(
+    frame: Frame,
+    config: AugmentationConfig,
+    rng: np.random.Generator,
+    *,
+    database: GroundTruthDatabase | None = None,
+    point_cloud_range: Range | None = None,
+) -> Frame:
+    """Paste objects, move them, flip, rotate, scale, crop and shuffle, as configured.
 
     Args:
         frame: one sweep, LiDAR frame.
         config: probabilities and ranges.
         rng: source of all randomness; equal generators give equal frames.
+        database: usable objects, for `config.ground_truth_sampling`.
+        point_cloud_range: x_min, y_min, z_min, x_max, y_max, z_max [m]; crops to it.
+
+    Raises:
+        ValueError: there are objects to paste, and no database.
     """
+    if config.ground_truth_sampling is not None:
+        if database is None:
+            raise ValueError('ground_truth_sampling needs a database')
+        frame = paste_objects(frame, database, config.ground_truth_sampling, rng)
+    if config.object_noise is not None:
+        frame = move_objects(frame, config.object_noise, rng)
     if rng.random() < config.flip_probability:
         frame = flip_y(frame)
     frame = rotate_z(frame, rng.uniform(*config.rotation))
     frame = scale(frame, rng.uniform(*config.scaling))
+    if point_cloud_range is not None:
+        frame = crop(frame, point_cloud_range)
     if config.shuffle_points:
         frame = replace(frame, points=rng.permutation(frame.points))
     return frame
@@ -51,6 +79,24 @@ def rotate_z(frame: Frame, angle: float) -> Frame:
 def scale(frame: Frame, factor: float) -> Frame:
     """The frame grown about the sensor: positions and sizes times `factor`."""
     return _transform(frame, np.eye(3) * factor, size_factor=factor)
+
+
+def crop(frame: Frame, point_cloud_range: Range) -> Frame:
+    """The points in a range, and the boxes whose center is in it, seen from above.
+
+    Args:
+        frame: one sweep, LiDAR frame.
+        point_cloud_range: x_min, y_min, z_min, x_max, y_max, z_max [m]; its ends are inside.
+    """
+    low, high = np.array(point_cloud_range, np.float32).reshape(2, 3)
+    x, y, z = frame.points[:, :3].T
+    inside = (x >= low[0]) & (y >= low[1]) & (z >= low[2])
+    inside &= (x <= high[0]) & (y <= high[1]) & (z <= high[2])
+    points, truth = frame.points[inside], frame.ground_truth
+    if truth is not None:
+        x, y = truth.boxes[:, :2].T
+        truth = truth[(x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])]
+    return replace(frame, points=points, ground_truth=truth)
 
 
 def _transform(

@@ -21,9 +21,10 @@ def write_file(file: Path, content: bytes) -> None:
     aside = file.with_name(f'.{file.name}.{os.getpid()}.partial')
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
-        aside.replace(file)
+        try:
+            aside.write_bytes(content)
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise DatasetError(f'{file}: cannot be written: {error.strerror or error}') from error
-    finally:
-        aside.unlink(missing_ok=True)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.datasets.frame_cache import keep_frame
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.kitti_format import (
     DEFAULT_IMAGE_SIZE,
@@ -27,6 +29,9 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
 
+SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt', 'image_2': '.png'}
+NEEDED = ('velodyne', 'label_2', 'calib')
+FRAME_VERSION = 1  # of what is made from the files, and of how it is kept
 BYTES_PER_POINT = 16  # x, y, z, reflectance as float32
 DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
@@ -56,8 +61,10 @@ class KittiDataset:
         """
         self.class_names = tuple(class_names)
         self.frame_ids = _read_split(config.root / 'ImageSets', config.split)
+        self.cache = config.cache or config.root / '.cache'
         self._root = config.root
         self._camera_view = config.camera_view
+        self._cache_frames = config.cache_frames
         self._image_sizes = _read_image_sizes(config.root / 'image_sizes.json')
 
     def __len__(self) -> int:
@@ -67,17 +74,13 @@ class KittiDataset:
         """Points and labels; points that are not finite are dropped with a warning.
 
         Raises:
-            DatasetError: a file of the frame is missing or malformed.
+            DatasetError: a file of the frame is missing or malformed, or the frame is to be kept
+                and cannot be.
         """
-        calibration = self.calibration(index)
-        points = read_points(self._path('velodyne', index, '.bin'))
-        if self._camera_view:
-            points = points[_in_image(points, calibration, self.image_size(index))]
-        return Frame(
-            points=points,
-            frame_id=self.frame_ids[index],
-            ground_truth=self._ground_truth(index, calibration),
-        )
+        if not self._cache_frames:
+            return self._read_frame(index)
+        file = self.cache / 'frames' / f'{self.fingerprint(index)}.safetensors'
+        return keep_frame(file, self.frame_ids[index], lambda: self._read_frame(index))
 
     def objects(self, index: int) -> KittiObjects:
         """All labels of a frame, those of other classes and `DontCare` areas too.
@@ -85,7 +88,7 @@ class KittiDataset:
         Raises:
             DatasetError: the label file is missing or malformed.
         """
-        return read_objects(self._path('label_2', index, '.txt'))
+        return read_objects(self.path('label_2', index))
 
     def calibration(self, index: int) -> Calibration:
         """Camera and LiDAR of a frame.
@@ -93,7 +96,7 @@ class KittiDataset:
         Raises:
             DatasetError: the calibration file is missing or malformed.
         """
-        return read_calibration(self._path('calib', index, '.txt'))
+        return read_calibration(self.path('calib', index))
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Width, height [pixels] of the camera's image of a frame.
@@ -103,30 +106,65 @@ class KittiDataset:
         """
         if size := self._image_sizes.get(self.frame_ids[index]):
             return size
-        image = self._path('image_2', index, '.png')
+        image = self.path('image_2', index)
         return _png_size(image) if image.exists() else DEFAULT_IMAGE_SIZE
 
-    def _path(self, folder: str, index: int, suffix: str) -> Path:
-        return self._root / 'training' / folder / (self.frame_ids[index] + suffix)
+    def fingerprint(self, index: int) -> str:
+        """Another one whenever a frame is made from something else.
+
+        Of the files it sees name, size and time of the last change.
+
+        Raises:
+            DatasetError: a file of the frame is missing, or the image is malformed.
+        """
+        try:
+            states = [self.path(folder, index).stat() for folder in NEEDED]
+        except OSError as error:
+            raise DatasetError(f'{error.filename}: {error.strerror}') from error
+        facts = (
+            *(FRAME_VERSION, self.class_names, self._camera_view, self.frame_ids[index]),
+            *(self.image_size(index), [(state.st_size, state.st_mtime_ns) for state in states]),
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
+
+    def path(self, folder: str, index: int) -> Path:
+        """A file of a frame; `folder` is one of `SUFFIXES`."""
+        return self._root / 'training' / folder / (self.frame_ids[index] + SUFFIXES[folder])
+
+    def _read_frame(self, index: int) -> Frame:
+        calibration = self.calibration(index)
+        points = read_points(self.path('velodyne', index))
+        if self._camera_view:
+            seen = _in_image(points, calibration, self.image_size(index))
+            points = points.take(seen, axis=0)
+        return Frame(points, self.frame_ids[index], self._ground_truth(index, calibration))
 
     def _ground_truth(self, index: int, calibration: Calibration) -> GroundTruth:
         objects = self.objects(index)
         objects = objects[objects.names != DONT_CARE]
-        if problem := self._problem(objects):
-            raise DatasetError(f'{self._path("label_2", index, ".txt")}: {problem}')
+        if problems := label_problems(objects, self.class_names):
+            raise DatasetError(f'{self.path("label_2", index)}: {"; ".join(problems)}')
         numbers = {name: number for number, name in enumerate(self.class_names)}
         labels = [numbers.get(str(name), IGNORE_LABEL) for name in objects.names]
         return GroundTruth(boxes_from_objects(objects, calibration), np.array(labels, np.int64))
 
-    def _problem(self, objects: KittiObjects) -> str:
-        """What makes the labels unusable; empty where nothing does."""
-        known = KITTI_CLASSES | set(self.class_names)
-        if unknown := sorted(set(objects.names.tolist()) - known):
-            return f'unknown classes {unknown}; expected some of {sorted(known)}'
-        if (flat := (objects.dimensions <= 0).any(axis=1)).any():
-            name, size = objects.names[flat][0], objects.dimensions[flat][0].tolist()
-            return f'{name} of height, width, length {size}; all must be positive'
-        return ''
+
+def label_problems(objects: KittiObjects, class_names: Sequence[str]) -> list[str]:
+    """What makes labels unusable.
+
+    Args:
+        objects: of one frame, without `DontCare` areas, which have no box.
+        class_names: that are known beside KITTI's own.
+    """
+    problems = []
+    known = KITTI_CLASSES | set(class_names)
+    if unknown := sorted(set(objects.names.tolist()) - known):
+        problems.append(f'unknown classes {unknown}; expected some of {sorted(known)}')
+    flat = objects[objects.dimensions.min(axis=1) <= 0]
+    for name, size in zip(flat.names, flat.dimensions, strict=True):
+        sizes = size.tolist()
+        problems.append(f'{name} of height, width, length {sizes}; all must be positive')
+    return problems
 
 
 def read_points(path: Path) -> NDArray[np.float32]:
@@ -138,21 +176,34 @@ def read_points(path: Path) -> NDArray[np.float32]:
     Raises:
         DatasetError: no such file, or its end is missing.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DatasetError(f'{path}: no such file') from error
-    if len(content) % BYTES_PER_POINT:
-        raise DatasetError(
-            f'{path}: truncated, {len(content)} bytes are not a whole number of '
-            f'{BYTES_PER_POINT}-byte points'
-        )
-    points = np.frombuffer(content, np.dtype('<f4')).reshape(-1, 4).astype(np.float32)
-    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(points), axis=1)
-    if finite.all():
+    points = read_sweep(path)
+    if np.isfinite(points).all():
         return points
+    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(points), axis=1)
     logger.warning('%s: dropped %d of %d points, not finite', path, (~finite).sum(), len(points))
     return points[finite]
+
+
+def read_sweep(path: Path) -> NDArray[np.float32]:
+    """Read a Velodyne sweep as it is.
+
+    Returns:
+        (N, 4) float32 x, y, z [m], intensity [0..1], LiDAR frame; any number may be not finite.
+
+    Raises:
+        DatasetError: no such file, or its end is missing.
+    """
+    try:
+        size = path.stat().st_size
+        values = np.fromfile(path, np.dtype('<f4'))
+    except FileNotFoundError as error:
+        raise DatasetError(f'{path}: no such file') from error
+    if size % BYTES_PER_POINT:
+        raise DatasetError(
+            f'{path}: truncated, {size} bytes are not a whole number of '
+            f'{BYTES_PER_POINT}-byte points'
+        )
+    return values.reshape(-1, 4).astype(np.float32, copy=False)
 
 
 def _read_split(folder: Path, split: str) -> tuple[str, ...]:
@@ -178,10 +229,20 @@ def _read_image_sizes(path: Path) -> dict[str, tuple[int, int]]:
 
 def _in_image(
     points: NDArray[np.float32], calibration: Calibration, image_size: tuple[int, int]
-) -> NDArray[np.bool_]:
-    pixels, depth = calibration.project(points[:, :3])
-    inside: NDArray[np.bool_] = ((pixels >= 0) & (pixels < image_size)).all(axis=1) & (depth > 0)
-    return inside
+) -> NDArray[np.int64]:
+    """Indices of the points that `Calibration.project` puts into the image, in front of it."""
+    image_from_lidar = calibration.image_from_camera @ calibration.camera_from_lidar
+    # Half of a sweep is behind the camera: a quick look in single precision leaves that out.
+    # Products of columns, not of matrices: for those, each loader process would start threads.
+    a, b, c, d = image_from_lidar[2].astype(np.float32)
+    x, y, z, _ = points.T
+    ahead = np.flatnonzero(a * x + b * y + c * z > -0.01 - d)
+    x, y, z, _ = points.take(ahead, axis=0).T.astype(np.float64)
+    u, v, depth = (a * x + b * y + c * z + d for a, b, c, d in image_from_lidar)
+    width, height = image_size
+    inside = (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth) & (depth > 0)
+    indices: NDArray[np.int64] = ahead[inside]
+    return indices
 
 
 def _png_size(path: Path) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from pointdistiller_core.evaluation.kitti_matching import (
     Truth,
     measure,
 )
+from pointdistiller_core.geometry.iou import aligned_iou_3d, aligned_iou_bev
 from pointdistiller_core.kitti_format import KittiObjects, read_objects
 
 if TYPE_CHECKING:
@@ -147,8 +148,11 @@ def read_results_folder(
             each must have a result file.
 
     Raises:
-        DatasetError: a file is missing or malformed, or there are no result files.
+        DatasetError: a folder or a file is missing or malformed, or there are no result files.
     """
+    for folder in (labels, results):
+        if not folder.is_dir():
+            raise DatasetError(f'{folder}: no such folder')
     names = sorted(path.name for path in results.glob('*.txt'))
     if not names:
         raise DatasetError(f'{results}: no result files (<frame>.txt)')
@@ -162,10 +166,11 @@ def read_results_folder(
 
 
 def _read_split(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding='utf-8').split()
-    except FileNotFoundError as error:
-        raise DatasetError(f'{path}: no such file') from error
+    if not path.is_file():
+        raise DatasetError(f'{path}: no such file')
+    if not (frames := path.read_text(encoding='utf-8').split()):
+        raise DatasetError(f'{path}: lists no frames')
+    return frames
 
 
 def _problem(
@@ -296,17 +301,13 @@ def _upright_overlap(
     metric: str, truth: KittiObjects, found: KittiObjects, i: IntArray, j: IntArray
 ) -> FloatArray:
     """Intersection over union (P,) of boxes that stand in the camera frame."""
-    import torch
-
-    from pointdistiller_core.geometry.iou import aligned_iou_3d, aligned_iou_bev
-
     a, b = _upright_boxes(truth), _upright_boxes(found)
     reach_a, reach_b = (np.hypot(boxes[:, 3], boxes[:, 4]) / 2 for boxes in (a, b))
     distance = np.hypot(a[i, 0] - b[j, 0], a[i, 1] - b[j, 1])
     near = distance < reach_a[i] + reach_b[j]
     overlap = np.zeros(len(i))
     function = aligned_iou_bev if metric == 'bev' else aligned_iou_3d
-    overlap[near] = function(torch.from_numpy(a[i[near]]), torch.from_numpy(b[j[near]])).numpy()
+    overlap[near] = function(a[i[near]], b[j[near]])
     return overlap
 
 
@@ -346,8 +347,7 @@ def _height(objects: KittiObjects) -> FloatArray:
 
 
 def _average_precision(levels: Mapping[str, Curve]) -> dict[str, list[float]]:
-    points = [curve.points for curve in levels.values()]
     return {
-        'ap11': [float(100 * curve[::4].mean()) for curve in points],
-        'ap40': [float(100 * curve[1:].mean()) for curve in points],
+        'ap11': [curve.ap11 for curve in levels.values()],
+        'ap40': [curve.ap40 for curve in levels.values()],
     }

@@ -101,6 +101,16 @@ class Curve:
         best: FloatArray = np.maximum.accumulate(values[::-1])[::-1]
         return best
 
+    @property
+    def ap11(self) -> float:
+        """Mean of points 0, 4, ..., 40 [%]."""
+        return float(100 * self.points[::4].mean())
+
+    @property
+    def ap40(self) -> float:
+        """Mean of points 1 to 40 [%]."""
+        return float(100 * self.points[1:].mean())
+
 
 def measure(pairs: Pairs, truth: Truth, candidates: Candidates) -> tuple[Curve, Curve]:
     """Precision and orientation similarity over recall, at the official thresholds.

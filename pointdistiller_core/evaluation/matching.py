@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def match_detections(
             f'label {detections.labels.max()} has no IoU threshold; '
             f'{len(iou_thresholds)} are given'
         )
-    overlaps = _overlaps(detections.boxes, truth.boxes)
+    overlaps = rotated_iou_bev(detections.boxes, truth.boxes)
     reached = overlaps >= np.array(iou_thresholds)[detections.labels][:, None]
     same_class = detections.labels[:, None] == truth.labels
     truth_index = _match_greedily(
@@ -85,12 +86,3 @@ def _match_greedily(overlaps: FloatArray, order: IntArray) -> IntArray:
             taken[row] = column
             free[:, column] = 0
     return taken
-
-
-def _overlaps(boxes: FloatArray, others: FloatArray) -> FloatArray:
-    """(N, G) IoU from above."""
-    import torch  # here, so that what only reads matches needs no torch
-
-    from pointdistiller_core.geometry.iou import rotated_iou_bev
-
-    return rotated_iou_bev(torch.from_numpy(boxes), torch.from_numpy(others)).numpy()

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.evaluation.matching import Matches
+from pointdistiller_core.geometry.boxes import box_corners_bev
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def _in_height_range(points: FloatArray) -> FloatArray:
 
 def _draw_boxes(axes: Axes, boxes: FloatArray, style: Style) -> None:
     """Outlines, and a tick from the middle over the front of each box."""
-    corners, noses = _corners(boxes), _noses(boxes)
+    corners, noses = box_corners_bev(boxes), _noses(boxes)
     filled = PolyCollection([*corners], facecolors=style.color, alpha=style.fill, linewidths=0)
     outlines = np.concatenate([corners, corners[:, :1]], axis=1)
     axes.add_collection(filled, autolim=False)
@@ -284,7 +285,7 @@ def _split_truth(truth: GroundTruth | None) -> dict[str, GroundTruth]:
 def _write_classes(
     axes: Axes, records: GroundTruth | Detections, class_names: Sequence[str]
 ) -> None:
-    tops = _corners(records.boxes)[..., 1].max(axis=1, initial=-np.inf)
+    tops = box_corners_bev(records.boxes)[..., 1].max(axis=1, initial=-np.inf)
     for box, top, label in zip(records.boxes, tops, records.labels, strict=True):
         name = class_names[label] if label >= 0 else 'ignored'
         _write(axes, name, (box[0], top), offset=(0, 3), color=_TEXT, size=9, align='center')
@@ -370,12 +371,6 @@ def _add_color_bar(axes: Axes, *, importance: bool) -> None:
 
 
 # --- geometry --------------------------------------------------------------------------------
-
-
-def _corners(boxes: FloatArray) -> FloatArray:
-    """(N, 4, 2) corners from above, from the front left one; NumPy, so pictures need no torch."""
-    signs = np.array([[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]], boxes.dtype)
-    return boxes[:, None, :2] + _rotate(signs * boxes[:, None, 3:5], boxes[:, 6])
 
 
 def _noses(boxes: FloatArray) -> FloatArray:

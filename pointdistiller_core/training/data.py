@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from pointdistiller_core.config import AugmentationConfig, TrainingConfig
 from pointdistiller_core.datasets import FrameDataset
-from pointdistiller_core.datasets.augmentation import augment
+from pointdistiller_core.datasets.augmentation import Range, augment
+from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_core.records import Batch, Frame
 
@@ -26,15 +28,33 @@ def load_batches(
     config: TrainingConfig,
     *,
     first_epoch: int = 0,
+    point_cloud_range: Range | None = None,
 ) -> Iterator[Batch]:
     """Augmented batches of all epochs from `first_epoch` on, one epoch after the other.
 
+    Args:
+        frames: labelled frames.
+        augmentation: what is done to each of them.
+        config: seed, number of epochs, size of a batch and number of loader processes.
+        first_epoch: that is not done yet.
+        point_cloud_range: x_min, y_min, z_min, x_max, y_max, z_max [m]; what ends up outside is
+            left out.
+
     Raises:
-        DatasetError: a frame cannot be read, or has no labels.
+        DatasetError: a frame cannot be read, or has no labels; or the ground-truth database
+            cannot be stored.
+        ConfigError: an object of a class that the frames do not know is to be pasted.
     """
+    sampling = augmentation.ground_truth_sampling
+    change = partial(
+        augment,
+        config=augmentation,
+        database=load_database(frames).usable(sampling) if sampling else None,
+        point_cloud_range=point_cloud_range,
+    )
     keys = batch_keys(len(frames), config, first_epoch=first_epoch)
     loader = DataLoader(
-        _AugmentedFrames(frames, augmentation, config.seed),
+        _AugmentedFrames(frames, change, config.seed),
         batch_sampler=keys,
         num_workers=config.num_workers,
         collate_fn=_collate_or_error,
@@ -85,15 +105,15 @@ class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
     Errors are returned, not raised: a loader process would bury their message in its traceback.
     """
 
-    def __init__(self, frames: FrameDataset, augmentation: AugmentationConfig, seed: int) -> None:
+    def __init__(self, frames: FrameDataset, change: Callable[..., Frame], seed: int) -> None:
         self._frames = frames
-        self._augmentation = augmentation
+        self._change = change
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int]) -> Frame | PointDistillerError:
         rng = np.random.default_rng((AUGMENTATION_STREAM, self._seed, *key))
         try:
-            return augment(self._frames[key[1]], self._augmentation, rng)
+            return self._change(self._frames[key[1]], rng=rng)
         except PointDistillerError as error:
             return error
 

@@ -119,7 +119,13 @@ def _train(
     done = load_checkpoint(run, trainer.state)
     record_session(run, first_epoch=done + 1)
     keep_history(run, done)
-    batches = load_batches(dataset, config.augmentation, config.training, first_epoch=done)
+    batches = load_batches(
+        dataset,
+        config.augmentation,
+        config.training,
+        first_epoch=done,
+        point_cloud_range=config.model.grid.point_cloud_range,
+    )
     first_step = done * trainer.steps_per_epoch
     with closing(TensorBoard(run / 'tensorboard', first_step=first_step)) as board:
         for epoch in range(done, config.training.epochs):

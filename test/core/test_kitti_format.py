@@ -21,11 +21,14 @@ from pointdistiller_core.kitti_format import (
     Calibration,
     KittiObjects,
     boxes_from_objects,
+    check_results_folder,
+    difficulties_of,
     format_calibration,
     format_objects,
     objects_from_boxes,
     read_calibration,
     read_objects,
+    write_results,
 )
 
 LABELS = """\
@@ -125,6 +128,63 @@ def test_objects_survive_a_file(tmp_path, scores):
     again = read_objects(saved(tmp_path, format_objects(objects)))
     for name, value in vars(objects).items():
         np.testing.assert_array_equal(getattr(again, name), value, err_msg=name)
+
+
+def results(*scores: float) -> KittiObjects:
+    boxes = np.full((len(scores), 7), 2.0)
+    return objects_from_boxes(boxes, ['Car'] * len(scores), AXES, (800, 400), np.array(scores))
+
+
+def test_write_results(tmp_path):
+    folder = tmp_path / 'new' / 'results'
+    write_results(folder, {'000007': results(0.5, 0.25), '000008': results()})
+    assert sorted(path.name for path in folder.iterdir()) == ['000007.txt', '000008.txt']
+    assert read_objects(folder / '000007.txt').scores.tolist() == [0.5, 0.25]
+    assert (folder / '000008.txt').read_bytes() == b''
+    write_results(folder, {'000007': results(-3.0), '000008': results()})
+    assert read_objects(folder / '000007.txt').scores.tolist() == [-3.0]
+
+
+def test_results_stay_among_themselves(tmp_path):
+    write_results(tmp_path, {'000007': results(0.5), '000009': results()})
+    for function, frames in [
+        (check_results_folder, ['000009']),
+        (write_results, {'9': results()}),
+    ]:
+        with pytest.raises(DatasetError, match=r'results_stay.*other frames \(000007.* in all\)'):
+            function(tmp_path, frames)
+    check_results_folder(tmp_path, ['000007', '000008', '000009'])
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ['000007', '000009']
+
+
+def test_results_that_cannot_be_written(tmp_path):
+    labels = read_objects(saved(tmp_path, LABELS))
+    with pytest.raises(ValueError, match='frame 000008 have no scores'):
+        write_results(tmp_path / 'results', {'000007': results(), '000008': labels})
+    assert not (tmp_path / 'results').exists()
+    (tmp_path / 'file').write_text('', encoding='utf-8')
+    with pytest.raises(DatasetError, match='file: is a file; results need a folder'):
+        write_results(tmp_path / 'file', {})
+    with pytest.raises(DatasetError, match='below: cannot be written: Not a directory'):
+        write_results(tmp_path / 'file' / 'below', {})
+    (tmp_path / 'blocked' / '.000007.partial').mkdir(parents=True)
+    with pytest.raises(DatasetError, match='blocked: cannot be written: Is a directory'):
+        write_results(tmp_path / 'blocked', {'000007': results(0.5)})
+
+
+def test_difficulties_by_hand(tmp_path):
+    """The easiest one whose bounds hold; the height must exceed its own."""
+    kinds = [  # truncation, occlusion, height [px]
+        *((0.15, 0, 40.5), (0.15, 0, 40.0), (0.16, 0, 99), (0.3, 1, 25.5), (0, 2, 99)),
+        *((0.5, 2, 26), (0.5, 2, 25), (0.51, 0, 99), (0, 3, 99), (-1, -1, 0)),
+    ]
+    text = ''.join(
+        f'Car {truncated} {occluded} 0 10 20 30 {20 + height} 1 1 1 0 0 9 0\n'
+        for truncated, occluded, height in kinds
+    )
+    objects = read_objects(saved(tmp_path, text))
+    assert difficulties_of(objects).tolist() == [0, 1, 1, 1, 2, 2, -1, -1, -1, -1]
+    assert difficulties_of(objects[:0]).shape == (0,)
 
 
 def test_selection():

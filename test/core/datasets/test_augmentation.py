@@ -6,12 +6,18 @@ import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kitti_folder import points_in
 import numpy as np
 import pytest
-import torch
 
-from pointdistiller_core.config import AugmentationConfig
-from pointdistiller_core.datasets.augmentation import augment, flip_y, rotate_z, scale
+from pointdistiller_core.config import (
+    AugmentationConfig,
+    GroundTruthSamplingConfig,
+    ObjectNoiseConfig,
+    SampledClassConfig,
+)
+from pointdistiller_core.datasets.augmentation import augment, crop, flip_y, rotate_z, scale
+from pointdistiller_core.datasets.ground_truth_database import GroundTruthDatabase
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.records import Frame, GroundTruth
 
@@ -26,9 +32,16 @@ def frame_of(points, boxes=()):
     return Frame(np.array(points, np.float32), 'a', truth, stamp_ns=7)
 
 
-def membership(frame):
-    boxes = torch.from_numpy(frame.ground_truth.boxes)
-    return points_in_boxes(torch.from_numpy(frame.points), boxes).numpy()
+# One car whose only point is at its center.
+DATABASE = GroundTruthDatabase(
+    ('Car',),
+    boxes=np.array([[20, 5, 0, 4, 2, 1.5, 0]], np.float32),
+    labels=np.zeros(1, np.int64),
+    difficulties=np.zeros(1, np.int64),
+    points=np.array([[20, 5, 0, 0.9]], np.float32),
+    starts=np.array([0, 1]),
+)
+SAMPLING = GroundTruthSamplingConfig(classes={'Car': SampledClassConfig(count=5)})
 
 
 ONE = frame_of([[2, 1, 0.5, 0.25]], [[2, 1, 0, 4, 2, 1.5, 0.5]])
@@ -58,6 +71,58 @@ def test_scale_by_hand():
     assert grown.ground_truth.boxes.tolist() == [[4, 2, 0, 8, 4, 3, 0.5]]
 
 
+def test_crop_by_hand():
+    low, high = (0, -10, -3), (20, 10, 1)
+    points = [[*low, 0.1], [*high, 0.2], [-0.01, 0, 0, 0.3], [5, 10.01, 0, 0.4], [5, 0, 1.01, 0.5]]
+    size = (4, 2, 1.5, 0.5)
+    boxes = [[0, 10, 9, *size], [20.01, 0, 0, *size], [5, -10.01, 0, *size], [5, 0, -9, *size]]
+    cropped = crop(frame_of(points, boxes), (*low, *high))
+    assert cropped.points[:, 3].tolist() == np.float32([0.1, 0.2]).tolist()
+    assert cropped.ground_truth.labels.tolist() == [0, 3]  # whatever their height
+    assert cropped.ground_truth.boxes[:, :3].tolist() == [[0, 10, 9], [5, 0, -9]]
+
+
+def test_crop_of_a_frame_without_labels():
+    cropped = crop(Frame(np.ones((3, 4), np.float32)), (0, 0, 0, 2, 2, 0.5))
+    assert cropped.points.shape == (0, 4)
+    assert cropped.ground_truth is None
+
+
+def test_the_range_is_of_what_is_trained_on():
+    """It is cropped to after everything has moved."""
+    config = STILL.model_copy(update={'flip_probability': 1.0})
+    frame = frame_of([[2, 1, 0, 0.25], [2, -1, 0, 0.5]], [[2, 1, 0, 4, 2, 1.5, 0.5]])
+    half = (0, 0, -3, 10, 10, 3)
+    moved = augment(frame, config, np.random.default_rng(0), point_cloud_range=half)
+    assert moved.points.tolist() == [[2, 1, 0, 0.5]]
+    assert len(moved.ground_truth) == 0
+
+
+def test_pasted_objects_are_augmented_too():
+    config = STILL.model_copy(
+        update={'ground_truth_sampling': SAMPLING, 'flip_probability': 1.0, 'scaling': (2, 2)}
+    )
+    moved = augment(ONE, config, np.random.default_rng(0), database=DATABASE)
+    assert moved.points.tolist() == [[40, -10, 0, np.float32(0.9)], [4, -2, 1, 0.25]]
+    assert moved.ground_truth.boxes[:, :2].tolist() == [[4, -2], [40, -10]]
+
+
+def test_objects_are_pasted_before_any_is_moved():
+    """A moved object would make room for a pasted one, or take its place."""
+    noise = ObjectNoiseConfig(translation=(0, 0, 5), rotation=(0, 0))
+    config = STILL.model_copy(update={'ground_truth_sampling': SAMPLING, 'object_noise': noise})
+    moved = augment(ONE, config, np.random.default_rng(0), database=DATABASE)
+    assert moved.ground_truth.boxes[:, :2].tolist() == [[2, 1], [20, 5]]
+    assert (np.abs(moved.ground_truth.boxes[:, 2]) > 0.01).all()
+    assert points_in_boxes(moved.points, moved.ground_truth.boxes).sum() == 2
+
+
+def test_sampling_without_a_database_is_an_error():
+    config = AugmentationConfig(ground_truth_sampling=SAMPLING)
+    with pytest.raises(ValueError, match='ground_truth_sampling needs a database'):
+        augment(ONE, config, np.random.default_rng(0))
+
+
 def test_nothing_asked_nothing_done():
     same = augment(ONE, STILL, np.random.default_rng(0))
     np.testing.assert_array_equal(same.points, ONE.points)
@@ -70,12 +135,9 @@ def test_points_stay_in_their_boxes(seed, count):
     rng = np.random.default_rng(seed)
     low, high = (-50, -50, -3, 0.5, 0.5, 0.5, -3.1), (50, 50, 1, 6, 3, 3, 3.1)
     boxes = rng.uniform(low, high, (count, 7))
-    # Points well inside: a tenth of the size from every face; and one far from everything.
-    inside = rng.uniform(-0.4, 0.4, (count, 20, 3)) * boxes[:, None, 3:6]
-    cos, sin = np.cos(boxes[:, None, 6]), np.sin(boxes[:, None, 6])
-    x, y, z = np.moveaxis(inside, -1, 0)
-    offsets = np.stack([x * cos - y * sin, x * sin + y * cos, z], axis=-1)
-    xyz = np.concatenate([(boxes[:, None, :3] + offsets).reshape(-1, 3), [[500, 0, 0]]])
+    # Points well inside, and one far from everything.
+    inside = points_in(boxes, 20, rng, reach=0.4)[..., :3].reshape(-1, 3)
+    xyz = np.concatenate([inside, [[500, 0, 0]]])
     points = np.concatenate([xyz, np.arange(len(xyz))[:, None]], axis=1)  # named by intensity
     frame = frame_of(points, boxes)
 
@@ -83,7 +145,7 @@ def test_points_stay_in_their_boxes(seed, count):
 
     order = np.argsort(moved.points[:, 3])
     own = np.arange(count).repeat(20)
-    inside_after = membership(moved)[order]
+    inside_after = points_in_boxes(moved.points, moved.ground_truth.boxes)[order]
     assert inside_after[np.arange(len(own)), own].all()
     assert not inside_after[-1].any()
     assert (np.abs(moved.ground_truth.boxes[:, 6]) <= np.float32(math.pi)).all()
@@ -103,7 +165,15 @@ def test_equal_generators_give_equal_frames():
 def test_types_names_and_arguments_are_kept():
     frame = frame_of([[2, 1, 0.5, 0.25], [3, 1, 0, 1]], [[2, 1, 0, 4, 2, 1.5, 0.5]])
     points, boxes = frame.points.copy(), frame.ground_truth.boxes.copy()
-    moved = augment(frame, AugmentationConfig(), np.random.default_rng(1))
+    config = AugmentationConfig(ground_truth_sampling=SAMPLING, object_noise=ObjectNoiseConfig())
+    everywhere = (-99, -99, -99, 99, 99, 99)
+    moved = augment(
+        frame,
+        config,
+        np.random.default_rng(1),
+        database=DATABASE,
+        point_cloud_range=everywhere,
+    )
     assert (moved.points.dtype, moved.ground_truth.boxes.dtype) == (np.float32, np.float32)
     assert (moved.frame_id, moved.stamp_ns) == ('a', 7)
     np.testing.assert_array_equal(frame.points, points)
@@ -117,12 +187,15 @@ def test_types_names_and_arguments_are_kept():
         {'rotation': (0.1, 0.2)},
         {'scaling': (1.1, 1.2)},
         {'shuffle_points': True},
+        {'ground_truth_sampling': SAMPLING},
+        {'object_noise': ObjectNoiseConfig()},
     ],
 )
 def test_every_setting_is_used(change):
-    frame = frame_of(np.random.default_rng(3).normal(size=(50, 4)))
+    points = np.random.default_rng(3).normal(size=(50, 4))
+    frame = frame_of(points, [[0, 0, 0, 2, 2, 2, 0]])
     config = STILL.model_copy(update=change)
-    moved = augment(frame, config, np.random.default_rng(0))
+    moved = augment(frame, config, np.random.default_rng(0), database=DATABASE)
     assert not np.array_equal(moved.points, frame.points)
 
 

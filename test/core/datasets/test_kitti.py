@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 import struct
 
@@ -204,6 +205,82 @@ def test_a_malformed_label_is_reported(root):
     relabel(root, 'Van', 'Van x')
     with pytest.raises(DatasetError, match=r'000000\.txt:3: 16 fields'):
         dataset(root)[0]
+
+
+def touch(path: Path) -> None:
+    state = path.stat()
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+
+
+def test_fingerprints_tell_frames_apart(root):
+    prints = [
+        dataset(root).fingerprint(0),
+        dataset(root, 'train').fingerprint(0),
+        dataset(root, camera_view=False).fingerprint(0),
+        dataset(root, class_names=['Car']).fingerprint(0),
+    ]
+    for name in ('velodyne/000000.bin', 'label_2/000000.txt', 'calib/000000.txt'):
+        touch(root / 'training' / name)
+        prints.append(dataset(root).fingerprint(0))
+    (root / 'image_sizes.json').write_text('{"000000": [1000, 375]}', encoding='utf-8')
+    prints.append(dataset(root).fingerprint(0))
+    assert len(set(prints)) == len(prints) == 8
+    same = dataset(root, 'train', cache=root / 'elsewhere', cache_frames=True)
+    assert same.fingerprint(1) == prints[-1]
+
+
+def test_a_fingerprint_needs_all_files(root):
+    (root / 'training' / 'calib' / '000000.txt').unlink()
+    with pytest.raises(DatasetError, match=r'calib/000000\.txt: No such file'):
+        dataset(root).fingerprint(0)
+
+
+def equal(a, b) -> bool:
+    arrays = ((f.points, f.ground_truth.boxes, f.ground_truth.labels) for f in (a, b))
+    return a.frame_id == b.frame_id and all(map(np.array_equal, *arrays))
+
+
+def test_kept_frames_are_the_same(root, tmp_path, monkeypatch):
+    cache = tmp_path / 'new' / 'cache'
+    kept = dataset(root, cache=cache, cache_frames=True)
+    before = dataset(root)[0]
+    assert equal(kept[0], before)
+    monkeypatch.setattr(KittiDataset, '_read_frame', None)  # would be an error
+    assert equal(kept[0], before)
+    assert len(list((cache / 'frames').iterdir())) == 1
+    assert kept[0].points.flags.writeable
+
+
+def test_kept_frames_are_those_of_the_files(root, kitti_mini, tmp_path):
+    kept = dataset(root, cache_frames=True)
+    kept[0]
+    relabel(root, 'Car ', 'Pedestrian ')
+    assert kept[0].ground_truth.labels.tolist() == [1, IGNORE_LABEL]
+    (root / 'training' / 'velodyne' / '000000.bin').write_bytes(b'')
+    assert len(kept[0].points) == 0
+    real = dataset(kitti_mini, cache=tmp_path, cache_frames=True)
+    for index in range(2 * len(real)):
+        index %= len(real)  # the second time from the cache
+        assert equal(real[index], dataset(kitti_mini)[index])
+
+
+@pytest.mark.parametrize('content', [b'', b'too short', None])
+def test_a_damaged_kept_frame_is_made_again(root, caplog, content):
+    kept = dataset(root, cache_frames=True)
+    kept[0]
+    (file,) = (root / '.cache' / 'frames').iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5] if content is None else content)
+    with caplog.at_level(logging.WARNING):
+        assert equal(kept[0], dataset(root)[0])
+    assert file.read_bytes() == whole
+    assert f'{file}: damaged' in caplog.text
+
+
+def test_frames_that_cannot_be_kept_are_reported(root):
+    (root / '.cache').write_bytes(b'')
+    with pytest.raises(DatasetError, match=r'frames/.*\.safetensors: cannot be written'):
+        dataset(root, cache_frames=True)[0]
 
 
 def test_real_frames(kitti_mini):

@@ -296,6 +296,12 @@ def test_read_results_folder_reports_what_is_missing(tmp_path):
         read_results_folder(labels, other, tmp_path / 'split')
     with pytest.raises(DatasetError, match='nowhere: no such file'):
         read_results_folder(labels, other, tmp_path / 'nowhere')
+    (tmp_path / 'split').write_text(' \n', encoding='utf-8')
+    with pytest.raises(DatasetError, match='split: lists no frames'):
+        read_results_folder(labels, other, tmp_path / 'split')
+    for folders in [(tmp_path / 'nowhere', other), (labels, tmp_path / 'nowhere')]:
+        with pytest.raises(DatasetError, match='nowhere: no such folder'):
+            read_results_folder(*folders)
 
 
 def test_equals_the_official_program(shared_data, tmp_path):

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pytest
 import torch
 
 from pointdistiller_core.geometry.boxes import box_corners, box_corners_bev, points_in_boxes
@@ -20,6 +22,15 @@ def test_corners_by_hand():
     torch.testing.assert_close(corners[:, :4, :2], expected)
     torch.testing.assert_close(corners[:, 4:, :2], expected)
     assert corners[0, :, 2].tolist() == [-0.5] * 4 + [2.5] * 4
+
+
+@pytest.mark.parametrize('function', [box_corners, box_corners_bev])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_corners_in_numpy(function, dtype):
+    boxes = BOX.to(dtype)
+    corners = function(boxes.numpy())
+    assert isinstance(corners, np.ndarray)
+    torch.testing.assert_close(torch.from_numpy(corners), function(boxes))
 
 
 def test_corners_of_no_boxes():
@@ -40,6 +51,17 @@ def test_points_in_boxes_by_hand():
     inside = points_in_boxes(points, boxes)
     assert inside[:, 0].tolist() == [True, True, False, False]
     assert not inside[:, 1].any()
+
+
+def test_points_in_boxes_are_the_same_in_numpy():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(200, 4)).astype(np.float32)
+    boxes = rng.uniform(-1, 1, (5, 7)).astype(np.float32) + np.float32([0, 0, 0, 2, 2, 2, 0])
+    inside = points_in_boxes(points, boxes)
+    assert (inside.shape, inside.dtype) == ((200, 5), bool)
+    assert 0 < inside.sum() < 500
+    tensors = torch.from_numpy(points), torch.from_numpy(boxes)
+    np.testing.assert_array_equal(points_in_boxes(*tensors).numpy(), inside)
 
 
 def test_points_on_a_face_are_inside():

@@ -8,6 +8,7 @@ import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -177,6 +178,27 @@ def test_nearest_iou_rounds_the_yaw():
     assert nearest_iou_bev(anchor, box(0, 0, 0, 4, 2, 1, 0.8)).item() == pytest.approx(4 / 12)
     assert nearest_iou_bev(anchor, box(0, 0, 0, 2, 4, 1, -1.57)).item() == 1
     assert nearest_iou_bev(anchor, box(2, 1, 0, 4, 2, 1, math.pi)).item() == pytest.approx(2 / 14)
+
+
+@pytest.mark.parametrize(
+    'function', [rotated_iou_bev, rotated_iou_3d, nearest_iou_bev, aligned_intersection_bev]
+)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_numpy_agrees(function, dtype):
+    a = random_boxes(40, spread=6, seed=0, dtype=dtype)
+    b = random_boxes(40, spread=6, seed=1, dtype=dtype)
+    a[:3], b[3:5, 3:6] = b[:3], 0  # identical boxes, and some without area
+    array = function(a.numpy(), b.numpy())
+    expected = function(a, b)
+    assert isinstance(array, np.ndarray)
+    torch.testing.assert_close(torch.from_numpy(array), expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize('function', [rotated_iou_bev, rotated_iou_3d, nearest_iou_bev])
+def test_no_numpy_boxes(function):
+    none, three = np.zeros((0, 7)), np.ones((3, 7))
+    assert function(none, three).shape == (0, 3)
+    assert function(three, none).shape == (3, 0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')

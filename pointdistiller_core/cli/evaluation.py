@@ -1,0 +1,269 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The verb `evaluate`: the KITTI metric of a bundle, or of any detector's result files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pointdistiller_core.cli.output import (
+    JsonOption,
+    print_note,
+    print_table,
+    progress_bar,
+    write_json,
+)
+from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.errors import PointDistillerError
+
+if TYPE_CHECKING:
+    from pointdistiller_core.evaluation.kitti import KittiResult
+
+OF_BUNDLE, OF_FILES = 'Of a bundle', 'Of result files'  # panels of the help
+METRIC_NAMES = {'bbox': '2D', 'bev': 'BEV', '3d': '3D', 'aos': 'AOS'}
+
+BundleArgument = Annotated[
+    Path | None, typer.Argument(help='A bundle, or the folder of a run.', show_default=False)
+]
+DatasetOption = Annotated[
+    Path | None,
+    typer.Option(metavar='ROOT', help='A dataset in KITTI layout.', rich_help_panel=OF_BUNDLE),
+]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar='DIR',
+        help='Write the detections as result files into this folder.',
+        rich_help_panel=OF_BUNDLE,
+    ),
+]
+CameraViewOption = Annotated[
+    bool | None,
+    typer.Option(
+        '--camera-view/--no-camera-view',
+        help="Drop points outside the camera's image, as KITTI's labels do; the default.",
+        rich_help_panel=OF_BUNDLE,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(help='cpu (the default) or cuda.', rich_help_panel=OF_BUNDLE),
+]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(metavar='DIR', help="Any detector's files.", rich_help_panel=OF_FILES),
+]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(metavar='DIR', help='E.g. training/label_2.', rich_help_panel=OF_FILES),
+]
+MinOverlapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar='CLASS=IOU',
+        help='Evaluate these classes, at these least overlaps, instead of Car=0.7, '
+        'Pedestrian=0.5, Cyclist=0.5; repeatable.',
+        rich_help_panel=OF_FILES,
+    ),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar='NAME|FILE',
+        help='Of a bundle: a file of ImageSets, without .txt; val is the default. '
+        'Of result files: a file that lists frames; all that have a result is the default.',
+    ),
+]
+CurvesOption = Annotated[
+    Path | None, typer.Option(metavar='FILE', help='Draw precision over recall: .png or .svg.')
+]
+
+# What each form of the verb needs, and what it may have besides.
+FORMS = {
+    'result files': ({'--predictions', '--labels'}, {'--min-overlap'}),
+    'a bundle': ({'BUNDLE', '--dataset'}, {'--results', '--camera-view', '--device'}),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        result: the curves.
+        min_overlaps: class -> least overlap of a hit, of all classes that were looked for.
+        title: what was evaluated on what.
+    """
+
+    result: KittiResult
+    min_overlaps: Mapping[str, float]
+    title: str
+
+
+def evaluate_command(
+    bundle: BundleArgument = None,
+    *,
+    dataset: DatasetOption = None,
+    results: ResultsOption = None,
+    camera_view: CameraViewOption = None,
+    device: DeviceOption = None,
+    predictions: PredictionsOption = None,
+    labels: LabelsOption = None,
+    min_overlap: MinOverlapOption = None,
+    split: SplitOption = None,
+    json_file: JsonOption = None,
+    curves: CurvesOption = None,
+) -> None:
+    """Average precision as the KITTI benchmark defines it: of a bundle, or of result files.
+
+    Example: `pointdistiller evaluate runs/student --dataset data/simulated --split val`
+
+    Example: `pointdistiller evaluate --predictions results --labels kitti/training/label_2
+    --split kitti/ImageSets/val.txt --json ap.json --curves curves.png`
+    """
+    check_options(
+        {
+            **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
+            **{'--camera-view': camera_view, '--device': device},
+            **{'--predictions': predictions, '--labels': labels, '--min-overlap': min_overlap},
+        }
+    )
+    if curves is not None and curves.suffix.lower() not in {'.png', '.svg'}:
+        raise PointDistillerError(f'--curves {curves}: choose a name that ends in .png or .svg')
+    if predictions and labels:
+        frames = Path(split) if split else None
+        evaluation = evaluate_files(predictions, labels, frames, parse_overlaps(min_overlap or ()))
+    elif bundle and dataset:
+        config = DatasetConfig(
+            root=dataset, split=split or 'val', camera_view=camera_view is not False
+        )
+        evaluation = evaluate_bundle(bundle, config, device=device or 'cpu', results=results)
+    report(evaluation, json_file=json_file, curves=curves)
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Find out whether the options that were given make one of the two forms.
+
+    Raises:
+        PointDistillerError: they do not; says which to give and which to leave out.
+    """
+    given = [name for name, value in options.items() if value is not None and value != []]
+    if not given:
+        raise PointDistillerError('give BUNDLE and --dataset, or --predictions and --labels')
+    kind = 'result files' if {*given} & FORMS['result files'][0] else 'a bundle'
+    needed, besides = FORMS[kind]
+    advice = {
+        'give': [name for name in options if name in needed and name not in given],
+        'leave out': [name for name in given if name not in needed | besides],
+    }
+    if steps := [f'{verb} {", ".join(names)}' for verb, names in advice.items() if names]:
+        raise PointDistillerError(f'to evaluate {kind}, {" and ".join(steps)}')
+
+
+def parse_overlaps(texts: Sequence[str]) -> dict[str, float]:
+    """Least overlaps from texts like `Car=0.5`; without any, those of the benchmark.
+
+    Raises:
+        PointDistillerError: a text is not of this form.
+    """
+    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+
+    overlaps = {}
+    for text in texts:
+        name, _, value = text.partition('=')
+        try:
+            overlaps[name] = float(value)
+        except ValueError:
+            overlaps[name] = -1.0
+        if not name or not 0 <= overlaps[name] < 1:
+            raise PointDistillerError(
+                f'--min-overlap {text}: expected CLASS=IOU with an overlap of 0 to below 1, '
+                'e.g. Car=0.5'
+            )
+    return overlaps or dict(MIN_OVERLAPS)
+
+
+def evaluate_files(
+    predictions: Path, labels: Path, split: Path | None, min_overlaps: Mapping[str, float]
+) -> Evaluation:
+    """Evaluate a folder of KITTI result files; needs no torch."""
+    from pointdistiller_core.evaluation.kitti import evaluate_kitti, read_results_folder
+
+    truth, detections = read_results_folder(labels, predictions, split)
+    result = evaluate_kitti(truth, detections, tuple(min_overlaps), min_overlaps=min_overlaps)
+    return Evaluation(result, min_overlaps, f'{predictions} ({len(truth)} frames)')
+
+
+def evaluate_bundle(
+    bundle: Path, config: DatasetConfig, *, device: str = 'cpu', results: Path | None = None
+) -> Evaluation:
+    """Run a bundle on a labelled dataset and evaluate it.
+
+    Args:
+        bundle: or the folder of a run.
+        config: the dataset, in KITTI layout.
+        device: cpu or cuda.
+        results: where to write the detections as KITTI's result files.
+    """
+    # torch takes seconds to import, and result files do not need it
+    from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.deploy.bundle import load_detector_model
+    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+    from pointdistiller_core.kitti_format import check_results_folder, write_results
+    from pointdistiller_core.training.validate import evaluate_detector
+
+    model = load_detector_model(bundle, device=device)
+    names = model.config.class_names
+    dataset = KittiDataset(config, names)
+    if results is not None:
+        check_results_folder(results, dataset.frame_ids)  # before the long part
+    with progress_bar('evaluate', 'frames') as update:
+        result, detections = evaluate_detector(model, dataset, on_frame=update)
+    if results is not None:
+        write_results(results, dict(zip(dataset.frame_ids, detections, strict=True)))
+        print_note(f'wrote {len(detections)} result files to {results}')
+    title = f'{bundle} on {config.root} ({config.split}, {len(dataset)} frames)'
+    return Evaluation(result, {name: MIN_OVERLAPS[name] for name in names}, title)
+
+
+def report(evaluation: Evaluation, *, json_file: str | None, curves: Path | None) -> None:
+    """Print the table; write the numbers and draw the curves where these are wanted."""
+    print_average_precision(evaluation, json_file=json_file)
+    write_json(json_file, rounded(evaluation.result.to_dict()))
+    if curves is not None:
+        from pointdistiller_core.evaluation.curves import draw_curves
+
+        draw_curves(curves, evaluation.result, evaluation.min_overlaps, title=evaluation.title)
+        print_note(f'wrote {curves}')
+
+
+def print_average_precision(evaluation: Evaluation, *, json_file: str | None) -> None:
+    """A row for each metric and class: AP|R40 and AP|R11, or dashes without detections."""
+    rows = []
+    for metric, classes in evaluation.result.to_dict().items():
+        for name in evaluation.min_overlaps:
+            values = classes.get(name, {'ap40': [], 'ap11': []})
+            cells = [f'{value:.2f}' for value in [*values['ap40'], *values['ap11']]] or ['-'] * 6
+            rows.append([f'{METRIC_NAMES[metric]} {name}', *cells])
+    levels = ['easy', 'moderate', 'hard']
+    columns = [f'{kind} {level}' for kind in ('R40', 'R11') for level in levels]
+    title = f'AP [%], {evaluation.title}'
+    print_table(title, ['metric', *columns], rows, json_target=json_file)
+
+
+def rounded(
+    average_precision: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """The same numbers to four decimals, as published tables of the benchmark hold them."""
+    return {
+        metric: {
+            name: {key: [round(value, 4) for value in values] for key, values in kinds.items()}
+            for name, kinds in classes.items()
+        }
+        for metric, classes in average_precision.items()
+    }

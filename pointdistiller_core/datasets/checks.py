@@ -1,0 +1,326 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""A close look at a dataset in KITTI's layout: all that is wrong with it, and what it holds."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.config import KITTI_ANCHORS, DatasetConfig
+from pointdistiller_core.datasets.kitti import (
+    DONT_CARE,
+    KittiDataset,
+    label_problems,
+    read_sweep,
+)
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.geometry.boxes import points_in_boxes
+from pointdistiller_core.geometry.iou import rotated_iou_3d
+from pointdistiller_core.kitti_format import (
+    DIFFICULTIES,
+    Calibration,
+    KittiObjects,
+    boxes_from_objects,
+    difficulties_of,
+)
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float32]
+    IntArray = NDArray[np.int64]
+
+ResultT = TypeVar('ResultT')
+
+SAME_OBJECT = 0.7  # 3D IoU of two labels of one class; nothing solid overlaps that much
+UNLABELLED_SPLIT = 'test'  # KITTI's, whose frames are in another folder
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know about a dataset.
+
+    Attributes:
+        where: a frame, or a file of `ImageSets/`.
+        what: is the matter.
+        broken: whether it would stop a training, or is surely damaged.
+    """
+
+    where: str
+    what: str
+    broken: bool = False
+
+
+@dataclass(frozen=True)
+class LabelledObjects:
+    """The labelled objects of all frames.
+
+    Attributes:
+        names: (N,) str classes.
+        boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
+        difficulties: (N,) int64 place in `DIFFICULTIES`, -1 for none.
+        num_points: (N,) int64 points inside of the box.
+    """
+
+    names: NDArray[np.str_]
+    boxes: FloatArray
+    difficulties: IntArray
+    num_points: IntArray
+
+    @property
+    def distances(self) -> FloatArray:
+        """(N,) from the sensor, seen from above [m]."""
+        distances: FloatArray = np.hypot(self.boxes[:, 0], self.boxes[:, 1])
+        return distances
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What `check_dataset` found.
+
+    Attributes:
+        splits: frames of each split.
+        points_per_sweep: (F,) int64 of the sweeps that could be read.
+        objects: of the frames that could be read.
+        findings: what is broken first.
+    """
+
+    splits: Mapping[str, int]
+    points_per_sweep: IntArray
+    objects: LabelledObjects
+    findings: tuple[Finding, ...]
+
+    @property
+    def num_broken(self) -> int:
+        """Findings that would stop a training."""
+        return sum(finding.broken for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values; the classes by falling number of objects."""
+        return {
+            'splits': dict(self.splits),
+            'points_per_sweep': _spread(self.points_per_sweep),
+            'classes': {
+                name: self._describe_class(name)
+                for name, _ in Counter(self.objects.names.tolist()).most_common()
+            },
+            'broken': self.num_broken,
+            'findings': [vars(finding) for finding in self.findings],
+        }
+
+    def _describe_class(self, name: str) -> dict[str, Any]:
+        own = self.objects.names == name
+        levels = self.objects.difficulties[own]
+        return {
+            'objects': int(own.sum()),
+            **{level: int((levels == i).sum()) for i, level in enumerate(DIFFICULTIES)},
+            'none': int((levels < 0).sum()),
+            'empty': int((self.objects.num_points[own] == 0).sum()),
+            'points': _spread(self.objects.num_points[own]),
+            'distance': _spread(self.objects.distances[own]),
+            'mean_size': self.objects.boxes[own, 3:6].mean(axis=0, dtype=float).round(2).tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class _FrameReport:
+    """One frame: `digest` and `num_points` of its sweep are None where there is none."""
+
+    findings: list[Finding]
+    objects: LabelledObjects | None = None
+    digest: bytes | None = None
+    num_points: int | None = None
+
+
+def check_dataset(
+    root: Path,
+    *,
+    split: str | None = None,
+    class_names: Sequence[str] = tuple(KITTI_ANCHORS),
+    on_frame: Callable[[int, int], None] | None = None,
+) -> DatasetReport:
+    """Read every frame and note all that is wrong; nothing is raised.
+
+    Args:
+        root: folder that holds `training/` and `ImageSets/`.
+        split: only this one; by default all but KITTI's `test`, which has no labels.
+        class_names: that are known beside KITTI's own.
+        on_frame: hears how many frames are done, and how many there are.
+    """
+    names = [split] if split else _split_names(root)
+    datasets, findings = _open_splits(root, names, class_names)
+    frames = {  # each once, whatever splits it is in
+        dataset.frame_ids[index]: (dataset, index)
+        for dataset in datasets.values()
+        for index in range(len(dataset))
+    }
+    reports = {}
+    for done, (frame_id, place) in enumerate(sorted(frames.items()), 1):
+        reports[frame_id] = _check_frame(*place)
+        if on_frame is not None:
+            on_frame(done, len(frames))
+    findings += _repeated_frames(datasets) + _equal_sweeps(reports)
+    findings += [finding for report in reports.values() for finding in report.findings]
+    sizes = [report.num_points for report in reports.values() if report.num_points is not None]
+    return DatasetReport(
+        splits={name: len(dataset) for name, dataset in datasets.items()},
+        points_per_sweep=np.array(sizes, np.int64),
+        objects=_join([report.objects for report in reports.values() if report.objects]),
+        findings=tuple(sorted(findings, key=lambda finding: not finding.broken)),
+    )
+
+
+# --- splits ----------------------------------------------------------------------------------
+
+
+def _split_names(root: Path) -> list[str]:
+    files = sorted((root / 'ImageSets').glob('*.txt'))
+    return [file.stem for file in files if file.stem != UNLABELLED_SPLIT] or ['train']
+
+
+def _open_splits(
+    root: Path, names: Sequence[str], class_names: Sequence[str]
+) -> tuple[dict[str, KittiDataset], list[Finding]]:
+    datasets, problems = {}, []
+    for name in names:
+        try:
+            datasets[name] = KittiDataset(DatasetConfig(root=root, split=name), class_names)
+        except DatasetError as error:
+            problems.append(Finding(f'{name}.txt', str(error), broken=True))
+    return datasets, problems
+
+
+def _repeated_frames(datasets: Mapping[str, KittiDataset]) -> list[Finding]:
+    """Frames that a split lists twice, and those that are trained and validated on."""
+    findings = [
+        Finding(f'{name}.txt', f'lists frame {frame_id} {count} times')
+        for name, dataset in datasets.items()
+        for frame_id, count in Counter(dataset.frame_ids).items()
+        if count > 1
+    ]
+    train, val = (
+        set(datasets[name].frame_ids if name in datasets else ()) for name in ('train', 'val')
+    )
+    return findings + [
+        Finding(frame_id, 'is in train and in val') for frame_id in sorted(train & val)
+    ]
+
+
+def _equal_sweeps(reports: Mapping[str, _FrameReport]) -> list[Finding]:
+    frames = defaultdict(list)
+    for frame_id, report in reports.items():
+        if report.num_points:
+            frames[report.digest].append(frame_id)
+    return [
+        Finding(first, f'has the same sweep as {", ".join(others)}')
+        for first, *others in frames.values()
+        if others
+    ]
+
+
+# --- frames ----------------------------------------------------------------------------------
+
+
+def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
+    """Try every file of a frame, whatever is wrong with the others."""
+    frame_id = dataset.frame_ids[index]
+    findings: list[Finding] = []
+
+    def attempt(read: Callable[[], ResultT]) -> ResultT | None:
+        try:
+            return read()
+        except DatasetError as error:
+            findings.append(Finding(frame_id, str(error), broken=True))
+        except OSError as error:
+            problem = f'{error.filename}: {error.strerror}'
+            findings.append(Finding(frame_id, problem, broken=True))
+        except np.linalg.LinAlgError:
+            findings.append(
+                Finding(frame_id, 'R0_rect or Tr_velo_to_cam has no inverse', broken=True)
+            )
+        return None
+
+    points = attempt(lambda: read_sweep(dataset.path('velodyne', index)))
+    objects = attempt(lambda: dataset.objects(index))
+    calibration = attempt(lambda: dataset.calibration(index))
+    attempt(lambda: dataset.image_size(index))
+    if points is None:
+        return _FrameReport(findings)
+    findings += [Finding(frame_id, *problem) for problem in _sweep_problems(points)]
+    table = None
+    if objects is not None and calibration is not None:
+        boxed = objects[objects.names != DONT_CARE]
+        problems = label_problems(boxed, dataset.class_names)
+        findings += [Finding(frame_id, problem, broken=True) for problem in problems]
+        table = attempt(lambda: _measure(boxed, calibration, points))
+    if table is not None:
+        findings += [Finding(frame_id, problem) for problem in _box_problems(table)]
+    return _FrameReport(findings, table, hashlib.blake2b(points.tobytes()).digest(), len(points))
+
+
+def _sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:
+    """What is wrong with a sweep, and whether it is broken."""
+    if not len(points):
+        return [('the sweep has no points', True)]
+    problems = []
+    finite = points[np.isfinite(points).all(axis=1)]
+    if len(finite) < len(points):
+        count = len(points) - len(finite)
+        problems.append((f'{count} of {len(points)} points are not finite', False))
+    low, high = finite[:, 3].min(initial=0), finite[:, 3].max(initial=0)
+    if low < 0 or high > 1:
+        problems.append((f'intensities from {low:g} to {high:g}; expected 0 to 1', False))
+    return problems
+
+
+def _measure(
+    objects: KittiObjects, calibration: Calibration, points: FloatArray
+) -> LabelledObjects:
+    boxes = boxes_from_objects(objects, calibration)
+    inside = points_in_boxes(points[np.isfinite(points).all(axis=1)], boxes)
+    return LabelledObjects(objects.names, boxes, difficulties_of(objects), inside.sum(axis=0))
+
+
+def _box_problems(table: LabelledObjects) -> list[str]:
+    """Boxes without points and boxes of one and the same object."""
+    titles = [
+        f'{name} at {distance:.1f} m'
+        for name, distance in zip(table.names, table.distances, strict=True)
+    ]
+    problems = []
+    if empty := [titles[i] for i in np.flatnonzero(table.num_points == 0)]:
+        problems.append(f'{len(empty)} of {len(titles)} boxes have no points: {", ".join(empty)}')
+    overlaps = rotated_iou_3d(table.boxes, table.boxes)
+    same = (overlaps > SAME_OBJECT) & (table.names[:, None] == table.names)
+    return problems + [
+        f'two labels of one {titles[i]} (IoU {overlaps[i, j]:.2f})'
+        for i, j in np.argwhere(np.triu(same, k=1))
+    ]
+
+
+# --- numbers ---------------------------------------------------------------------------------
+
+
+def _join(tables: Sequence[LabelledObjects]) -> LabelledObjects:
+    none = LabelledObjects(
+        np.zeros(0, np.str_),
+        np.zeros((0, 7), np.float32),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int64),
+    )
+    columns = zip(*(vars(table).values() for table in [none, *tables]), strict=True)
+    return LabelledObjects(*(np.concatenate(column) for column in columns))
+
+
+def _spread(values: NDArray[Any]) -> dict[str, float]:
+    """Least, median and greatest; empty without values."""
+    if not len(values):
+        return {}
+    spread = np.quantile(values, (0, 0.5, 1)).round(2).tolist()
+    return dict(zip(('least', 'median', 'greatest'), spread, strict=True))

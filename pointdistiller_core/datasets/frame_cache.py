@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames kept ready to use: reading them again takes a small part of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import logging
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from pointdistiller_core.datasets.files import write_file
+from pointdistiller_core.records import Frame, GroundTruth
+
+logger = logging.getLogger(__name__)
+
+
+def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
+    """A labelled frame from a file; where there is none, it is read and kept there.
+
+    A file is there whole or not at all, whatever interrupts the writing; one that was damaged
+    later is made again.
+
+    Args:
+        file: its name must change with what the frame is made from.
+        frame_id: of the frame.
+        read: the frame itself; it has labels.
+
+    Raises:
+        DatasetError: the file cannot be written.
+    """
+    if file.exists():
+        try:
+            columns = {name: np.array(value) for name, value in load(file.read_bytes()).items()}
+            truth = GroundTruth(columns['boxes'], columns['labels'])
+            return Frame(columns['points'], frame_id, truth)
+        except (SafetensorError, KeyError, ValueError) as error:
+            logger.warning('%s: damaged (%s); it is made again', file, error)
+    frame = read()
+    assert frame.ground_truth is not None, frame_id
+    write_file(file, save({'points': frame.points, **vars(frame.ground_truth)}))
+    return frame

@@ -1,0 +1,228 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Labelled objects cut out of all frames, and their pasting into others (SECOND).
+
+As in mmdetection3d, an object is pasted where it was labelled, a frame is filled up to a number of
+objects of each class, what would collide seen from above is left out, and the frame's own points
+inside a pasted box make room. Other than there, objects are drawn from the generator alone, not
+from a list that is worked off over several frames, and of two objects that collide the first one
+drawn is pasted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+import hashlib
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from pointdistiller_core.config import GroundTruthSamplingConfig
+from pointdistiller_core.datasets.files import write_file
+from pointdistiller_core.datasets.kitti import DONT_CARE
+from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.geometry.boxes import points_in_boxes
+from pointdistiller_core.geometry.iou import rotated_iou_bev
+from pointdistiller_core.kitti_format import DIFFICULTIES, difficulties_of
+from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
+
+if TYPE_CHECKING:
+    from pointdistiller_core.datasets import FrameDataset
+
+    FloatArray = NDArray[np.float32]
+    IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of the stored form and of what is cut out
+
+
+@dataclass(frozen=True)
+class GroundTruthDatabase:
+    """Labelled objects of many frames with the points inside of their boxes.
+
+    Attributes:
+        class_names: K names.
+        boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame of its sweep.
+        labels: (N,) int64 index into the class names.
+        difficulties: (N,) int64 place in `DIFFICULTIES`, -1 for none.
+        points: (M, 4) float32 x, y, z [m], intensity [0..1] of all objects, same frames.
+        starts: (N + 1,) int64; object i has the points from `starts[i]` to `starts[i + 1]`.
+    """
+
+    class_names: tuple[str, ...]
+    boxes: FloatArray
+    labels: IntArray
+    difficulties: IntArray
+    points: FloatArray
+    starts: IntArray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, keep: IntArray) -> GroundTruthDatabase:
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            labels=self.labels[keep],
+            difficulties=self.difficulties[keep],
+            points=self.points_of(keep),
+            starts=_starts(self.num_points[keep]),
+        )
+
+    @property
+    def num_points(self) -> IntArray:
+        """(N,) points of each object."""
+        return np.diff(self.starts)
+
+    def points_of(self, objects: IntArray) -> FloatArray:
+        """(n, 4) points of some objects, one after the other."""
+        spans = [self.points[self.starts[i] : self.starts[i + 1]] for i in objects]
+        return np.concatenate([self.points[:0], *spans])
+
+    def usable(self, config: GroundTruthSamplingConfig) -> GroundTruthDatabase:
+        """The objects that may be pasted.
+
+        Raises:
+            ConfigError: a class to paste is none of the database's.
+        """
+        if unknown := [name for name in config.classes if name not in self.class_names]:
+            raise ConfigError(
+                f'ground_truth_sampling.classes: {unknown} are not in the database; '
+                f'it has {list(self.class_names)}'
+            )
+        least = [
+            config.classes[name].min_points if name in config.classes else np.inf
+            for name in self.class_names
+        ]
+        rated = np.isin([*DIFFICULTIES, 'none'], config.difficulties)
+        enough = self.num_points >= np.array(least)[self.labels]
+        return self[np.flatnonzero(enough & rated[self.difficulties])]
+
+
+def load_database(dataset: FrameDataset) -> GroundTruthDatabase:
+    """The database of a dataset, from its cache or else built and stored there.
+
+    The file's name tells what the database was made from: a dataset that changed gets another
+    one. A file that is damaged is made again.
+
+    Raises:
+        DatasetError: a frame cannot be read or has no labels, or the cache cannot be written.
+    """
+    facts = [str(VERSION), *(dataset.fingerprint(index) for index in range(len(dataset)))]
+    key = hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:24]
+    file = dataset.cache / 'ground_truth' / f'{key}.safetensors'
+    if file.exists():
+        try:
+            columns = load(file.read_bytes())
+            return GroundTruthDatabase(tuple(dataset.class_names), **columns)
+        except (SafetensorError, TypeError) as error:
+            logger.warning('%s: damaged (%s); it is made again', file, error)
+    database = build_database(dataset)
+    columns = {name: value for name, value in vars(database).items() if name != 'class_names'}
+    try:
+        write_file(file, save(columns))
+    except DatasetError as error:
+        raise DatasetError(f'{error}; set dataset.cache to another folder') from error
+    return database
+
+
+def build_database(dataset: FrameDataset) -> GroundTruthDatabase:
+    """Cut the labelled objects that have a point out of all frames.
+
+    Raises:
+        DatasetError: a frame cannot be read or has no labels.
+    """
+    names = tuple(dataset.class_names)
+    parts = [_cut_out(dataset, index) for index in range(len(dataset))]
+    return GroundTruthDatabase(
+        names,
+        boxes=np.concatenate([part.boxes for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        difficulties=np.concatenate([part.difficulties for part in parts]),
+        points=np.concatenate([part.points for part in parts]),
+        starts=_starts(np.concatenate([part.num_points for part in parts])),
+    )
+
+
+def paste_objects(
+    frame: Frame,
+    database: GroundTruthDatabase,
+    config: GroundTruthSamplingConfig,
+    rng: np.random.Generator,
+) -> Frame:
+    """Fill a labelled frame up with objects of the database; their points come first.
+
+    Args:
+        frame: one sweep, LiDAR frame; without labels it stays as it is.
+        database: the usable objects.
+        config: how many of which class.
+        rng: source of all randomness.
+    """
+    truth = frame.ground_truth
+    if truth is None:
+        return frame
+    drawn = _draw(database, truth.labels, config, rng)
+    pasted = database[drawn[_fit_in(database.boxes[drawn], truth.boxes)]]
+    room = ~points_in_boxes(frame.points, pasted.boxes).any(axis=1)
+    return replace(
+        frame,
+        points=np.concatenate([pasted.points, frame.points[room]]),
+        ground_truth=GroundTruth(
+            np.concatenate([truth.boxes, pasted.boxes]),
+            np.concatenate([truth.labels, pasted.labels]),
+        ),
+    )
+
+
+def _draw(
+    database: GroundTruthDatabase,
+    labels: IntArray,
+    config: GroundTruthSamplingConfig,
+    rng: np.random.Generator,
+) -> IntArray:
+    """(n,) different objects: of each class as many as the frame lacks."""
+    drawn: list[IntArray] = [np.zeros(0, np.int64)]
+    for name, wanted in config.classes.items():
+        label = database.class_names.index(name)
+        pool = np.flatnonzero(database.labels == label)
+        missing = max(0, wanted.count - int((labels == label).sum()))
+        drawn.append(rng.choice(pool, min(missing, len(pool)), replace=False))
+    return np.concatenate(drawn)
+
+
+def _fit_in(boxes: FloatArray, others: FloatArray) -> BoolArray:
+    """(N,) which boxes, first come first served, overlap neither the others nor one another."""
+    free: BoolArray = (rotated_iou_bev(boxes, others) == 0).all(axis=1)
+    collides = rotated_iou_bev(boxes, boxes) > 0
+    for index in range(len(boxes)):
+        free[index] &= not (collides[index, :index] & free[:index]).any()
+    return free
+
+
+def _cut_out(dataset: FrameDataset, index: int) -> GroundTruthDatabase:
+    """The objects of one frame."""
+    frame, objects = dataset[index], dataset.objects(index)
+    truth = frame.ground_truth
+    if truth is None:
+        raise DatasetError(f'frame {frame.frame_id} has no labels; its objects cannot be cut out')
+    inside = points_in_boxes(frame.points, truth.boxes).T
+    kept = np.flatnonzero((truth.labels != IGNORE_LABEL) & inside.any(axis=1))
+    _, point_indices = np.nonzero(inside[kept])
+    return GroundTruthDatabase(
+        tuple(dataset.class_names),
+        boxes=truth.boxes[kept],
+        labels=truth.labels[kept],
+        difficulties=difficulties_of(objects[objects.names != DONT_CARE])[kept],
+        points=frame.points[point_indices],
+        starts=_starts(inside[kept].sum(axis=1)),
+    )
+
+
+def _starts(sizes: IntArray) -> IntArray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

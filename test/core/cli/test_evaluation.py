@@ -1,0 +1,228 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""`pointdistiller evaluate`, of result files and of a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+import tarfile
+
+from matplotlib.image import imread
+import pytest
+import torch
+
+from pointdistiller_core.cli import main
+from pointdistiller_core.config import DetectionConfig
+from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+from pointdistiller_core.kitti_format import format_calibration, format_objects
+from pointdistiller_core.models import build_detector
+
+LABEL = 'Car 0 0 1.5 100 100 200 150 1.5 1.6 4 {x} 1.5 20 1.5\n'
+RESULT = LABEL.replace('\n', ' 0.9\n')
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """`run('evaluate', ...)` -> exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, 'argv', ['pointdistiller', *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, ' '.join(output.err.split())
+
+    return call
+
+
+@pytest.fixture
+def files(tmp_path) -> list[object]:
+    """Options that evaluate four frames, each with one car; the last is not found."""
+    for folder in ('labels', 'results'):
+        (tmp_path / folder).mkdir()
+    for index in range(4):
+        text = LABEL.format(x=index)
+        (tmp_path / 'labels' / f'{index}.txt').write_text(text, encoding='utf-8')
+        text = RESULT.format(x=index) if index < 3 else ''
+        (tmp_path / 'results' / f'{index}.txt').write_text(text, encoding='utf-8')
+    return ['--predictions', tmp_path / 'results', '--labels', tmp_path / 'labels']
+
+
+@pytest.fixture
+def bundle(tmp_path, tiny_model) -> Path:
+    """An untrained detector that believes in its twenty best boxes."""
+    torch.manual_seed(0)
+    detection = DetectionConfig(score_threshold=0.0, max_detections=20)
+    config = tiny_model.model_copy(update={'detection': detection})
+    save_bundle(tmp_path / 'bundle', build_detector(config), BundleInfo(model=config))
+    return tmp_path / 'bundle'
+
+
+@pytest.fixture
+def dataset(tmp_path, tiny_dataset) -> Path:
+    """Two frames in KITTI layout, as the splits `val` and, one of them, `one`."""
+    frames, root = tiny_dataset(2), tmp_path / 'data'
+    for folder in ('ImageSets', 'training/velodyne', 'training/label_2', 'training/calib'):
+        (root / folder).mkdir(parents=True)
+    sizes = {}
+    for index, frame in enumerate(frames.frames):
+        name, training = frame.frame_id, root / 'training'
+        frame.points.tofile(training / 'velodyne' / f'{name}.bin')
+        texts = {
+            'label_2': format_objects(frames.objects(index)),
+            'calib': format_calibration(frames.calibration(index)),
+        }
+        for folder, text in texts.items():
+            (training / folder / f'{name}.txt').write_text(text, encoding='utf-8')
+        sizes[name] = frames.image_size(index)
+    (root / 'image_sizes.json').write_text(json.dumps(sizes), encoding='utf-8')
+    (root / 'ImageSets' / 'val.txt').write_text('000000\n000001\n', encoding='utf-8')
+    (root / 'ImageSets' / 'one.txt').write_text('000001\n', encoding='utf-8')
+    return root
+
+
+def row_of(table: str, name: str) -> list[str]:
+    (row,) = [line for line in table.splitlines() if f' {name} ' in line]
+    return row.strip('│ ').split('│')[1:]
+
+
+def test_result_files(run, files, tmp_path):
+    options = ['--json', tmp_path / 'new' / 'ap.json', '--curves', tmp_path / 'curves.png']
+    code, table, notes = run('evaluate', *files, *options)
+    assert code == 0
+    assert '(4 frames)' in table
+    # Three hits make three of 41 points: 1 and 2 count for R40, 0 for R11.
+    expected = ['5.00'] * 3 + ['9.09'] * 3
+    for metric in ('2D', 'BEV', '3D', 'AOS'):
+        assert [cell.strip() for cell in row_of(table, f'{metric} Car')] == expected
+        for name in ('Pedestrian', 'Cyclist'):
+            assert [cell.strip() for cell in row_of(table, f'{metric} {name}')] == ['-'] * 6
+    precision = {'Car': {'ap11': [9.0909] * 3, 'ap40': [5.0] * 3}}
+    written = json.loads((tmp_path / 'new' / 'ap.json').read_text(encoding='utf-8'))
+    assert written == dict.fromkeys(('bbox', 'bev', '3d', 'aos'), precision)
+    assert 'wrote' in notes
+    assert imread(tmp_path / 'curves.png').shape[1] > 1000
+
+
+def test_json_alone_on_stdout(run, files):
+    code, output, table = run('evaluate', *files, '--json', '-')
+    assert code == 0
+    assert list(json.loads(output)) == ['bbox', 'bev', '3d', 'aos']
+    assert 'R40 moderate' in table
+
+
+def test_split_and_overlaps(run, files, tmp_path):
+    split = tmp_path / 'split.txt'
+    split.write_text('0\n3\n', encoding='utf-8')
+    overlaps = ['--min-overlap', 'Car=0.5', '--min-overlap', 'Tram=0.25']
+    code, table, _ = run('evaluate', *files, '--split', split, *overlaps)
+    assert code == 0
+    assert '(2 frames)' in table
+    assert row_of(table, '3D Tram')
+    assert 'Pedestrian' not in table
+
+
+def test_result_files_need_no_torch(files):
+    code = 'from pointdistiller_core.cli.app import app; import sys; '
+    code += 'app(sys.argv[1:], standalone_mode=False); sys.exit("torch" in sys.modules)'
+    command = [sys.executable, '-c', code, 'evaluate', *map(str, files)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[3], check=False).returncode == 0
+
+
+BOTH = 'give BUNDLE and --dataset, or --predictions and --labels'
+OVERLAP = 'expected CLASS=IOU'
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ('', BOTH),
+        ('--json ap.json', BOTH),
+        ('bundle', 'to evaluate a bundle, give --dataset'),
+        ('--dataset d --results r', 'to evaluate a bundle, give BUNDLE'),
+        ('--device cuda', 'to evaluate a bundle, give BUNDLE, --dataset'),
+        ('b --dataset d --min-overlap Car=0.5', 'to evaluate a bundle, leave out --min-overlap'),
+        ('--labels l', 'to evaluate result files, give --predictions'),
+        (
+            'b --predictions p --dataset d',
+            'to evaluate result files, give --labels and leave out BUNDLE, --dataset',
+        ),
+        (
+            '--predictions p --labels l --results r --no-camera-view',
+            'to evaluate result files, leave out --results, --camera-view',
+        ),
+        ('--predictions p --labels l', 'l: no such folder'),
+        ('--predictions p --labels l --curves c.pdf', 'c.pdf: choose a name that ends in .png'),
+        ('--predictions p --labels l --min-overlap Car', OVERLAP),
+        ('--predictions p --labels l --min-overlap =0.5', OVERLAP),
+        ('--predictions p --labels l --min-overlap Car=1.0', OVERLAP),
+        ('--predictions p --labels l --min-overlap Car=nan', OVERLAP),
+    ],
+)
+def test_one_error_for_what_does_not_fit(run, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    code, output, error = run('evaluate', *options.split())
+    assert (code, output) == (2, '')
+    assert error.startswith('error: ')
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle(run, bundle, dataset, tmp_path):
+    results = tmp_path / 'results'
+    options = ['--dataset', dataset, '--results', results, '--json', tmp_path / 'bundle.json']
+    code, table, notes = run('evaluate', bundle, *options)
+    assert code == 0
+    assert '(val, 2 frames)' in table
+    assert 'wrote 2 result files' in notes
+    lines = (results / '000001.txt').read_text(encoding='utf-8').splitlines()
+    assert 0 < len(lines) <= 20
+    assert {len(line.split()) for line in lines} == {16}
+
+    files = ['--predictions', results, '--labels', dataset / 'training' / 'label_2']
+    overlap = ['--min-overlap', 'Car=0.7', '--json', tmp_path / 'files.json']
+    code, again, _ = run('evaluate', *files, *overlap)
+    assert code == 0
+    assert row_of(again, '3D Car') == row_of(table, '3D Car')
+    written = [
+        json.loads((tmp_path / f'{name}.json').read_bytes()) for name in ('bundle', 'files')
+    ]
+    assert written[0] == written[1]
+
+
+def test_a_bundle_does_not_mix_its_results_with_others(run, bundle, dataset, tmp_path):
+    results = tmp_path / 'results'
+    options = ['--dataset', dataset, '--results', results]
+    assert run('evaluate', bundle, *options, '--no-camera-view')[0] == 0
+    code, output, error = run('evaluate', bundle, *options, '--split', 'one')
+    assert (code, output) == (2, '')
+    assert 'results: holds result files of other frames (000000, 1 in all)' in error
+
+
+def test_equals_the_official_program(run, shared_data, tmp_path):
+    folder = shared_data / 'kitti_eval'
+    ids = (folder / 'val.txt').read_text(encoding='utf-8').split()[:200]
+    (tmp_path / 'first.txt').write_text('\n'.join(ids), encoding='utf-8')
+    for name in ('label_2', 'perturbed_seed1'):
+        with tarfile.open(folder / f'{name}.tar.xz') as archive:
+            wanted = [member for member in archive if Path(member.name).stem in ids]
+            archive.extractall(tmp_path, wanted, filter='data')
+    files = ['--predictions', tmp_path / 'perturbed_seed1', '--labels', tmp_path / 'label_2']
+    split = ['--split', tmp_path / 'first.txt', '--json', tmp_path / 'ap.json']
+    assert run('evaluate', *files, *split)[0] == 0
+    written = json.loads((tmp_path / 'ap.json').read_text(encoding='utf-8'))
+    expected = json.loads((folder / 'perturbed_expected.json').read_text(encoding='utf-8'))
+    assert flat(written) == pytest.approx(flat(expected['seed1_first200']), abs=2e-4)
+
+
+def flat(metrics: dict[str, dict[str, dict[str, list[float]]]]) -> dict[tuple[object, ...], float]:
+    return {
+        (metric, name, key, index): value
+        for metric, classes in metrics.items()
+        for name, precisions in classes.items()
+        for key, values in precisions.items()
+        for index, value in enumerate(values)
+    }

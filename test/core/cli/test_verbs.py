@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: help with examples, JSON on request, one clear error with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+import yaml
+
+from pointdistiller_core import cli
+from pointdistiller_core.cli.app import app
+from pointdistiller_core.config import ModelConfig, parse_config
+from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.models import build_detector
+
+VERBS = [command.name for command in app.registered_commands]
+TINY = {
+    'width': 0.25,
+    'grid': {'point_cloud_range': [0, -5.12, -3, 10.24, 5.12, 1], 'voxel_size': [0.32, 0.32, 4]},
+}
+
+
+def run(*words: str):
+    return CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    config = parse_config(ModelConfig, TINY, where='test')
+    folder = tmp_path_factory.mktemp('cli') / 'bundle'
+    save_bundle(folder, build_detector(config), BundleInfo(model=config))
+    return folder
+
+
+@pytest.mark.parametrize('verb', VERBS)
+def test_help_has_an_example(verb):
+    result = run(verb, '--help')
+    assert result.exit_code == 0
+    assert f'pointdistiller {verb}' in ' '.join(result.output.split())
+
+
+def test_models_json_on_stdout_is_json_alone():
+    result = run('models', '--json', '-')
+    sizes = {row['name']: row for row in json.loads(result.stdout)}
+    assert sizes['pointpillars']['parameters'] == pytest.approx(4.83e6, rel=0.02)
+    assert sizes['pointpillars']['multiply_adds'] == pytest.approx(34.2e9, rel=0.02)
+    assert sizes['pointpillars_4x']['multiply_adds'] == pytest.approx(8.9e9, rel=0.02)
+    assert sizes['pointpillars_16x']['parameters'] == pytest.approx(0.31e6, rel=0.02)
+
+
+def test_dump_config_is_complete_and_takes_overrides():
+    result = run('dump-config', 'model', '--set', 'width=0.5')
+    assert yaml.safe_load(result.stdout)['width'] == 0.5
+    assert yaml.safe_load(result.stdout)['head']['anchors'].keys() == {
+        'Car',
+        'Pedestrian',
+        'Cyclist',
+    }
+    assert 'cars' in yaml.safe_load(run('dump-config', 'simulation').stdout)['scene']
+
+
+def test_dump_config_names_an_unknown_key():
+    with pytest.raises(ConfigError, match='widht: unknown key'):
+        run('dump-config', 'model', '--set', 'widht=0.5')
+
+
+def test_detect_writes_json_and_pictures(bundle, tmp_path):
+    cloud = tmp_path / '000001.bin'
+    points = np.random.default_rng(0).uniform([0, -5, -2, 0], [10, 5, 0, 1], (500, 4))
+    points.astype(np.float32).tofile(cloud)
+    result = run('detect', bundle, cloud, '--json', '-', '--pictures', tmp_path / 'pictures')
+    (found,) = json.loads(result.stdout)
+    assert found['counts']['points'] == 500
+    assert len(found['boxes']) == len(found['scores']) == len(found['classes'])
+    assert (tmp_path / 'pictures' / '000001.png').stat().st_size > 1000
+
+
+def test_an_error_is_one_line_with_exit_code_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['pointdistiller', 'detect', str(tmp_path), 'cloud.bin'])
+    with pytest.raises(SystemExit) as exit_code:
+        cli.main()
+    assert exit_code.value.code == 2
+    message = capsys.readouterr().err
+    assert 'neither a bundle' in message
+    assert 'Traceback' not in message
+
+
+def test_distill_from_nothing_writes_nothing(tmp_path, monkeypatch, capsys):
+    experiment = tmp_path / 'experiment.yaml'
+    experiment.write_text(f'model: pointpillars_4x\ndataset: {{root: {tmp_path}}}\n')
+    words = ['distill', experiment, '--teacher', tmp_path / 'none', '-o', tmp_path / 'run']
+    monkeypatch.setattr(sys, 'argv', ['pointdistiller', *map(str, words)])
+    with pytest.raises(SystemExit) as exit_code:
+        cli.main()
+    assert exit_code.value.code == 2
+    assert not (tmp_path / 'run').exists()
+    assert f'error: {tmp_path / "ImageSets" / "train.txt"}' in capsys.readouterr().err
+
+
+def test_help_is_quick_because_torch_waits():
+    code = 'import sys; from pointdistiller_core.cli import app; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
