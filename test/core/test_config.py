@@ -41,6 +41,25 @@ def test_class_without_anchors():
         parse_config(ModelConfig, {'class_names': ['Car', 'Tram']}, where='here')
 
 
+def test_sampled_classes_are_those_of_the_model():
+    sampling = {'classes': {'Car': {'count': 12}, 'Tram': {}}}
+    values = {'dataset': {'root': 'x'}, 'augmentation': {'ground_truth_sampling': sampling}}
+    problem = r"ground_truth_sampling\.classes: \['Tram'\] are no classes of the model; it has"
+    with pytest.raises(ConfigError, match=problem):
+        parse_config(ExperimentConfig, values, where='here')
+
+
+def test_ground_truth_sampling_as_published():
+    values = {'dataset': {'root': 'x'}, 'augmentation': {'ground_truth_sampling': {}}}
+    sampling = parse_config(ExperimentConfig, values, where='here').augmentation
+    classes = sampling.ground_truth_sampling.classes
+    assert {name: (each.count, each.min_points) for name, each in classes.items()} == {
+        'Car': (15, 5),
+        'Pedestrian': (15, 5),
+        'Cyclist': (15, 5),
+    }
+
+
 def test_width_must_give_whole_channels():
     with pytest.raises(ConfigError, match=r'width 0\.3 does not divide 64 channels evenly'):
         parse_config(ModelConfig, {'width': 0.3}, where='here')

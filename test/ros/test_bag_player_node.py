@@ -62,7 +62,7 @@ def test_rate(session, bag, rate):
     node.create_subscription(PointCloud2, '/lidar', lambda _: times.append(monotonic()), 10)
     player.start()
     spin_until(session, lambda: len(times) == 3)
-    assert 0.2 / rate - 0.05 < times[-1] - times[0] < 0.2 / rate + 1.0  # a busy machine is late
+    assert 0.1 / rate < times[-1] - times[0] < 0.2 / rate + 2.0  # a busy machine is late
 
 
 def test_nothing_is_played_to_nobody(session, bag):

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from kitti_folder import write_frame, write_splits
 import pytest
 import torch
 
-from pointdistiller_core.config import AugmentationConfig, TrainingConfig
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.config import (
+    AugmentationConfig,
+    DatasetConfig,
+    GroundTruthSamplingConfig,
+    SampledClassConfig,
+    TrainingConfig,
+)
+from pointdistiller_core.datasets import KittiDataset
+from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.training.data import batch_keys, collate, load_batches, torch_seed
 
 
@@ -66,6 +75,49 @@ def test_batches_are_the_same_whoever_loads_them(tiny_dataset, num_workers):
 def test_augmentation_differs_from_epoch_to_epoch(tiny_dataset):
     batches = list(load_batches(tiny_dataset(1), AugmentationConfig(), config()))
     assert not torch.equal(batches[0].points[0], batches[1].points[0])
+
+
+@pytest.fixture
+def two_cars(tmp_path: Path) -> KittiDataset:
+    """Two frames, with one car each at another place."""
+    for name, x in (('000003', 10), ('000007', 30)):
+        write_frame(tmp_path, name, [[x, 0, 0, 0.5]] * 9, [[x, 0, 0, 4, 2, 1.5, 0]], ['Car'])
+    write_splits(tmp_path, {'train': ['000003', '000007']})
+    return KittiDataset(DatasetConfig(root=tmp_path), ['Car'])
+
+
+def still(**values) -> AugmentationConfig:
+    return AugmentationConfig(flip_probability=0, rotation=(0, 0), scaling=(1, 1), **values)
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_objects_are_pasted_from_the_database(two_cars, num_workers):
+    # Both are drawn, and a frame's own one collides with itself.
+    sampling = GroundTruthSamplingConfig(classes={'Car': SampledClassConfig(count=3)})
+    batches = load_batches(
+        two_cars, still(ground_truth_sampling=sampling), config(num_workers=num_workers)
+    )
+    for batch in batches:
+        for points, boxes, labels in zip(batch.points, batch.boxes, batch.labels, strict=True):
+            assert sorted(points[:, 0].tolist()) == [10] * 9 + [30] * 9
+            assert sorted(boxes[:, 0].round().tolist()) == [10, 30]
+            assert labels.tolist() == [0, 0]
+
+
+def test_what_is_out_of_range_is_left_out(two_cars):
+    near = (0, -5, -3, 20, 5, 1)
+    for batch in load_batches(two_cars, still(), config(), point_cloud_range=near):
+        sizes = dict(zip(batch.frame_ids, map(len, batch.points), strict=True))
+        assert sizes == {'000003': 9, '000007': 0}
+        assert sorted(map(len, batch.boxes)) == [0, 1]
+
+
+def test_a_class_without_objects_to_paste_is_reported(two_cars):
+    batches = load_batches(
+        two_cars, still(ground_truth_sampling=GroundTruthSamplingConfig()), config()
+    )
+    with pytest.raises(ConfigError, match=r"\['Pedestrian', 'Cyclist'\] are not in the database"):
+        next(batches)
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
