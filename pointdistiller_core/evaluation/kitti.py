@@ -25,7 +25,12 @@ from pointdistiller_core.evaluation.kitti_matching import (
     measure,
 )
 from pointdistiller_core.geometry.iou import aligned_iou_3d, aligned_iou_bev
-from pointdistiller_core.kitti_format import KittiObjects, read_objects
+from pointdistiller_core.kitti_format import (
+    DIFFICULTIES,
+    Difficulty,
+    KittiObjects,
+    read_objects,
+)
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
@@ -41,28 +46,6 @@ DONT_CARE = 'dontcare'
 NOWHERE = -1000.0  # a coordinate, where a detector gives no 3D box
 NO_ALPHA = -10.0
 TINY = np.finfo(np.float64).tiny  # keeps divisors positive
-
-
-@dataclass(frozen=True)
-class Difficulty:
-    """What a label must be to count.
-
-    Attributes:
-        min_height: of the 2D box [pixels]; a label must exceed it, a detection reach it.
-        max_occlusion: 0 visible, 1 partly, 2 largely occluded.
-        max_truncation: part of the object outside the image.
-    """
-
-    min_height: int
-    max_occlusion: int
-    max_truncation: float
-
-
-DIFFICULTIES = {
-    'easy': Difficulty(40, 0, 0.15),
-    'moderate': Difficulty(25, 1, 0.3),
-    'hard': Difficulty(25, 2, 0.5),
-}
 
 
 @dataclass(frozen=True)
@@ -249,12 +232,7 @@ def _measure_class(
     labels, detections = truth.objects, found.objects
     assert detections.scores is not None
     same = truth.names == name
-    counts = (
-        same
-        & (labels.occluded <= difficulty.max_occlusion)
-        & (labels.truncated <= difficulty.max_truncation)
-        & (_height(labels) > difficulty.min_height)
-    )
+    counts = same & difficulty.includes(labels)
     low = np.floor(np.abs(_height(detections))) < difficulty.min_height
     detected = (found.names == name) & ~low
     matters = same | (truth.names == NEIGHBORS.get(name, ''))

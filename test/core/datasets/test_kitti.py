@@ -106,6 +106,16 @@ def test_camera_view(root):
     np.testing.assert_array_equal(dataset(root, camera_view=False)[0].points, POINTS)
 
 
+def test_the_camera_view_is_what_projects_into_the_image(root):
+    points = np.random.default_rng(0).normal(0, 20, (20000, 4)).astype(np.float32)
+    points[:5000, 1:3] = points[:5000, :1] * [0.2, -0.1]  # along a ray, near the camera too
+    points.tofile(root / 'training' / 'velodyne' / '000000.bin')
+    pixels, depth = CALIBRATION.project(points[:, :3])
+    inside = ((pixels >= 0) & (pixels < (1242, 375))).all(axis=1) & (depth > 0)
+    assert 2500 < inside.sum() < 10000
+    np.testing.assert_array_equal(dataset(root)[0].points, points[inside])
+
+
 def test_image_sizes(root):
     assert dataset(root).image_size(0) == (1242, 375)
     (root / 'training' / 'image_2').mkdir()
