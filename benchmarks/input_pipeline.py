@@ -56,15 +56,9 @@ def main() -> None:
         root = arguments.dataset or Path(folder) / 'data'
         if arguments.dataset is None:
             simulate_dataset(root, SimulationConfig(), splits={'train': 24}, seed=0)
-        plain, kept = (
-            KittiDataset(
-                DatasetConfig(
-                    root=root, split=arguments.split, cache=Path(folder), cache_frames=cached
-                ),
-                MODEL.class_names,
-            )
-            for cached in (False, True)
-        )
+        config = DatasetConfig(root=root, split=arguments.split, cache=Path(folder))
+        plain = KittiDataset(config, MODEL.class_names)
+        kept = KittiDataset(config.model_copy(update={'cache_frames': True}), MODEL.class_names)
         record: dict[str, Any] = {
             'dataset': str(arguments.dataset or 'simulated'),
             'frames': len(plain),

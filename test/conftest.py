@@ -7,8 +7,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hypothesis import settings
 import pytest
 
+# A busy machine is slow; that is no failure of a property.
+settings.register_profile('patient', deadline=None)
+settings.load_profile('patient')
 # Before torch is imported: see pointdistiller_core.cli.main.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 

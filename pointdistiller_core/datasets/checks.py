@@ -229,39 +229,36 @@ def _equal_sweeps(reports: Mapping[str, _FrameReport]) -> list[Finding]:
 
 def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
     """Try every file of a frame, whatever is wrong with the others."""
-    frame_id = dataset.frame_ids[index]
-    findings: list[Finding] = []
+    problems: list[tuple[str, bool]] = []  # what, and whether it is broken
 
     def attempt(read: Callable[[], ResultT]) -> ResultT | None:
         try:
             return read()
-        except DatasetError as error:
-            findings.append(Finding(frame_id, str(error), broken=True))
-        except OSError as error:
-            problem = f'{error.filename}: {error.strerror}'
-            findings.append(Finding(frame_id, problem, broken=True))
         except np.linalg.LinAlgError:
-            findings.append(
-                Finding(frame_id, 'R0_rect or Tr_velo_to_cam has no inverse', broken=True)
-            )
+            problems.append(('R0_rect or Tr_velo_to_cam has no inverse', True))
+        except OSError as error:
+            problems.append((f'{error.filename}: {error.strerror}', True))
+        except DatasetError as error:
+            problems.append((str(error), True))
         return None
 
     points = attempt(lambda: read_sweep(dataset.path('velodyne', index)))
     objects = attempt(lambda: dataset.objects(index))
     calibration = attempt(lambda: dataset.calibration(index))
     attempt(lambda: dataset.image_size(index))
-    if points is None:
-        return _FrameReport(findings)
-    findings += [Finding(frame_id, *problem) for problem in _sweep_problems(points)]
-    table = None
-    if objects is not None and calibration is not None:
+    table = digest = None
+    if points is not None:
+        digest = hashlib.blake2b(points.tobytes()).digest()
+        problems += _sweep_problems(points)
+    if objects is not None:
         boxed = objects[objects.names != DONT_CARE]
-        problems = label_problems(boxed, dataset.class_names)
-        findings += [Finding(frame_id, problem, broken=True) for problem in problems]
-        table = attempt(lambda: _measure(boxed, calibration, points))
+        problems += [(what, True) for what in label_problems(boxed, dataset.class_names)]
+        if points is not None and calibration is not None:
+            table = attempt(lambda: _measure(boxed, calibration, points))
     if table is not None:
-        findings += [Finding(frame_id, problem) for problem in _box_problems(table)]
-    return _FrameReport(findings, table, hashlib.blake2b(points.tobytes()).digest(), len(points))
+        problems += [(what, False) for what in _box_problems(table)]
+    findings = [Finding(dataset.frame_ids[index], *problem) for problem in problems]
+    return _FrameReport(findings, table, digest, None if points is None else len(points))
 
 
 def _sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:

@@ -37,13 +37,12 @@ def load_batches(
         augmentation: what is done to each of them.
         config: seed, number of epochs, size of a batch and number of loader processes.
         first_epoch: that is not done yet.
-        point_cloud_range: x_min, y_min, z_min, x_max, y_max, z_max [m]; what ends up outside is
-            left out.
+        point_cloud_range: what ends up outside of it is left out, see `augment`.
 
     Raises:
-        DatasetError: a frame cannot be read, or has no labels; or the ground-truth database
-            cannot be stored.
-        ConfigError: an object of a class that the frames do not know is to be pasted.
+        DatasetError: a frame cannot be read or has no labels, or the database of objects cannot
+            be kept.
+        ConfigError: objects are to be pasted of a class that the frames do not know.
     """
     sampling = augmentation.ground_truth_sampling
     change = partial(
