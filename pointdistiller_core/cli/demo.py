@@ -46,8 +46,8 @@ SHOWN_SCORE = 0.3  # in the pictures alone
 def demo_command(
     output: Annotated[Path, typer.Option(help='Folder for everything.')] = Path('demo_output'),
     *,
-    train: Annotated[int, typer.Option(min=1, help='Simulated training frames.')] = 240,
-    val: Annotated[int, typer.Option(min=1, help='Simulated validation frames.')] = 80,
+    train: Annotated[int, typer.Option(min=1, help='Simulated training frames.')] = 200,
+    val: Annotated[int, typer.Option(min=1, help='Simulated validation frames.')] = 60,
     drive: Annotated[int, typer.Option(min=1, help='Clouds of the simulated drive.')] = 60,
     seed: Annotated[int, typer.Option(min=0, help='Of the scenes and of the training.')] = 1,
     epochs: Annotated[

@@ -76,10 +76,14 @@ def run_with_progress(
     resume: bool = False,
     device: str = 'auto',
 ) -> Path:
-    """`run_experiment` with a progress bar; returns the bundle's folder."""
+    """`run_experiment` with a progress bar, in the first process; returns the bundle's folder."""
     # torch takes a second to import, and `--help` should not wait for it
     from pointdistiller_core.training.experiment import run_experiment
     from pointdistiller_core.training.listeners import Listener
+    from pointdistiller_core.training.processes import is_first_process
+
+    if not is_first_process():
+        return run_experiment(experiment, output, teacher=teacher, resume=resume, device=device)
 
     with progress_bar(label, 'steps') as update:
 

@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pointdistiller_core.config import LocalGraphConfig
 from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights
+from pointdistiller_core.models.batch_norm import pool_statistics
 from pointdistiller_core.pointcloud.neighbors import knn
 from pointdistiller_core.pointcloud.pillars import Pillars
 
@@ -145,15 +146,16 @@ def edge_product(features: Tensor, weight: Tensor, edge: str) -> EdgeTerms:
 def normalize_edges(
     terms: EdgeTerms, graphs: Sequence[LocalGraphs], *, scale: Tensor, shift: Tensor
 ) -> EdgeTerms:
-    """Batch normalization over all edges, in training mode.
+    """Batch normalization over all edges, in training mode; over those of all processes.
 
     Args:
         terms: (P, C) each.
-        graphs: the edges; at least one.
+        graphs: the edges.
         scale: (C,) learned.
         shift: (C,) learned.
     """
-    mean, variance = edge_moments(terms, graphs)
+    num_edges = sum(graph.neighbors.numel() for graph in graphs)
+    mean, variance, _ = pool_statistics(*edge_moments(terms, graphs), num_edges)
     gain = scale * (variance + 1e-5).rsqrt()
     return EdgeTerms(terms.neighbor * gain, (terms.center - mean) * gain + shift)
 
@@ -162,8 +164,10 @@ def edge_moments(terms: EdgeTerms, graphs: Sequence[LocalGraphs]) -> tuple[Tenso
     """Mean and biased variance (C,) of `neighbor[j] + center[i]` over all edges (i, j).
 
     The edges are not built: the square of a sum needs, beyond the squares, only each center times
-    the sum of its neighbors.
+    the sum of its neighbors. Both are 0 without edges.
     """
+    if not graphs:
+        return terms.center.sum(dim=0), terms.neighbor.sum(dim=0)
     num_edges = sum(graph.neighbors.numel() for graph in graphs)
     as_center, as_neighbor = _edge_counts(graphs, len(terms.center))
     neighbor_mean = (as_neighbor @ terms.neighbor) / num_edges
@@ -338,8 +342,6 @@ class LocalGraphTerm(nn.Module):
             teacher_features: (P, C_T); no gradient reaches them.
             student_features: (P, C_S).
         """
-        if not len(student_features):
-            return student_features.sum()
         # Outside autocast: half precision is too coarse for distances and variances.
         with torch.autocast(student_features.device.type, enabled=False):
             return self._loss(pillars, teacher_features.detach().float(), student_features.float())
@@ -350,14 +352,17 @@ class LocalGraphTerm(nn.Module):
             importance = IMPORTANCE[config.importance](teacher, pillars.num_points)
             groups = frame_rows(pillars) if config.per_frame else [_all_rows(pillars)]
             graphs = build_graphs_per_group(teacher, importance, groups, config)
-        distance = graph_distance(
-            self.teacher_adapter(teacher, graphs),
-            self.student_adapter(student, graphs),
-            graphs,
-            pool=config.pool,
-            norm=config.norm,
-        )
+        # Without pillars, too: other processes wait for this one's statistics.
+        ours, theirs = self.student_adapter(student, graphs), self.teacher_adapter(teacher, graphs)
+        if not graphs:
+            return sum_terms(ours) + sum_terms(theirs)
+        distance = graph_distance(theirs, ours, graphs, pool=config.pool, norm=config.norm)
         return config.weight * distance
+
+
+def sum_terms(terms: EdgeTerms) -> Tensor:
+    """Sum of all entries: 0 without rows, and yet a way for gradients."""
+    return terms.neighbor.sum() + terms.center.sum()
 
 
 def frame_rows(pillars: Pillars) -> list[Tensor]:

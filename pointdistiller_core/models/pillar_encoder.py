@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.grid import Grid
+from pointdistiller_core.models.batch_norm import pool_statistics
 from pointdistiller_core.models.layers import NORM_EPS, NORM_MOMENTUM
 from pointdistiller_core.pointcloud.pillars import Pillars
 
@@ -46,7 +47,10 @@ class PillarEncoder(nn.Module):
 
 
 class SparseBatchNorm(nn.Module):
-    """`nn.BatchNorm1d` over rows of which many are zero and only the others are given."""
+    """`nn.BatchNorm1d` over rows of which many are zero and only the others are given.
+
+    Where several processes train together, over the rows of all of them.
+    """
 
     running_mean: Tensor
     running_var: Tensor
@@ -71,9 +75,11 @@ class SparseBatchNorm(nn.Module):
             (N, C) normalized rows, and (C,) what a zero row becomes.
         """
         mean, variance = self.running_mean, self.running_var
-        if self.training and len(rows):
-            mean, variance = _statistics(rows, num_rows)
-            self._track(mean.detach(), variance.detach() * (num_rows / max(num_rows - 1, 1)))
+        if self.training:
+            of_batch = pool_statistics(*_statistics(rows, num_rows), num_rows)
+            if (count := of_batch[2]) > 0:
+                mean, variance = of_batch[:2]
+                self._track(mean.detach(), variance.detach() * (count / max(count - 1, 1)))
         scale = self.weight * (variance + NORM_EPS).rsqrt()
         shift = self.bias - mean * scale
         return torch.addcmul(shift, rows, scale), shift
@@ -86,6 +92,8 @@ class SparseBatchNorm(nn.Module):
 
 def _statistics(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
     """(C,) mean and biased variance of `rows` and as many zero rows as make `num_rows`."""
+    if not len(rows):
+        return rows.sum(0), rows.sum(0)
     part = len(rows) / num_rows
     variance, mean = torch.var_mean(rows, 0, correction=0)
     return part * mean, part * (variance + (1 - part) * mean.square())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import io
 from pathlib import Path
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from pointdistiller_core.deploy.bundle import (
     write_bundle,
 )
 from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.models import PointPillars
 from pointdistiller_core.training.objective import detector_of, trained_companions
 
 TRAINING_FILE = 'training.pt'
@@ -38,11 +39,19 @@ class TrainingState:
             into `training.pt`.
         optimizer: of the objective's trainable parameters.
         precision: Lightning's precision plugin, which holds the loss scale of float16.
+        average: moving average of the detector, which then goes into the bundle in its place and
+            leaves it to `training.pt`; or None.
     """
 
     objective: nn.Module
     optimizer: Optimizer
     precision: Any
+    average: nn.Module | None = None
+
+    @property
+    def result(self) -> PointPillars:
+        """What is evaluated and deployed."""
+        return cast(PointPillars, self.average or detector_of(self.objective))
 
 
 def save_checkpoint(run: Path, epoch: int, state: TrainingState, info: BundleInfo) -> Path:
@@ -60,13 +69,14 @@ def save_checkpoint(run: Path, epoch: int, state: TrainingState, info: BundleInf
             'optimizer': state.optimizer.state_dict(),
             'companions': {name: part.state_dict() for name, part in companions.items()},
             'precision': state.precision.state_dict(),
+            'detector': detector_of(state.objective).state_dict() if state.average else None,
         },
         content,
     )
     info = info.model_copy(update={'training': {**info.training, 'epoch': epoch}})
     with new_folder(folder) as aside:
         others = {TRAINING_FILE: content.getvalue()}
-        write_bundle(aside, detector_of(state.objective), info, others=others)
+        write_bundle(aside, state.result, info, others=others)
     for old in list_checkpoints(run)[:-KEPT_CHECKPOINTS]:
         remove_folder(old)
     return folder
@@ -89,7 +99,9 @@ def load_checkpoint(run: Path, state: TrainingState) -> int:
             f'{folder}: was saved with the trained parts {sorted(saved["companions"])}, '
             f'this objective has {sorted(companions)}'
         )
-    load_weights(detector_of(state.objective), weights, where=str(folder))
+    load_weights(state.result, weights, where=str(folder))
+    if state.average is not None:
+        load_weights(detector_of(state.objective), saved['detector'], where=str(folder))
     for name, part in companions.items():
         load_weights(part, saved['companions'][name], where=f'{folder}, {name}')
     state.optimizer.load_state_dict(saved['optimizer'])

@@ -29,6 +29,8 @@ def load_batches(
     *,
     first_epoch: int = 0,
     point_cloud_range: Range | None = None,
+    process: int = 0,
+    num_processes: int = 1,
 ) -> Iterator[Batch]:
     """Augmented batches of all epochs from `first_epoch` on, one epoch after the other.
 
@@ -38,6 +40,8 @@ def load_batches(
         config: seed, number of epochs, size of a batch and number of loader processes.
         first_epoch: that is not done yet.
         point_cloud_range: what ends up outside of it is left out, see `augment`.
+        process: the one of `num_processes` whose share of every batch is wanted.
+        num_processes: that share each batch.
 
     Raises:
         DatasetError: a frame cannot be read or has no labels, or the database of objects cannot
@@ -52,9 +56,10 @@ def load_batches(
         point_cloud_range=point_cloud_range,
     )
     keys = batch_keys(len(frames), config, first_epoch=first_epoch)
+    shares = (batch[process::num_processes] for batch in keys)
     loader = DataLoader(
         _AugmentedFrames(frames, change, config.seed),
-        batch_sampler=keys,
+        batch_sampler=shares,
         num_workers=config.num_workers,
         collate_fn=_collate_or_error,
         generator=torch.Generator(),  # or it draws from torch's own, in the midst of an epoch

@@ -10,11 +10,10 @@ never stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from itertools import islice
 import json
-import logging
 import math
-import os
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,9 +28,10 @@ from pointdistiller_core.datasets import FrameDataset
 from pointdistiller_core.deploy.atomic import write_text
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.deploy.device import find_device
-from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.errors import CheckpointError, DatasetError, PointDistillerError
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.records import Batch
+from pointdistiller_core.training.average import start_average, update_average
 from pointdistiller_core.training.checkpoint import (
     TrainingState,
     load_checkpoint,
@@ -40,6 +40,15 @@ from pointdistiller_core.training.checkpoint import (
 from pointdistiller_core.training.data import load_batches, torch_seed
 from pointdistiller_core.training.listeners import Listener, Progress, TensorBoard
 from pointdistiller_core.training.objective import detector_of
+from pointdistiller_core.training.processes import (
+    Fabric,
+    average_gradients,
+    average_values,
+    check_shares,
+    gather_names,
+    launch,
+    share_weights,
+)
 from pointdistiller_core.training.run import (
     METRICS_FILE,
     append_history,
@@ -51,11 +60,6 @@ from pointdistiller_core.training.run import (
 )
 from pointdistiller_core.training.schedule import set_one_cycle
 from pointdistiller_core.training.validate import evaluate_detector
-
-try:
-    from lightning_fabric import Fabric
-except ModuleNotFoundError:  # the package `lightning` brings its own copy
-    from lightning.fabric import Fabric  # type: ignore[import-not-found, no-redef]
 
 
 def fit(
@@ -71,6 +75,9 @@ def fit(
     facts: Mapping[str, JsonValue] | None = None,
 ) -> Path:
     """Train an objective and save its detector as a bundle.
+
+    Under torchrun, every process calls this with the same arguments, and sees the same folder of
+    the run; the first one writes and reports, and returns last.
 
     Args:
         objective: see `pointdistiller_core.training.objective`. Is moved to the device and
@@ -90,19 +97,24 @@ def fit(
 
     Raises:
         CheckpointError: the run's folder is in use, or cannot be written to or resumed from.
-        ConfigError: the run to resume has another configuration, or there is no such device.
+        ConfigError: the run to resume has another configuration, or there is no such device, or
+            a batch too small for the processes.
         DatasetError: no frames, or one of them cannot be read.
         PointDistillerError: a loss or the gradient is not finite.
     """
     if len(dataset) == 0:
         raise DatasetError(f'{config.dataset.root}, {config.dataset.split}: no frames to train on')
-    chosen, facts, listener = find_device(device), facts or {}, listener or Listener()
-    open_run(run, config, facts, resume=resume)
-    if not (run / 'bundle').exists():  # else the run is complete
-        trainer = _Trainer(objective, config.training, num_frames=len(dataset), device=chosen)
+    fabric, facts = launch(find_device(device), config.training), facts or {}
+    listener = (listener if fabric.is_global_zero else None) or Listener()
+    check_shares(len(dataset), config.training)
+    if fabric.is_global_zero:
+        open_run(run, config, facts, resume=resume)
+    if not fabric.broadcast((run / 'bundle').exists()):  # else the run is complete
+        trainer = _Trainer(objective, config.training, fabric, num_frames=len(dataset))
         info = describe_training(config, {'frames': len(dataset), **facts})
         _train(trainer, dataset, config, run, info=info, listener=listener)
-        _complete(run, detector_of(objective), info, validation, listener)
+        if fabric.is_global_zero:
+            _complete(run, trainer.state.result, info, validation, listener)
     return run / 'bundle'
 
 
@@ -116,24 +128,47 @@ def _train(
     listener: Listener,
 ) -> None:
     """All epochs that are not done yet."""
+    fabric, first = trainer.fabric, trainer.fabric.is_global_zero
     done = load_checkpoint(run, trainer.state)
-    record_session(run, first_epoch=done + 1)
-    keep_history(run, done)
+    if done != (expected := fabric.broadcast(done)):
+        raise CheckpointError(
+            f'{run}: {done} epochs here, {expected} in the first process; share it'
+        )
+    share_weights(trainer.state.objective)
+    if first:
+        record_session(run, first_epoch=done + 1)
+        keep_history(run, done)
     batches = load_batches(
         dataset,
         config.augmentation,
         config.training,
         first_epoch=done,
         point_cloud_range=config.model.grid.point_cloud_range,
+        process=fabric.global_rank,
+        num_processes=fabric.world_size,
     )
-    first_step = done * trainer.steps_per_epoch
-    with closing(TensorBoard(run / 'tensorboard', first_step=first_step)) as board:
+    with ExitStack() as stack:
+        listeners = [listener]
+        if first:
+            board = TensorBoard(run / 'tensorboard', first_step=done * trainer.steps_per_epoch)
+            listeners.insert(0, stack.enter_context(closing(board)))
         for epoch in range(done, config.training.epochs):
-            record = trainer.run_epoch(epoch, batches, [board, listener])
-            append_history(run, record)
-            if _is_due(epoch + 1, config.training):
-                save_checkpoint(run, epoch + 1, trainer.state, info)
+            record = trainer.run_epoch(epoch, batches, listeners)
+            if first:
+                _keep(run, record, trainer.state, config.training, info)
             listener.on_epoch(record)
+
+
+def _keep(
+    run: Path,
+    record: Mapping[str, Any],
+    state: TrainingState,
+    config: TrainingConfig,
+    info: BundleInfo,
+) -> None:
+    append_history(run, record)
+    if _is_due(record['epoch'], config):
+        save_checkpoint(run, record['epoch'], state, info)
 
 
 def _complete(
@@ -162,6 +197,7 @@ def describe_training(config: ExperimentConfig, facts: Mapping[str, JsonValue]) 
             'dataset': f'{config.dataset.root.name}/{config.dataset.split}',
             'epochs': config.training.epochs,
             'seed': config.training.seed,
+            'ema_decay': config.training.ema_decay,
             'distillation': [term.name for term in terms],
             'revision': git_revision(),
             **facts,
@@ -173,23 +209,25 @@ class _Trainer:
     """The moving parts of a run on its device."""
 
     def __init__(
-        self,
-        objective: nn.Module,
-        config: TrainingConfig,
-        *,
-        num_frames: int,
-        device: torch.device,
+        self, objective: nn.Module, config: TrainingConfig, fabric: Fabric, *, num_frames: int
     ) -> None:
         self._config = config
-        self._fabric = _launch(device, config)
-        self._objective = objective.to(self._fabric.device)
-        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        self._num_frames = num_frames
+        self.fabric = fabric
+        self._objective = objective.to(fabric.device)
+        self._trained = [
+            parameter for parameter in objective.parameters() if parameter.requires_grad
+        ]
         optimizer = AdamW(
-            trained, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+            self._trained,
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         )
-        self._optimizer: Any = self._fabric.setup_optimizers(optimizer)
-        self.state = TrainingState(objective, optimizer, self._fabric.strategy.precision)
-        self.steps_per_epoch = math.ceil(num_frames / config.batch_size)
+        self._optimizer: Any = fabric.setup_optimizers(optimizer)
+        average = start_average(detector_of(objective)) if config.ema_decay else None
+        self.state = TrainingState(objective, optimizer, fabric.strategy.precision, average)
+        self.steps_per_epoch = math.ceil(num_frames / (config.batch_size * config.accumulate))
 
     def run_epoch(
         self, epoch: int, batches: Iterator[Batch], listeners: Sequence[Listener]
@@ -197,13 +235,11 @@ class _Trainer:
         """Train for one epoch; returns its line of `metrics.jsonl`."""
         torch.manual_seed(torch_seed(self._config.seed, epoch))
         self._objective.train()
-        start, num_frames = perf_counter(), 0
+        start = perf_counter()
         history = []
         for step in range(epoch * self.steps_per_epoch, (epoch + 1) * self.steps_per_epoch):
-            batch = next(batches)
-            progress = self._run_step(step, batch)
+            progress = self._run_step(step, batches)
             history.append(progress.losses)
-            num_frames += len(batch)
             for listener in listeners:
                 listener.on_step(progress)
         seconds = perf_counter() - start
@@ -213,35 +249,35 @@ class _Trainer:
             'losses': _mean(history),
             'learning_rate': progress.learning_rate,
             'seconds': round(seconds, 3),
-            'frames_per_second': round(num_frames / seconds, 3),
+            'frames_per_second': round(self._num_frames / seconds, 3),
         }
 
-    def _run_step(self, step: int, batch: Batch) -> Progress:
-        num_steps = self._config.epochs * self.steps_per_epoch
+    def _run_step(self, step: int, batches: Iterator[Batch]) -> Progress:
+        config = self._config
+        num_steps = config.epochs * self.steps_per_epoch
         learning_rate = set_one_cycle(
-            self.state.optimizer, step=step, num_steps=num_steps, config=self._config
+            self.state.optimizer, step=step, num_steps=num_steps, config=config
         )
-        losses = self._minimise(step, batch)
+        losses = self._minimise(step, batches)
+        if self.state.average is not None and config.ema_decay is not None:
+            detector = detector_of(self._objective)
+            update_average(self.state.average, detector, step=step, decay=config.ema_decay)
         return Progress(
             step=step + 1,
             num_steps=num_steps,
             epoch=step // self.steps_per_epoch + 1,
-            num_epochs=self._config.epochs,
+            num_epochs=config.epochs,
             losses=losses,
             learning_rate=learning_rate,
         )
 
-    def _minimise(self, step: int, batch: Batch) -> dict[str, float]:
-        fabric = self._fabric
-        # Autocast alone, not Fabric's wrapper of modules: that would round the points to bfloat16.
-        with fabric.autocast():
-            losses: dict[str, Tensor] = self._objective(batch.to(fabric.device))
-        terms = torch.stack(list(losses.values()))
-        values = dict(zip(losses, terms.tolist(), strict=True))
-        _check_finite(values, step=step, batch=batch)
+    def _minimise(self, step: int, batches: Iterator[Batch]) -> dict[str, float]:
+        """One step of the optimizer; returns the losses of all its frames."""
         self._optimizer.zero_grad()
-        fabric.backward(terms.sum())
-        norm = fabric.clip_gradients(
+        losses, frame_ids = self._accumulate_gradient(step, batches)
+        _check_finite(losses, step=step, frame_ids=frame_ids)
+        average_gradients(self._trained)
+        norm = self.fabric.clip_gradients(
             self._objective,
             self._optimizer,
             max_norm=self._config.gradient_clip,
@@ -249,30 +285,44 @@ class _Trainer:
         )
         assert norm is not None  # it is, for `max_norm`
         if self._config.precision != '16-mixed':  # its loss scaling skips such a step by itself
-            _check_finite({'gradient': norm.item()}, step=step, batch=batch)
+            _check_finite({'gradient': norm.item()}, step=step, frame_ids=frame_ids)
         self._optimizer.step()
-        return {**values, 'total': sum(values.values())}
+        return {**losses, 'total': sum(losses.values())}
+
+    def _accumulate_gradient(
+        self, step: int, batches: Iterator[Batch]
+    ) -> tuple[dict[str, float], list[str]]:
+        """Losses of a step over all processes, and this one's frames; gradients of its share."""
+        num_frames = self._frames_in(step)
+        num_batches = math.ceil(num_frames / self._config.batch_size)
+        frame_ids: list[str] = []
+        sums: dict[str, Tensor] = {}
+        for batch in islice(batches, num_batches):
+            # Autocast alone, not Fabric's wrapper of modules: that would round the points, too.
+            with self.fabric.autocast():
+                losses: dict[str, Tensor] = self._objective(batch.to(self.fabric.device))
+            # A loss is a mean over frames: the parts of one step count by their frames.
+            part = len(batch) * self.fabric.world_size / num_frames
+            terms = {name: loss * part for name, loss in losses.items()}
+            self.fabric.backward(torch.stack(list(terms.values())).sum())
+            sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
+            frame_ids += batch.frame_ids
+        values = average_values(torch.stack(list(sums.values()))).tolist()
+        return dict(zip(sums, values, strict=True)), frame_ids
+
+    def _frames_in(self, step: int) -> int:
+        """Frames of a step, in all processes; the last step of an epoch may have fewer."""
+        whole = self._config.batch_size * self._config.accumulate
+        return min(whole, self._num_frames - step % self.steps_per_epoch * whole)
 
 
-def _launch(device: torch.device, config: TrainingConfig) -> Fabric:
-    if config.deterministic:
-        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # or cuBLAS refuses
-        torch.use_deterministic_algorithms(True)
-    # It announces its choices on stderr; what is shown is for the caller to decide.
-    logging.getLogger(Fabric.__module__.removesuffix('.fabric')).setLevel(logging.WARNING)
-    devices = 1 if device.index is None else [device.index]
-    fabric = Fabric(accelerator=device.type, devices=devices, precision=config.precision)
-    fabric.launch()
-    return fabric
-
-
-def _check_finite(values: Mapping[str, float], *, step: int, batch: Batch) -> None:
+def _check_finite(values: Mapping[str, float], *, step: int, frame_ids: Sequence[str]) -> None:
     bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     if bad:
         listed = ', '.join(f'{name} = {value}' for name, value in bad.items())
         raise PointDistillerError(
-            f'step {step + 1}: {listed}, with frames {list(batch.frame_ids)}; look for impossible '
-            'boxes or points in these frames, or lower training.learning_rate; '
+            f'step {step + 1}: {listed}, with frames {gather_names(frame_ids)}; look for '
+            'impossible boxes or points in these frames, or lower training.learning_rate; '
             'the earlier checkpoints are intact'
         )
 

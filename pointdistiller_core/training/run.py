@@ -31,6 +31,7 @@ import pointdistiller_core
 from pointdistiller_core.config import Config, ExperimentConfig, dump_config, load_config
 from pointdistiller_core.deploy.atomic import named_refusals, write_text
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.models.batch_norm import num_processes
 
 CONFIG_FILE = 'config.yaml'
 RUN_FILE = 'run.json'
@@ -89,6 +90,7 @@ def describe_session() -> dict[str, Any]:
             'cpu': _cpu_model(),
             'cores': os.cpu_count(),
             'threads': torch.get_num_threads(),
+            'processes': num_processes(),
             'gpus': [
                 torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
             ],

@@ -137,7 +137,7 @@ def test_run_json_says_with_what_it_was_made(tmp_path, frames, make_config):
     assert set(session) == {
         'first_epoch', 'started', 'command', 'revision', 'versions', 'machine',
     }  # fmt: skip
-    assert set(session['machine']) == {'cpu', 'cores', 'threads', 'gpus'}
+    assert set(session['machine']) == {'cpu', 'cores', 'threads', 'processes', 'gpus'}
 
 
 def test_bundle_holds_the_detector_alone(tmp_path, frames, make_config):
@@ -196,6 +196,93 @@ def test_resumed_run_is_the_uninterrupted_run(tmp_path, frames, make_config, num
         for folder in (run, tmp_path / 'whole')
     ]
     assert losses[0] == losses[1]
+
+
+def test_average_is_the_result_and_resumes_exactly(tmp_path, frames, make_config):
+    config, whole = make_config(ema_decay=0.9), Objective()
+    info, expected = load_bundle(fit(whole, frames, config, tmp_path / 'whole'))
+    assert info.training['ema_decay'] == 0.9
+    assert not torch.equal(expected['0.weight'], whole.detector[0].weight)
+
+    run = tmp_path / 'stopped'
+    with pytest.raises(KeyboardInterrupt):
+        fit(Objective(), frames, config, run, listener=StopAfter(2))
+    saved = torch.load(run / 'checkpoints' / 'epoch_000002' / 'training.pt', weights_only=True)
+    resumed = Objective()
+    resumed.detector[0].weight.data.fill_(9.0)
+    _, result = load_bundle(fit(resumed, frames, config, run, resume=True))
+    assert_same_weights(result, expected)
+    assert_same_weights(weights_of(resumed), weights_of(whole))
+    _, average = load_bundle(tmp_path / 'whole' / 'checkpoints' / 'epoch_000003')
+    assert saved['detector'].keys() == average.keys()
+
+
+def test_average_does_not_change_the_training(tmp_path, frames, make_config):
+    plain, averaged = Objective(), Objective()
+    fit(plain, frames, make_config(), tmp_path / 'plain')
+    fit(averaged, frames, make_config(ema_decay=0.9), tmp_path / 'averaged')
+    assert_same_weights(weights_of(plain), weights_of(averaged))
+
+
+def test_average_is_what_is_validated(tmp_path, frames, make_config, monkeypatch):
+    from pointdistiller_core.training import fit as module
+
+    validated = []
+
+    class Result:
+        def to_dict(self):
+            return {}
+
+    def evaluate(detector, *_args, **_kwargs):
+        validated.append(detector.state_dict())
+        return Result(), []
+
+    monkeypatch.setattr(module, 'evaluate_detector', evaluate)
+    config = make_config(ema_decay=0.9)
+    bundle = fit(Objective(), frames, config, tmp_path / 'run', validation=frames)
+    assert_same_weights(load_bundle(bundle)[1], validated[0])
+
+
+class PlainObjective(Objective):
+    """Without batch norm and random numbers: a frame's gradient depends on that frame alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.detector = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 7))
+
+    def forward(self, batch):
+        means = torch.stack([points.mean(0) for points in batch.points])
+        error = self.detector(means) - torch.stack([boxes[0] for boxes in batch.boxes])
+        return {'box': error.square().mean(), 'size': self.adapter(error).square().mean()}
+
+
+@pytest.mark.parametrize('num_frames', [8, 7, 5])  # the last step of 7 is 2 + 1, that of 5 is 1
+def test_accumulated_batches_are_one_big_batch(tmp_path, tiny_dataset, make_config, num_frames):
+    frames, ends, records = tiny_dataset(num_frames), [], []
+    for sizes in ({'batch_size': 4}, {'batch_size': 2, 'accumulate': 2}):
+        objective, recorder = PlainObjective(), Recorder()
+        config = make_config(**sizes)
+        run = tmp_path / f'{sizes["batch_size"]}'
+        fit(objective, frames, config, run, listener=recorder)
+        ends.append(weights_of(objective))
+        records.append(recorder.steps)
+    assert len(records[0]) == len(records[1]) == 8
+    for big, small in zip(*records, strict=True):
+        assert (big.step, big.num_steps, big.epoch) == (small.step, small.num_steps, small.epoch)
+        assert big.learning_rate == small.learning_rate
+        assert dict(small.losses) == pytest.approx(dict(big.losses), rel=1e-4)
+    for name, tensor in ends[0].items():
+        torch.testing.assert_close(ends[1][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_accumulating_run_resumes_exactly(tmp_path, frames, make_config):
+    config, whole = make_config(accumulate=2), Objective()
+    fit(whole, frames, config, tmp_path / 'whole')
+    run, resumed = tmp_path / 'stopped', Objective()
+    with pytest.raises(KeyboardInterrupt):
+        fit(Objective(), frames, config, run, listener=StopAfter(2))
+    fit(resumed, frames, config, run, resume=True)
+    assert_same_weights(weights_of(resumed), weights_of(whole))
 
 
 def test_resume_before_the_first_checkpoint(tmp_path, frames, make_config):
@@ -411,6 +498,7 @@ def test_points_stay_float32_in_mixed_precision(tmp_path, frames, make_config):
         ('gradient_clip', 1e-6),
         ('precision', 'bf16-mixed'),
         ('seed', 1),
+        ('accumulate', 2),
     ],
 )
 def test_every_setting_is_used(tmp_path, frames, make_config, name, value):
