@@ -103,6 +103,13 @@ class ModelConfig(Config):
     backbone_channels: tuple[Count, ...] = (64, 128, 256)
     neck_strides: tuple[Count, ...] = (1, 2, 4)
     neck_channels: tuple[Count, ...] = (128, 128, 128)
+    norm_momentum: float = Field(
+        0.01,
+        gt=0.0,
+        le=1.0,
+        description='of the running statistics of batch norm; a run of a few hundred steps needs '
+        'a larger one, or they lag behind its weights',
+    )
     head: HeadConfig = HeadConfig()
     loss: LossConfig = LossConfig()
     detection: DetectionConfig = DetectionConfig()

@@ -58,6 +58,7 @@ class SparseBatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.momentum = NORM_MOMENTUM
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer('running_mean', torch.zeros(channels))
@@ -85,8 +86,8 @@ class SparseBatchNorm(nn.Module):
         return torch.addcmul(shift, rows, scale), shift
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
-        self.running_mean.lerp_(mean, NORM_MOMENTUM)
-        self.running_var.lerp_(variance, NORM_MOMENTUM)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
         self.num_batches_tracked += 1
 
 

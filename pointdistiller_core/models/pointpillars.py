@@ -14,7 +14,11 @@ from pointdistiller_core.models.anchors import make_anchors
 from pointdistiller_core.models.bev_backbone import BevBackbone, BevNeck
 from pointdistiller_core.models.detection import BoxPredictions, detect_boxes
 from pointdistiller_core.models.losses import detection_losses
-from pointdistiller_core.models.pillar_encoder import PillarEncoder, scatter_to_bev
+from pointdistiller_core.models.pillar_encoder import (
+    PillarEncoder,
+    SparseBatchNorm,
+    scatter_to_bev,
+)
 from pointdistiller_core.models.targets import assign_targets
 from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
 from pointdistiller_core.records import Batch
@@ -47,6 +51,9 @@ class PointPillars(nn.Module):
             num_classes=len(config.class_names),
             anchors=make_anchors(config.grid, self.anchor_configs, stride=config.head_stride),
         )
+        for module in self.modules():
+            if isinstance(module, (nn.BatchNorm2d, SparseBatchNorm)):
+                module.momentum = config.norm_momentum
 
     def group(self, points: Sequence[Tensor]) -> Pillars:
         """Pillars of B clouds (N, 4) x, y, z [m], intensity; fewer of them while training."""
