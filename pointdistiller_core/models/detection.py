@@ -66,7 +66,9 @@ def _candidates(
     boxes = decode_boxes(output.box_residuals[frame, best].float(), output.anchors[best])
     bins = output.direction_logits[frame, best].argmax(dim=1)
     boxes[:, 6] = resolve_headings(boxes[:, 6], bins, offset)
-    return BoxPredictions(boxes, scores, logits[best].argmax(dim=1))
+    # A network that has gone wrong may ask for a size beyond float32: that is no box.
+    finite = boxes.isfinite().all(dim=1)
+    return BoxPredictions(boxes, scores, logits[best].argmax(dim=1))[finite]
 
 
 def _suppress(candidates: BoxPredictions, config: DetectionConfig) -> BoxPredictions:

@@ -60,6 +60,14 @@ def test_caps_keep_the_best():
     ]
 
 
+def test_boxes_that_are_not_finite_are_dropped():
+    output = output_of(SCORES)
+    output.box_residuals[0, 3, 3] = 1000.0  # exp(1000) is infinite
+    found = detect(output, score_threshold=0.2)
+    assert found.boxes.isfinite().all()
+    torch.testing.assert_close(found.scores, torch.tensor([0.6, 0.5]))
+
+
 def test_nothing_above_the_threshold():
     found = detect(output_of(SCORES), score_threshold=0.95)
     assert found.boxes.shape == (0, 7)

@@ -211,3 +211,12 @@ def test_half_precision_gives_about_the_same_losses(detector, tiny_dataset):
     for name, value in expected.items():
         assert found[name].dtype == torch.float32
         torch.testing.assert_close(found[name], value, rtol=0.02, atol=0.02)
+
+
+def test_norm_momentum_reaches_every_batch_norm(tiny_model, tiny_dataset):
+    detector = build_detector(tiny_model.model_copy(update={'norm_momentum': 1.0})).train()
+    frames = tiny_dataset(2)
+    batch = batch_of(frames[0], frames[1])
+    trained = detector(detector.group(batch.points)).class_logits
+    evaluated = detector.eval()(detector.group(batch.points)).class_logits
+    torch.testing.assert_close(evaluated, trained, rtol=0.02, atol=0.05)
