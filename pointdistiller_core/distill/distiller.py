@@ -5,20 +5,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DistillationConfig, LocalGraphConfig, ModelConfig
+from pointdistiller_core.config import DistillationConfig, ModelConfig
 from pointdistiller_core.distill.local_graph import LocalGraphTerm
-from pointdistiller_core.distill.taps import tap
+from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
+from pointdistiller_core.distill.term import Lesson, Term, View
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models.pointpillars import PointPillars
+from pointdistiller_core.models import PointPillars
 from pointdistiller_core.pointcloud.pillars import Pillars
 from pointdistiller_core.records import Batch
 
-TERMS: Mapping[str, type[LocalGraphTerm]] = {'local_graph': LocalGraphTerm}
+TERMS: Mapping[str, Callable[..., Term]] = {'local_graph': LocalGraphTerm}
 
 
 class Distiller(nn.Module):
@@ -34,7 +36,8 @@ class Distiller(nn.Module):
         config: the terms.
 
     Raises:
-        ConfigError: teacher and student would not see the same pillars or classes.
+        ConfigError: teacher and student would not see the same pillars or classes, or a term taps
+            what is not there.
     """
 
     teacher: PointPillars
@@ -46,8 +49,10 @@ class Distiller(nn.Module):
         check_same_input(teacher.config, student.config)
         object.__setattr__(self, 'teacher', teacher.requires_grad_(False).eval())
         self.student = student
-        self.terms = nn.ModuleDict(
-            {term.name: build_term(term, teacher.config, student.config) for term in config.terms}
+        self.terms = nn.ModuleDict(build_terms(config, teacher.config, student.config))
+        self._taps = {name for term in self._built() for name in term.taps}
+        self._whole_teacher = bool(self._taps - {PILLARS}) or any(
+            term.needs_teacher_output for term in self._built()
         )
 
     @property
@@ -58,22 +63,28 @@ class Distiller(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses to be summed: the student's own and one per term, all weighted."""
         pillars = self.student.group(batch.points)
-        with tap(self.student.encoder) as student_features:
-            output = self.student(pillars)
-        teacher_features = self._teacher_features(pillars)
-        return {
-            **self.student.losses(output, batch),
-            **{
-                name: term(pillars, teacher_features, student_features[0])
-                for name, term in self.terms.items()
-            },
-        }
+        student = self._view(self.student, pillars, whole=True)
+        with torch.no_grad():
+            teacher = self._view(self.teacher, pillars, whole=self._whole_teacher)
+        lesson = Lesson(batch, pillars, teacher, student)
+        for term in self._built():
+            lesson = replace(lesson, batch=term.relabel(lesson))
+        assert student.output is not None
+        losses = self.student.losses(student.output, lesson.batch)
+        taught = {name: term(lesson) for name, term in self.terms.items()}
+        return losses | {name: loss for name, loss in taught.items() if loss is not None}
 
-    @torch.no_grad()
-    def _teacher_features(self, pillars: Pillars) -> Tensor:
-        # Only the encoder runs: the rest of the teacher would be most of a step, for nothing.
-        features: Tensor = self.teacher.encoder(pillars)
-        return features
+    def _view(self, model: PointPillars, pillars: Pillars, *, whole: bool) -> View:
+        modules = tap_modules(model)
+        with tap({name: modules[name] for name in self._taps}) as features:
+            # Most of a step would go into the rest of the teacher, for nothing.
+            output = model(pillars) if whole else None
+            if not whole:
+                model.encoder(pillars)
+        return View(model, features, output)
+
+    def _built(self) -> list[Term]:
+        return [term for term in self.terms.values() if isinstance(term, Term)]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Moves and casts of the module (`to`, `cuda`, `double`) reach the teacher, too."""
@@ -81,15 +92,25 @@ class Distiller(nn.Module):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
-def build_term(
-    config: LocalGraphConfig, teacher: ModelConfig, student: ModelConfig
-) -> LocalGraphTerm:
-    """A term with its adapters, for two models of any width."""
-    return TERMS[config.name](
-        config,
-        teacher_channels=teacher.scaled(teacher.encoder_channels),
-        student_channels=student.scaled(student.encoder_channels),
-    )
+def build_terms(
+    config: DistillationConfig, teacher: ModelConfig, student: ModelConfig
+) -> dict[str, Term]:
+    """The terms with their adapters, for two models of any width.
+
+    Raises:
+        ConfigError: a term taps what is not there; lists the taps that are.
+    """
+    sides = {'teacher': tap_channels(teacher), 'student': tap_channels(student)}
+    terms: dict[str, Term] = {}
+    for term in config.terms:
+        for side, taps in sides.items():
+            if unknown := [name for name in getattr(term, 'taps', ()) if name not in taps]:
+                raise ConfigError(
+                    f'distillation.terms.{term.name}.taps: the {side} has no {unknown}; '
+                    f'choose from {list(taps)}'
+                )
+        terms[term.name] = TERMS[term.name](term, **sides)
+    return terms
 
 
 def check_same_input(teacher: ModelConfig, student: ModelConfig) -> None:

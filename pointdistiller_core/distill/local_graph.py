@@ -17,7 +17,7 @@ again in the backward pass, so memory does not grow with S x k x channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,8 @@ from torch.utils.checkpoint import checkpoint
 
 from pointdistiller_core.config import LocalGraphConfig
 from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights
+from pointdistiller_core.distill.taps import PILLARS
+from pointdistiller_core.distill.term import Lesson, Term
 from pointdistiller_core.models.batch_norm import pool_statistics
 from pointdistiller_core.pointcloud.neighbors import knn
 from pointdistiller_core.pointcloud.pillars import Pillars
@@ -308,20 +310,27 @@ class PlainEdges(nn.Module):
         return edge_product(features, identity, self.edge)
 
 
-class LocalGraphTerm(nn.Module):
+class LocalGraphTerm(Term):
     """Local graph distillation of pillar features, with its adapters.
 
     Args:
         config: every switch of the loss.
-        teacher_channels: C of the teacher's features.
-        student_channels: C of the student's features.
+        teacher: C of each tap of the teacher.
+        student: C of each tap of the student.
     """
 
+    taps = (PILLARS,)
+
     def __init__(
-        self, config: LocalGraphConfig, *, teacher_channels: int, student_channels: int
+        self,
+        config: LocalGraphConfig,
+        *,
+        teacher: Mapping[str, int],
+        student: Mapping[str, int],
     ) -> None:
         super().__init__()
         self.config = config
+        teacher_channels, student_channels = teacher[PILLARS], student[PILLARS]
         plain = config.teacher_adapter == 'none'
         channels = 2 * teacher_channels if plain else config.adapter_channels
         self.student_adapter = GraphAdapter(student_channels, channels, edge=config.edge)
@@ -332,19 +341,12 @@ class LocalGraphTerm(nn.Module):
         )
         self.teacher_adapter.requires_grad_(config.teacher_adapter == 'trained')
 
-    def forward(
-        self, pillars: Pillars, teacher_features: Tensor, student_features: Tensor
-    ) -> Tensor:
-        """Weighted loss; 0 where there are no pillars.
-
-        Args:
-            pillars: what both networks saw.
-            teacher_features: (P, C_T); no gradient reaches them.
-            student_features: (P, C_S).
-        """
+    def forward(self, lesson: Lesson) -> Tensor:
+        """Weighted loss; 0 where there are no pillars."""
+        teacher, student = lesson.teacher.features[PILLARS], lesson.student.features[PILLARS]
         # Outside autocast: half precision is too coarse for distances and variances.
-        with torch.autocast(student_features.device.type, enabled=False):
-            return self._loss(pillars, teacher_features.detach().float(), student_features.float())
+        with torch.autocast(student.device.type, enabled=False):
+            return self._loss(lesson.pillars, teacher.detach().float(), student.float())
 
     def _loss(self, pillars: Pillars, teacher: Tensor, student: Tensor) -> Tensor:
         config = self.config

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 import torch.nn.functional as F
 
 from pointdistiller_core.config import DISTILLATION_PRESETS, LocalGraphConfig
@@ -24,8 +24,10 @@ from pointdistiller_core.distill.local_graph import (
     graph_distance,
     normalize_edges,
 )
+from pointdistiller_core.distill.term import Lesson, View
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
+from pointdistiller_core.records import Batch
 
 SMALL = LocalGraphConfig(num_samples=20, num_neighbors=6, adapter_channels=4)
 
@@ -205,7 +207,14 @@ def test_with_given_normalization_a_batch_is_the_mean_of_its_frames():
 
 
 def make_term(config: LocalGraphConfig = SMALL) -> LocalGraphTerm:
-    return LocalGraphTerm(config, teacher_channels=8, student_channels=5)
+    return LocalGraphTerm(config, teacher={'pillars': 8}, student={'pillars': 5})
+
+
+def loss_of(term: LocalGraphTerm, pillars: Pillars, teacher: Tensor, student: Tensor) -> Tensor:
+    def view(features: Tensor) -> View:
+        return View(nn.Identity(), {'pillars': features}, None)
+
+    return term(Lesson(Batch((), (), (), ()), pillars, view(teacher), view(student)))
 
 
 def test_a_frame_twice_costs_what_it_costs_once():
@@ -219,7 +228,8 @@ def test_a_frame_twice_costs_what_it_costs_once():
     )
     teacher, student = features_of(once, 8), features_of(once, 5)
     torch.testing.assert_close(
-        term(twice, teacher.repeat(2, 1), student.repeat(2, 1)), term(once, teacher, student)
+        loss_of(term, twice, teacher.repeat(2, 1), student.repeat(2, 1)),
+        loss_of(term, once, teacher, student),
     )
 
 
@@ -229,28 +239,28 @@ def test_the_whole_batch_as_one_set_has_other_samples():
     term = make_term()
     whole = make_term(SMALL.model_copy(update={'per_frame': False}))
     whole.load_state_dict(term.state_dict())
-    assert term(pillars, teacher, student) != whole(pillars, teacher, student)
+    assert loss_of(term, pillars, teacher, student) != loss_of(whole, pillars, teacher, student)
 
 
 @pytest.mark.parametrize('num_points', [(), (0,), (0, 0)])
 def test_no_pillars_cost_nothing(num_points):
     pillars = make_pillars(*num_points or (0,))
     student = torch.zeros(0, 5, requires_grad=True)
-    loss = make_term()(pillars, torch.zeros(0, 8), student)
+    loss = loss_of(make_term(), pillars, torch.zeros(0, 8), student)
     loss.backward()
     assert loss == 0
 
 
 def test_an_empty_frame_beside_a_full_one():
     pillars = make_pillars(0, 200)
-    loss = make_term()(pillars, features_of(pillars, 8), features_of(pillars, 5))
+    loss = loss_of(make_term(), pillars, features_of(pillars, 8), features_of(pillars, 5))
     assert torch.isfinite(loss)
 
 
 def test_more_samples_and_neighbors_than_pillars():
     pillars = make_pillars(30)
     config = LocalGraphConfig(num_samples=6000, num_neighbors=128)
-    loss = make_term(config)(pillars, features_of(pillars, 8), features_of(pillars, 5))
+    loss = loss_of(make_term(config), pillars, features_of(pillars, 8), features_of(pillars, 5))
     assert torch.isfinite(loss)
 
 
@@ -267,7 +277,7 @@ def test_gradients_reach_only_what_is_trained(mode, trained):
     teacher = features_of(pillars, 8).requires_grad_()
     student = features_of(pillars, 5).requires_grad_()
     term = make_term(SMALL.model_copy(update={'teacher_adapter': mode}))
-    term(pillars, teacher, student).backward()
+    loss_of(term, pillars, teacher, student).backward()
     assert teacher.grad is None
     assert student.grad.abs().sum() > 0
     reached = {name for name, parameter in term.named_parameters() if parameter.grad is not None}
@@ -283,16 +293,16 @@ def test_weight_scales_the_loss():
     pillars = make_pillars(200)
     teacher, student = features_of(pillars, 8), features_of(pillars, 5)
     term = make_term()
-    loss = term(pillars, teacher, student)
+    loss = loss_of(term, pillars, teacher, student)
     term.config = SMALL.model_copy(update={'weight': 3 * SMALL.weight})
-    torch.testing.assert_close(term(pillars, teacher, student), 3 * loss)
+    torch.testing.assert_close(loss_of(term, pillars, teacher, student), 3 * loss)
 
 
 def test_arguments_stay_as_they_are():
     pillars = make_pillars(200)
     teacher, student = features_of(pillars, 8), features_of(pillars, 5)
     copies = teacher.clone(), student.clone(), pillars.points.clone()
-    make_term()(pillars, teacher, student)
+    loss_of(make_term(), pillars, teacher, student)
     assert all(
         torch.equal(now, before)
         for now, before in zip((teacher, student, pillars.points), copies, strict=True)
@@ -304,8 +314,8 @@ def test_half_precision_regions_do_not_reach_the_loss():
     teacher, student = features_of(pillars, 8), features_of(pillars, 5)
     term = make_term()
     with torch.autocast('cpu', torch.bfloat16):
-        inside = term(pillars, teacher, student)
-    assert torch.equal(inside, term(pillars, teacher, student))
+        inside = loss_of(term, pillars, teacher, student)
+    assert torch.equal(inside, loss_of(term, pillars, teacher, student))
 
 
 CHANGES = {
@@ -335,7 +345,7 @@ def test_every_switch_changes_the_loss(field):
 
     def loss(config: LocalGraphConfig) -> Tensor:
         torch.manual_seed(0)
-        return make_term(config)(pillars, teacher, student)
+        return loss_of(make_term(config), pillars, teacher, student)
 
     assert loss(SMALL) != loss(SMALL.model_copy(update={field: CHANGES[field]}))
 
@@ -344,7 +354,7 @@ def test_every_switch_changes_the_loss(field):
 def test_presets_run(name):
     pillars = make_pillars(300, 100)
     config = DISTILLATION_PRESETS[name].model_copy(update={'num_samples': 9, 'num_neighbors': 3})
-    loss = make_term(config)(pillars, features_of(pillars, 8), features_of(pillars, 5))
+    loss = loss_of(make_term(config), pillars, features_of(pillars, 8), features_of(pillars, 5))
     assert torch.isfinite(loss)
     assert loss > 0
 
@@ -360,7 +370,7 @@ def test_two_trained_adapters_can_agree_on_nothing(mode, collapses):
     )
     losses = []
     for _ in range(100):
-        loss = term(pillars, teacher, student)
+        loss = loss_of(term, pillars, teacher, student)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

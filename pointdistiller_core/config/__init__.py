@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Typed, validated configuration of everything; unknown keys are errors."""
+
+from __future__ import annotations
+
+from pointdistiller_core.config.base import (
+    Config,
+    Positive,
+)
+from pointdistiller_core.config.data import (
+    AugmentationConfig,
+    DatasetConfig,
+    GroundTruthSamplingConfig,
+    ObjectNoiseConfig,
+    SampledClassConfig,
+)
+from pointdistiller_core.config.distillation import (
+    DISTILLATION_PRESETS,
+    AnyTermConfig,
+    DistillationConfig,
+    LocalGraphConfig,
+    TermConfig,
+)
+from pointdistiller_core.config.experiment import (
+    ExperimentConfig,
+)
+from pointdistiller_core.config.files import (
+    apply_overrides,
+    dump_config,
+    load_config,
+    load_experiment,
+    parse_config,
+    shipped_configs,
+)
+from pointdistiller_core.config.model import (
+    KITTI_ANCHORS,
+    AnchorConfig,
+    DetectionConfig,
+    HeadConfig,
+    LossConfig,
+    ModelConfig,
+    PillarConfig,
+)
+from pointdistiller_core.config.simulation import (
+    CameraConfig,
+    SceneConfig,
+    SensorConfig,
+    SimulationConfig,
+)
+from pointdistiller_core.config.training import (
+    TrainingConfig,
+)
+
+__all__ = [
+    'DISTILLATION_PRESETS',
+    'KITTI_ANCHORS',
+    'AnchorConfig',
+    'AnyTermConfig',
+    'AugmentationConfig',
+    'CameraConfig',
+    'Config',
+    'DatasetConfig',
+    'DetectionConfig',
+    'DistillationConfig',
+    'ExperimentConfig',
+    'GroundTruthSamplingConfig',
+    'HeadConfig',
+    'LocalGraphConfig',
+    'LossConfig',
+    'ModelConfig',
+    'ObjectNoiseConfig',
+    'PillarConfig',
+    'Positive',
+    'SampledClassConfig',
+    'SceneConfig',
+    'SensorConfig',
+    'SimulationConfig',
+    'TermConfig',
+    'TrainingConfig',
+    'apply_overrides',
+    'dump_config',
+    'load_config',
+    'load_experiment',
+    'parse_config',
+    'shipped_configs',
+]

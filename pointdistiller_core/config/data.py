@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where frames come from, and what augmentation does to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pointdistiller_core.config.base import Config, Positive, Probability
+from pointdistiller_core.config.model import KITTI_ANCHORS
+
+
+class DatasetConfig(Config):
+    """Where frames come from. A simulated dataset is written in, and read from, KITTI's layout."""
+
+    name: Literal['kitti'] = 'kitti'
+    root: Path = Field(description='folder that holds training/ and ImageSets/')
+    split: str = Field('train', description='a file of ImageSets/, without .txt')
+    camera_view: bool = Field(True, description="drop points outside the camera's image")
+    cache: Path | None = Field(
+        None, description='folder for what is derived from the frames; None: .cache in the root'
+    )
+    cache_frames: bool = Field(
+        False, description='keep every frame as it was read; 0.3 MB each with camera_view'
+    )
+    sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
+
+
+class SampledClassConfig(Config):
+    """Objects of one class that are pasted into a frame."""
+
+    count: int = Field(15, ge=0, description='of the class in a frame, its own ones included')
+    min_points: int = Field(5, ge=1, description='inside the box of an object worth pasting')
+
+
+class GroundTruthSamplingConfig(Config):
+    """Objects of other frames pasted into a frame (SECOND); by default as for PointPillars."""
+
+    classes: dict[str, SampledClassConfig] = Field(
+        default_factory=lambda: dict.fromkeys(KITTI_ANCHORS, SampledClassConfig())
+    )
+    difficulties: tuple[Literal['easy', 'moderate', 'hard', 'none'], ...] = Field(
+        ('easy', 'moderate', 'hard'), description="KITTI's, of the objects that are pasted"
+    )
+
+
+class ObjectNoiseConfig(Config):
+    """Each object turned and shifted on its own (VoxelNet, SECOND); by default as for SECOND."""
+
+    translation: tuple[float, float, float] = Field(
+        (1.0, 1.0, 0.5), description='standard deviation along x, y, z [m]'
+    )
+    rotation: tuple[float, float] = Field((-0.78539816, 0.78539816), description='[rad]')
+    num_tries: int = Field(100, ge=1, description='until the object collides with no other')
+
+
+class AugmentationConfig(Config):
+    """Augmentation of the published KITTI schedules, in this order.
+
+    In a file, `ground_truth_sampling: {}` turns that step on as it was published.
+    """
+
+    ground_truth_sampling: GroundTruthSamplingConfig | None = None
+    object_noise: ObjectNoiseConfig | None = None
+    flip_probability: Probability = 0.5
+    rotation: tuple[float, float] = Field((-0.78539816, 0.78539816), description='[rad]')
+    scaling: tuple[Positive, Positive] = (0.95, 1.05)
+    shuffle_points: bool = True

@@ -1,0 +1,34 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""One training run."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from pointdistiller_core.config.base import Config
+from pointdistiller_core.config.data import AugmentationConfig, DatasetConfig
+from pointdistiller_core.config.distillation import DistillationConfig
+from pointdistiller_core.config.model import ModelConfig
+from pointdistiller_core.config.training import TrainingConfig
+
+
+class ExperimentConfig(Config):
+    """One training run; with `distillation` and a teacher, a distillation run."""
+
+    model: ModelConfig = ModelConfig()
+    dataset: DatasetConfig
+    validation: DatasetConfig | None = None
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+    distillation: DistillationConfig | None = None
+
+    @model_validator(mode='after')
+    def _check_sampled_classes(self) -> ExperimentConfig:
+        sampling, known = self.augmentation.ground_truth_sampling, self.model.class_names
+        if sampling and (unknown := [name for name in sampling.classes if name not in known]):
+            raise ValueError(
+                f'augmentation.ground_truth_sampling.classes: {unknown} are no classes of the '
+                f'model; it has {list(known)}'
+            )
+        return self

@@ -1,0 +1,146 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration as YAML files: read, changed by overrides, written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+import yaml
+
+from pointdistiller_core.config.base import Config
+from pointdistiller_core.config.experiment import ExperimentConfig
+from pointdistiller_core.errors import ConfigError
+
+ConfigT = TypeVar('ConfigT', bound=Config)
+
+
+def parse_config(cls: type[ConfigT], values: Any, *, where: str) -> ConfigT:
+    """Validate plain values (as YAML or JSON give them) against a configuration class.
+
+    Raises:
+        ConfigError: lists every problem with its key and value, and the keys that exist.
+    """
+    try:
+        return cls.model_validate(values if values is not None else {})
+    except ValidationError as error:
+        problems = '\n'.join(f'  {_describe(problem, cls)}' for problem in error.errors())
+        raise ConfigError(f'{where}:\n{problems}') from error
+
+
+def load_config(cls: type[ConfigT], path: Path, overrides: tuple[str, ...] = ()) -> ConfigT:
+    """Read a YAML file and apply `key.sub=value` overrides (values are YAML, too).
+
+    Raises:
+        ConfigError: no such file, not YAML, or the problems that `parse_config` lists.
+    """
+    return parse_config(cls, apply_overrides(_read_yaml(path), overrides), where=str(path))
+
+
+def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig:
+    """Read an experiment, whose `model` may also be the name of a shipped model or a YAML file.
+
+    Relative paths of datasets stay relative to the working folder, as on the command line.
+
+    Raises:
+        ConfigError: as `load_config`; an unknown model name lists the shipped ones.
+    """
+    values = _read_yaml(path)
+    if isinstance(model := values.get('model'), str):
+        values = {**values, 'model': _read_yaml(_find_model(model, path.parent))}
+    return parse_config(ExperimentConfig, apply_overrides(values, overrides), where=str(path))
+
+
+def shipped_configs(kind: Literal['models', 'experiments', 'nodes']) -> list[Path]:
+    """The YAML files that come with the package, by name."""
+    # Beside the package in a checkout; in share/ of the prefix when pip or colcon installed it.
+    for folder in Path(__file__).parents:
+        for root in (folder, folder / 'share' / 'pointdistiller_ros'):
+            if found := sorted((root / 'config' / kind).glob('*.yaml')):
+                return found
+    return []
+
+
+def _find_model(name: str, folder: Path) -> Path:
+    shipped = {path.stem: path for path in shipped_configs('models')}
+    for candidate in (folder / name, Path(name)):
+        if candidate.suffix == '.yaml' and candidate.is_file():
+            return candidate
+    if name in shipped:
+        return shipped[name]
+    raise ConfigError(
+        f'model: no file and no shipped model {name!r}; choose from {sorted(shipped)}'
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
+    except FileNotFoundError as error:
+        raise ConfigError(f'{path}: no such configuration file') from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f'{path}: not valid YAML: {error}') from error
+    if not isinstance(values, dict):
+        raise ConfigError(f'{path}: expected keys and values, found a {type(values).__name__}')
+    return values
+
+
+def apply_overrides(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
+    """A copy of `values` in which each `key.sub=value` is set.
+
+    Raises:
+        ConfigError: an override that is not of that form.
+    """
+    merged = dict(values)
+    for override in overrides:
+        path, separator, text = override.partition('=')
+        if not separator or not path:
+            raise ConfigError(f'{override!r}: write an override as key.sub=value')
+        *parents, last = path.split('.')
+        node = merged
+        for name in parents:
+            child = node.get(name)
+            node[name] = dict(child) if isinstance(child, dict) else {}
+            node = node[name]
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f'{override!r}: the value is not valid YAML') from error
+    return merged
+
+
+def dump_config(config: Config) -> str:
+    """The whole configuration as YAML, defaults included."""
+    return yaml.safe_dump(
+        config.model_dump(mode='json'), sort_keys=False, default_flow_style=None, width=99
+    )
+
+
+def _describe(problem: Any, cls: type[BaseModel]) -> str:
+    path = '.'.join(str(part) for part in problem['loc'])
+    if problem['type'] != 'extra_forbidden':
+        value = '' if problem['type'] == 'missing' else f' (got {problem["input"]!r:.80})'
+        return f'{path or "(all)"}: {problem["msg"]}{value}'
+    known = sorted(_fields_at(cls, problem['loc'][:-1]))
+    return f'{path}: unknown key; expected some of {known}'
+
+
+def _fields_at(cls: type[BaseModel], location: tuple[str | int, ...]) -> set[str]:
+    """Names of the fields of the (possibly nested) model at an error's location."""
+    models = [cls]
+    for part in location:
+        models = [
+            nested
+            for model in models
+            if isinstance(part, str) and part in model.model_fields
+            for nested in _models_in(model.model_fields[part].annotation)
+        ] or models
+    return {name for model in models for name in model.model_fields}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, '__args__', ()) for model in _models_in(part)]
