@@ -68,14 +68,14 @@ MinOverlapOption = Annotated[
         metavar='CLASS=IOU',
         help='Evaluate these classes, at these least overlaps, instead of Car=0.7, '
         'Pedestrian=0.5, Cyclist=0.5; repeatable.',
-        rich_help_panel=OF_FILES,
     ),
 ]
 SplitOption = Annotated[
     str | None,
     typer.Option(
         metavar='NAME|FILE',
-        help='Of a bundle: a file of ImageSets, without .txt; val is the default. '
+        help='Of a bundle: a file of ImageSets, without .txt, or several (train+val); val is the '
+        'default. '
         'Of result files: a file that lists frames; all that have a result is the default.',
     ),
 ]
@@ -85,7 +85,7 @@ CurvesOption = Annotated[
 
 # What each form of the verb needs, and what it may have besides.
 FORMS = {
-    'result files': ({'--predictions', '--labels'}, {'--min-overlap'}),
+    'result files': ({'--predictions', '--labels'}, set()),
     'a bundle': ({'BUNDLE', '--dataset'}, {'--results', '--camera-view', '--device'}),
 }
 
@@ -130,19 +130,22 @@ def evaluate_command(
         {
             **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
             **{'--camera-view': camera_view, '--device': device},
-            **{'--predictions': predictions, '--labels': labels, '--min-overlap': min_overlap},
+            **{'--predictions': predictions, '--labels': labels},
         }
     )
     if curves is not None and curves.suffix.lower() not in {'.png', '.svg'}:
         raise PointDistillerError(f'--curves {curves}: choose a name that ends in .png or .svg')
+    overlaps = parse_overlaps(min_overlap or ())
     if predictions and labels:
         frames = Path(split) if split else None
-        evaluation = evaluate_files(predictions, labels, frames, parse_overlaps(min_overlap or ()))
+        evaluation = evaluate_files(predictions, labels, frames, overlaps)
     elif bundle and dataset:
         config = DatasetConfig(
             root=dataset, split=split or 'val', camera_view=camera_view is not False
         )
-        evaluation = evaluate_bundle(bundle, config, device=device or 'cpu', results=results)
+        evaluation = evaluate_bundle(
+            bundle, config, overlaps, device=device or 'cpu', results=results
+        )
     report(evaluation, json_file=json_file, curves=curves)
 
 
@@ -200,20 +203,25 @@ def evaluate_files(
 
 
 def evaluate_bundle(
-    bundle: Path, config: DatasetConfig, *, device: str = 'cpu', results: Path | None = None
+    bundle: Path,
+    config: DatasetConfig,
+    min_overlaps: Mapping[str, float],
+    *,
+    device: str = 'cpu',
+    results: Path | None = None,
 ) -> Evaluation:
     """Run a bundle on a labelled dataset and evaluate it.
 
     Args:
         bundle: or the folder of a run.
         config: the dataset, in KITTI layout.
+        min_overlaps: class -> least overlap of a hit; the bundle's other classes are left out.
         device: cpu or cuda.
         results: where to write the detections as KITTI's result files.
     """
     # torch takes seconds to import, and result files do not need it
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.deploy.bundle import load_detector_model
-    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
     from pointdistiller_core.kitti_format import check_results_folder, write_results
     from pointdistiller_core.training.validate import evaluate_detector
 
@@ -222,13 +230,21 @@ def evaluate_bundle(
     dataset = KittiDataset(config, names)
     if results is not None:
         check_results_folder(results, dataset.frame_ids)  # before the long part
+    evaluated = {name: min_overlaps[name] for name in names if name in min_overlaps}
+    if not evaluated:
+        raise PointDistillerError(
+            f'{bundle} knows {list(names)}, which have no least overlap; '
+            f'give --min-overlap {names[0]}=0.5'
+        )
     with progress_bar('evaluate', 'frames') as update:
-        result, detections = evaluate_detector(model, dataset, on_frame=update)
+        result, detections = evaluate_detector(
+            model, dataset, min_overlaps=evaluated, on_frame=update
+        )
     if results is not None:
         write_results(results, dict(zip(dataset.frame_ids, detections, strict=True)))
         print_note(f'wrote {len(detections)} result files to {results}')
     title = f'{bundle} on {config.root} ({config.split}, {len(dataset)} frames)'
-    return Evaluation(result, {name: MIN_OVERLAPS[name] for name in names}, title)
+    return Evaluation(result, evaluated, title)
 
 
 def report(evaluation: Evaluation, *, json_file: str | None, curves: Path | None) -> None:
@@ -254,6 +270,19 @@ def print_average_precision(evaluation: Evaluation, *, json_file: str | None) ->
     columns = [f'{kind} {level}' for kind in ('R40', 'R11') for level in levels]
     title = f'AP [%], {evaluation.title}'
     print_table(title, ['metric', *columns], rows, json_target=json_file)
+    print_ceilings(evaluation.result.num_labels)
+
+
+def print_ceilings(num_labels: Mapping[str, Mapping[str, int]]) -> None:
+    """Where the labels are too few for an AP|R40 of 100, say what a perfect detector has."""
+    from pointdistiller_core.evaluation.kitti import highest_ap40
+
+    for name, levels in num_labels.items():
+        highest = [highest_ap40(number) for number in levels.values()]
+        if max(levels.values()) > 0 and min(highest) < 100:
+            counts = ', '.join(map(str, levels.values()))
+            limits = ', '.join(f'{value:.1f}' for value in highest)
+            print_note(f'{name}: {counts} labels; a perfect detector has AP|R40 {limits}')
 
 
 def rounded(

@@ -18,7 +18,9 @@ class DatasetConfig(Config):
 
     name: Literal['kitti'] = 'kitti'
     root: Path = Field(description='folder that holds training/ and ImageSets/')
-    split: str = Field('train', description='a file of ImageSets/, without .txt')
+    split: str = Field(
+        'train', description='a file of ImageSets/, without .txt; several as train+val'
+    )
     camera_view: bool = Field(True, description="drop points outside the camera's image")
     cache: Path | None = Field(
         None, description='folder for what is derived from the frames; None: .cache in the root'

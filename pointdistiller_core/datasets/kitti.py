@@ -207,6 +207,10 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
 
 
 def _read_split(folder: Path, split: str) -> tuple[str, ...]:
+    return tuple(name for part in split.split('+') for name in _read_list(folder, part))
+
+
+def _read_list(folder: Path, split: str) -> tuple[str, ...]:
     path = folder / f'{split}.txt'
     if not path.is_file():
         splits = sorted(file.stem for file in folder.glob('*.txt'))

@@ -45,6 +45,7 @@ NEIGHBORS = {'car': 'van', 'pedestrian': 'person_sitting'}  # matched and ignore
 DONT_CARE = 'dontcare'
 NOWHERE = -1000.0  # a coordinate, where a detector gives no 3D box
 NO_ALPHA = -10.0
+NUM_RECALLS = 41  # at which precision is taken: 0, 1/40, ..., 1
 TINY = np.finfo(np.float64).tiny  # keeps divisors positive
 
 
@@ -56,9 +57,11 @@ class KittiResult:
         curves: by metric, class and difficulty. A class that is never detected has none, and
             `aos` has none where a detection lacks its observation angle, as in the official
             program.
+        num_labels: by class and difficulty, labels that a detector should find.
     """
 
     curves: Mapping[str, ClassCurves]
+    num_labels: Mapping[str, Mapping[str, int]]
 
     def to_dict(self) -> dict[str, dict[str, dict[str, list[float]]]]:
         """Average precision [%]: metric, class, `ap11` or `ap40`, then easy, moderate, hard."""
@@ -66,6 +69,15 @@ class KittiResult:
             metric: {name: _average_precision(levels) for name, levels in classes.items()}
             for metric, classes in self.curves.items()
         }
+
+
+def highest_ap40(num_labels: int) -> float:
+    """AP|R40 [%] of a perfect detector, which the metric's rules keep low where labels are few.
+
+    Precision is taken at no more points than there are hits, the first of which does not count
+    (rules 2 and 12 of docs/evaluation.md).
+    """
+    return 2.5 * (min(max(num_labels, 1), NUM_RECALLS) - 1)
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,8 @@ def evaluate_kitti(
             curves[metric], similarity = _evaluate(metric, truth, found, least)
             if metric == 'bbox' and not (found.objects.alpha == NO_ALPHA).any():
                 curves['aos'] = similarity
-    return KittiResult({metric: curves.get(metric, {}) for metric in metrics})
+    num_labels = {name: _count_labels(truth, name) for name in class_names}
+    return KittiResult({metric: curves.get(metric, {}) for metric in metrics}, num_labels)
 
 
 def read_results_folder(
@@ -218,6 +231,15 @@ def _evaluate(
         precision[name] = {level: curves[0] for level, curves in levels.items()}
         similarity[name] = {level: curves[1] for level, curves in levels.items()}
     return precision, similarity
+
+
+def _count_labels(truth: _Table, name: str) -> dict[str, int]:
+    """Labels that count, by difficulty."""
+    same = truth.names == name.lower()
+    return {
+        level: int((same & difficulty.includes(truth.objects)).sum())
+        for level, difficulty in DIFFICULTIES.items()
+    }
 
 
 def _measure_class(

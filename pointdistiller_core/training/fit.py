@@ -25,6 +25,7 @@ from torch.optim import AdamW
 
 from pointdistiller_core.config import ExperimentConfig, TrainingConfig
 from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.deploy.atomic import write_text
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.deploy.device import find_device
@@ -138,6 +139,9 @@ def _train(
     if first:
         record_session(run, first_epoch=done + 1)
         keep_history(run, done)
+    if fabric.world_size > 1 and config.augmentation.ground_truth_sampling:
+        with fabric.rank_zero_first():  # it builds the database where there is none yet
+            load_database(dataset)
     batches = load_batches(
         dataset,
         config.augmentation,

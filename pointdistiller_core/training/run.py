@@ -37,6 +37,11 @@ CONFIG_FILE = 'config.yaml'
 RUN_FILE = 'run.json'
 HISTORY_FILE = 'metrics.jsonl'
 METRICS_FILE = 'metrics.json'
+# Settings that may change when a run is resumed: its weights do not depend on them.
+INDIFFERENT = {
+    *(f'{part}.{key}' for part in ('dataset', 'validation') for key in ('cache', 'cache_frames')),
+    *('training.num_workers', 'training.checkpoint_every'),
+}
 
 
 def open_run(
@@ -54,10 +59,11 @@ def open_run(
         CheckpointError: the folder is in use, or there is nothing to resume.
         ConfigError: lists what changed since the run began; nothing has been written.
     """
-    if resume:
+    stillborn = _is_stillborn(run)
+    if resume and not stillborn:
         _check_same(run, config, facts)
         return
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if not stillborn and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise CheckpointError(
             f'{run} is in use; resume that run (resume=True, --resume) or choose another folder'
         )
@@ -136,6 +142,15 @@ def last_record(run: Path) -> dict[str, Any]:
     return record
 
 
+def _is_stillborn(run: Path) -> bool:
+    """Whether a run was killed here before it had begun; only `open_run` has written then."""
+    if not run.is_dir():
+        return False
+    names = {file.name for file in run.iterdir()}
+    started = {RUN_FILE, *(f'.{name}.partial' for name in (RUN_FILE, CONFIG_FILE))}
+    return bool(names) and names <= started
+
+
 def _check_same(run: Path, config: ExperimentConfig, facts: Mapping[str, JsonValue]) -> None:
     file = run / CONFIG_FILE
     if not file.is_file():
@@ -145,7 +160,7 @@ def _check_same(run: Path, config: ExperimentConfig, facts: Mapping[str, JsonVal
     now = _flatten(config) | dict(facts)
     changes = '\n'.join(
         f'  {key}: {before.get(key)!r} then, {now.get(key)!r} now'
-        for key in sorted(before.keys() | now.keys())
+        for key in sorted((before.keys() | now.keys()) - INDIFFERENT)
         if before.get(key) != now.get(key)
     )
     if changes:

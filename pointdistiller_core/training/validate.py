@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from pointdistiller_core.datasets import FrameDataset
-from pointdistiller_core.evaluation.kitti import KittiResult, evaluate_kitti
+from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS, KittiResult, evaluate_kitti
 from pointdistiller_core.kitti_format import KittiObjects, objects_from_boxes
 from pointdistiller_core.models import BoxPredictions, PointPillars
 from pointdistiller_core.records import Frame
@@ -20,6 +20,7 @@ def evaluate_detector(
     dataset: FrameDataset,
     *,
     batch_size: int = 4,
+    min_overlaps: Mapping[str, float] = MIN_OVERLAPS,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> tuple[KittiResult, list[KittiObjects]]:
     """Average precision of a detector on a dataset.
@@ -28,6 +29,8 @@ def evaluate_detector(
         detector: on any device, in any mode; keeps its mode.
         dataset: labelled frames; their calibrations turn boxes into KITTI's objects.
         batch_size: frames that go through the network together.
+        min_overlaps: class -> least overlap of a hit, in every metric; classes of the detector
+            that it does not name are not evaluated.
         on_frame: hears how many frames are done, and how many there are.
 
     Returns:
@@ -45,7 +48,8 @@ def evaluate_detector(
         if on_frame is not None:
             on_frame(len(detections), len(dataset))
     truth = [dataset.objects(index) for index in range(len(dataset))]
-    return evaluate_kitti(truth, detections, names), detections
+    evaluated = [name for name in names if name in min_overlaps]
+    return evaluate_kitti(truth, detections, evaluated, min_overlaps=min_overlaps), detections
 
 
 def detect_frames(detector: PointPillars, frames: Sequence[Frame]) -> list[BoxPredictions]:

@@ -144,7 +144,6 @@ OVERLAP = 'expected CLASS=IOU'
         ('bundle', 'to evaluate a bundle, give --dataset'),
         ('--dataset d --results r', 'to evaluate a bundle, give BUNDLE'),
         ('--device cuda', 'to evaluate a bundle, give BUNDLE, --dataset'),
-        ('b --dataset d --min-overlap Car=0.5', 'to evaluate a bundle, leave out --min-overlap'),
         ('--labels l', 'to evaluate result files, give --predictions'),
         (
             'b --predictions p --dataset d',
@@ -191,6 +190,26 @@ def test_a_bundle(run, bundle, dataset, tmp_path):
         json.loads((tmp_path / f'{name}.json').read_bytes()) for name in ('bundle', 'files')
     ]
     assert written[0] == written[1]
+
+
+def test_a_bundle_at_other_overlaps(run, bundle, dataset):
+    tables = [
+        run('evaluate', bundle, '--dataset', dataset, '--min-overlap', f'Car={least}')[1]
+        for least in (0.0, 0.99)
+    ]
+    assert 'Pedestrian' not in tables[0]
+    assert row_of(tables[0], 'BEV Car') != row_of(tables[1], 'BEV Car')
+
+
+def test_classes_of_a_bundle_without_a_least_overlap(run, bundle, dataset):
+    code, _, error = run('evaluate', bundle, '--dataset', dataset, '--min-overlap', 'Tram=0.5')
+    assert code == 2
+    assert 'which have no least overlap; give --min-overlap Car=0.5' in error
+
+
+def test_what_few_labels_allow_is_said(run, bundle, dataset):
+    _, _, notes = run('evaluate', bundle, '--dataset', dataset)
+    assert 'labels; a perfect detector has AP|R40 ' in notes
 
 
 def test_a_bundle_does_not_mix_its_results_with_others(run, bundle, dataset, tmp_path):

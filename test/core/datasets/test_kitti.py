@@ -152,6 +152,13 @@ def test_an_unknown_split_lists_those_that_exist(root):
         dataset(root / 'nowhere')
 
 
+def test_several_splits_as_one(root):
+    both = dataset(root, 'train+val').frame_ids
+    assert both == (*dataset(root, 'train').frame_ids, *dataset(root, 'val').frame_ids)
+    with pytest.raises(DatasetError, match=r'other\.txt: no such split'):
+        dataset(root, 'train+other')
+
+
 def test_an_empty_split_is_reported(root):
     (root / 'ImageSets' / 'none.txt').write_text('\n', encoding='utf-8')
     with pytest.raises(DatasetError, match=r'none\.txt: lists no frames'):

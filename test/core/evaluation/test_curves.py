@@ -15,7 +15,7 @@ OVERLAPS = {'Car': 0.7, 'Pedestrian': 0.5}
 CURVE = Curve(np.array([0.9, 0.5, 0.1]), np.array([0.1, 0.5, 0.8]), np.array([0.7, 0.9, 0.4]))
 NO_HITS = Curve(np.zeros(0), np.zeros(0), np.zeros(0))
 CAR = {'Car': {'easy': CURVE, 'moderate': CURVE, 'hard': NO_HITS}}
-RESULT = KittiResult(dict.fromkeys(METRICS, CAR))
+RESULT = KittiResult(dict.fromkeys(METRICS, CAR), {})
 
 
 @pytest.fixture
@@ -56,6 +56,6 @@ def test_curves_show_the_best_at_each_recall_or_a_higher_one(tmp_path, panels):
 
 
 def test_one_metric_as_svg(tmp_path, panels):
-    draw_curves(tmp_path / 'curves.svg', KittiResult({'aos': {}}), {'Car': 0.5})
+    draw_curves(tmp_path / 'curves.svg', KittiResult({'aos': {}}, {}), {'Car': 0.5})
     assert (tmp_path / 'curves.svg').read_text(encoding='utf-8').startswith('<?xml')
     assert [text.get_text() for text in panels[0].texts] == ['not evaluated', 'orientation']

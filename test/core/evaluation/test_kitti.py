@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.evaluation.kitti import KittiResult, evaluate_kitti, read_results_folder
+from pointdistiller_core.evaluation.kitti import (
+    evaluate_kitti,
+    highest_ap40,
+    read_results_folder,
+)
 from pointdistiller_core.kitti_format import KittiObjects
 
 BOX = (100.0, 100.0, 200.0, 150.0)  # 50 pixels high: counts at every difficulty
@@ -64,6 +68,15 @@ def test_few_labels_score_low_however_good_the_detector():
                 'ap40': [pytest.approx(22.5)] * 3,  # of points 1 to 40, nine
             }
         }
+
+
+@pytest.mark.parametrize('count', [1, 2, 10, 40, 41, 42, 100])
+def test_the_highest_value_is_a_perfect_detectors(count):
+    truth = [frame(thing())] * count
+    detections = [frame(found(score=0.9 - 0.001 * index)) for index in range(count)]
+    result = evaluate_kitti(truth, detections, ['Car'], metrics=['3d'])
+    assert result.num_labels == {'Car': {'easy': count, 'moderate': count, 'hard': count}}
+    assert result.curves['3d']['Car']['hard'].ap40 == pytest.approx(highest_ap40(count))
 
 
 def test_a_perfect_detector_of_many_labels():
@@ -241,7 +254,7 @@ def test_no_labels_and_no_detections():
     detections = [frame(found())]
     assert evaluate_kitti([frame()], detections).to_dict()['bbox']['Car']['ap40'] == [0.0] * 3
     assert evaluate_kitti([frame(thing())], [frame()]).to_dict()['bbox'] == {}
-    assert evaluate_kitti([frame()], [frame()], metrics=['bev']) == KittiResult({'bev': {}})
+    assert evaluate_kitti([frame()], [frame()], metrics=['bev']).to_dict() == {'bev': {}}
 
 
 def test_frames_without_detections_count_their_misses():

@@ -8,18 +8,24 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
+from time import monotonic, sleep
 
 import pytest
 import torch
+import training_workers as workers
 
 from pointdistiller_core.config import (
+    AugmentationConfig,
     DatasetConfig,
     DistillationConfig,
     ExperimentConfig,
+    GroundTruthSamplingConfig,
     LocalGraphConfig,
+    SimulationConfig,
     TrainingConfig,
     dump_config,
 )
+from pointdistiller_core.datasets.simulated import simulate_dataset
 from pointdistiller_core.deploy.bundle import load_bundle
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.training.processes import (
@@ -29,75 +35,41 @@ from pointdistiller_core.training.processes import (
     launch,
 )
 
-# The real detector on the CPU, alone or under torchrun; `kind` says what is special about it.
-WORKER = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-import numpy as np
-import torch
-here, config_file, run, kind, num_frames = sys.argv[1:]
-sys.path.insert(0, here)
-from conftest import TinyDataset
-from pointdistiller_core.config import ExperimentConfig, load_config
-from pointdistiller_core.distill.distiller import Distiller
-from pointdistiller_core.models import build_detector
-from pointdistiller_core.training import fit
-from pointdistiller_core.training.listeners import Listener
-from pointdistiller_core.training.objective import DetectionObjective
-
-class Stop(Listener):
-    def on_epoch(self, record):
-        if record['epoch'] == 1:
-            raise KeyboardInterrupt
-
-class NotANumber(DetectionObjective):
-    def forward(self, batch):
-        losses = super().forward(batch)
-        if '000002' in batch.frame_ids:
-            losses['box'] = losses['box'] * float('nan')
-        return losses
-
-config = load_config(ExperimentConfig, Path(config_file))
-frames = TinyDataset(int(num_frames))
-if kind == 'empty':  # no point of these is in range: some processes have no pillars at all
-    away = [replace(frame, points=frame.points - 500) for frame in frames.frames[1:4]]
-    frames.frames[1:4] = away
-torch.manual_seed(0)
-student = build_detector(config.model)
-objective = (NotANumber if kind == 'nan' else DetectionObjective)(student)
-if config.distillation:
-    torch.manual_seed(1)
-    objective = Distiller(build_detector(config.model), student, config.distillation)
-fit.fit(objective, frames, config, Path(run), device='cpu', resume=kind == 'resume',
-        listener=Stop() if kind == 'stop' else None)
-"""
+Finished = tuple[Path, bool, str]
 
 
 @pytest.fixture
 def train(tmp_path, tiny_model):
-    """`train(name, num_processes, kind)`: a run's folder and the finished process."""
+    """`train(name, num_processes, kind)`: a run's folder, whether all went well, and stderr."""
 
-    def start(name, num_processes, kind='plain', distillation=None, num_frames=7, **training):
-        values = {'epochs': 2, 'batch_size': 4, 'num_workers': 0, 'learning_rate': 1e-3} | training
+    def start(name, num_processes, kind='plain', num_frames=7, **settings) -> Finished:
+        parts = {
+            part: settings.pop(part)
+            for part in ('distillation', 'dataset', 'augmentation')
+            if part in settings
+        }
+        values = {'epochs': 2, 'batch_size': 4, 'num_workers': 0, 'learning_rate': 1e-3} | settings
         config = ExperimentConfig(
             model=tiny_model,
-            dataset=DatasetConfig(root=Path('data/tiny')),
             training=TrainingConfig(**values),
-            distillation=distillation,
+            **{'dataset': DatasetConfig(root=Path('data/tiny')), **parts},
         )
-        (tmp_path / 'worker.py').write_text(WORKER)
         (tmp_path / f'{name}.yaml').write_text(dump_config(config))
-        launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node']
-        alone = [] if num_processes == 1 else [*launcher, str(num_processes)]
-        paths = [tmp_path / 'worker.py', Path(__file__).parent.parent]
-        paths += [tmp_path / f'{name}.yaml', tmp_path / name]
-        done = subprocess.run(
-            [sys.executable, *alone, *map(str, paths), kind, str(num_frames)],
-            env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(sys.path)},
-            capture_output=True, text=True, check=False, timeout=180,
-        )  # fmt: skip
-        return tmp_path / name, done
+        run = tmp_path / name
+        processes, log = workers.start(
+            tmp_path / f'{name}.yaml', run, kind, num_frames, num_processes
+        )
+        deadline = monotonic() + 120
+        while any(process.is_alive() for process in processes) and monotonic() < deadline:
+            processes[0].join(0.05)
+            if any(process.exitcode for process in processes):  # as torchrun does
+                sleep(0.5)
+                break
+        for process in processes:
+            process.kill()
+            process.join()
+        good = all(process.exitcode == 0 for process in processes)
+        return run, good, log.read_text()
 
     return start
 
@@ -119,9 +91,10 @@ def assert_same_training(run, other):
 
 @pytest.mark.parametrize('kind', ['plain', 'empty'])
 def test_two_processes_are_one_with_the_whole_batch(train, kind):
-    (one, alone), (two, together) = train('one', 1, kind), train('two', 2, kind)
-    assert alone.returncode == 0, alone.stderr
-    assert together.returncode == 0, together.stderr
+    one, *alone = train('one', 1, kind)
+    two, *together = train('two', 2, kind)
+    assert alone[0], alone[1]
+    assert together[0], together[1]
     assert_same_training(two, one)
     assert len(list((two / 'tensorboard').iterdir())) == 1
     (session,) = json.loads((two / 'run.json').read_text())['sessions']
@@ -130,26 +103,26 @@ def test_two_processes_are_one_with_the_whole_batch(train, kind):
 
 def test_stopped_and_resumed_with_accumulation_and_average(train):
     settings = {'accumulate': 2, 'batch_size': 3, 'num_frames': 6, 'ema_decay': 0.9}
-    whole, done = train('whole', 2, **settings)
-    assert done.returncode == 0, done.stderr
-    run, stopped = train('run', 2, 'stop', **settings)
-    assert stopped.returncode != 0
+    whole, good, errors = train('whole', 2, **settings)
+    assert good, errors
+    run, good, _ = train('run', 2, 'stop', **settings)
+    assert not good
     assert not (run / 'bundle').exists()
     shutil.copytree(run, run.with_name('alone'))
-    _, resumed = train('run', 2, 'resume', **settings)
-    assert resumed.returncode == 0, resumed.stderr
+    _, good, errors = train('run', 2, 'resume', **settings)
+    assert good, errors
     assert losses_of(run) == losses_of(whole)
     for name, tensor in load_bundle(run)[1].items():
         assert torch.equal(tensor, load_bundle(whole)[1][name]), name
-    alone, resumed = train('alone', 1, 'resume', **settings)
-    assert resumed.returncode == 0, resumed.stderr
+    alone, good, errors = train('alone', 1, 'resume', **settings)
+    assert good, errors
     assert_same_training(alone, whole)
 
 
 def test_not_a_number_in_one_process_stops_all_with_every_frame(train):
-    run, done = train('run', 2, 'nan', batch_size=7)
-    assert done.returncode != 0
-    line = next(line for line in done.stderr.splitlines() if 'box = nan' in line)
+    run, good, errors = train('run', 2, 'nan', batch_size=7)
+    assert not good
+    line = next(line for line in errors.splitlines() if 'box = nan' in line)
     assert all(f'{index:06d}' in line for index in range(7))
     assert not list((run / 'checkpoints').glob('*'))
 
@@ -158,18 +131,56 @@ def test_not_a_number_in_one_process_stops_all_with_every_frame(train):
 def test_distillation_in_two_processes(train, adapter):
     term = LocalGraphConfig(num_samples=32, num_neighbors=8, teacher_adapter=adapter)
     config = DistillationConfig(terms=(term,))
-    one, alone = train('one', 1, distillation=config)
-    two, together = train('two', 2, distillation=config)
-    assert alone.returncode == 0, alone.stderr
-    assert together.returncode == 0, together.stderr
+    one, *alone = train('one', 1, distillation=config)
+    two, *together = train('two', 2, distillation=config)
+    assert alone[0], alone[1]
+    assert together[0], together[1]
     assert_same_training(two, one)
 
 
 def test_distillation_where_a_process_has_no_pillars(train):
     config = DistillationConfig(terms=(LocalGraphConfig(num_samples=32, num_neighbors=8),))
-    run, done = train('run', 2, 'empty', distillation=config)
-    assert done.returncode == 0, done.stderr
+    run, good, errors = train('run', 2, 'empty', distillation=config)
+    assert good, errors
     assert all(losses['local_graph'] > 0 for losses in losses_of(run))
+
+
+def test_the_first_process_builds_the_database_of_objects(train, tmp_path):
+    data = tmp_path / 'data'
+    simulate_dataset(data, SimulationConfig(), splits={'train': 4}, seed=0)
+    run, good, errors = train(
+        'run',
+        2,
+        'dataset',
+        dataset=DatasetConfig(root=data),
+        augmentation=AugmentationConfig(
+            ground_truth_sampling=GroundTruthSamplingConfig(classes={'Car': {'count': 5}})
+        ),
+        epochs=1,
+    )
+    assert good, errors
+    assert run.with_suffix('.builds').read_text() == 'process 0\n'
+
+
+def test_torchrun_starts_the_command(tmp_path, tiny_model):
+    data = tmp_path / 'data'
+    simulate_dataset(data, SimulationConfig(), splits={'train': 4}, seed=0)
+    config = ExperimentConfig(
+        model=tiny_model,
+        dataset=DatasetConfig(root=data),
+        training=TrainingConfig(epochs=1, batch_size=4, num_workers=0),
+    )
+    (tmp_path / 'config.yaml').write_text(dump_config(config))
+    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    command = ['-m', 'pointdistiller_core', 'train', tmp_path / 'config.yaml', '-o']
+    done = subprocess.run(
+        [sys.executable, *launcher, *command, tmp_path / 'run', '--device', 'cpu'],
+        env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=False, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (session,) = json.loads((tmp_path / 'run' / 'run.json').read_text())['sessions']
+    assert session['machine']['processes'] == 2
 
 
 def test_share_of_every_process():
