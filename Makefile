@@ -11,7 +11,7 @@ EXTRAS := $(if $(SYSTEM_ROS),dev,dev$(comma)ros)
 DATA ?= ../shared/data
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: install lint types test demo parity clean
+.PHONY: install lint types test demo parity bench clean
 
 install: $(STAMP)
 
@@ -37,6 +37,12 @@ demo: install
 
 parity: install
 	$(BIN)/python benchmarks/kitti_parity.py --data $(DATA)/kitti_eval --json bench_output/kitti_parity.json
+
+# Tables on the screen, JSON in bench_output/; times mean something on a quiet machine alone.
+bench: install
+	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/input_pipeline.py --device cpu --batch-size 2
+	[ ! -d $(DATA)/kitti_eval ] || $(BIN)/python benchmarks/kitti_metric.py --data $(DATA)/kitti_eval
 
 clean:
 	rm -rf $(VENV) build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
