@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pointdistiller_core.config.base import Config, Positive
 
@@ -21,10 +21,14 @@ class LocalGraphConfig(TermConfig):
     """PointDistiller: local graph distillation with reweighting (section 3 of the paper)."""
 
     name: Literal['local_graph'] = 'local_graph'
+    taps: tuple[str, ...] = Field(('pillars',), min_length=1, description='losses are summed')
     weight: float = Field(2.0, ge=0.0)
-    num_samples: int = Field(6000, ge=1, description='pillars per frame, by importance (N)')
+    num_samples: int = Field(6000, ge=1, description='pillars or cells per frame (N)')
     num_neighbors: int = Field(128, ge=1, description='nodes of a local graph (K)')
     importance: Literal['num_points', 'channel_max', 'abs_mean'] = 'num_points'
+    sample: Literal['top', 'bottom', 'mixed', 'random'] = Field(
+        'top', description='by importance; mixed: half top, half bottom'
+    )
     edge: Literal['concat', 'difference'] = 'concat'
     adapter_channels: int = Field(32, ge=1)
     teacher_adapter: Literal['trained', 'frozen', 'none'] = Field(
@@ -32,9 +36,20 @@ class LocalGraphConfig(TermConfig):
     )
     pool: Literal['none', 'max', 'mean'] = Field('none', description='over the edges of a graph')
     norm: Literal['mean_square', 'per_graph', 'global'] = 'mean_square'
-    reweight: bool = Field(True, description='graphs of important pillars count more')
+    reweight: Literal['importance', 'graph', 'batch_size', 'none'] = Field(
+        'importance',
+        description='by a softmax over the samples of their importance, or of the channel maximum '
+        "of the teacher's graph feature; batch_size: a constant, as the authors' code for maps",
+    )
     temperature: Positive = Field(10.0, description='of the reweighting, in units of importance')
     per_frame: bool = Field(True, description='sample and search neighbors inside one frame')
+
+    @field_validator('taps')
+    @classmethod
+    def _check_taps(cls, taps: tuple[str, ...]) -> tuple[str, ...]:
+        if len(taps) != len(set(taps)):
+            raise ValueError('each tap may appear once')
+        return taps
 
 
 AnyTermConfig = LocalGraphConfig
@@ -45,6 +60,21 @@ DISTILLATION_PRESETS = {
         teacher_adapter='trained', pool='max', norm='per_graph', weight=1.0, temperature=0.01
     ),
     'authors_code': LocalGraphConfig(teacher_adapter='trained', temperature=0.01, per_frame=False),
+    'authors_second': LocalGraphConfig(
+        taps=('backbone.0', 'backbone.1'),
+        num_samples=256,
+        importance='channel_max',
+        teacher_adapter='trained',
+        reweight='batch_size',
+    ),
+    'authors_nuscenes': LocalGraphConfig(
+        taps=('neck',),
+        num_samples=256,
+        importance='channel_max',
+        adapter_channels=64,
+        teacher_adapter='trained',
+        reweight='none',
+    ),
 }
 
 

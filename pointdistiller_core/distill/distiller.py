@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pointdistiller_core.config import DistillationConfig, ModelConfig
 from pointdistiller_core.distill.local_graph import LocalGraphTerm
-from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
+from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules, tap_shapes
 from pointdistiller_core.distill.term import Lesson, Term, View
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import PointPillars
@@ -98,7 +98,7 @@ def build_terms(
     """The terms with their adapters, for two models of any width.
 
     Raises:
-        ConfigError: a term taps what is not there; lists the taps that are.
+        ConfigError: a term taps what is not there, or compares maps of different resolutions.
     """
     sides = {'teacher': tap_channels(teacher), 'student': tap_channels(student)}
     terms: dict[str, Term] = {}
@@ -110,7 +110,27 @@ def build_terms(
                     f'choose from {list(taps)}'
                 )
         terms[term.name] = TERMS[term.name](term, **sides)
+        if terms[term.name].needs_same_cells:
+            check_same_cells(term.name, terms[term.name].taps, teacher, student)
     return terms
+
+
+def check_same_cells(
+    term: str, taps: Sequence[str], teacher: ModelConfig, student: ModelConfig
+) -> None:
+    """Check that the maps that a term taps have the same cells in both networks.
+
+    Raises:
+        ConfigError: names the first map that has not, with both resolutions.
+    """
+    ours, theirs = tap_shapes(teacher), tap_shapes(student)
+    for name in taps:
+        if ours.get(name) != theirs.get(name):
+            raise ConfigError(
+                f'distillation.terms.{term}.taps: {name} has {ours[name]} cells in the '
+                f'teacher and {theirs[name]} in the student; tap another layer, or make '
+                'backbone_strides and neck_strides equal'
+            )
 
 
 def check_same_input(teacher: ModelConfig, student: ModelConfig) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How much a pillar matters: what PointDistiller samples by and weights with."""
+"""How much a pillar or a cell of a map matters: what is sampled by, and weighted with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMPORTANCE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     'channel_max': lambda features, _num_points: features.amax(dim=1),
     'abs_mean': lambda features, _num_points: features.abs().mean(dim=1),
 }
-"""Scores (P,) of pillars by their teacher features (P, C) and point counts (P,) int64.
+"""Scores (R,) of rows by their teacher features (R, C) and point counts (R,) int64.
 
 `num_points` is the paper's score for voxels and pillars, `channel_max` its score for points and
 what the authors' code uses wherever the features are a map; `abs_mean` is a remark of that code.

@@ -2,23 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local graph distillation with reweighting (PointDistiller, section 3).
 
-Around each of the S most important pillars stands a graph of its k nearest neighbors in the
-teacher's feature space. An adapter per network maps every edge, the pair of a center i and a
-neighbor j, to H = ReLU(BN(W e)), and the student's H is drawn to the teacher's.
+Around each of the S most important rows of a tap, which are pillars or cells of a map, stands a
+graph of its k nearest neighbors in the teacher's feature space. An adapter per network maps every
+edge, the pair of a center i and a neighbor j, to H = ReLU(BN(W e)), and the student's H is drawn
+to the teacher's.
 
 The S x k edges are never built as feature pairs: W is linear in the two ends of an edge, so
 
     W [x_j, x_i] = W_1 x_j + W_2 x_i
 
-is two products per *pillar*, batch normalization shifts and scales those, and an edge costs one
+is two products per *row*, batch normalization shifts and scales those, and an edge costs one
 addition. This is exact. What remains per edge is done in chunks that fit a cache and computed
 again in the backward pass, so memory does not grow with S x k x channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +28,10 @@ from torch.utils.checkpoint import checkpoint
 
 from pointdistiller_core.config import LocalGraphConfig
 from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights
-from pointdistiller_core.distill.taps import PILLARS
+from pointdistiller_core.distill.rows import frame_rows, points_per_row, rows_of
 from pointdistiller_core.distill.term import Lesson, Term
 from pointdistiller_core.models.batch_norm import pool_statistics
 from pointdistiller_core.pointcloud.neighbors import knn
-from pointdistiller_core.pointcloud.pillars import Pillars
 
 _EDGES_PER_CHUNK = {'cpu': 2**15, 'cuda': 2**20}
 
@@ -41,7 +41,7 @@ class LocalGraphs:
     """Local graphs of one frame; teacher and student share them. Indices are rows of features.
 
     Attributes:
-        centers: (S,) int64 the sampled pillars.
+        centers: (S,) int64 the sampled rows.
         neighbors: (S, k) int64 their neighbors, themselves among them.
         weights: (S,) weight of each graph in the loss.
     """
@@ -62,8 +62,8 @@ class EdgeTerms:
     """A linear map of edges, as the sum of what each end contributes: `neighbor[j] + center[i]`.
 
     Attributes:
-        neighbor: (P, C) contribution of a pillar as the neighbor of an edge.
-        center: (P, C) contribution of a pillar as the center of an edge.
+        neighbor: (P, C) contribution of a row as the neighbor of an edge.
+        center: (P, C) contribution of a row as the center of an edge.
     """
 
     neighbor: Tensor
@@ -79,22 +79,46 @@ def build_graphs(
     *,
     num_samples: int,
     num_neighbors: int,
+    sample: str = 'top',
     temperature: float | None = None,
 ) -> LocalGraphs:
-    """Graphs around the most important rows, by nearest neighbors in feature space.
+    """Graphs around sampled rows, by nearest neighbors in feature space.
 
     Args:
         features: (P, C) of the teacher; P >= 1.
         importance: (P,) scores.
         num_samples: graphs to build, clipped to P.
         num_neighbors: nodes of a graph, clipped to P.
+        sample: see `sample_rows`.
         temperature: of the weights; None weights all graphs alike.
     """
-    centers = importance.topk(min(num_samples, len(importance))).indices
+    centers = sample_rows(importance, num_samples, sample)
     neighbors = knn(features[centers], features, num_neighbors)
     if temperature is None:
         return LocalGraphs(centers, neighbors, features.new_ones(len(centers)))
     return LocalGraphs(centers, neighbors, importance_weights(importance[centers], temperature))
+
+
+def sample_rows(importance: Tensor, num_samples: int, sample: str) -> Tensor:
+    """Rows to build graphs around, each at most once.
+
+    Args:
+        importance: (P,) scores.
+        num_samples: S, clipped to P.
+        sample: 'top' or 'bottom' by importance, 'mixed' for half of either (as the authors' code),
+            'random' for draws from torch's global generator.
+
+    Returns:
+        (S,) int64.
+    """
+    num_samples = min(num_samples, len(importance))
+    if sample == 'random':
+        return torch.randperm(len(importance), device=importance.device)[:num_samples]
+    if sample == 'top':
+        return importance.topk(num_samples).indices
+    order = importance.argsort(descending=True, stable=True)
+    num_top = (num_samples + 1) // 2 if sample == 'mixed' else 0
+    return torch.cat([order[:num_top], order[len(order) - (num_samples - num_top) :]])
 
 
 def build_graphs_per_group(
@@ -115,7 +139,8 @@ def build_graphs_per_group(
                 importance[rows],
                 num_samples=config.num_samples,
                 num_neighbors=config.num_neighbors,
-                temperature=config.temperature if config.reweight else None,
+                sample=config.sample,
+                temperature=config.temperature if config.reweight == 'importance' else None,
             ),
             rows,
         )
@@ -132,7 +157,7 @@ def _select_rows(graphs: LocalGraphs, rows: Tensor) -> LocalGraphs:
 
 
 def edge_product(features: Tensor, weight: Tensor, edge: str) -> EdgeTerms:
-    """Product of edge vectors with a matrix, from one product per pillar and end.
+    """Product of edge vectors with a matrix, from one product per row and end.
 
     Args:
         features: (P, C).
@@ -199,6 +224,35 @@ def _sum_neighbors(values: Tensor, graph: LocalGraphs) -> Tensor:
     return F.embedding_bag(graph.neighbors, values, mode='sum')
 
 
+# --- weights ---------------------------------------------------------------------------------
+
+
+def reweight_by_features(
+    graphs: Sequence[LocalGraphs], teacher: EdgeTerms, *, pool: str, temperature: float
+) -> list[LocalGraphs]:
+    """The graphs, weighted by the largest channel of the teacher's graph features.
+
+    This is the paper's weight for points, softmax(max(G) / temperature). The weights are
+    constants of the loss: no gradient flows through them.
+
+    Args:
+        graphs: of each frame.
+        teacher: (P, C) normalized.
+        pool: 'max' pools the edges of a graph to its feature G, all else averages them.
+        temperature: divides the maxima.
+    """
+    pool = 'max' if pool == 'max' else 'mean'
+    with torch.no_grad():
+        scores = [
+            torch.cat([_responses(teacher, part, pool).amax(dim=1) for part in _chunks(graph)])
+            for graph in graphs
+        ]
+        return [
+            replace(graph, weights=importance_weights(of_graph, temperature))
+            for graph, of_graph in zip(graphs, scores, strict=True)
+        ]
+
+
 # --- loss ------------------------------------------------------------------------------------
 
 
@@ -234,18 +288,23 @@ def _square_distances(
     teacher: EdgeTerms, student: EdgeTerms, graph: LocalGraphs, pool: str
 ) -> Tensor:
     """(S,) squared distance of each graph, in chunks whose edges are dropped until backward."""
-    edges_per_chunk = _EDGES_PER_CHUNK.get(teacher.center.device.type, 2**15)
-    size = max(1, edges_per_chunk // graph.neighbors.shape[1])
-    chunks = [
+    squares = [
         checkpoint(
             _square_distances_of_chunk,
-            *(teacher, student, graph[start : start + size], pool),
+            *(teacher, student, part, pool),
             use_reentrant=False,
             preserve_rng_state=False,
         )
-        for start in range(0, len(graph), size)
+        for part in _chunks(graph)
     ]
-    return torch.cat(chunks)
+    return torch.cat(squares)
+
+
+def _chunks(graph: LocalGraphs) -> Iterator[LocalGraphs]:
+    """The graphs in parts whose edges fit a cache."""
+    edges_per_chunk = _EDGES_PER_CHUNK.get(graph.neighbors.device.type, 2**15)
+    size = max(1, edges_per_chunk // graph.neighbors.shape[1])
+    return (graph[start : start + size] for start in range(0, len(graph), size))
 
 
 def _square_distances_of_chunk(
@@ -310,27 +369,20 @@ class PlainEdges(nn.Module):
         return edge_product(features, identity, self.edge)
 
 
-class LocalGraphTerm(Term):
-    """Local graph distillation of pillar features, with its adapters.
+class LocalGraphLoss(nn.Module):
+    """Unweighted loss of one tap, with the pair of its adapters.
 
     Args:
         config: every switch of the loss.
-        teacher: C of each tap of the teacher.
-        student: C of each tap of the student.
+        teacher_channels: C of the tap of the teacher.
+        student_channels: C of the tap of the student.
     """
 
-    taps = (PILLARS,)
-
     def __init__(
-        self,
-        config: LocalGraphConfig,
-        *,
-        teacher: Mapping[str, int],
-        student: Mapping[str, int],
+        self, config: LocalGraphConfig, *, teacher_channels: int, student_channels: int
     ) -> None:
         super().__init__()
         self.config = config
-        teacher_channels, student_channels = teacher[PILLARS], student[PILLARS]
         plain = config.teacher_adapter == 'none'
         channels = 2 * teacher_channels if plain else config.adapter_channels
         self.student_adapter = GraphAdapter(student_channels, channels, edge=config.edge)
@@ -341,37 +393,91 @@ class LocalGraphTerm(Term):
         )
         self.teacher_adapter.requires_grad_(config.teacher_adapter == 'trained')
 
-    def forward(self, lesson: Lesson) -> Tensor:
-        """Weighted loss; 0 where there are no pillars."""
-        teacher, student = lesson.teacher.features[PILLARS], lesson.student.features[PILLARS]
-        # Outside autocast: half precision is too coarse for distances and variances.
-        with torch.autocast(student.device.type, enabled=False):
-            return self._loss(lesson.pillars, teacher.detach().float(), student.float())
+    def forward(
+        self, teacher: Tensor, student: Tensor, *, num_points: Tensor, frames: Sequence[Tensor]
+    ) -> Tensor:
+        """The loss, a scalar; 0 without rows.
 
-    def _loss(self, pillars: Pillars, teacher: Tensor, student: Tensor) -> Tensor:
+        Args:
+            teacher: (R, C) features, without gradient.
+            student: (R, C') features of the same rows.
+            num_points: (R,) int64 points behind each row.
+            frames: indices of the rows of each frame.
+        """
         config = self.config
         with torch.no_grad():
-            importance = IMPORTANCE[config.importance](teacher, pillars.num_points)
-            groups = frame_rows(pillars) if config.per_frame else [_all_rows(pillars)]
+            importance = IMPORTANCE[config.importance](teacher, num_points)
+            groups = frames if config.per_frame else [torch.cat([*frames])]
             graphs = build_graphs_per_group(teacher, importance, groups, config)
-        # Without pillars, too: other processes wait for this one's statistics.
+        # Without rows, too: other processes wait for this one's statistics.
         ours, theirs = self.student_adapter(student, graphs), self.teacher_adapter(teacher, graphs)
         if not graphs:
             return sum_terms(ours) + sum_terms(theirs)
-        distance = graph_distance(theirs, ours, graphs, pool=config.pool, norm=config.norm)
-        return config.weight * distance
+        graphs = self._reweight(graphs, theirs, batch_size=len(groups))
+        return graph_distance(theirs, ours, graphs, pool=config.pool, norm=config.norm)
+
+    def _reweight(
+        self, graphs: list[LocalGraphs], teacher: EdgeTerms, *, batch_size: int
+    ) -> list[LocalGraphs]:
+        """Weights that are not known before the teacher's adapter, or not from the graphs."""
+        config = self.config
+        if config.reweight == 'graph':
+            return reweight_by_features(
+                graphs, teacher, pool=config.pool, temperature=config.temperature
+            )
+        if config.reweight == 'batch_size':
+            return [replace(graph, weights=batch_size * graph.weights) for graph in graphs]
+        return graphs
+
+
+class LocalGraphTerm(Term):
+    """Local graph distillation of one or more taps, each with its adapters; losses are summed.
+
+    Args:
+        config: every switch of the loss.
+        teacher: C of each tap of the teacher.
+        student: C of each tap of the student.
+    """
+
+    needs_same_cells = True
+
+    def __init__(
+        self,
+        config: LocalGraphConfig,
+        *,
+        teacher: Mapping[str, int],
+        student: Mapping[str, int],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.taps = config.taps
+        self.losses = nn.ModuleList(
+            LocalGraphLoss(config, teacher_channels=teacher[name], student_channels=student[name])
+            for name in config.taps
+        )
+
+    def forward(self, lesson: Lesson) -> Tensor:
+        """Weighted loss; 0 where there are no pillars."""
+        losses = [
+            self._loss_of_tap(loss, lesson, tap)
+            for loss, tap in zip(self.losses, self.taps, strict=True)
+        ]
+        return self.config.weight * torch.stack(losses).sum()
+
+    def _loss_of_tap(self, loss: nn.Module, lesson: Lesson, tap: str) -> Tensor:
+        teacher, student = lesson.teacher.features[tap], lesson.student.features[tap]
+        bev_shape = lesson.student.model.config.grid.bev_shape
+        # Outside autocast: half precision is too coarse for distances and variances.
+        with torch.autocast(student.device.type, enabled=False):
+            result: Tensor = loss(
+                rows_of(teacher.detach()).float(),
+                rows_of(student).float(),
+                num_points=points_per_row(teacher, lesson.pillars, bev_shape),
+                frames=frame_rows(teacher, lesson.pillars),
+            )
+        return result
 
 
 def sum_terms(terms: EdgeTerms) -> Tensor:
     """Sum of all entries: 0 without rows, and yet a way for gradients."""
     return terms.neighbor.sum() + terms.center.sum()
-
-
-def frame_rows(pillars: Pillars) -> list[Tensor]:
-    """Rows of the pillars of each frame of the batch."""
-    frames = pillars.coords[:, 0]
-    return [torch.nonzero(frames == frame).squeeze(1) for frame in range(pillars.batch_size)]
-
-
-def _all_rows(pillars: Pillars) -> Tensor:
-    return torch.arange(len(pillars), device=pillars.coords.device)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from operator import mul
 
 from torch import Tensor, nn
 
@@ -40,6 +42,14 @@ def tap_channels(config: ModelConfig) -> dict[str, int]:
     norms = {f'{name}.norm': channels for name, channels in stages.items()}
     neck = sum(config.scaled(channels) for channels in config.neck_channels)
     return {PILLARS: config.scaled(config.encoder_channels), **stages, **norms, NECK: neck}
+
+
+def tap_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """(H, W) of each tap that is a map."""
+    strides = dict(enumerate(accumulate(config.backbone_strides, mul)))
+    stages = {f'backbone.{i}{suffix}': strides[i] for i in strides for suffix in ('', '.norm')}
+    all_strides = {**stages, NECK: config.head_stride}
+    return {name: config.grid.strided_bev_shape(stride) for name, stride in all_strides.items()}
 
 
 @contextmanager

@@ -54,10 +54,12 @@ class Term(nn.Module):
     Attributes:
         taps: features that it needs of both networks.
         needs_teacher_output: whether it needs `lesson.teacher.output`.
+        needs_same_cells: whether it compares both networks' maps cell by cell.
     """
 
     taps: tuple[str, ...] = ()
     needs_teacher_output: bool = False
+    needs_same_cells: bool = False
 
     def forward(self, lesson: Lesson) -> Tensor | None:
         """Its weighted loss, a scalar; None from a term that only relabels."""

@@ -12,30 +12,9 @@ import tarfile
 
 from matplotlib.image import imread
 import pytest
-import torch
-
-from pointdistiller_core.cli import main
-from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
-from pointdistiller_core.kitti_format import format_calibration, format_objects
-from pointdistiller_core.models import build_detector
 
 LABEL = 'Car 0 0 1.5 100 100 200 150 1.5 1.6 4 {x} 1.5 20 1.5\n'
 RESULT = LABEL.replace('\n', ' 0.9\n')
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """`run('evaluate', ...)` -> exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, 'argv', ['pointdistiller', *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, ' '.join(output.err.split())
-
-    return call
 
 
 @pytest.fixture
@@ -49,39 +28,6 @@ def files(tmp_path) -> list[object]:
         text = RESULT.format(x=index) if index < 3 else ''
         (tmp_path / 'results' / f'{index}.txt').write_text(text, encoding='utf-8')
     return ['--predictions', tmp_path / 'results', '--labels', tmp_path / 'labels']
-
-
-@pytest.fixture
-def bundle(tmp_path, tiny_model) -> Path:
-    """An untrained detector that believes in its twenty best boxes."""
-    torch.manual_seed(0)
-    detection = DetectionConfig(score_threshold=0.0, max_detections=20)
-    config = tiny_model.model_copy(update={'detection': detection})
-    save_bundle(tmp_path / 'bundle', build_detector(config), BundleInfo(model=config))
-    return tmp_path / 'bundle'
-
-
-@pytest.fixture
-def dataset(tmp_path, tiny_dataset) -> Path:
-    """Two frames in KITTI layout, as the splits `val` and, one of them, `one`."""
-    frames, root = tiny_dataset(2), tmp_path / 'data'
-    for folder in ('ImageSets', 'training/velodyne', 'training/label_2', 'training/calib'):
-        (root / folder).mkdir(parents=True)
-    sizes = {}
-    for index, frame in enumerate(frames.frames):
-        name, training = frame.frame_id, root / 'training'
-        frame.points.tofile(training / 'velodyne' / f'{name}.bin')
-        texts = {
-            'label_2': format_objects(frames.objects(index)),
-            'calib': format_calibration(frames.calibration(index)),
-        }
-        for folder, text in texts.items():
-            (training / folder / f'{name}.txt').write_text(text, encoding='utf-8')
-        sizes[name] = frames.image_size(index)
-    (root / 'image_sizes.json').write_text(json.dumps(sizes), encoding='utf-8')
-    (root / 'ImageSets' / 'val.txt').write_text('000000\n000001\n', encoding='utf-8')
-    (root / 'ImageSets' / 'one.txt').write_text('000001\n', encoding='utf-8')
-    return root
 
 
 def row_of(table: str, name: str) -> list[str]:

@@ -37,7 +37,9 @@ def test_losses_are_the_students_and_one_per_term(distiller, make_batch):
 def test_gradient_reaches_student_and_adapters_but_not_the_teacher(distiller, make_batch):
     distiller(make_batch(400))['local_graph'].backward()
     assert distiller.student.encoder.linear.weight.grad.abs().sum() > 0
-    assert distiller.terms['local_graph'].student_adapter.linear.weight.grad.abs().sum() > 0
+    assert (
+        distiller.terms['local_graph'].losses[0].student_adapter.linear.weight.grad.abs().sum() > 0
+    )
     assert all(parameter.grad is None for parameter in distiller.teacher.parameters())
     assert not any(parameter.requires_grad for parameter in distiller.teacher.parameters())
 
@@ -126,6 +128,39 @@ def test_both_sides_of_a_difference_are_named(tiny_model):
     assert '51.2, 12.8, 1.0' in message
     assert 'max_points_per_pillar=20' in message
     assert 'class_names' not in message
+
+
+def on_maps(**changes: object) -> DistillationConfig:
+    taps = ('pillars', 'backbone.0', 'backbone.1', 'neck')
+    config = LocalGraphConfig(taps=taps, num_samples=40, num_neighbors=8, **changes)
+    return DistillationConfig(terms=(config,))
+
+
+def test_maps_teach_every_stage(tiny_model, make_batch):
+    student = PointPillars(tiny_model.model_copy(update={'width': 0.5}))
+    distiller = Distiller(PointPillars(tiny_model), student, on_maps())
+    distiller(make_batch(400, 300))['local_graph'].backward()
+    for stage in (student.encoder, student.backbone.stages[1], student.neck):
+        assert all(parameter.grad.abs().sum() > 0 for parameter in stage.parameters())
+    assert all(parameter.grad is None for parameter in student.head.parameters())
+
+
+def test_maps_of_other_resolutions_are_refused(tiny_model):
+    student = tiny_model.model_copy(
+        update={'backbone_strides': (2, 2), 'neck_strides': (2, 4), 'width': 0.5}
+    )
+    with pytest.raises(ConfigError) as error:
+        Distiller(PointPillars(tiny_model), PointPillars(student), on_maps())
+    assert str(error.value).startswith(
+        'distillation.terms.local_graph.taps: backbone.0 has (32, 32) cells in the teacher and '
+        '(16, 16) in the student;'
+    )
+
+
+def test_an_unknown_tap_is_refused_with_those_that_are_there(tiny_model):
+    config = DistillationConfig(terms=(LocalGraphConfig(taps=('pillars', 'backbone.2')),))
+    with pytest.raises(ConfigError, match=r"the teacher has no \['backbone.2'\]; choose from"):
+        Distiller(PointPillars(tiny_model), PointPillars(tiny_model), config)
 
 
 def test_distillation_draws_the_student_to_the_teacher(distiller, make_batch):

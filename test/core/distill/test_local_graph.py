@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 import torch.nn.functional as F
 
 from pointdistiller_core.config import DISTILLATION_PRESETS, LocalGraphConfig
@@ -23,6 +24,8 @@ from pointdistiller_core.distill.local_graph import (
     edge_product,
     graph_distance,
     normalize_edges,
+    reweight_by_features,
+    sample_rows,
 )
 from pointdistiller_core.distill.term import Lesson, View
 from pointdistiller_core.grid import Grid
@@ -30,6 +33,8 @@ from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
 from pointdistiller_core.records import Batch
 
 SMALL = LocalGraphConfig(num_samples=20, num_neighbors=6, adapter_channels=4)
+GRID = Grid(point_cloud_range=(0, 0, 0, 8, 8, 8), voxel_size=(1, 1, 8))
+MODEL = SimpleNamespace(config=SimpleNamespace(grid=GRID))
 
 
 def random_graphs(num_rows: int = 30, samples: int = 9, k: int = 5) -> LocalGraphs:
@@ -49,13 +54,19 @@ def edges_of(terms: EdgeTerms, graphs: list[LocalGraphs]) -> Tensor:
 def make_pillars(*num_points: int, seed: int = 0) -> Pillars:
     generator = torch.Generator().manual_seed(seed)
     clouds = [torch.rand(n, 4, generator=generator) * 8 for n in num_points]
-    grid = Grid(point_cloud_range=(0, 0, 0, 8, 8, 8), voxel_size=(1, 1, 8))
-    return group_pillars(clouds, grid, max_points_per_pillar=4, max_pillars=100)
+    return group_pillars(clouds, GRID, max_points_per_pillar=4, max_pillars=100)
 
 
 def features_of(pillars: Pillars, channels: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(len(pillars), channels, generator=generator)
+
+
+def features_for(tap: str, pillars: Pillars, channels: int) -> Tensor:
+    if tap == 'pillars':
+        return features_of(pillars, channels)
+    side = 4 if tap == 'backbone.1' else 8
+    return torch.randn(pillars.batch_size, channels, side, side)
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +109,33 @@ def test_graphs_of_a_batch_are_those_of_its_frames():
     assert torch.equal(both[1].centers, single[0].centers + 20)
     assert torch.equal(both[1].neighbors, single[0].neighbors + 20)
     assert torch.equal(both[1].weights, single[0].weights)
+
+
+SCORES = torch.tensor([3.0, 1.0, 5.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ('sample', 'expected'), [('top', [2, 4, 0]), ('bottom', [0, 3, 1]), ('mixed', [2, 4, 1])]
+)
+def test_samples_by_hand(sample, expected):
+    assert sample_rows(SCORES, 3, sample).tolist() == expected
+
+
+@pytest.mark.parametrize('sample', ['top', 'bottom', 'mixed', 'random'])
+@pytest.mark.parametrize('num_samples', [1, 4, 9])
+def test_a_row_is_sampled_once_also_among_equals(sample, num_samples):
+    rows = sample_rows(torch.ones(5), num_samples, sample).tolist()
+    assert len(rows) == len({*rows}) == min(num_samples, 5)
+    assert {*rows} <= {*range(5)}
+
+
+def test_random_samples_follow_torchs_seed_and_not_importance():
+    importance = torch.arange(1000.0)
+    first = sample_rows(importance, 100, 'random')
+    assert not torch.equal(first, sample_rows(importance, 100, 'random'))
+    torch.manual_seed(0)
+    assert torch.equal(first, sample_rows(importance.flip(0), 100, 'random'))
+    assert 400 < first.float().mean() < 600
 
 
 # --- edges
@@ -144,6 +182,28 @@ def test_a_single_edge_normalizes_to_the_shift():
     terms = EdgeTerms(torch.full((1, 2), 7.0), torch.full((1, 2), -3.0))
     normal = normalize_edges(terms, graphs, scale=torch.ones(2), shift=torch.tensor([0.5, 2.0]))
     torch.testing.assert_close(edges_of(normal, graphs), torch.tensor([[0.5, 2.0]]))
+
+
+# --- weights
+
+
+@pytest.mark.parametrize(
+    ('pool', 'scores'), [('max', [5.0, 3.0]), ('mean', [4.0, 2.0]), ('none', [4.0, 2.0])]
+)
+def test_weights_by_features_by_hand(pool, scores):
+    """Graph features (max, then mean) are (5, 0), (3, 0) and (4, 0), (2, 0)."""
+    neighbor = torch.tensor([[5.0, -9.0], [3.0, -9.0], [1.0, -9.0]])
+    terms = EdgeTerms(neighbor, torch.zeros(3, 2))
+    graphs = LocalGraphs(torch.tensor([0, 1]), torch.tensor([[0, 1], [1, 2]]), torch.ones(2))
+    (weighted,) = reweight_by_features([graphs], terms, pool=pool, temperature=2.0)
+    torch.testing.assert_close(weighted.weights, 2 * (torch.tensor(scores) / 2).softmax(0))
+    assert weighted.neighbors is graphs.neighbors
+
+
+def test_no_gradient_through_the_weights():
+    terms = EdgeTerms(torch.randn(30, 4, requires_grad=True), torch.randn(30, 4))
+    (graphs,) = reweight_by_features([random_graphs()], terms, pool='max', temperature=1.0)
+    assert not graphs.weights.requires_grad
 
 
 # --- loss
@@ -207,23 +267,76 @@ def test_with_given_normalization_a_batch_is_the_mean_of_its_frames():
 
 
 def make_term(config: LocalGraphConfig = SMALL) -> LocalGraphTerm:
-    return LocalGraphTerm(config, teacher={'pillars': 8}, student={'pillars': 5})
+    names = ('pillars', 'backbone.0', 'backbone.1', 'neck')
+    return LocalGraphTerm(config, teacher=dict.fromkeys(names, 8), student=dict.fromkeys(names, 5))
 
 
-def loss_of(term: LocalGraphTerm, pillars: Pillars, teacher: Tensor, student: Tensor) -> Tensor:
-    def view(features: Tensor) -> View:
-        return View(nn.Identity(), {'pillars': features}, None)
+def loss_of(
+    term: LocalGraphTerm, pillars: Pillars, teacher: Tensor, student: Tensor, **maps: Tensor
+) -> Tensor:
+    """`maps` are features of further taps, e.g. `teacher_neck`."""
 
-    return term(Lesson(Batch((), (), (), ()), pillars, view(teacher), view(student)))
+    def view(side: str, features: Tensor) -> View:
+        further = {name: maps[f'{side}_{name}'] for name in ('neck',) if f'{side}_{name}' in maps}
+        return View(MODEL, {'pillars': features, **further}, None)
+
+    sides = view('teacher', teacher), view('student', student)
+    return term(Lesson(Batch((), (), (), ()), pillars, *sides))
+
+
+def map_of(features: Tensor, batch_size: int = 2, side: int = 8) -> Tensor:
+    """(B, C, 8, 8) map whose rows are those of (B * 64, C) features."""
+    return features.unflatten(0, (batch_size, side, side)).permute(0, 3, 1, 2)
+
+
+def test_a_map_is_its_cells_frame_by_frame():
+    """Every cell has a pillar here, so cells and pillars are the same rows in another order."""
+    x, y = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing='xy')
+    cloud = torch.stack([x.flatten(), y.flatten(), *torch.ones(2, 64)], dim=1)
+    clouds = [cloud, torch.cat([cloud, cloud[:20]])]
+    pillars = group_pillars(clouds, GRID, max_points_per_pillar=4, max_pillars=100)
+    assert len(pillars) == 128
+    teacher, student = features_of(pillars, 8), features_of(pillars, 5)
+    on_pillars, on_map = make_term(), make_term(SMALL.model_copy(update={'taps': ('neck',)}))
+    on_map.load_state_dict(on_pillars.state_dict())
+    maps = {'teacher_neck': map_of(teacher), 'student_neck': map_of(student)}
+    torch.testing.assert_close(
+        loss_of(on_map, pillars, teacher, student, **maps),
+        loss_of(on_pillars, pillars, teacher, student),
+    )
+
+
+def test_the_losses_of_taps_are_summed():
+    pillars = make_pillars(300, 100)
+    features = {'teacher': features_of(pillars, 8), 'student': features_of(pillars, 5)}
+    maps = {'teacher_neck': torch.randn(2, 8, 4, 4), 'student_neck': torch.randn(2, 5, 4, 4)}
+    both = make_term(SMALL.model_copy(update={'taps': ('pillars', 'neck')}))
+    parts = []
+    for index, tap in enumerate(both.taps):
+        part = make_term(SMALL.model_copy(update={'taps': (tap,)}))
+        part.losses[0].load_state_dict(both.losses[index].state_dict())
+        parts.append(loss_of(part, pillars, **features, **maps))
+    torch.testing.assert_close(loss_of(both, pillars, **features, **maps), sum(parts))
+    assert parts[0] != parts[1]
+
+
+def test_a_constant_weight_of_the_batch_size():
+    pillars = make_pillars(300, 100, 50)
+    teacher, student = features_of(pillars, 8), features_of(pillars, 5)
+    plain = make_term(SMALL.model_copy(update={'reweight': 'none'}))
+    scaled = make_term(SMALL.model_copy(update={'reweight': 'batch_size'}))
+    scaled.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(
+        loss_of(scaled, pillars, teacher, student), 3 * loss_of(plain, pillars, teacher, student)
+    )
 
 
 def test_a_frame_twice_costs_what_it_costs_once():
     """With equal frames the statistics of the batch norm are equal, too."""
     term = make_term()
     cloud = torch.rand(300, 4) * 8
-    grid = Grid(point_cloud_range=(0, 0, 0, 8, 8, 8), voxel_size=(1, 1, 8))
     once, twice = (
-        group_pillars([cloud] * times, grid, max_points_per_pillar=4, max_pillars=100)
+        group_pillars([cloud] * times, GRID, max_points_per_pillar=4, max_pillars=100)
         for times in (1, 2)
     )
     teacher, student = features_of(once, 8), features_of(once, 5)
@@ -281,12 +394,12 @@ def test_gradients_reach_only_what_is_trained(mode, trained):
     assert teacher.grad is None
     assert student.grad.abs().sum() > 0
     reached = {name for name, parameter in term.named_parameters() if parameter.grad is not None}
-    assert {name.split('.')[0] for name in reached} == trained
+    assert {name.split('.')[2] for name in reached} == trained
 
 
 def test_the_plain_teacher_sets_the_width_of_the_students_adapter():
     term = make_term(SMALL.model_copy(update={'teacher_adapter': 'none'}))
-    assert term.student_adapter.linear.weight.shape == (16, 10)
+    assert term.losses[0].student_adapter.linear.weight.shape == (16, 10)
 
 
 def test_weight_scales_the_loss():
@@ -319,16 +432,18 @@ def test_half_precision_regions_do_not_reach_the_loss():
 
 
 CHANGES = {
+    'taps': ('neck',),
     'weight': 1.0,
     'num_samples': 7,
     'num_neighbors': 3,
     'importance': 'channel_max',
+    'sample': 'mixed',
     'edge': 'difference',
     'adapter_channels': 3,
     'teacher_adapter': 'none',
     'pool': 'max',
     'norm': 'per_graph',
-    'reweight': False,
+    'reweight': 'graph',
     'temperature': 0.1,
     'per_frame': False,
 }
@@ -342,10 +457,11 @@ def test_every_switch_is_covered():
 def test_every_switch_changes_the_loss(field):
     pillars = make_pillars(300, 100)
     teacher, student = features_of(pillars, 8), features_of(pillars, 5)
+    maps = {'teacher_neck': torch.randn(2, 8, 4, 4), 'student_neck': torch.randn(2, 5, 4, 4)}
 
     def loss(config: LocalGraphConfig) -> Tensor:
         torch.manual_seed(0)
-        return loss_of(make_term(config), pillars, teacher, student)
+        return loss_of(make_term(config), pillars, teacher, student, **maps)
 
     assert loss(SMALL) != loss(SMALL.model_copy(update={field: CHANGES[field]}))
 
@@ -353,8 +469,14 @@ def test_every_switch_changes_the_loss(field):
 @pytest.mark.parametrize('name', DISTILLATION_PRESETS)
 def test_presets_run(name):
     pillars = make_pillars(300, 100)
-    config = DISTILLATION_PRESETS[name].model_copy(update={'num_samples': 9, 'num_neighbors': 3})
-    loss = loss_of(make_term(config), pillars, features_of(pillars, 8), features_of(pillars, 5))
+    preset = DISTILLATION_PRESETS[name]
+    config = preset.model_copy(update={'num_samples': 9, 'num_neighbors': 3})
+    sizes = {'teacher': 8, 'student': 5}
+    views = [
+        View(MODEL, {tap: features_for(tap, pillars, size) for tap in preset.taps}, None)
+        for size in sizes.values()
+    ]
+    loss = make_term(config)(Lesson(Batch((), (), (), ()), pillars, *views))
     assert torch.isfinite(loss)
     assert loss > 0
 

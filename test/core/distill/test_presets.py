@@ -26,12 +26,19 @@ def test_an_unknown_preset_lists_those_that_exist():
         parse_config(ExperimentConfig, values, where='experiment.yaml')
     message = str(error.value)
     assert "got 'papr'" in message
-    assert "choose from ['authors_code', 'default', 'paper']" in message
+    assert f'choose from {sorted(DISTILLATION_PRESETS)}' in message
 
 
 def test_a_term_appears_once():
     with pytest.raises(ConfigError, match='each may appear once'):
         parse_config(DistillationConfig, {'terms': [{}, {}]}, where='x')
+
+
+@pytest.mark.parametrize('taps', [[], ['neck', 'neck']])
+def test_taps_of_a_term_are_one_or_more_and_each_once(taps):
+    values = {'terms': [{'name': 'local_graph', 'taps': taps}]}
+    with pytest.raises(ConfigError, match=r'terms\.0\S*\.taps|terms\[0\].taps'):
+        parse_config(DistillationConfig, values, where='x')
 
 
 def test_the_default_is_the_default_preset():
@@ -43,16 +50,27 @@ def test_the_authors_preset_is_what_their_code_does():
     preset = DISTILLATION_PRESETS['authors_code']
     assert preset.model_dump() == {
         'name': 'local_graph',
+        'taps': ('pillars',),
         'weight': 2.0,
         'num_samples': 6000,
         'num_neighbors': 128,
         'importance': 'num_points',
+        'sample': 'top',
         'edge': 'concat',
         'adapter_channels': 32,
         'teacher_adapter': 'trained',
         'pool': 'none',
         'norm': 'mean_square',
-        'reweight': True,
+        'reweight': 'importance',
         'temperature': 0.01,
         'per_frame': False,
     }
+
+
+def test_the_authors_presets_of_maps_differ_in_what_their_code_does_for_maps():
+    base = DISTILLATION_PRESETS['default'].model_dump()
+    shared = {'num_samples': 256, 'importance': 'channel_max', 'teacher_adapter': 'trained'}
+    second = {'taps': ('backbone.0', 'backbone.1'), 'reweight': 'batch_size'}
+    nuscenes = {'taps': ('neck',), 'reweight': 'none', 'adapter_channels': 64}
+    assert DISTILLATION_PRESETS['authors_second'].model_dump() == {**base, **shared, **second}
+    assert DISTILLATION_PRESETS['authors_nuscenes'].model_dump() == {**base, **shared, **nuscenes}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointdistiller_core.distill.taps import tap, tap_channels, tap_modules
+from pointdistiller_core.distill.taps import tap, tap_channels, tap_modules, tap_shapes
 from pointdistiller_core.models import PointPillars
 
 
@@ -43,6 +43,8 @@ def test_every_tap_has_the_channels_that_it_says(tiny_model, make_batch):
     channels = tap_channels(config)
     assert list(channels) == list(tap_modules(model))
     assert {name: output.shape[1] for name, output in outputs.items()} == channels
+    maps = {name: output.shape[2:] for name, output in outputs.items() if output.ndim == 4}
+    assert tap_shapes(config) == maps
 
 
 def test_norms_are_tapped_before_their_relu(tiny_model, make_batch):

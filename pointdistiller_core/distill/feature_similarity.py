@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""How alike the features of teacher and student are: measures that no adapter can talk down.
+
+A distillation loss can fall to zero while the student learns nothing, because its adapters may
+agree on a constant. These measures have no trained part: linear CKA has none at all, and the probe
+is a ridge regression that must predict features of frames that it has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.distill.rows import points_per_row, rows_of
+from pointdistiller_core.distill.taps import PILLARS, tap, tap_modules, tap_shapes
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.models import PointPillars, build_detector
+from pointdistiller_core.pointcloud.pillars import Pillars
+
+MIN_ROWS = 8
+RIDGE = 1e-3  # of the probe, on features of variance 1
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Of one tap of a student with the teacher's.
+
+    Attributes:
+        cka: linear centered kernel alignment, debiased: 1 for features that are equal up to
+            rotation and scale, about 0 for unrelated or constant ones.
+        probe_r2: part of the variance of the teacher's features that a linear map of the
+            student's predicts on held-out rows; at most 1, about 0 for unrelated or constant ones.
+    """
+
+    cka: float
+    probe_r2: float
+
+
+def compare_features(
+    teacher: PointPillars,
+    students: Mapping[str, PointPillars],
+    clouds: Iterable[Tensor],
+    *,
+    rows_per_frame: int = 200,
+    seed: int = 0,
+) -> dict[str, dict[str, Similarity]]:
+    """Similarity of some students with their teacher, at every tap whose cells they share.
+
+    Args:
+        teacher: in evaluation mode.
+        students: by name, in evaluation mode; they see the teacher's pillars.
+        clouds: (N, 4) points of each frame, on the device of the networks.
+        rows_per_frame: pillars or cells that hold points, drawn at random; all where there are
+            fewer.
+        seed: of the draws.
+
+    Returns:
+        Tap, student -> similarity.
+
+    Raises:
+        DatasetError: the clouds have fewer than `MIN_ROWS` pillars or cells at a tap.
+    """
+    networks = [teacher, *students.values()]
+    taps = shared_taps([network.config for network in networks])
+    generator = torch.Generator().manual_seed(seed)
+    rows: dict[str, list[list[Tensor]]] = {name: [] for name in taps}
+    for cloud in clouds:
+        sampled = sample_rows(networks, cloud, taps, num_rows=rows_per_frame, generator=generator)
+        for name, features in sampled.items():
+            rows[name].append(features)
+    similarities = {}
+    for name, frames in rows.items():
+        features = [torch.cat(of_network) for of_network in zip(*frames, strict=True)]
+        _check_size(name, len(features[0]) if features else 0)
+        similarities[name] = {
+            student: Similarity(linear_cka(features[0], own), probe_r2(own, features[0]))
+            for student, own in zip(students, features[1:], strict=True)
+        }
+    return similarities
+
+
+def shared_taps(configs: Sequence[ModelConfig]) -> list[str]:
+    """Pillars and the maps that have the same cells in all models, finest first."""
+    shapes, *others = (tap_shapes(config) for config in configs)
+    maps = [
+        name
+        for name, shape in shapes.items()
+        if not name.endswith('.norm') and all(other.get(name) == shape for other in others)
+    ]
+    return [PILLARS, *maps]
+
+
+@torch.inference_mode()
+def sample_rows(
+    networks: Sequence[PointPillars],
+    cloud: Tensor,
+    taps: Sequence[str],
+    *,
+    num_rows: int,
+    generator: torch.Generator,
+) -> dict[str, list[Tensor]]:
+    """By tap, (n, C) features of each network: of the same pillars or cells of one frame."""
+    pillars = networks[0].group([cloud])
+    bev_shape = networks[0].config.grid.bev_shape
+    features = [_features_of(network, pillars, taps) for network in networks]
+    sampled = {}
+    for name in taps:
+        num_points = points_per_row(features[0][name], pillars, bev_shape)
+        occupied = torch.nonzero(num_points).squeeze(1).cpu()
+        drawn = occupied[torch.randperm(len(occupied), generator=generator)[:num_rows]]
+        rows = drawn.to(cloud.device)
+        sampled[name] = [rows_of(outputs[name])[rows].float().cpu() for outputs in features]
+    return sampled
+
+
+def _features_of(
+    network: PointPillars, pillars: Pillars, taps: Sequence[str]
+) -> dict[str, Tensor]:
+    modules = tap_modules(network)
+    with tap({name: modules[name] for name in taps}) as features:
+        network(pillars)
+    return features
+
+
+def _check_size(name: str, num_rows: int) -> None:
+    if num_rows < MIN_ROWS:
+        raise DatasetError(
+            f'{name}: the frames hold {num_rows} pillars or cells with points, fewer than '
+            f'{MIN_ROWS}; take more frames, or check that their points are in range'
+        )
+
+
+def linear_cka(first: Tensor, second: Tensor) -> float:
+    """Debiased linear CKA (Kornblith et al., ICML 2019; estimator of Song et al., JMLR 2012).
+
+    The plain form is near 1 for unrelated features that are as wide as they are many; this one
+    is 0 on average. It costs n C^2: the kernel matrices are not built.
+
+    Args:
+        first: (n, C) features, n >= 4.
+        second: (n, D) of the same rows.
+    """
+    x, y = (features.double() - features.double().mean(dim=0) for features in (first, second))
+    norms = _hsic(x, x) * _hsic(y, y)
+    return _hsic(x, y) / norms**0.5 if norms > 0 else 0.0
+
+
+def _hsic(x: Tensor, y: Tensor) -> float:
+    """Unbiased Hilbert-Schmidt independence criterion of linear kernels.
+
+    With K = X X^T and L = Y Y^T without their diagonals:
+    (tr(K L) + sum(K) sum(L) / ((n - 1) (n - 2)) - 2 / (n - 2) 1^T K L 1) / (n (n - 3)).
+    """
+    n = len(x)
+    x_diagonal, y_diagonal = x.square().sum(dim=1), y.square().sum(dim=1)
+    x_sums = x @ x.sum(dim=0) - x_diagonal
+    y_sums = y @ y.sum(dim=0) - y_diagonal
+    trace = (x.T @ y).square().sum() - x_diagonal @ y_diagonal
+    product = x_sums.sum() * y_sums.sum() / ((n - 1) * (n - 2))
+    return float((trace + product - 2 / (n - 2) * (x_sums @ y_sums)) / (n * (n - 3)))
+
+
+def probe_r2(source: Tensor, target: Tensor) -> float:
+    """R^2 on the second half of the rows of a ridge regression that is fitted on the first.
+
+    All channels of the target share one R^2, so those of more variance count more.
+
+    Args:
+        source: (n, C) features to predict from.
+        target: (n, D) of the same rows.
+    """
+    half = len(source) // 2
+    source, target = source.double(), target.double()
+    spread, mean = torch.std_mean(source[:half], dim=0)
+    # A channel that never moves says nothing; its rounding must not be blown up.
+    scale = torch.where(spread > 1e-9 * mean.abs(), spread, torch.inf)
+    x, center = (source - mean) / scale, target[:half].mean(dim=0)
+    penalty = RIDGE * half * torch.eye(x.shape[1], dtype=x.dtype)
+    products = x[:half].T @ (target[:half] - center)
+    weights = torch.linalg.solve(x[:half].T @ x[:half] + penalty, products)
+    rest = target[half:]
+    error = (rest - center - x[half:] @ weights).square().sum()
+    variance = (rest - rest.mean(dim=0)).square().sum()
+    return float(1 - error / variance) if variance > 0 else 0.0
+
+
+def untrained_twin(model: PointPillars, *, seed: int = 0) -> PointPillars:
+    """The same network with random weights: what similarity is worth without any training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        twin = build_detector(model.config)
+    return twin.to(next(model.parameters()).device).eval()
