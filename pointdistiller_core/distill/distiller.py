@@ -11,8 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DistillationConfig, ModelConfig
+from pointdistiller_core.config import (
+    AnyTermConfig,
+    DistillationConfig,
+    LocalGraphConfig,
+    ModelConfig,
+)
+from pointdistiller_core.distill.consistency import ConsistencyTerm
+from pointdistiller_core.distill.labels import LabelsTerm
 from pointdistiller_core.distill.local_graph import LocalGraphTerm
+from pointdistiller_core.distill.logits import LogitsTerm
 from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
 from pointdistiller_core.distill.term import Lesson, Term, View
 from pointdistiller_core.errors import ConfigError
@@ -20,7 +28,12 @@ from pointdistiller_core.models import PointPillars
 from pointdistiller_core.pointcloud.pillars import Pillars
 from pointdistiller_core.records import Batch
 
-TERMS: Mapping[str, Callable[..., Term]] = {'local_graph': LocalGraphTerm}
+TERMS: Mapping[str, Callable[..., Term]] = {
+    'local_graph': LocalGraphTerm,
+    'logits': LogitsTerm,
+    'consistency': ConsistencyTerm,
+    'labels': LabelsTerm,
+}
 
 
 class Distiller(nn.Module):
@@ -37,7 +50,7 @@ class Distiller(nn.Module):
 
     Raises:
         ConfigError: teacher and student would not see the same pillars or classes, or a term taps
-            what is not there.
+            what is not there, samples more than there can be or cannot compare the two.
     """
 
     teacher: PointPillars
@@ -98,7 +111,8 @@ def build_terms(
     """The terms with their adapters, for two models of any width.
 
     Raises:
-        ConfigError: a term taps what is not there; lists the taps that are.
+        ConfigError: a term taps what is not there, with a list of what is; or samples more than
+            there can be; or cannot compare the two.
     """
     sides = {'teacher': tap_channels(teacher), 'student': tap_channels(student)}
     terms: dict[str, Term] = {}
@@ -109,8 +123,26 @@ def build_terms(
                     f'distillation.terms.{term.name}.taps: the {side} has no {unknown}; '
                     f'choose from {list(taps)}'
                 )
+        check_samples(term, student)
         terms[term.name] = TERMS[term.name](term, **sides)
+        terms[term.name].check(teacher, student)
     return terms
+
+
+def check_samples(term: AnyTermConfig, model: ModelConfig) -> None:
+    """Check that a frame can have as many pillars as are to be sampled of it.
+
+    A frame that has fewer all the same gives what it has.
+
+    Raises:
+        ConfigError: with both numbers.
+    """
+    most = model.pillars.max_pillars_training
+    if isinstance(term, LocalGraphConfig) and term.per_frame and term.num_samples > most:
+        raise ConfigError(
+            f'distillation.terms.{term.name}.num_samples {term.num_samples} is more than the '
+            f'pillars.max_pillars_training {most} of the models; sample fewer'
+        )
 
 
 def check_same_input(teacher: ModelConfig, student: ModelConfig) -> None:
