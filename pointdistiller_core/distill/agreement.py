@@ -22,7 +22,8 @@ def check_same_anchors(teacher: ModelConfig, student: ModelConfig, *, purpose: s
     Raises:
         ConfigError: lists every difference with both sides.
     """
-    check_equal(anchor_facts(teacher), anchor_facts(student), purpose=purpose)
+    if differences := list_differences(anchor_facts(teacher), anchor_facts(student)):
+        raise ConfigError(f'{purpose}; make these equal:\n' + '\n'.join(differences))
 
 
 def anchor_facts(config: ModelConfig) -> dict[str, Any]:
@@ -44,16 +45,10 @@ def anchor_facts(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def check_equal(teacher: Mapping[str, Any], student: Mapping[str, Any], *, purpose: str) -> None:
-    """Check that two lists of facts say the same.
-
-    Raises:
-        ConfigError: lists every difference with both sides.
-    """
-    differences = [
-        f'  {name}: teacher has {teacher.get(name)}, student has {student.get(name)}'
-        for name in {**teacher, **student}
-        if teacher.get(name) != student.get(name)
+def list_differences(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
+    """A line for each fact that is not the same on both sides, naming them."""
+    return [
+        f'  {name}: teacher has {ours}, student has {student[name]}'
+        for name, ours in teacher.items()
+        if ours != student[name]
     ]
-    if differences:
-        raise ConfigError(f'{purpose}; make these equal:\n' + '\n'.join(differences))

@@ -17,6 +17,7 @@ from pointdistiller_core.config import (
     LocalGraphConfig,
     ModelConfig,
 )
+from pointdistiller_core.distill.agreement import list_differences
 from pointdistiller_core.distill.consistency import ConsistencyTerm
 from pointdistiller_core.distill.labels import LabelsTerm
 from pointdistiller_core.distill.local_graph import LocalGraphTerm
@@ -151,12 +152,11 @@ def check_same_input(teacher: ModelConfig, student: ModelConfig) -> None:
     Raises:
         ConfigError: lists every difference with both sides.
     """
-    differences = [
-        f'  {name}: teacher has {ours}, student has {theirs}'
-        for name in ('grid', 'class_names', 'pillars')
-        if (ours := getattr(teacher, name)) != (theirs := getattr(student, name))
-    ]
-    if differences:
+    ours, theirs = (
+        {name: getattr(model, name) for name in ('grid', 'class_names', 'pillars')}
+        for model in (teacher, student)
+    )
+    if differences := list_differences(ours, theirs):
         raise ConfigError(
             'teacher and student must agree on what they see; make these equal:\n'
             + '\n'.join(differences)
