@@ -7,6 +7,7 @@ from __future__ import annotations
 from pointdistiller_core.config.base import (
     Config,
     Positive,
+    TermConfig,
 )
 from pointdistiller_core.config.data import (
     AugmentationConfig,
@@ -20,7 +21,6 @@ from pointdistiller_core.config.distillation import (
     AnyTermConfig,
     DistillationConfig,
     LocalGraphConfig,
-    TermConfig,
 )
 from pointdistiller_core.config.experiment import (
     ExperimentConfig,
@@ -42,6 +42,11 @@ from pointdistiller_core.config.model import (
     ModelConfig,
     PillarConfig,
 )
+from pointdistiller_core.config.output_terms import (
+    ConsistencyConfig,
+    LabelsConfig,
+    LogitsConfig,
+)
 from pointdistiller_core.config.simulation import (
     CameraConfig,
     SceneConfig,
@@ -60,13 +65,16 @@ __all__ = [
     'AugmentationConfig',
     'CameraConfig',
     'Config',
+    'ConsistencyConfig',
     'DatasetConfig',
     'DetectionConfig',
     'DistillationConfig',
     'ExperimentConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
+    'LabelsConfig',
     'LocalGraphConfig',
+    'LogitsConfig',
     'LossConfig',
     'ModelConfig',
     'ObjectNoiseConfig',

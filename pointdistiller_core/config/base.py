@@ -17,3 +17,9 @@ class Config(BaseModel):
     """Base of all configuration: frozen, no unknown keys, no silent conversions of numbers."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+
+class TermConfig(Config):
+    """What every term has; `name` is its key in `pointdistiller_core.distill.TERMS`."""
+
+    weight: float = Field(1.0, ge=0.0)

@@ -4,17 +4,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pointdistiller_core.config.base import Config, Positive
-
-
-class TermConfig(Config):
-    """What every term has; `name` is its key in `pointdistiller_core.distill.TERMS`."""
-
-    weight: float = Field(1.0, ge=0.0)
+from pointdistiller_core.config.base import Config, Positive, TermConfig
+from pointdistiller_core.config.data import DatasetConfig
+from pointdistiller_core.config.output_terms import ConsistencyConfig, LabelsConfig, LogitsConfig
 
 
 class LocalGraphConfig(TermConfig):
@@ -52,7 +48,10 @@ class LocalGraphConfig(TermConfig):
         return taps
 
 
-AnyTermConfig = LocalGraphConfig
+AnyTermConfig = Annotated[
+    LocalGraphConfig | LogitsConfig | ConsistencyConfig | LabelsConfig,
+    Field(discriminator='name'),
+]
 
 DISTILLATION_PRESETS = {
     'default': LocalGraphConfig(),
@@ -85,6 +84,14 @@ class DistillationConfig(Config):
     """
 
     terms: tuple[AnyTermConfig, ...] = (DISTILLATION_PRESETS['default'],)
+    initialization: Literal['random', 'slice', 'slice_norm'] = Field(
+        'random',
+        description="first weights of the student; slice: the teacher's first channels, "
+        'slice_norm: those whose batch norm scales most',
+    )
+    unlabelled: DatasetConfig | None = Field(
+        None, description='further frames, whose only labels are those of the term `labels`'
+    )
 
     @model_validator(mode='before')
     @classmethod
@@ -103,4 +110,14 @@ class DistillationConfig(Config):
         names = [term.name for term in self.terms]
         if len(names) != len(set(names)):
             raise ValueError(f'terms {names}: each may appear once')
+        return self
+
+    @model_validator(mode='after')
+    def _check_unlabelled(self) -> DistillationConfig:
+        names = [term.name for term in self.terms]
+        if self.unlabelled is not None and 'labels' not in names:
+            raise ValueError(
+                f'unlabelled {self.unlabelled.root}, {self.unlabelled.split}: only the term '
+                f'`labels` can label these frames; the terms are {names}'
+            )
         return self

@@ -131,13 +131,19 @@ def _fields_at(cls: type[BaseModel], location: tuple[str | int, ...]) -> set[str
     """Names of the fields of the (possibly nested) model at an error's location."""
     models = [cls]
     for part in location:
-        models = [
-            nested
+        nested = [
+            inner
             for model in models
             if isinstance(part, str) and part in model.model_fields
-            for nested in _models_in(model.model_fields[part].annotation)
-        ] or models
+            for inner in _models_in(model.model_fields[part].annotation)
+        ]
+        models = nested or [model for model in models if _is_named(model, part)] or models
     return {name for model in models for name in model.model_fields}
+
+
+def _is_named(model: type[BaseModel], part: str | int) -> bool:
+    """Whether it is the one of several models that its `name` in the file tells apart."""
+    return 'name' in model.model_fields and model.model_fields['name'].default == part
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

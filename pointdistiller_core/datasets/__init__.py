@@ -17,7 +17,7 @@ __all__ = ['DATASETS', 'FrameDataset', 'KittiDataset', 'build_dataset']
 
 
 class FrameDataset(Protocol):
-    """Labelled frames, and what the KITTI metric needs of each."""
+    """Frames, as a rule labelled, and what the KITTI metric needs of each."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -50,19 +50,22 @@ class FrameDataset(Protocol):
         ...
 
 
-DATASETS: Mapping[str, Callable[[DatasetConfig, Sequence[str]], FrameDataset]] = {
+DATASETS: Mapping[str, Callable[..., FrameDataset]] = {
     'kitti': KittiDataset,
 }
 
 
-def build_dataset(config: DatasetConfig, class_names: Sequence[str]) -> FrameDataset:
+def build_dataset(
+    config: DatasetConfig, class_names: Sequence[str], *, labelled: bool = True
+) -> FrameDataset:
     """The dataset that a configuration names.
 
     Args:
         config: which dataset, where, and which split of it.
         class_names: labels are indices into these.
+        labelled: whether the frames come with their labels; without, they need none.
 
     Raises:
         DatasetError: its files are missing or malformed.
     """
-    return DATASETS[config.name](config, class_names)
+    return DATASETS[config.name](config, class_names, labelled=labelled)

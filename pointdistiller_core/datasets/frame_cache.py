@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
-    """A labelled frame from a file; where there is none, it is read and kept there.
+    """A frame from a file; where there is none, it is read and kept there.
 
     A file is there whole or not at all, whatever interrupts the writing; one that was damaged
     later is made again.
@@ -27,7 +27,7 @@ def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
     Args:
         file: its name must change with what the frame is made from.
         frame_id: of the frame.
-        read: the frame itself; it has labels.
+        read: the frame itself.
 
     Raises:
         DatasetError: the file cannot be written.
@@ -35,11 +35,12 @@ def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
     if file.exists():
         try:
             columns = {name: np.array(value) for name, value in load(file.read_bytes()).items()}
-            truth = GroundTruth(columns['boxes'], columns['labels'])
+            labelled = columns.keys() != {'points'}
+            truth = GroundTruth(columns['boxes'], columns['labels']) if labelled else None
             return Frame(columns['points'], frame_id, truth)
         except (SafetensorError, KeyError, ValueError) as error:
             logger.warning('%s: damaged (%s); it is made again', file, error)
     frame = read()
-    assert frame.ground_truth is not None, frame_id
-    write_file(file, save({'points': frame.points, **vars(frame.ground_truth)}))
+    labels = {} if frame.ground_truth is None else vars(frame.ground_truth)
+    write_file(file, save({'points': frame.points, **labels}))
     return frame

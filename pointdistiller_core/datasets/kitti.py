@@ -30,7 +30,6 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt', 'image_2': '.png'}
-NEEDED = ('velodyne', 'label_2', 'calib')
 FRAME_VERSION = 1  # of what is made from the files, and of how it is kept
 BYTES_PER_POINT = 16  # x, y, z, reflectance as float32
 DONT_CARE = 'DontCare'
@@ -49,12 +48,16 @@ class KittiDataset:
     `training/image_2`; where neither knows a frame, its image has KITTI's usual size.
     """
 
-    def __init__(self, config: DatasetConfig, class_names: Sequence[str]) -> None:
+    def __init__(
+        self, config: DatasetConfig, class_names: Sequence[str], *, labelled: bool = True
+    ) -> None:
         """Read the list of frames.
 
         Args:
             config: root folder, split, and whether to keep only what the camera sees.
             class_names: labels are indices into these; KITTI's other classes are ignored ones.
+            labelled: whether to read labels. Without, `label_2` may be missing, and `calib`, too,
+                unless it is needed to know what the camera sees.
 
         Raises:
             DatasetError: no such split, or it lists no frames.
@@ -63,6 +66,7 @@ class KittiDataset:
         self.frame_ids = _read_split(config.root / 'ImageSets', config.split)
         self.cache = config.cache or config.root / '.cache'
         self._root = config.root
+        self._labelled = labelled
         self._camera_view = config.camera_view
         self._cache_frames = config.cache_frames
         self._image_sizes = _read_image_sizes(config.root / 'image_sizes.json')
@@ -71,7 +75,7 @@ class KittiDataset:
         return len(self.frame_ids)
 
     def __getitem__(self, index: int) -> Frame:
-        """Points and labels; points that are not finite are dropped with a warning.
+        """Points and labels, if any; points that are not finite are dropped with a warning.
 
         Raises:
             DatasetError: a file of the frame is missing or malformed, or the frame is to be kept
@@ -118,7 +122,7 @@ class KittiDataset:
             DatasetError: a file of the frame is missing, or the image is malformed.
         """
         try:
-            states = [self.path(folder, index).stat() for folder in NEEDED]
+            states = [self.path(folder, index).stat() for folder in self._needed]
         except OSError as error:
             raise DatasetError(f'{error.filename}: {error.strerror}') from error
         facts = (
@@ -132,21 +136,29 @@ class KittiDataset:
         return self._root / 'training' / folder / (self.frame_ids[index] + SUFFIXES[folder])
 
     def _read_frame(self, index: int) -> Frame:
-        calibration = self.calibration(index)
         points = read_points(self.path('velodyne', index))
         if self._camera_view:
-            seen = _in_image(points, calibration, self.image_size(index))
+            seen = _in_image(points, self.calibration(index), self.image_size(index))
             points = points.take(seen, axis=0)
-        return Frame(points, self.frame_ids[index], self._ground_truth(index, calibration))
+        truth = self._ground_truth(index) if self._labelled else None
+        return Frame(points, self.frame_ids[index], truth)
 
-    def _ground_truth(self, index: int, calibration: Calibration) -> GroundTruth:
+    @property
+    def _needed(self) -> tuple[str, ...]:
+        """Folders of the files that a frame is made from."""
+        labels = ('label_2',) if self._labelled else ()
+        calibration = ('calib',) if self._labelled or self._camera_view else ()
+        return ('velodyne', *labels, *calibration)
+
+    def _ground_truth(self, index: int) -> GroundTruth:
         objects = self.objects(index)
         objects = objects[objects.names != DONT_CARE]
         if problems := label_problems(objects, self.class_names):
             raise DatasetError(f'{self.path("label_2", index)}: {"; ".join(problems)}')
         numbers = {name: number for number, name in enumerate(self.class_names)}
         labels = [numbers.get(str(name), IGNORE_LABEL) for name in objects.names]
-        return GroundTruth(boxes_from_objects(objects, calibration), np.array(labels, np.int64))
+        boxes = boxes_from_objects(objects, self.calibration(index))
+        return GroundTruth(boxes, np.array(labels, np.int64))
 
 
 def label_problems(objects: KittiObjects, class_names: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import DistillationConfig, ModelConfig
+from pointdistiller_core.distill.agreement import list_differences
+from pointdistiller_core.distill.consistency import ConsistencyTerm
+from pointdistiller_core.distill.labels import LabelsTerm
 from pointdistiller_core.distill.local_graph import LocalGraphTerm
-from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules, tap_shapes
+from pointdistiller_core.distill.logits import LogitsTerm
+from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
 from pointdistiller_core.distill.term import Lesson, Term, View
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.pointcloud.pillars import Pillars
 from pointdistiller_core.records import Batch
 
-TERMS: Mapping[str, Callable[..., Term]] = {'local_graph': LocalGraphTerm}
+TERMS: Mapping[str, Callable[..., Term]] = {
+    'local_graph': LocalGraphTerm,
+    'logits': LogitsTerm,
+    'consistency': ConsistencyTerm,
+    'labels': LabelsTerm,
+}
 
 
 class Distiller(nn.Module):
@@ -37,7 +46,7 @@ class Distiller(nn.Module):
 
     Raises:
         ConfigError: teacher and student would not see the same pillars or classes, or a term taps
-            what is not there.
+            what is not there, samples more than there can be or cannot compare the two.
     """
 
     teacher: PointPillars
@@ -98,7 +107,8 @@ def build_terms(
     """The terms with their adapters, for two models of any width.
 
     Raises:
-        ConfigError: a term taps what is not there, or compares maps of different resolutions.
+        ConfigError: a term taps what is not there, with a list of what is; or cannot compare the
+            two.
     """
     sides = {'teacher': tap_channels(teacher), 'student': tap_channels(student)}
     terms: dict[str, Term] = {}
@@ -110,27 +120,8 @@ def build_terms(
                     f'choose from {list(taps)}'
                 )
         terms[term.name] = TERMS[term.name](term, **sides)
-        if terms[term.name].needs_same_cells:
-            check_same_cells(term.name, terms[term.name].taps, teacher, student)
+        terms[term.name].check(teacher, student)
     return terms
-
-
-def check_same_cells(
-    term: str, taps: Sequence[str], teacher: ModelConfig, student: ModelConfig
-) -> None:
-    """Check that the maps that a term taps have the same cells in both networks.
-
-    Raises:
-        ConfigError: names the first map that has not, with both resolutions.
-    """
-    ours, theirs = tap_shapes(teacher), tap_shapes(student)
-    for name in taps:
-        if ours.get(name) != theirs.get(name):
-            raise ConfigError(
-                f'distillation.terms.{term}.taps: {name} has {ours[name]} cells in the '
-                f'teacher and {theirs[name]} in the student; tap another layer, or make '
-                'backbone_strides and neck_strides equal'
-            )
 
 
 def check_same_input(teacher: ModelConfig, student: ModelConfig) -> None:
@@ -139,12 +130,11 @@ def check_same_input(teacher: ModelConfig, student: ModelConfig) -> None:
     Raises:
         ConfigError: lists every difference with both sides.
     """
-    differences = [
-        f'  {name}: teacher has {ours}, student has {theirs}'
-        for name in ('grid', 'class_names', 'pillars')
-        if (ours := getattr(teacher, name)) != (theirs := getattr(student, name))
-    ]
-    if differences:
+    ours, theirs = (
+        {name: getattr(model, name) for name in ('grid', 'class_names', 'pillars')}
+        for model in (teacher, student)
+    )
+    if differences := list_differences(ours, theirs):
         raise ConfigError(
             'teacher and student must agree on what they see; make these equal:\n'
             + '\n'.join(differences)

@@ -26,10 +26,13 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pointdistiller_core.config import LocalGraphConfig
+from pointdistiller_core.config import LocalGraphConfig, ModelConfig
+from pointdistiller_core.distill.agreement import list_differences
 from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights
 from pointdistiller_core.distill.rows import frame_rows, points_per_row, rows_of
+from pointdistiller_core.distill.taps import PILLARS, tap_shapes
 from pointdistiller_core.distill.term import Lesson, Term
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models.batch_norm import pool_statistics
 from pointdistiller_core.pointcloud.neighbors import knn
 
@@ -439,8 +442,6 @@ class LocalGraphTerm(Term):
         student: C of each tap of the student.
     """
 
-    needs_same_cells = True
-
     def __init__(
         self,
         config: LocalGraphConfig,
@@ -455,6 +456,34 @@ class LocalGraphTerm(Term):
             LocalGraphLoss(config, teacher_channels=teacher[name], student_channels=student[name])
             for name in config.taps
         )
+
+    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+        """Check that both have the same rows to compare, and as many as are to be sampled.
+
+        A frame that has fewer all the same gives what it has.
+
+        Raises:
+            ConfigError: lists what differs, or is too little, with both sides.
+        """
+        where = f'distillation.terms.{self.config.name}'
+        cells, others = ({PILLARS: (0, 0), **tap_shapes(side)} for side in (teacher, student))
+        differences = list_differences(
+            {f'cells of {name}': cells[name] for name in self.taps},
+            {f'cells of {name}': others[name] for name in self.taps},
+        )
+        if differences:
+            raise ConfigError(
+                f'{where}.taps: compared cell by cell; tap another layer, or make '
+                'backbone_strides and neck_strides equal:\n' + '\n'.join(differences)
+            )
+        most = {name: height * width for name, (height, width) in cells.items()}
+        most[PILLARS] = student.pillars.max_pillars_training
+        for name in self.taps:
+            if self.config.per_frame and self.config.num_samples > most[name]:
+                raise ConfigError(
+                    f'{where}.num_samples {self.config.num_samples} is more than {name} of the '
+                    f'models can have in a frame, which is {most[name]}; sample fewer'
+                )
 
     def forward(self, lesson: Lesson) -> Tensor:
         """Weighted loss; 0 where there are no pillars."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from pointdistiller_core.config import ModelConfig
 from pointdistiller_core.models import HeadOutput, PointPillars
 from pointdistiller_core.pointcloud.pillars import Pillars
 from pointdistiller_core.records import Batch
@@ -54,12 +55,13 @@ class Term(nn.Module):
     Attributes:
         taps: features that it needs of both networks.
         needs_teacher_output: whether it needs `lesson.teacher.output`.
-        needs_same_cells: whether it compares both networks' maps cell by cell.
     """
 
     taps: tuple[str, ...] = ()
     needs_teacher_output: bool = False
-    needs_same_cells: bool = False
+
+    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+        """Refuse, with a `ConfigError`, two models that it cannot work with; by default none."""
 
     def forward(self, lesson: Lesson) -> Tensor | None:
         """Its weighted loss, a scalar; None from a term that only relabels."""

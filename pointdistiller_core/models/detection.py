@@ -58,17 +58,29 @@ def _candidates(
 ) -> BoxPredictions:
     """The best anchors above the threshold, decoded, by descending score."""
     logits = output.class_logits[frame].float()
-    scores = logits.amax(dim=1).sigmoid()
-    above = (scores >= config.score_threshold).nonzero()[:, 0]
-    scores, order = scores[above].sort(descending=True, stable=True)
-    scores, best = scores[: config.max_candidates], above[order[: config.max_candidates]]
-
+    scores, best = best_anchors(logits, config)
     boxes = decode_boxes(output.box_residuals[frame, best].float(), output.anchors[best])
     bins = output.direction_logits[frame, best].argmax(dim=1)
     boxes[:, 6] = resolve_headings(boxes[:, 6], bins, offset)
     # A network that has gone wrong may ask for a size beyond float32: that is no box.
     finite = boxes.isfinite().all(dim=1)
     return BoxPredictions(boxes, scores, logits[best].argmax(dim=1))[finite]
+
+
+def best_anchors(logits: Tensor, config: DetectionConfig) -> tuple[Tensor, Tensor]:
+    """Scores above the threshold and their anchors, by descending score.
+
+    Args:
+        logits: (num_anchors, K) of one frame.
+        config: threshold of the score, and how many at most.
+
+    Returns:
+        (N,) scores of the best class, and (N,) int64 indices of the anchors.
+    """
+    scores = logits.amax(dim=1).sigmoid()
+    above = (scores >= config.score_threshold).nonzero()[:, 0]
+    scores, order = scores[above].sort(descending=True, stable=True)
+    return scores[: config.max_candidates], above[order[: config.max_candidates]]
 
 
 def _suppress(candidates: BoxPredictions, config: DetectionConfig) -> BoxPredictions:

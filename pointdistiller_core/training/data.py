@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,7 @@ from pointdistiller_core.datasets import FrameDataset
 from pointdistiller_core.datasets.augmentation import Range, augment
 from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.errors import DatasetError, PointDistillerError
-from pointdistiller_core.records import Batch, Frame
+from pointdistiller_core.records import Batch, Frame, GroundTruth
 
 # First words of the seeds, so that no two streams of random numbers are the same.
 ORDER_STREAM, AUGMENTATION_STREAM, TORCH_STREAM = range(3)
@@ -29,6 +30,7 @@ def load_batches(
     *,
     first_epoch: int = 0,
     point_cloud_range: Range | None = None,
+    unlabelled: FrameDataset | None = None,
     process: int = 0,
     num_processes: int = 1,
 ) -> Iterator[Batch]:
@@ -40,6 +42,8 @@ def load_batches(
         config: seed, number of epochs, size of a batch and number of loader processes.
         first_epoch: that is not done yet.
         point_cloud_range: what ends up outside of it is left out, see `augment`.
+        unlabelled: frames without labels that are mixed with the others; they come without boxes.
+            No objects are pasted into them: what these would collide with is not known.
         process: the one of `num_processes` whose share of every batch is wanted.
         num_processes: that share each batch.
 
@@ -55,10 +59,11 @@ def load_batches(
         database=load_database(frames).usable(sampling) if sampling else None,
         point_cloud_range=point_cloud_range,
     )
-    keys = batch_keys(len(frames), config, first_epoch=first_epoch)
+    num_frames = len(frames) + len(unlabelled or ())
+    keys = batch_keys(num_frames, config, first_epoch=first_epoch)
     shares = (batch[process::num_processes] for batch in keys)
     loader = DataLoader(
-        _AugmentedFrames(frames, change, config.seed),
+        _AugmentedFrames(frames, unlabelled, change, config.seed),
         batch_sampler=shares,
         num_workers=config.num_workers,
         collate_fn=_collate_or_error,
@@ -104,22 +109,35 @@ def collate(frames: Sequence[Frame]) -> Batch:
 
 
 class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
-    """Frames by (epoch, index).
+    """Frames by (epoch, index), the unlabelled ones last.
 
     Errors are returned, not raised: a loader process would bury their message in its traceback.
     """
 
-    def __init__(self, frames: FrameDataset, change: Callable[..., Frame], seed: int) -> None:
+    def __init__(
+        self,
+        frames: FrameDataset,
+        unlabelled: FrameDataset | None,
+        change: Callable[..., Frame],
+        seed: int,
+    ) -> None:
         self._frames = frames
+        self._unlabelled = unlabelled
         self._change = change
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int]) -> Frame | PointDistillerError:
         rng = np.random.default_rng((AUGMENTATION_STREAM, self._seed, *key))
         try:
-            return self._change(self._frames[key[1]], rng=rng)
+            return self._read(key[1], rng)
         except PointDistillerError as error:
             return error
+
+    def _read(self, index: int, rng: np.random.Generator) -> Frame:
+        if self._unlabelled is None or index < len(self._frames):
+            return self._change(self._frames[index], rng=rng)
+        frame = self._change(self._unlabelled[index - len(self._frames)], rng=rng)
+        return replace(frame, ground_truth=GroundTruth.empty())
 
 
 def _collate_or_error(items: Sequence[Frame | PointDistillerError]) -> Batch | PointDistillerError:

@@ -18,6 +18,7 @@ from pointdistiller_core.deploy.bundle import (
     read_info,
 )
 from pointdistiller_core.distill.distiller import Distiller
+from pointdistiller_core.distill.initialization import slice_weights
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.training.data import torch_seed
@@ -55,12 +56,14 @@ def run_experiment(
     names = config.model.class_names
     dataset = build_dataset(config.dataset, names)
     validation = build_dataset(config.validation, names) if config.validation else None
+    more = config.distillation.unlabelled if config.distillation else None
     objective = build_objective(config, teacher)
     return fit(
         objective,
         dataset,
         config,
         run,
+        unlabelled=build_dataset(more, names, labelled=False) if more else None,
         validation=validation,
         resume=resume,
         listener=listener,
@@ -78,7 +81,8 @@ def build_objective(config: ExperimentConfig, teacher: Path | None) -> nn.Module
 
     Raises:
         ConfigError: a teacher without distillation terms, or terms without a teacher, or a
-            teacher that sees other pillars or classes than the student.
+            teacher that sees other pillars or classes than the student, or that the student
+            cannot be cut out of.
         CheckpointError: the teacher's bundle is missing or damaged.
     """
     if config.distillation is None and teacher is not None:
@@ -89,4 +93,7 @@ def build_objective(config: ExperimentConfig, teacher: Path | None) -> nn.Module
     student = build_detector(config.model)
     if config.distillation is None or teacher is None:
         return DetectionObjective(student)
-    return Distiller(load_detector_model(teacher), student, config.distillation)
+    distiller = Distiller(load_detector_model(teacher), student, config.distillation)
+    if (method := config.distillation.initialization) != 'random':
+        student.load_state_dict(slice_weights(distiller.teacher, student, method))
+    return distiller

@@ -69,6 +69,7 @@ def fit(
     config: ExperimentConfig,
     run: Path,
     *,
+    unlabelled: FrameDataset | None = None,
     validation: FrameDataset | None = None,
     resume: bool = False,
     listener: Listener | None = None,
@@ -86,6 +87,8 @@ def fit(
         dataset: labelled frames.
         config: of the whole experiment; kept in the run's folder.
         run: folder of the run, see `pointdistiller_core.training.run`.
+        unlabelled: frames without labels that are mixed with the labelled ones, for an objective
+            that labels them.
         validation: labelled frames that the trained detector is evaluated on.
         resume: go on from the newest checkpoint in `run`.
         listener: hears about progress.
@@ -107,13 +110,15 @@ def fit(
         raise DatasetError(f'{config.dataset.root}, {config.dataset.split}: no frames to train on')
     fabric, facts = launch(find_device(device), config.training), facts or {}
     listener = (listener if fabric.is_global_zero else None) or Listener()
-    check_shares(len(dataset), config.training)
+    num_frames = len(dataset) + len(unlabelled or ())
+    check_shares(num_frames, config.training)
     if fabric.is_global_zero:
         open_run(run, config, facts, resume=resume)
     if not fabric.broadcast((run / 'bundle').exists()):  # else the run is complete
-        trainer = _Trainer(objective, config.training, fabric, num_frames=len(dataset))
-        info = describe_training(config, {'frames': len(dataset), **facts})
-        _train(trainer, dataset, config, run, info=info, listener=listener)
+        trainer = _Trainer(objective, config.training, fabric, num_frames=num_frames)
+        counts = {'frames': len(dataset), 'unlabelled_frames': num_frames - len(dataset)}
+        info = describe_training(config, {**counts, **facts})
+        _train(trainer, dataset, config, run, unlabelled=unlabelled, info=info, listener=listener)
         if fabric.is_global_zero:
             _complete(run, trainer.state.result, info, validation, listener)
     return run / 'bundle'
@@ -125,6 +130,7 @@ def _train(
     config: ExperimentConfig,
     run: Path,
     *,
+    unlabelled: FrameDataset | None,
     info: BundleInfo,
     listener: Listener,
 ) -> None:
@@ -148,6 +154,7 @@ def _train(
         config.training,
         first_epoch=done,
         point_cloud_range=config.model.grid.point_cloud_range,
+        unlabelled=unlabelled,
         process=fabric.global_rank,
         num_processes=fabric.world_size,
     )

@@ -294,6 +294,35 @@ def test_a_damaged_kept_frame_is_made_again(root, caplog, content):
     assert f'{file}: damaged' in caplog.text
 
 
+def bare(root, **options) -> KittiDataset:
+    return KittiDataset(DatasetConfig(root=root, split='val', **options), CLASSES, labelled=False)
+
+
+def test_frames_without_labels_need_no_label_files(root):
+    expected = {view: dataset(root, camera_view=view)[0].points for view in (True, False)}
+    (root / 'training' / 'label_2' / '000000.txt').unlink()
+    (frame,) = bare(root)
+    assert frame.ground_truth is None
+    assert np.array_equal(frame.points, expected[True])
+    (root / 'training' / 'calib' / '000000.txt').unlink()
+    with pytest.raises(DatasetError, match=r'calib/000000\.txt'):
+        bare(root)[0]
+    assert np.array_equal(bare(root, camera_view=False)[0].points, expected[False])
+
+
+@pytest.mark.parametrize('camera_view', [True, False])
+def test_frames_without_labels_are_kept_apart(root, monkeypatch, camera_view):
+    options = {'camera_view': camera_view, 'cache_frames': True}
+    labelled, unlabelled = dataset(root, **options), bare(root, **options)
+    expected = labelled[0]
+    assert unlabelled[0].ground_truth is None
+    monkeypatch.setattr(KittiDataset, '_read_frame', None)  # would be an error
+    assert equal(labelled[0], expected)
+    assert unlabelled[0].ground_truth is None
+    assert np.array_equal(unlabelled[0].points, expected.points)
+    assert len(list((root / '.cache' / 'frames').iterdir())) == 2
+
+
 def test_frames_that_cannot_be_kept_are_reported(root):
     (root / '.cache').write_bytes(b'')
     with pytest.raises(DatasetError, match=r'frames/.*\.safetensors: cannot be written'):

@@ -2,11 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
-from pointdistiller_core.config import DistillationConfig, LocalGraphConfig
+from pointdistiller_core.config import (
+    AnyTermConfig,
+    DistillationConfig,
+    LocalGraphConfig,
+    TermConfig,
+)
 from pointdistiller_core.distill import TERMS, Distiller
+from pointdistiller_core.distill.distiller import build_terms
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.models import PointPillars
@@ -112,7 +120,34 @@ def test_an_empty_frame_in_the_batch(distiller, make_batch):
 
 
 def test_every_term_of_the_configuration_exists():
-    assert set(TERMS) == {LocalGraphConfig().name}
+    union, _ = get_args(AnyTermConfig)
+    assert set(TERMS) == {cls.model_fields['name'].default for cls in get_args(union)}
+
+
+def test_an_unknown_tap_lists_those_that_exist(tiny_model):
+    class Tapping(TermConfig):
+        name: str = 'tapping'
+        taps: tuple[str, ...] = ('neck', 'backbone.7')
+
+    config = DistillationConfig.model_construct(terms=(Tapping(),))
+    with pytest.raises(ConfigError) as error:
+        build_terms(config, tiny_model, tiny_model)
+    message = str(error.value)
+    assert message.startswith("distillation.terms.tapping.taps: the teacher has no ['backbone.7']")
+    assert "choose from ['pillars', 'backbone.0'" in message
+
+
+def test_more_samples_than_pillars_are_refused(tiny_model):
+    def build(**values):
+        build_terms(
+            DistillationConfig(terms=(LocalGraphConfig(**values),)), tiny_model, tiny_model
+        )
+
+    build(num_samples=1024)
+    build(num_samples=1025, per_frame=False)  # of a whole batch, however large
+    message = r'num_samples 1025 is more than pillars of the models can have in a frame, which is 1024'
+    with pytest.raises(ConfigError, match=message):
+        build(num_samples=1025)
 
 
 def test_both_sides_of_a_difference_are_named(tiny_model):
@@ -151,10 +186,9 @@ def test_maps_of_other_resolutions_are_refused(tiny_model):
     )
     with pytest.raises(ConfigError) as error:
         Distiller(PointPillars(tiny_model), PointPillars(student), on_maps())
-    assert str(error.value).startswith(
-        'distillation.terms.local_graph.taps: backbone.0 has (32, 32) cells in the teacher and '
-        '(16, 16) in the student;'
-    )
+    message = str(error.value)
+    assert message.startswith('distillation.terms.local_graph.taps: compared cell by cell;')
+    assert 'cells of backbone.0: teacher has (32, 32), student has (16, 16)' in message
 
 
 def test_an_unknown_tap_is_refused_with_those_that_are_there(tiny_model):

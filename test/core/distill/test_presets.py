@@ -31,7 +31,23 @@ def test_an_unknown_preset_lists_those_that_exist():
 
 def test_a_term_appears_once():
     with pytest.raises(ConfigError, match='each may appear once'):
-        parse_config(DistillationConfig, {'terms': [{}, {}]}, where='x')
+        parse_config(DistillationConfig, {'terms': [{'name': 'local_graph'}] * 2}, where='x')
+
+
+def test_unlabelled_frames_need_the_term_that_labels_them():
+    values = {'terms': [{'name': 'logits'}], 'unlabelled': {'root': 'more', 'split': 'rest'}}
+    with pytest.raises(ConfigError) as error:
+        parse_config(DistillationConfig, values, where='x')
+    assert 'unlabelled more, rest: only the term `labels`' in str(error.value)
+    assert "the terms are ['logits']" in str(error.value)
+    values['terms'].append({'name': 'labels'})
+    assert parse_config(DistillationConfig, values, where='x').unlabelled.split == 'rest'
+
+
+def test_an_unknown_key_of_a_term_lists_those_of_that_term():
+    values = {'terms': [{'name': 'labels', 'treshold': 0.5}]}
+    with pytest.raises(ConfigError, match=r"\['class_score_thresholds', 'max_overlap', 'name', "):
+        parse_config(DistillationConfig, values, where='x')
 
 
 @pytest.mark.parametrize('taps', [[], ['neck', 'neck']])

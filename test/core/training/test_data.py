@@ -104,6 +104,41 @@ def test_objects_are_pasted_from_the_database(two_cars, num_workers):
             assert labels.tolist() == [0, 0]
 
 
+def test_frames_without_labels_are_mixed_in_without_boxes(tiny_dataset):
+    bare = tiny_dataset(2, seed=1)
+    bare.frames = [
+        replace(frame, frame_id=f'bare {i}', ground_truth=None)
+        for i, frame in enumerate(bare.frames)
+    ]
+    batches = list(
+        load_batches(tiny_dataset(3), still(), config(batch_size=5, epochs=2), unlabelled=bare)
+    )
+    orders = [batch.frame_ids for batch in batches]
+    assert orders[0] != orders[1]
+    for batch in batches:
+        assert set(batch.frame_ids) == {'000000', '000001', '000002', 'bare 0', 'bare 1'}
+        for frame_id, boxes, labels in zip(
+            batch.frame_ids, batch.boxes, batch.labels, strict=True
+        ):
+            assert len(boxes) == len(labels) == (0 if frame_id.startswith('bare') else 2)
+            assert boxes.shape[1] == 7
+            assert labels.dtype == torch.int64
+
+
+def test_objects_are_of_labelled_frames_and_pasted_into_those_alone(two_cars, tmp_path):
+    write_frame(tmp_path, '000009', [[50, 0, 0, 0.5]] * 9, [[50, 0, 0, 4, 2, 1.5, 0]], ['Car'])
+    write_splits(tmp_path, {'rest': ['000009']})
+    rest = KittiDataset(DatasetConfig(root=tmp_path, split='rest'), ['Car'], labelled=False)
+    sampling = GroundTruthSamplingConfig(classes={'Car': SampledClassConfig(count=3)})
+    batches = load_batches(
+        two_cars, still(ground_truth_sampling=sampling), config(batch_size=3), unlabelled=rest
+    )
+    for batch in batches:
+        found = dict(zip(batch.frame_ids, batch.points, strict=True))
+        assert found['000009'][:, 0].tolist() == [50] * 9
+        assert sorted(found['000003'][:, 0].tolist()) == [10] * 9 + [30] * 9
+
+
 def test_what_is_out_of_range_is_left_out(two_cars):
     near = (0, -5, -3, 20, 5, 1)
     for batch in load_batches(two_cars, still(), config(), point_cloud_range=near):

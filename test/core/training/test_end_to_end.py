@@ -16,6 +16,7 @@ from pointdistiller_core.config import (
     DatasetConfig,
     DistillationConfig,
     ExperimentConfig,
+    LocalGraphConfig,
     TrainingConfig,
 )
 from pointdistiller_core.detector import Detector
@@ -110,12 +111,13 @@ def test_resumed_distillation_is_the_uninterrupted_one(tiny_model, tiny_dataset,
 
     def make_objective():
         torch.manual_seed(1)
-        return Distiller(build_detector(tiny_model), build_detector(student), DistillationConfig())
+        return Distiller(build_detector(tiny_model), build_detector(student), distillation)
 
     student = tiny_model.model_copy(update={'width': 0.5})
+    distillation = DistillationConfig(terms=(LocalGraphConfig(num_samples=1024),))
     dataset = tiny_dataset(4)
     config = make_config(student, epochs=2, checkpoint_every=1)
-    config = config.model_copy(update={'distillation': DistillationConfig()})
+    config = config.model_copy(update={'distillation': distillation})
     whole, resumed = make_objective(), make_objective()
     fit(whole, dataset, config, tmp_path / 'whole')
     with pytest.raises(KeyboardInterrupt):

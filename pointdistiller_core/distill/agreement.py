@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What teacher and student must have in common, for terms that compare their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.errors import ConfigError
+
+
+def check_same_anchors(teacher: ModelConfig, student: ModelConfig, *, purpose: str) -> None:
+    """Check that the outputs of both models belong to the same anchors, one by one.
+
+    Args:
+        teacher: one side.
+        student: the other side; sees the same grid and classes.
+        purpose: what asks for it, and how; the beginning of the message.
+
+    Raises:
+        ConfigError: lists every difference with both sides.
+    """
+    if differences := list_differences(anchor_facts(teacher), anchor_facts(student)):
+        raise ConfigError(f'{purpose}; make these equal:\n' + '\n'.join(differences))
+
+
+def anchor_facts(config: ModelConfig) -> dict[str, Any]:
+    """All that tells what the outputs of an anchor mean."""
+    stride = config.head_stride
+    height, width = config.grid.strided_bev_shape(stride)
+    anchors = {name: config.head.anchors[name] for name in config.class_names}
+    per_cell = sum(len(anchor.yaws) for anchor in anchors.values())
+    boxes = {
+        f'head.anchors.{name}.{field}': getattr(anchor, field)
+        for name, anchor in anchors.items()
+        for field in ('size', 'bottom', 'yaws')
+    }
+    return {
+        'number of anchors': height * width * per_cell,
+        'cells of the grid per cell of the head (backbone_strides, neck_strides)': stride,
+        'head.direction_offset': config.head.direction_offset,
+        **boxes,
+    }
+
+
+def list_differences(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
+    """A line for each fact that is not the same on both sides, naming them."""
+    return [
+        f'  {name}: teacher has {ours}, student has {student[name]}'
+        for name, ours in teacher.items()
+        if ours != student[name]
+    ]

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The teacher's detections as further ground truth (SparseKD, NeurIPS 2022: label KD)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pointdistiller_core.config import LabelsConfig, ModelConfig
+from pointdistiller_core.distill.term import Lesson, Term
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.geometry.iou import rotated_iou_bev
+from pointdistiller_core.models import BoxPredictions
+from pointdistiller_core.records import IGNORE_LABEL, Batch
+
+
+def new_labels(
+    found: BoxPredictions,
+    boxes: Tensor,
+    labels: Tensor,
+    *,
+    score_thresholds: Tensor,
+    max_overlap: float,
+) -> BoxPredictions:
+    """The detections of one frame that are to be labels beside those that it has.
+
+    Those that overlap a labelled box of their class are left out: the label is right. So are
+    those that overlap a box labelled `IGNORE_LABEL`: somebody looked, and did not want it.
+
+    Args:
+        found: N detections.
+        boxes: (G, 7) labelled boxes.
+        labels: (G,) int64 their labels.
+        score_thresholds: (K,) least score of each class.
+        max_overlap: largest BEV IoU with a labelled box.
+    """
+    sure = found[found.scores >= score_thresholds[found.labels]]
+    known = (labels == sure.labels[:, None]) | (labels == IGNORE_LABEL)
+    overlaps = rotated_iou_bev(sure.boxes, boxes) > max_overlap
+    return sure[~(known & overlaps).any(dim=1)]
+
+
+class LabelsTerm(Term):
+    """Appends boxes of the teacher to the ground truth of the student's detection loss."""
+
+    needs_teacher_output = True
+
+    def __init__(self, config: LabelsConfig, **_channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.config = config
+
+    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+        """Thresholds must be of known classes, and reachable."""
+        config, names = self.config, student.class_names
+        where = 'distillation.terms.labels'
+        if unknown := [name for name in config.class_score_thresholds if name not in names]:
+            raise ConfigError(
+                f'{where}.class_score_thresholds: {unknown} are no classes of the models; '
+                f'they have {list(names)}'
+            )
+        least = teacher.detection.score_threshold
+        if low := {n: t for n, t in self._thresholds(names).items() if t < least}:
+            raise ConfigError(
+                f'{where}: score thresholds {low} are below detection.score_threshold {least} '
+                'of the teacher, which detects nothing there; raise them'
+            )
+
+    def forward(self, lesson: Lesson) -> None:
+        """No loss: the labels are its effect."""
+
+    @torch.no_grad()
+    def relabel(self, lesson: Lesson) -> Batch:
+        """The batch with the teacher's boxes behind its own."""
+        batch, model, output = lesson.batch, lesson.teacher.model, lesson.teacher.output
+        assert output is not None
+        thresholds = list(self._thresholds(model.config.class_names).values())
+        with torch.autocast(output.anchors.device.type, enabled=False):
+            added = [
+                new_labels(
+                    found,
+                    boxes,
+                    labels,
+                    score_thresholds=found.scores.new_tensor(thresholds),
+                    max_overlap=self.config.max_overlap,
+                )
+                for found, boxes, labels in zip(
+                    model.detect(output), batch.boxes, batch.labels, strict=True
+                )
+            ]
+        return append_labels(batch, added)
+
+    def _thresholds(self, class_names: tuple[str, ...]) -> dict[str, float]:
+        config = self.config
+        return {
+            name: config.class_score_thresholds.get(name, config.score_threshold)
+            for name in class_names
+        }
+
+
+def append_labels(batch: Batch, added: list[BoxPredictions]) -> Batch:
+    """The batch with further boxes in each frame, behind those that it has."""
+    return replace(
+        batch,
+        boxes=tuple(
+            torch.cat([boxes, new.boxes]) for boxes, new in zip(batch.boxes, added, strict=True)
+        ),
+        labels=tuple(
+            torch.cat([labels, new.labels])
+            for labels, new in zip(batch.labels, added, strict=True)
+        ),
+    )

@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.distill.initialization import CHOICES, slice_weights
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.models import PointPillars
+
+
+@pytest.fixture
+def teacher(tiny_model) -> PointPillars:
+    """Every number of its state is another one."""
+    torch.manual_seed(0)
+    model = PointPillars(tiny_model)
+    for tensor in model.state_dict().values():
+        tensor.random_() if not tensor.is_floating_point() else tensor.normal_()
+    return model
+
+
+def student_of(config: ModelConfig, **values) -> PointPillars:
+    return PointPillars(config.model_copy(update=values))
+
+
+@pytest.mark.parametrize('method', CHOICES)
+def test_a_student_as_wide_as_the_teacher_is_the_teacher(teacher, method):
+    student = student_of(teacher.config)
+    student.load_state_dict(slice_weights(teacher, student, method))
+    for name, tensor in teacher.state_dict().items():
+        assert torch.equal(student.state_dict()[name], tensor), name
+
+
+def test_every_tensor_is_the_documented_slice(teacher):
+    """Widths of the teacher: 8, then 8 and 16, and 8 + 8 in the neck; half of these are kept."""
+    state = slice_weights(teacher, student_of(teacher.config, width=0.5), 'slice')
+    expected = {}
+    for name, tensor in teacher.state_dict().items():
+        if name == 'encoder.linear.weight':
+            expected[name] = tensor[:4]
+        elif name == 'head.conv.weight':
+            expected[name] = tensor[:, [0, 1, 2, 3, 8, 9, 10, 11]]
+        elif name == 'head.conv.bias' or tensor.ndim == 0:
+            expected[name] = tensor
+        elif tensor.ndim == 1:
+            expected[name] = tensor[: len(tensor) // 2]
+        else:
+            expected[name] = tensor[: tensor.shape[0] // 2, : tensor.shape[1] // 2]
+    assert state.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(state[name], tensor), name
+
+
+def test_the_largest_scales_are_kept_and_read(teacher):
+    weights = teacher.state_dict()
+    scales = {
+        'encoder.norm': [0, 3, 0, -4, 2, 0, 1, 0],  # keeps 1, 3, 4, 6
+        'backbone.stages.0.0.1': [5, 5, 0, 0, 0, 0, 5, 5],  # 0, 1, 6, 7
+        'neck.upsamplers.0.1': [0, 0, 0, 0, 1, 1, 1, 1],  # 4 to 7
+        'neck.upsamplers.1.1': [0, 1, 0, 1, 0, 1, 0, 1],  # odd ones
+    }
+    for name, values in scales.items():
+        weights[f'{name}.weight'].copy_(torch.tensor(values))
+    last = weights['backbone.stages.0.1.1.weight'].abs().topk(4).indices.sort().values.tolist()
+    state = slice_weights(teacher, student_of(teacher.config, width=0.5), 'slice_norm')
+
+    def same(name, rows, columns):
+        assert torch.equal(state[name], weights[name][rows][:, columns]), name
+
+    assert state['encoder.norm.weight'].tolist() == [3, -4, 2, 1]
+    kept = weights['encoder.norm.running_var'][[1, 3, 4, 6]]
+    assert torch.equal(state['encoder.norm.running_var'], kept)
+    same('encoder.linear.weight', [1, 3, 4, 6], list(range(10)))
+    same('backbone.stages.0.0.0.weight', [0, 1, 6, 7], [1, 3, 4, 6])
+    same('neck.upsamplers.0.0.weight', last, [4, 5, 6, 7])
+    same('head.conv.weight', list(range(20)), [4, 5, 6, 7, 8 + 1, 8 + 3, 8 + 5, 8 + 7])
+
+
+def test_what_is_never_read_may_be_cut_away(teacher, make_batch):
+    """A teacher that uses half of its channels is its slice."""
+    for module in teacher.modules():
+        norm = isinstance(getattr(module, 'running_var', None), torch.Tensor)
+        if norm:
+            module.running_var.abs_()
+            for part in (module.weight, module.bias):
+                nn.init.zeros_(part[len(part) // 2 :])
+    student = student_of(teacher.config, width=0.5)
+    student.load_state_dict(slice_weights(teacher, student, 'slice'))
+    pillars = teacher.group(make_batch(300).points)
+    with torch.no_grad():
+        ours, theirs = (model.eval()(pillars) for model in (student, teacher))
+    torch.testing.assert_close(ours.class_logits, theirs.class_logits, rtol=1e-3, atol=1e-4)
+    assert theirs.class_logits.std() > 0.1
+
+
+def test_neither_model_is_changed(teacher):
+    student = student_of(teacher.config)
+    before = [tensor.clone() for m in (teacher, student) for tensor in m.state_dict().values()]
+    for tensor in slice_weights(teacher, student, 'slice').values():
+        tensor.zero_()
+    after = [tensor for m in (teacher, student) for tensor in m.state_dict().values()]
+    assert all(map(torch.equal, before, after))
+
+
+@pytest.mark.parametrize(
+    ('values', 'line'),
+    [
+        ({'width': 2.0}, 'backbone_channels: teacher has only (8, 16), student has (16, 32)'),
+        (
+            {'neck_channels': (4, 9)},
+            'neck_channels: teacher has only (8, 8), student has (4, 9)',
+        ),
+        ({'backbone_layers': (1, 2)}, 'backbone_layers: teacher has (1, 1), student has (1, 2)'),
+    ],
+)
+def test_another_architecture_is_named_with_both_sides(teacher, values, line):
+    with pytest.raises(ConfigError) as error:
+        slice_weights(teacher, student_of(teacher.config, **values), 'slice')
+    assert f'\n  {line}' in str(error.value)
