@@ -7,6 +7,7 @@ from __future__ import annotations
 from pointdistiller_core.config.base import (
     Config,
     Positive,
+    TermConfig,
 )
 from pointdistiller_core.config.data import (
     AugmentationConfig,
@@ -20,10 +21,19 @@ from pointdistiller_core.config.distillation import (
     AnyTermConfig,
     DistillationConfig,
     LocalGraphConfig,
-    TermConfig,
 )
 from pointdistiller_core.config.experiment import (
     ExperimentConfig,
+)
+from pointdistiller_core.config.feature_terms import (
+    AttentionConfig,
+    AttentionNonlocalConfig,
+    BoxFeaturesConfig,
+    ContrastiveConfig,
+    FeatureTermConfig,
+    FitNetsConfig,
+    OverhaulConfig,
+    SimilarityConfig,
 )
 from pointdistiller_core.config.files import (
     apply_overrides,
@@ -57,24 +67,32 @@ __all__ = [
     'KITTI_ANCHORS',
     'AnchorConfig',
     'AnyTermConfig',
+    'AttentionConfig',
+    'AttentionNonlocalConfig',
     'AugmentationConfig',
+    'BoxFeaturesConfig',
     'CameraConfig',
     'Config',
+    'ContrastiveConfig',
     'DatasetConfig',
     'DetectionConfig',
     'DistillationConfig',
     'ExperimentConfig',
+    'FeatureTermConfig',
+    'FitNetsConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'LocalGraphConfig',
     'LossConfig',
     'ModelConfig',
     'ObjectNoiseConfig',
+    'OverhaulConfig',
     'PillarConfig',
     'Positive',
     'SampledClassConfig',
     'SceneConfig',
     'SensorConfig',
+    'SimilarityConfig',
     'SimulationConfig',
     'TermConfig',
     'TrainingConfig',

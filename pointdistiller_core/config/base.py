@@ -17,3 +17,10 @@ class Config(BaseModel):
     """Base of all configuration: frozen, no unknown keys, no silent conversions of numbers."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+
+class TermConfig(Config):
+    """What every term of a distillation has; `name` is its key in `distill.TERMS`."""
+
+    name: str
+    weight: float = Field(1.0, ge=0.0)

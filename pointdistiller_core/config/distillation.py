@@ -4,17 +4,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pointdistiller_core.config.base import Config, Positive
-
-
-class TermConfig(Config):
-    """What every term has; `name` is its key in `pointdistiller_core.distill.TERMS`."""
-
-    weight: float = Field(1.0, ge=0.0)
+from pointdistiller_core.config.base import Config, Positive, TermConfig
+from pointdistiller_core.config.feature_terms import (
+    AttentionConfig,
+    AttentionNonlocalConfig,
+    BoxFeaturesConfig,
+    ContrastiveConfig,
+    FitNetsConfig,
+    OverhaulConfig,
+    SimilarityConfig,
+)
 
 
 class LocalGraphConfig(TermConfig):
@@ -37,7 +40,17 @@ class LocalGraphConfig(TermConfig):
     per_frame: bool = Field(True, description='sample and search neighbors inside one frame')
 
 
-AnyTermConfig = LocalGraphConfig
+AnyTermConfig = Annotated[
+    LocalGraphConfig
+    | FitNetsConfig
+    | AttentionConfig
+    | SimilarityConfig
+    | ContrastiveConfig
+    | OverhaulConfig
+    | AttentionNonlocalConfig
+    | BoxFeaturesConfig,
+    Field(discriminator='name'),
+]
 
 DISTILLATION_PRESETS = {
     'default': LocalGraphConfig(),
@@ -58,9 +71,9 @@ class DistillationConfig(Config):
 
     @model_validator(mode='before')
     @classmethod
-    def _expand_preset(cls, values: Any) -> Any:
+    def _expand_names(cls, values: Any) -> Any:
         if not isinstance(values, str):
-            return values
+            return _expand_terms(values)
         if values not in DISTILLATION_PRESETS:
             raise ValueError(
                 f'no preset of this name; choose from {sorted(DISTILLATION_PRESETS)} '
@@ -74,3 +87,11 @@ class DistillationConfig(Config):
         if len(names) != len(set(names)):
             raise ValueError(f'terms {names}: each may appear once')
         return self
+
+
+def _expand_terms(values: Any) -> Any:
+    """`terms: [fitnets]` is short for `terms: [{name: fitnets}]`."""
+    if not isinstance(values, dict) or not isinstance(values.get('terms'), (list, tuple)):
+        return values
+    terms = [{'name': term} if isinstance(term, str) else term for term in values['terms']]
+    return {**values, 'terms': terms}

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import DistillationConfig, ModelConfig
+from pointdistiller_core.distill.attention import AttentionTerm
+from pointdistiller_core.distill.attention_nonlocal import AttentionNonlocalTerm
+from pointdistiller_core.distill.box_features import BoxFeaturesTerm
+from pointdistiller_core.distill.contrastive import ContrastiveTerm
+from pointdistiller_core.distill.fitnets import FitNetsTerm
 from pointdistiller_core.distill.local_graph import LocalGraphTerm
+from pointdistiller_core.distill.overhaul import OverhaulTerm
+from pointdistiller_core.distill.similarity import SimilarityTerm
 from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
 from pointdistiller_core.distill.term import Lesson, Term, View
 from pointdistiller_core.errors import ConfigError
@@ -20,7 +27,16 @@ from pointdistiller_core.models import PointPillars
 from pointdistiller_core.pointcloud.pillars import Pillars
 from pointdistiller_core.records import Batch
 
-TERMS: Mapping[str, Callable[..., Term]] = {'local_graph': LocalGraphTerm}
+TERMS: Mapping[str, Callable[..., Term]] = {
+    'local_graph': LocalGraphTerm,
+    'fitnets': FitNetsTerm,
+    'attention': AttentionTerm,
+    'similarity': SimilarityTerm,
+    'contrastive': ContrastiveTerm,
+    'overhaul': OverhaulTerm,
+    'attention_nonlocal': AttentionNonlocalTerm,
+    'box_features': BoxFeaturesTerm,
+}
 
 
 class Distiller(nn.Module):
