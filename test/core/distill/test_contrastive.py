@@ -37,15 +37,19 @@ def test_both_sides_count_alike():
     )
 
 
-def test_both_embeddings_learn(make_lesson):
-    config = ContrastiveConfig(taps=('neck',), num_samples=50, channels=16)
-    term = ContrastiveTerm(config, teacher={'neck': 16}, student={'neck': 8})
-    lesson, losses = make_lesson(400, 300), []
+def test_embeddings_that_learn_recognise_rows(make_lesson):
+    """Where the teacher is the student, a row knows its counterpart after a few steps."""
+    lesson = make_lesson(40)
+    config = ContrastiveConfig(taps=('pillars',), num_samples=40, channels=16)
+    term = ContrastiveTerm(config, teacher={'pillars': 8}, student={'pillars': 8})
+    rows = torch.randn(len(lesson.pillars), 8)
+    for view in (lesson.teacher, lesson.student):
+        view.features['pillars'] = rows
+    first = term(lesson).item()
     optimizer = torch.optim.Adam(term.parameters(), lr=0.02)
     for _ in range(40):
         loss = term(lesson)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert loss < 0.2 * first

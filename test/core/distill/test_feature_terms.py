@@ -122,6 +122,15 @@ def test_levels_that_do_not_match_are_named(name):
     assert "teacher has ['backbone.0'] and the student []; name the taps" in message
 
 
+def test_a_tap_that_is_not_there_lists_those_that_are(tiny_model):
+    config = DistillationConfig.model_validate({'terms': [{'name': 'fitnets', 'taps': ['nek']}]})
+    message = (
+        r"terms\.fitnets\.taps: the teacher has no \['nek'\]; choose from \['pillars', .*'neck'"
+    )
+    with pytest.raises(ConfigError, match=message):
+        Distiller(PointPillars(tiny_model), PointPillars(tiny_model), config)
+
+
 def test_every_field_is_covered():
     for name, cls in FEATURE_TERMS.items():
         fields = set(cls.model_fields) - {'name'}
