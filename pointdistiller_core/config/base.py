@@ -20,6 +20,7 @@ class Config(BaseModel):
 
 
 class TermConfig(Config):
-    """What every term has; `name` is its key in `pointdistiller_core.distill.TERMS`."""
+    """What every term of a distillation has; `name` is its key in `distill.TERMS`."""
 
+    name: str
     weight: float = Field(1.0, ge=0.0)

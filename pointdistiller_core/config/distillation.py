@@ -10,6 +10,15 @@ from pydantic import Field, field_validator, model_validator
 
 from pointdistiller_core.config.base import Config, Positive, TermConfig
 from pointdistiller_core.config.data import DatasetConfig
+from pointdistiller_core.config.feature_terms import (
+    AttentionConfig,
+    AttentionNonlocalConfig,
+    BoxFeaturesConfig,
+    ContrastiveConfig,
+    FitNetsConfig,
+    OverhaulConfig,
+    SimilarityConfig,
+)
 from pointdistiller_core.config.output_terms import ConsistencyConfig, LabelsConfig, LogitsConfig
 
 
@@ -49,7 +58,17 @@ class LocalGraphConfig(TermConfig):
 
 
 AnyTermConfig = Annotated[
-    LocalGraphConfig | LogitsConfig | ConsistencyConfig | LabelsConfig,
+    LocalGraphConfig
+    | FitNetsConfig
+    | AttentionConfig
+    | SimilarityConfig
+    | ContrastiveConfig
+    | OverhaulConfig
+    | AttentionNonlocalConfig
+    | BoxFeaturesConfig
+    | LogitsConfig
+    | ConsistencyConfig
+    | LabelsConfig,
     Field(discriminator='name'),
 ]
 
@@ -95,9 +114,9 @@ class DistillationConfig(Config):
 
     @model_validator(mode='before')
     @classmethod
-    def _expand_preset(cls, values: Any) -> Any:
+    def _expand_names(cls, values: Any) -> Any:
         if not isinstance(values, str):
-            return values
+            return _expand_terms(values)
         if values not in DISTILLATION_PRESETS:
             raise ValueError(
                 f'no preset of this name; choose from {sorted(DISTILLATION_PRESETS)} '
@@ -121,3 +140,11 @@ class DistillationConfig(Config):
                 f'`labels` can label these frames; the terms are {names}'
             )
         return self
+
+
+def _expand_terms(values: Any) -> Any:
+    """`terms: [fitnets]` is short for `terms: [{name: fitnets}]`."""
+    if not isinstance(values, dict) or not isinstance(values.get('terms'), (list, tuple)):
+        return values
+    terms = [{'name': term} if isinstance(term, str) else term for term in values['terms']]
+    return {**values, 'terms': terms}

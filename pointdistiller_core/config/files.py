@@ -120,30 +120,39 @@ def dump_config(config: Config) -> str:
 
 def _describe(problem: Any, cls: type[BaseModel]) -> str:
     path = '.'.join(str(part) for part in problem['loc'])
+    if problem['type'] in ('union_tag_invalid', 'union_tag_not_found'):
+        known = sorted(str(_tag(model)) for model in _models_at(cls, problem['loc']))
+        given = problem['ctx'].get('tag')
+        return f'{path}.name: {f"no {given!r}" if given else "missing"}; choose from {known}'
     if problem['type'] != 'extra_forbidden':
         value = '' if problem['type'] == 'missing' else f' (got {problem["input"]!r:.80})'
         return f'{path or "(all)"}: {problem["msg"]}{value}'
-    known = sorted(_fields_at(cls, problem['loc'][:-1]))
+    models = _models_at(cls, problem['loc'][:-1])
+    known = sorted({name for model in models for name in model.model_fields})
     return f'{path}: unknown key; expected some of {known}'
 
 
-def _fields_at(cls: type[BaseModel], location: tuple[str | int, ...]) -> set[str]:
-    """Names of the fields of the (possibly nested) model at an error's location."""
+def _models_at(cls: type[BaseModel], location: tuple[str | int, ...]) -> list[type[BaseModel]]:
+    """The (possibly nested) models that an error's location may mean."""
     models = [cls]
     for part in location:
-        nested = [
-            inner
-            for model in models
-            if isinstance(part, str) and part in model.model_fields
-            for inner in _models_in(model.model_fields[part].annotation)
-        ]
-        models = nested or [model for model in models if _is_named(model, part)] or models
-    return {name for model in models for name in model.model_fields}
+        # In a union of models told apart by their names, a part is the name of one.
+        models = (
+            [
+                nested
+                for model in models
+                if isinstance(part, str) and part in model.model_fields
+                for nested in _models_in(model.model_fields[part].annotation)
+            ]
+            or [model for model in models if _tag(model) == part]
+            or models
+        )
+    return models
 
 
-def _is_named(model: type[BaseModel], part: str | int) -> bool:
-    """Whether it is the one of several models that its `name` in the file tells apart."""
-    return 'name' in model.model_fields and model.model_fields['name'].default == part
+def _tag(model: type[BaseModel]) -> str | None:
+    """What tells a model from others of a union."""
+    return model.model_fields['name'].default if 'name' in model.model_fields else None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

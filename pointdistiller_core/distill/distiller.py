@@ -13,10 +13,17 @@ from torch import Tensor, nn
 
 from pointdistiller_core.config import DistillationConfig, ModelConfig
 from pointdistiller_core.distill.agreement import list_differences
+from pointdistiller_core.distill.attention import AttentionTerm
+from pointdistiller_core.distill.attention_nonlocal import AttentionNonlocalTerm
+from pointdistiller_core.distill.box_features import BoxFeaturesTerm
 from pointdistiller_core.distill.consistency import ConsistencyTerm
+from pointdistiller_core.distill.contrastive import ContrastiveTerm
+from pointdistiller_core.distill.fitnets import FitNetsTerm
 from pointdistiller_core.distill.labels import LabelsTerm
 from pointdistiller_core.distill.local_graph import LocalGraphTerm
 from pointdistiller_core.distill.logits import LogitsTerm
+from pointdistiller_core.distill.overhaul import OverhaulTerm
+from pointdistiller_core.distill.similarity import SimilarityTerm
 from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
 from pointdistiller_core.distill.term import Lesson, Term, View
 from pointdistiller_core.errors import ConfigError
@@ -29,6 +36,13 @@ TERMS: Mapping[str, Callable[..., Term]] = {
     'logits': LogitsTerm,
     'consistency': ConsistencyTerm,
     'labels': LabelsTerm,
+    'fitnets': FitNetsTerm,
+    'attention': AttentionTerm,
+    'similarity': SimilarityTerm,
+    'contrastive': ContrastiveTerm,
+    'overhaul': OverhaulTerm,
+    'attention_nonlocal': AttentionNonlocalTerm,
+    'box_features': BoxFeaturesTerm,
 }
 
 

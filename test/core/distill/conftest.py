@@ -7,6 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.distill.taps import tap, tap_modules
+from pointdistiller_core.distill.term import Lesson, View
+from pointdistiller_core.models import PointPillars
 from pointdistiller_core.records import Batch
 
 
@@ -25,5 +29,29 @@ def make_batch() -> Callable[..., Batch]:
             labels=tuple(torch.zeros(1, dtype=torch.int64) for _ in clouds),
             frame_ids=tuple(f'{i:06d}' for i in range(len(clouds))),
         )
+
+    return make
+
+
+@pytest.fixture
+def make_lesson(tiny_model, make_batch) -> Callable[..., Lesson]:
+    """What a teacher and a student of half its width made of random clouds.
+
+    All features are leaves that ask for gradients, the teacher's, too.
+    """
+
+    def make(*num_points: int, student: ModelConfig | None = None) -> Lesson:
+        torch.manual_seed(0)
+        batch = make_batch(*num_points)
+        student = student or tiny_model.model_copy(update={'width': 0.5})
+        models = [PointPillars(tiny_model).eval(), PointPillars(student)]
+        pillars = models[1].group(batch.points)
+        views = []
+        for model in models:
+            with tap(tap_modules(model)) as outputs, torch.no_grad():
+                output = model(pillars)
+            leaves = {name: value.requires_grad_() for name, value in outputs.items()}
+            views.append(View(model, leaves, output))
+        return Lesson(batch, pillars, *views)
 
     return make

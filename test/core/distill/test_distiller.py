@@ -2,18 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 
 from pointdistiller_core.config import (
-    AnyTermConfig,
     DistillationConfig,
     LocalGraphConfig,
     TermConfig,
 )
-from pointdistiller_core.distill import TERMS, Distiller
+from pointdistiller_core.distill import Distiller
 from pointdistiller_core.distill.distiller import build_terms
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.grid import Grid
@@ -119,11 +116,6 @@ def test_an_empty_frame_in_the_batch(distiller, make_batch):
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-def test_every_term_of_the_configuration_exists():
-    union, _ = get_args(AnyTermConfig)
-    assert set(TERMS) == {cls.model_fields['name'].default for cls in get_args(union)}
-
-
 def test_an_unknown_tap_lists_those_that_exist(tiny_model):
     class Tapping(TermConfig):
         name: str = 'tapping'
@@ -145,7 +137,9 @@ def test_more_samples_than_pillars_are_refused(tiny_model):
 
     build(num_samples=1024)
     build(num_samples=1025, per_frame=False)  # of a whole batch, however large
-    message = r'num_samples 1025 is more than pillars of the models can have in a frame, which is 1024'
+    message = (
+        r'num_samples 1025 is more than pillars of the models can have in a frame, which is 1024'
+    )
     with pytest.raises(ConfigError, match=message):
         build(num_samples=1025)
 

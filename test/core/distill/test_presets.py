@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from pointdistiller_core.config import (
     DISTILLATION_PRESETS,
     DistillationConfig,
     ExperimentConfig,
+    dump_config,
     parse_config,
 )
 from pointdistiller_core.errors import ConfigError
@@ -31,7 +33,44 @@ def test_an_unknown_preset_lists_those_that_exist():
 
 def test_a_term_appears_once():
     with pytest.raises(ConfigError, match='each may appear once'):
-        parse_config(DistillationConfig, {'terms': [{'name': 'local_graph'}] * 2}, where='x')
+        parse_config(
+            DistillationConfig,
+            {'terms': ['fitnets', {'name': 'fitnets', 'weight': 2.0}]},
+            where='x',
+        )
+
+
+def test_a_term_with_its_defaults_is_its_name():
+    short = parse_config(DistillationConfig, {'terms': ['fitnets', 'attention']}, where='x')
+    long = {'terms': [{'name': 'fitnets'}, {'name': 'attention'}]}
+    assert short == parse_config(DistillationConfig, long, where='x')
+
+
+@pytest.mark.parametrize(
+    ('term', 'message'),
+    [
+        ('fitnet', r"terms\.0\.name: no 'fitnet'; choose from \['attention', .*'fitnets'"),
+        ({'weight': 1.0}, r"terms\.0\.name: missing; choose from \['attention', "),
+        (
+            {'name': 'fitnets', 'regresor': 'linear'},
+            r'terms\.0\.fitnets\.regresor: unknown key; '
+            r"expected some of \['name', 'regressor', 'taps', 'weight'\]",
+        ),
+        ({'name': 'fitnets', 'weight': -1}, r'terms\.0\.fitnets\.weight: .*got -1'),
+    ],
+)
+def test_a_wrong_term_says_what_is_right(term, message):
+    values = {'dataset': {'root': 'x'}, 'distillation': {'terms': [term]}}
+    with pytest.raises(ConfigError, match=message):
+        parse_config(ExperimentConfig, values, where='x')
+
+
+def test_a_term_is_read_as_it_was_written():
+    terms = {'terms': ['overhaul', {'name': 'box_features', 'taps': ['pillars'], 'margin': 1.0}]}
+    config = parse_config(DistillationConfig, terms, where='x')
+    assert (
+        parse_config(DistillationConfig, yaml.safe_load(dump_config(config)), where='y') == config
+    )
 
 
 def test_unlabelled_frames_need_the_term_that_labels_them():
