@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typer
 
-from pointdistiller_core.cli.comparison import compare_features_command
+from pointdistiller_core.cli.comparison import compare_command, compare_features_command
 from pointdistiller_core.cli.configuration import dump_config_command, models_command
 from pointdistiller_core.cli.data import (
     check_dataset_command,
@@ -33,6 +33,7 @@ app.command('check-dataset')(check_dataset_command)
 app.command('train')(train_command)
 app.command('distill')(distill_command)
 app.command('evaluate')(evaluate_command)
+app.command('compare')(compare_command)
 app.command('compare-features')(compare_features_command)
 app.command('detect')(detect_command)
 app.command('run', context_settings={'allow_extra_args': True, 'ignore_unknown_options': True})(

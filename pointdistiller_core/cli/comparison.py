@@ -1,25 +1,41 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Verbs that hold models against one another: `compare-features`."""
+"""Verbs that hold models against one another: `compare` and `compare-features`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointdistiller_core.cli.output import JsonOption, print_table, progress_bar, write_json
+from pointdistiller_core.cli.output import (
+    JsonOption,
+    print_note,
+    print_table,
+    progress_bar,
+    write_json,
+)
 from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     import torch
     from torch import Tensor
 
-    from pointdistiller_core.datasets import FrameDataset
+    from pointdistiller_core.datasets import FrameDataset, KittiDataset
+    from pointdistiller_core.detector import Detector
     from pointdistiller_core.distill.feature_similarity import Similarity
+    from pointdistiller_core.evaluation.equal_recall import EqualRecall
+    from pointdistiller_core.records import Detections, Frame
+
+PICTURES = 3
+SHOWN_SCORE = 0.3  # in the pictures, of a class that some detector hardly finds
 
 DatasetOption = Annotated[Path, typer.Option(metavar='ROOT', help='A dataset in KITTI layout.')]
 SplitOption = Annotated[
@@ -32,6 +48,225 @@ CameraViewOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help='cpu or cuda.')]
+
+
+class Metric(str, Enum):
+    """Which overlap makes a hit."""
+
+    bev = 'bev'
+    box = '3d'
+
+
+class Difficulty(str, Enum):
+    """KITTI's, of the labels that count."""
+
+    easy = 'easy'
+    moderate = 'moderate'
+    hard = 'hard'
+
+
+MetricOption = Annotated[Metric, typer.Option(help='Overlap from above, or of volumes.')]
+DifficultyOption = Annotated[Difficulty, typer.Option(help='Of the labels that count.')]
+PictureOption = Annotated[
+    Path | None, typer.Option(metavar='DIR', help='Folder for pictures of frames, side by side.')
+]
+FrameOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar='ID', help='Draw this frame, not the three of most labels; repeatable.'),
+]
+
+
+def compare_command(
+    bundles: Annotated[
+        list[Path], typer.Argument(help='Two or more bundles, or folders of runs.')
+    ],
+    *,
+    dataset: DatasetOption,
+    split: SplitOption = 'val',
+    metric: MetricOption = Metric.box,
+    difficulty: DifficultyOption = Difficulty.moderate,
+    picture: PictureOption = None,
+    frame: FrameOption = None,
+    camera_view: CameraViewOption = True,
+    device: DeviceOption = 'cpu',
+    json_file: JsonOption = None,
+) -> None:
+    """False positives per frame of two or more detectors where they find equally much.
+
+    For each class, at every tenth of the labels that all of them find.
+
+    Example: `pointdistiller compare runs/student runs/distilled --dataset data/simulated
+    --split val --picture pictures`
+    """
+    from pointdistiller_core.datasets import KittiDataset
+
+    detectors = load_detectors(bundles, device)
+    config = DatasetConfig(root=dataset, split=split, camera_view=camera_view)
+    frames = KittiDataset(config, common_classes(detectors))
+    if frame and picture is None:
+        raise ConfigError(f'--frame {", ".join(frame)}: give --picture DIR, too')
+    drawn = choose_frames(frames, frame or []) if picture else []
+    rows = compare_detectors(detectors, frames, metric=metric, difficulty=difficulty)
+    title = f'{metric.value}, {difficulty.value}, {dataset} ({split}, {len(frames)} frames)'
+    print_false_positives(rows, list(detectors), title, json_file=json_file)
+    settings = {'metric': metric.value, 'difficulty': difficulty.value, 'num_frames': len(frames)}
+    classes = {name: [asdict(row) for row in of_class] for name, of_class in rows.items()}
+    write_json(json_file, {**settings, 'classes': classes})
+    for index in drawn:
+        draw_detectors(picture or Path(), frames[index], detectors, rows)
+
+
+def load_detectors(bundles: Sequence[Path], device: str) -> dict[str, Detector]:
+    """Detectors by short name."""
+    # torch takes seconds to import, and `--help` should not wait for it
+    from pointdistiller_core.detector import Detector
+
+    return {
+        name: Detector.load(path, device=device)
+        for name, path in zip(name_bundles(bundles), bundles, strict=True)
+    }
+
+
+def compare_detectors(
+    detectors: Mapping[str, Detector],
+    frames: KittiDataset,
+    *,
+    metric: Metric,
+    difficulty: Difficulty,
+) -> dict[str, list[EqualRecall]]:
+    """False positives of all detectors at the recalls that all of them reach."""
+    from pointdistiller_core.evaluation.equal_recall import compare_at_equal_recall
+    from pointdistiller_core.training.validate import detect_dataset
+
+    found = {}
+    for name, detector in detectors.items():
+        with progress_bar(name, 'frames') as update:
+            found[name] = detect_dataset(detector.model, frames, on_frame=update)
+    truth = [frames.objects(index) for index in range(len(frames))]
+    return compare_at_equal_recall(
+        truth, found, frames.class_names, metric=metric.value, difficulty=difficulty.value
+    )
+
+
+def name_bundles(bundles: Sequence[Path]) -> list[str]:
+    """Short names of two or more bundles, the whole paths where those are not unique.
+
+    Raises:
+        ConfigError: one bundle alone, or the same twice.
+    """
+    if len(bundles) < 2 or len(set(bundles)) < len(bundles):
+        given = ', '.join(map(str, bundles))
+        raise ConfigError(f'to compare, give two or more different bundles; got {given}')
+    names = [path.resolve().name for path in bundles]
+    return names if len(set(names)) == len(names) else [str(path) for path in bundles]
+
+
+def common_classes(detectors: Mapping[str, Detector]) -> tuple[str, ...]:
+    """The classes of all detectors, which must be the same and of KITTI's metric.
+
+    Raises:
+        ConfigError: they differ, or the metric has no least overlap for one.
+    """
+    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+
+    (first, classes), *others = ((name, item.class_names) for name, item in detectors.items())
+    for name, names in others:
+        if names != classes:
+            raise ConfigError(
+                f'detectors of other classes cannot be compared: {first} has {classes}, '
+                f'{name} has {names}'
+            )
+    if unknown := [name for name in classes if name not in MIN_OVERLAPS]:
+        raise ConfigError(f'classes {unknown} have no least overlap; known are {[*MIN_OVERLAPS]}')
+    return classes
+
+
+def choose_frames(frames: KittiDataset, wanted: Sequence[str]) -> list[int]:
+    """Indices of the wanted frames, or of those with the most labels of the dataset's classes.
+
+    Raises:
+        DatasetError: no frame of this name.
+    """
+    ids = list(frames.frame_ids)
+    if unknown := [name for name in wanted if name not in ids]:
+        raise DatasetError(
+            f'--frame {", ".join(unknown)}: not in the split; its {len(ids)} frames are '
+            f'{ids[0]} to {ids[-1]}'
+        )
+    if wanted:
+        return [ids.index(name) for name in wanted]
+    num_labels = [
+        sum(name in frames.class_names for name in frames.objects(index).names)
+        for index in range(len(ids))
+    ]
+    return sorted(range(len(ids)), key=lambda index: -num_labels[index])[:PICTURES]
+
+
+def print_false_positives(
+    rows: Mapping[str, Sequence[EqualRecall]],
+    names: Sequence[str],
+    title: str,
+    *,
+    json_file: str | None,
+) -> None:
+    """A row for each class and recall, or a dash where not all detectors reach any."""
+    cells = [
+        [class_name, f'{row.recall:.0%}', *(f'{row.false_positives[name]:.2f}' for name in names)]
+        for class_name, of_class in rows.items()
+        for row in of_class
+    ]
+    cells += [[class_name, *['-'] * (1 + len(names))] for class_name, of in rows.items() if not of]
+    columns = ['class', 'recall', *names]
+    print_table(f'False positives per frame: {title}', columns, cells, json_target=json_file)
+
+
+def draw_detectors(
+    folder: Path,
+    frame: Frame,
+    detectors: Mapping[str, Detector],
+    rows: Mapping[str, Sequence[EqualRecall]],
+) -> None:
+    """Two pictures of a frame: importance, and what the detectors find at the last recall."""
+    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.pictures import draw_found, draw_scene
+
+    class_names = next(iter(detectors.values())).class_names
+    found = {name: detector(frame.points, importance=True) for name, detector in detectors.items()}
+    importance = next(iter(found.values())).importance
+    draw_scene(
+        folder / f'{frame.frame_id}_importance.png',
+        frame.points,
+        importance=importance.point_scores if importance else None,
+        truth=frame.ground_truth,
+        title=f'Frame {frame.frame_id}: importance',
+        class_names=class_names,
+    )
+    path = folder / f'{frame.frame_id}_comparison.png'
+    draw_found(
+        path,
+        frame,
+        {name: item[shown(item, name, class_names, rows)] for name, item in found.items()},
+        [MIN_OVERLAPS[class_name] for class_name in class_names],
+        title=f'Frame {frame.frame_id}, at equal recall',
+    )
+    print_note(f'wrote {path} and {frame.frame_id}_importance.png')
+
+
+def shown(
+    detections: Detections,
+    name: str,
+    class_names: Sequence[str],
+    rows: Mapping[str, Sequence[EqualRecall]],
+) -> NDArray[np.bool_]:
+    """(N,) detections with at least the score of the last recall that all detectors reach."""
+    import numpy as np
+
+    thresholds = [
+        rows[class_name][-1].score_thresholds[name] if rows[class_name] else SHOWN_SCORE
+        for class_name in class_names
+    ]
+    keep: NDArray[np.bool_] = detections.scores >= np.array(thresholds)[detections.labels]
+    return keep
 
 
 def compare_features_command(

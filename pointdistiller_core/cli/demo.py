@@ -201,33 +201,25 @@ def _draw_frame(
     folder: Path, frame: Frame, found: Mapping[str, Detections], class_names: Sequence[str]
 ) -> None:
     from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
-    from pointdistiller_core.evaluation.matching import match_detections
-    from pointdistiller_core.evaluation.pictures import Panel, draw_comparison, draw_scene
+    from pointdistiller_core.evaluation.pictures import draw_found, draw_scene
 
-    truth = frame.ground_truth
-    assert truth is not None, f'simulated frame {frame.frame_id} has no labels'
     importance = found['distilled'].importance
     shown = {name: item[item.scores >= SHOWN_SCORE] for name, item in found.items()}
     draw_scene(
         folder / f'{frame.frame_id}_importance.png',
         frame.points,
         importance=importance.point_scores if importance else None,
-        truth=truth,
+        truth=frame.ground_truth,
         teacher=shown['teacher'],
         student=shown['distilled'],
         title=f'Frame {frame.frame_id}: importance, truth, teacher and distilled student',
         class_names=class_names,
     )
-    thresholds = [MIN_OVERLAPS[name] for name in class_names]
-    panels = [
-        Panel(TITLES[name], item, match_detections(item, truth, thresholds))
-        for name, item in shown.items()
-    ]
-    draw_comparison(
+    draw_found(
         folder / f'{frame.frame_id}_comparison.png',
-        frame.points,
-        panels,
-        truth=truth,
+        frame,
+        {TITLES[name]: item for name, item in shown.items()},
+        [MIN_OVERLAPS[name] for name in class_names],
         title=f'Frame {frame.frame_id}',
     )
 

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.evaluation.kitti_matching import (
+    Alarms,
     Candidates,
     Curve,
     Pairs,
     Truth,
+    alarms_at,
     measure,
 )
 from pointdistiller_core.geometry.iou import aligned_iou_3d, aligned_iou_bev
@@ -132,6 +134,50 @@ def evaluate_kitti(
     return KittiResult({metric: curves.get(metric, {}) for metric in metrics}, num_labels)
 
 
+def count_false_positives(
+    ground_truth: Sequence[KittiObjects],
+    detections: Sequence[KittiObjects],
+    class_names: Sequence[str],
+    *,
+    recalls: Sequence[float],
+    metric: str = '3d',
+    difficulty: str = 'moderate',
+    min_overlaps: Mapping[str, float] = MIN_OVERLAPS,
+) -> dict[str, Alarms]:
+    """False positives of each class where it reaches some recalls.
+
+    Matched as in the metric, with one exception: what lies in a `DontCare` area of the image was
+    never labelled, so it is no false positive from above and in 3D either.
+
+    Args:
+        ground_truth: all labels of each frame, those of other classes and `DontCare` too.
+        detections: of the same frames, with scores.
+        class_names: classes to count.
+        recalls: ascending, in (0, 1].
+        metric: `bbox`, `bev` or `3d`: which overlap makes a hit.
+        difficulty: whose labels count.
+        min_overlaps: class -> intersection over union that a hit must exceed.
+
+    Raises:
+        ValueError: see `evaluate_kitti`.
+    """
+    if problem := _problem(ground_truth, detections, class_names, min_overlaps, (metric,)):
+        raise ValueError(problem)
+    truth, found = _join(ground_truth), _join(detections)
+    pairs, covered = _overlapping_pairs(metric, truth, found), _covered_by_dont_care(truth, found)
+    alarms = {}
+    for name in class_names:
+        least = min_overlaps[name]
+        seen = _see_class(
+            *(name.lower(), DIFFICULTIES[difficulty], pairs[pairs.overlap > least]),
+            truth=truth,
+            found=found,
+            excused=covered > least,
+        )
+        alarms[name] = alarms_at(*seen, recalls)
+    return alarms
+
+
 def read_results_folder(
     labels: Path, results: Path, split: Path | None = None
 ) -> tuple[list[KittiObjects], list[KittiObjects]]:
@@ -223,8 +269,10 @@ def _evaluate(
             continue
         enough, excused = pairs[pairs.overlap > least], covered > least
         levels = {
-            level: _measure_class(
-                name.lower(), difficulty, enough, truth=truth, found=found, excused=excused
+            level: measure(
+                *_see_class(
+                    name.lower(), difficulty, enough, truth=truth, found=found, excused=excused
+                )
             )
             for level, difficulty in DIFFICULTIES.items()
         }
@@ -242,7 +290,7 @@ def _count_labels(truth: _Table, name: str) -> dict[str, int]:
     }
 
 
-def _measure_class(
+def _see_class(
     name: str,
     difficulty: Difficulty,
     pairs: Pairs,
@@ -250,7 +298,8 @@ def _measure_class(
     truth: _Table,
     found: _Table,
     excused: BoolArray,
-) -> tuple[Curve, Curve]:
+) -> tuple[Pairs, Truth, Candidates]:
+    """Everything as one class and difficulty see it."""
     labels, detections = truth.objects, found.objects
     assert detections.scores is not None
     same = truth.names == name
@@ -260,7 +309,7 @@ def _measure_class(
     matters = same | (truth.names == NEIGHBORS.get(name, ''))
     # A detection that is too low may take a label whatever its class.
     pairs = pairs[matters[pairs.truth] & (detected | low)[pairs.detection]]
-    return measure(
+    return (
         pairs,
         Truth(truth.turns, counts, labels.alpha),
         Candidates(detected, excused, detections.scores, detections.alpha),

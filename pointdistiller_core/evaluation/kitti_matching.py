@@ -112,6 +112,23 @@ class Curve:
         return float(100 * self.points[1:].mean())
 
 
+@dataclass(frozen=True)
+class Alarms:
+    """False alarms of a detector at T of the recalls that were asked for, in their order.
+
+    Attributes:
+        num_truth: labels that count.
+        scores: (T,) the highest threshold that reaches each recall.
+        recall: (T,) part of the labels that are found with at least this score.
+        counts: (T,) false alarms with at least this score, of all frames together.
+    """
+
+    num_truth: int
+    scores: FloatArray
+    recall: FloatArray
+    counts: FloatArray
+
+
 def measure(pairs: Pairs, truth: Truth, candidates: Candidates) -> tuple[Curve, Curve]:
     """Precision and orientation similarity over recall, at the official thresholds.
 
@@ -121,24 +138,33 @@ def measure(pairs: Pairs, truth: Truth, candidates: Candidates) -> tuple[Curve, 
         truth: the labels that `pairs` points into.
         candidates: the detections that `pairs` points into.
     """
-    scores = _thresholds(pairs, truth, candidates)
-    counted = candidates.counts[pairs.detection]
-    # The largest overlap wins; ignored detections come after all others, in the file's order.
-    preference = (pairs.detection, np.where(counted, -pairs.overlap, 0))
-    pairs, matched = _match(pairs, preference, truth.turns, candidates.scores, scores)
-    counted, wanted = candidates.counts[pairs.detection], truth.counts[pairs.truth]
-    angle = truth.alpha[pairs.truth] - candidates.alpha[pairs.detection]
-    hits = matched @ (counted & wanted)
-    similarity = matched @ ((counted & wanted) * (1 + np.cos(angle)) / 2)
-    misses = truth.counts.sum() - matched @ wanted
-    suspects = candidates.counts & ~candidates.excused
-    ranked = np.sort(candidates.scores[suspects])
-    alarms = len(ranked) - np.searchsorted(ranked, scores) - matched @ suspects[pairs.detection]
-    recall = _ratio(hits, hits + misses)
-    return (
-        Curve(scores, recall, _ratio(hits, hits + alarms)),
-        Curve(scores, recall, _ratio(similarity, hits + alarms)),
+    scores = np.array(
+        recall_thresholds(_hit_scores(pairs, truth, candidates).tolist(), int(truth.counts.sum()))
     )
+    outcome = _count(pairs, truth, candidates, scores)
+    detected = outcome.hits + outcome.alarms
+    return (
+        Curve(scores, outcome.recall, _ratio(outcome.hits, detected)),
+        Curve(scores, outcome.recall, _ratio(outcome.similarity, detected)),
+    )
+
+
+def alarms_at(
+    pairs: Pairs, truth: Truth, candidates: Candidates, recalls: Sequence[float]
+) -> Alarms:
+    """False alarms where a detector reaches some recalls.
+
+    Args:
+        pairs: see `measure`.
+        truth: the labels that `pairs` points into.
+        candidates: the detections that `pairs` points into.
+        recalls: ascending, in (0, 1]; those that the detector does not reach are left out.
+    """
+    hit_scores, num_truth = _hit_scores(pairs, truth, candidates), int(truth.counts.sum())
+    needed = np.ceil(np.asarray(recalls) * num_truth - 1e-9).astype(np.int64)  # 0.1 * 30 is > 3
+    scores = hit_scores[needed[(needed >= 1) & (needed <= len(hit_scores))] - 1]
+    outcome = _count(pairs, truth, candidates, scores)
+    return Alarms(num_truth, scores, outcome.recall, outcome.alarms)
 
 
 def recall_thresholds(scores: Sequence[float], num_truth: int) -> list[float]:
@@ -162,14 +188,46 @@ def recall_thresholds(scores: Sequence[float], num_truth: int) -> list[float]:
     return thresholds
 
 
-def _thresholds(pairs: Pairs, truth: Truth, candidates: Candidates) -> FloatArray:
-    """The official thresholds, from a pass in which the highest score wins."""
+@dataclass(frozen=True)
+class _Outcome:
+    """Hits, misses, false alarms and the hits' orientation similarity at T thresholds, (T,)."""
+
+    hits: FloatArray
+    misses: FloatArray
+    alarms: FloatArray
+    similarity: FloatArray
+
+    @property
+    def recall(self) -> FloatArray:
+        return _ratio(self.hits, self.hits + self.misses)
+
+
+def _count(pairs: Pairs, truth: Truth, candidates: Candidates, scores: FloatArray) -> _Outcome:
+    """What the detections with at least each of some scores find, miss and make up."""
+    counted = candidates.counts[pairs.detection]
+    # The largest overlap wins; ignored detections come after all others, in the file's order.
+    preference = (pairs.detection, np.where(counted, -pairs.overlap, 0))
+    pairs, matched = _match(pairs, preference, truth.turns, candidates.scores, scores)
+    counted, wanted = candidates.counts[pairs.detection], truth.counts[pairs.truth]
+    angle = truth.alpha[pairs.truth] - candidates.alpha[pairs.detection]
+    suspects = candidates.counts & ~candidates.excused
+    ranked = np.sort(candidates.scores[suspects])
+    return _Outcome(
+        hits=matched @ (counted & wanted),
+        misses=truth.counts.sum() - matched @ wanted,
+        alarms=len(ranked) - np.searchsorted(ranked, scores) - matched @ suspects[pairs.detection],
+        similarity=matched @ ((counted & wanted) * (1 + np.cos(angle)) / 2),
+    )
+
+
+def _hit_scores(pairs: Pairs, truth: Truth, candidates: Candidates) -> FloatArray:
+    """Scores of the hits, descending, from the official pass in which the highest score wins."""
     preference = (pairs.detection, -candidates.scores[pairs.detection])
     all_scores = np.array([-np.inf])
     pairs, matched = _match(pairs, preference, truth.turns, candidates.scores, all_scores)
     hits = (matched[0] > 0) & truth.counts[pairs.truth] & candidates.counts[pairs.detection]
-    scores = np.sort(candidates.scores[pairs.detection[hits]])[::-1]
-    return np.array(recall_thresholds(scores.tolist(), int(truth.counts.sum())))
+    scores: FloatArray = np.sort(candidates.scores[pairs.detection[hits]])[::-1]
+    return scores
 
 
 def _match(

@@ -19,9 +19,9 @@ from matplotlib.lines import Line2D
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.evaluation.matching import Matches
+from pointdistiller_core.evaluation.matching import Matches, match_detections
 from pointdistiller_core.geometry.boxes import box_corners_bev
-from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
+from pointdistiller_core.records import IGNORE_LABEL, Detections, Frame, GroundTruth
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -157,6 +157,32 @@ def draw_comparison(
         _add_legend(axes, counts, size=9)
     figure.suptitle(title, color=_TEXT, fontsize=15)
     _save(figure, path)
+
+
+def draw_found(
+    path: Path,
+    frame: Frame,
+    found: Mapping[str, Detections],
+    iou_thresholds: Sequence[float],
+    *,
+    title: str = '',
+) -> None:
+    """Draw what some models found, missed and made up in a labelled frame, side by side.
+
+    Args:
+        path: PNG file to write, `WIDTH` pixels wide.
+        frame: with labels; all that are not ignored count, whatever their difficulty.
+        found: by model, from left to right.
+        iou_thresholds: least IoU from above, for each class.
+        title: above the picture.
+    """
+    truth = frame.ground_truth
+    assert truth is not None, f'frame {frame.frame_id} has no labels'
+    panels = [
+        Panel(name, item, match_detections(item, truth, iou_thresholds))
+        for name, item in found.items()
+    ]
+    draw_comparison(path, frame.points, panels, truth=truth, title=title)
 
 
 def extent_of(points: FloatArray, *boxes: FloatArray) -> Extent:

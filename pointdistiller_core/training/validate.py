@@ -36,6 +36,20 @@ def evaluate_detector(
     Returns:
         The metric, and the detections of every frame.
     """
+    detections = detect_dataset(detector, dataset, batch_size=batch_size, on_frame=on_frame)
+    truth = [dataset.objects(index) for index in range(len(dataset))]
+    evaluated = [name for name in detector.config.class_names if name in min_overlaps]
+    return evaluate_kitti(truth, detections, evaluated, min_overlaps=min_overlaps), detections
+
+
+def detect_dataset(
+    detector: PointPillars,
+    dataset: FrameDataset,
+    *,
+    batch_size: int = 4,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> list[KittiObjects]:
+    """Detections of every frame as KITTI's objects; the arguments are `evaluate_detector`'s."""
     names = detector.config.class_names
     detections: list[KittiObjects] = []
     for start in range(0, len(dataset), batch_size):
@@ -47,9 +61,7 @@ def evaluate_detector(
         ]
         if on_frame is not None:
             on_frame(len(detections), len(dataset))
-    truth = [dataset.objects(index) for index in range(len(dataset))]
-    evaluated = [name for name in names if name in min_overlaps]
-    return evaluate_kitti(truth, detections, evaluated, min_overlaps=min_overlaps), detections
+    return detections
 
 
 def detect_frames(detector: PointPillars, frames: Sequence[Frame]) -> list[BoxPredictions]:

@@ -14,6 +14,7 @@ import pytest
 
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.evaluation.kitti import (
+    count_false_positives,
     evaluate_kitti,
     highest_ap40,
     read_results_folder,
@@ -342,3 +343,45 @@ def test_equals_the_official_program(shared_data, tmp_path):
         }
         for metric, classes in expected['seed1_first200'].items()
     }
+
+
+def alarms(truth, *detections, **options):
+    """False positives in 3D where the only car is found."""
+    options = {'class_names': ['Car'], 'recalls': [1.0], **options}
+    result = count_false_positives([frame(*truth)], [frame(*detections)], **options)['Car']
+    return result.counts.tolist()
+
+
+HIT = found(score=0.5)
+ALARM = found(box=FAR, x=30.0, score=0.9)
+
+
+def test_false_positives_are_those_above_the_score_of_the_last_hit():
+    low = found(box=FAR, x=60.0, score=0.4)
+    assert alarms([thing()], HIT) == [0]
+    assert alarms([thing()], HIT, ALARM, low) == [1]
+    assert alarms([thing()], found(score=0.3), ALARM, low) == [2]
+    assert alarms([thing()], ALARM) == []
+
+
+@pytest.mark.parametrize('name', ['Van', 'DontCare'])
+def test_what_is_labelled_as_something_else_or_nothing_is_no_false_positive(name):
+    size = {} if name == 'Van' else {'h': -1, 'w': -1, 'l': -1, 'z': -1000}
+    assert alarms([thing(), thing(name, FAR, x=30.0, **size)], HIT, ALARM) == [0]
+
+
+def test_false_positives_of_other_classes_and_too_low_ones_do_not_count():
+    low = found(box=(600.0, 100.0, 700.0, 110.0), x=30.0, score=0.9)
+    assert alarms([thing()], HIT, found('Cyclist', FAR, x=30.0, score=0.9), low) == [0]
+
+
+def test_a_shifted_box_is_found_from_above_and_not_in_3d():
+    sunk = found(y=2.3, score=0.5)
+    assert alarms([thing()], sunk) == []
+    assert alarms([thing()], sunk, metric='bev') == [0]
+
+
+def test_labels_that_are_too_hard_do_not_count():
+    truth = [thing(), thing(box=FAR, x=30.0, occluded=2)]
+    assert alarms(truth, HIT, ALARM) == [0]
+    assert alarms(truth, HIT, ALARM, difficulty='hard', recalls=[0.5, 1.0]) == [0, 0]

@@ -14,6 +14,7 @@ from pointdistiller_core.evaluation.kitti_matching import (
     Curve,
     Pairs,
     Truth,
+    alarms_at,
     measure,
     recall_thresholds,
 )
@@ -158,3 +159,46 @@ def test_points_take_the_best_of_what_follows():
     curve = Curve(np.zeros(4), np.zeros(4), np.array([1.0, 0.2, 0.5, 0.3]))
     assert curve.points[:5].tolist() == [1.0, 0.5, 0.5, 0.3, 0.0]
     assert len(curve.points) == 41
+
+
+def alarms_of(hits: list[float], alarms: list[float], *, missed: int = 0, recalls=(0.1, 0.5, 1.0)):
+    """Labels of one frame each, found with the scores `hits`, and alarms anywhere."""
+    num_hits, num_alarms = len(hits), len(alarms)
+    rows = np.arange(num_hits)
+    truth = Truth(
+        turns=np.zeros(num_hits + missed, np.int64),
+        counts=np.ones(num_hits + missed, bool),
+        alpha=np.zeros(num_hits + missed),
+    )
+    candidates = Candidates(
+        counts=np.ones(num_hits + num_alarms, bool),
+        excused=np.zeros(num_hits + num_alarms, bool),
+        scores=np.array(hits + alarms, dtype=float),
+        alpha=np.zeros(num_hits + num_alarms),
+    )
+    return alarms_at(Pairs(rows, rows, np.ones(num_hits)), truth, candidates, recalls)
+
+
+def test_alarms_at_recalls_by_hand():
+    result = alarms_of([0.9, 0.7, 0.5, 0.3], [0.95, 0.7, 0.4, 0.1])
+    assert result.num_truth == 4
+    assert result.scores.tolist() == [0.9, 0.7, 0.3]  # the first, second and fourth hit
+    assert result.recall.tolist() == [0.25, 0.5, 1.0]
+    assert result.counts.tolist() == [1, 2, 3]
+
+
+def test_recalls_that_are_not_reached_are_left_out():
+    result = alarms_of([0.9, 0.7], [0.8], missed=2)
+    assert result.recall.tolist() == [0.25, 0.5]
+    assert result.counts.tolist() == [0, 1]
+
+
+def test_a_recall_that_is_no_binary_fraction_takes_no_label_more():
+    result = alarms_of([1 - index / 100 for index in range(30)], [], recalls=(0.1, 0.7))
+    assert result.recall.tolist() == [pytest.approx(0.1), pytest.approx(0.7)]
+
+
+@pytest.mark.parametrize(('hits', 'missed'), [([], 0), ([], 3)])
+def test_no_alarms_without_labels_or_hits(hits, missed):
+    result = alarms_of(hits, [0.5], missed=missed)
+    assert (len(result.scores), len(result.counts), result.num_truth) == (0, 0, missed)

@@ -14,10 +14,11 @@ from pointdistiller_core.evaluation.matching import match_detections
 from pointdistiller_core.evaluation.pictures import (
     Panel,
     draw_comparison,
+    draw_found,
     draw_scene,
     extent_of,
 )
-from pointdistiller_core.records import Detections, GroundTruth
+from pointdistiller_core.records import Detections, Frame, GroundTruth
 
 BOXES = np.array([[10, 2, -1, 4, 2, 1.5, 0.3], [25, -5, -1, 4, 2, 1.5, -3.0]], np.float32)
 TRUTH = GroundTruth(BOXES, np.array([0, -1]))
@@ -38,10 +39,17 @@ def pixels_of(path: Path) -> np.ndarray:
     return np.round(imread(path)[..., :3] * 255).astype(np.uint8)
 
 
+KINDS = ('found', 'false positive')
+
+
 def has_color(image: np.ndarray, style: str) -> bool:
+    return count_color(image, style) > 0
+
+
+def count_color(image: np.ndarray, style: str) -> int:
     color = pictures.STYLES[style].color
     wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
-    return bool((np.abs(image.astype(int) - wanted).max(axis=-1) < 12).any())
+    return int((np.abs(image.astype(int) - wanted).max(axis=-1) < 12).sum())
 
 
 def test_scene_is_written_at_its_width_with_every_box(tmp_path, points):
@@ -110,6 +118,20 @@ def test_comparison_marks_found_missed_and_made_up(tmp_path, points):
         for part in thirds
     ]
     assert marked == [set(), {'found', 'false positive', 'missed'}, {'found'}]
+
+
+def test_found_of_two_models(tmp_path, points):
+    frame = Frame(points, '8', GroundTruth(BOXES[:1], np.array([0])))
+    wrong = BOXES[:1] + np.array([[0, 9, 0, 0, 0, 0, 0]], np.float32)
+    models = {
+        name: Detections(boxes, np.ones(1, np.float32), np.array([0]))
+        for name, boxes in (('right', BOXES[:1]), ('wrong', wrong))
+    }
+    draw_found(tmp_path / 'found.png', frame, models, [0.5], title='frame 8')
+    halves = np.array_split(pixels_of(tmp_path / 'found.png'), 2, axis=1)
+    found, made_up = ([count_color(half, kind) for half in halves] for kind in KINDS)
+    assert found[0] > found[1] > 0  # the legend has both colors, too
+    assert made_up[1] > made_up[0] > 0
 
 
 @pytest.mark.parametrize('num_panels', [1, 4])
