@@ -57,7 +57,7 @@ def open_run(
     if resume:
         _check_same(run, config, facts)
         return
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if run.exists() and not (run.is_dir() and _holds_nothing(run)):
         raise CheckpointError(
             f'{run} is in use; resume that run (resume=True, --resume) or choose another folder'
         )
@@ -66,6 +66,12 @@ def open_run(
     begun = {'seed': config.training.seed, 'facts': dict(facts), 'sessions': []}
     write_text(run / RUN_FILE, json.dumps(begun, indent=2) + '\n')
     write_text(run / CONFIG_FILE, dump_config(config))  # last: from here on it can be resumed
+
+
+def _holds_nothing(run: Path) -> bool:
+    """Whether a folder is empty, or has what a process leaves that was killed in `open_run`."""
+    names = {file.name for file in run.iterdir()}
+    return names <= {RUN_FILE, f'.{RUN_FILE}.partial', f'.{CONFIG_FILE}.partial'}
 
 
 def record_session(run: Path, *, first_epoch: int) -> None:
