@@ -28,9 +28,11 @@ from pointdistiller_core.config.experiment import (
 from pointdistiller_core.config.files import (
     apply_overrides,
     dump_config,
+    find_config,
     load_config,
     load_experiment,
     parse_config,
+    read_model,
     shipped_configs,
 )
 from pointdistiller_core.config.model import (
@@ -48,6 +50,12 @@ from pointdistiller_core.config.simulation import (
     SensorConfig,
     SimulationConfig,
 )
+from pointdistiller_core.config.study import (
+    ArmConfig,
+    SimulatedDataConfig,
+    StudyConfig,
+    StudySizeConfig,
+)
 from pointdistiller_core.config.training import (
     TrainingConfig,
 )
@@ -57,6 +65,7 @@ __all__ = [
     'KITTI_ANCHORS',
     'AnchorConfig',
     'AnyTermConfig',
+    'ArmConfig',
     'AugmentationConfig',
     'CameraConfig',
     'Config',
@@ -75,13 +84,18 @@ __all__ = [
     'SampledClassConfig',
     'SceneConfig',
     'SensorConfig',
+    'SimulatedDataConfig',
     'SimulationConfig',
+    'StudyConfig',
+    'StudySizeConfig',
     'TermConfig',
     'TrainingConfig',
     'apply_overrides',
     'dump_config',
+    'find_config',
     'load_config',
     'load_experiment',
     'parse_config',
+    'read_model',
     'shipped_configs',
 ]
