@@ -17,6 +17,7 @@ from pointdistiller_core.cli.demo import demo_command
 from pointdistiller_core.cli.evaluation import evaluate_command
 from pointdistiller_core.cli.inference import detect_command, import_checkpoint_command
 from pointdistiller_core.cli.ros import run_command
+from pointdistiller_core.cli.study import study_command
 from pointdistiller_core.cli.training import distill_command, train_command
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command('make-bag')(make_bag_command)
 app.command('check-dataset')(check_dataset_command)
 app.command('train')(train_command)
 app.command('distill')(distill_command)
+app.command('study')(study_command)
 app.command('evaluate')(evaluate_command)
 app.command('compare')(compare_command)
 app.command('compare-features')(compare_features_command)

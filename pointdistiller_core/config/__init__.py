@@ -38,9 +38,11 @@ from pointdistiller_core.config.feature_terms import (
 from pointdistiller_core.config.files import (
     apply_overrides,
     dump_config,
+    find_config,
     load_config,
     load_experiment,
     parse_config,
+    read_model,
     shipped_configs,
 )
 from pointdistiller_core.config.model import (
@@ -63,6 +65,12 @@ from pointdistiller_core.config.simulation import (
     SensorConfig,
     SimulationConfig,
 )
+from pointdistiller_core.config.study import (
+    ArmConfig,
+    SimulatedDataConfig,
+    StudyConfig,
+    StudySizeConfig,
+)
 from pointdistiller_core.config.training import (
     TrainingConfig,
 )
@@ -72,6 +80,7 @@ __all__ = [
     'KITTI_ANCHORS',
     'AnchorConfig',
     'AnyTermConfig',
+    'ArmConfig',
     'AttentionConfig',
     'AttentionNonlocalConfig',
     'AugmentationConfig',
@@ -101,13 +110,18 @@ __all__ = [
     'SceneConfig',
     'SensorConfig',
     'SimilarityConfig',
+    'SimulatedDataConfig',
     'SimulationConfig',
+    'StudyConfig',
+    'StudySizeConfig',
     'TermConfig',
     'TrainingConfig',
     'apply_overrides',
     'dump_config',
+    'find_config',
     'load_config',
     'load_experiment',
     'parse_config',
+    'read_model',
     'shipped_configs',
 ]

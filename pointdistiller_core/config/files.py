@@ -15,6 +15,7 @@ from pointdistiller_core.config.experiment import ExperimentConfig
 from pointdistiller_core.errors import ConfigError
 
 ConfigT = TypeVar('ConfigT', bound=Config)
+ConfigKind = Literal['models', 'experiments', 'studies', 'nodes']
 
 
 def parse_config(cls: type[ConfigT], values: Any, *, where: str) -> ConfigT:
@@ -47,13 +48,22 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentCo
     Raises:
         ConfigError: as `load_config`; an unknown model name lists the shipped ones.
     """
-    values = _read_yaml(path)
-    if isinstance(model := values.get('model'), str):
-        values = {**values, 'model': _read_yaml(_find_model(model, path.parent))}
+    values = read_model(_read_yaml(path), path.parent)
     return parse_config(ExperimentConfig, apply_overrides(values, overrides), where=str(path))
 
 
-def shipped_configs(kind: Literal['models', 'experiments', 'nodes']) -> list[Path]:
+def read_model(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values of an experiment with those of its model in place of the model's name or file.
+
+    Raises:
+        ConfigError: an unknown name lists the shipped models.
+    """
+    if not isinstance(model := values.get('model'), str):
+        return values
+    return {**values, 'model': _read_yaml(find_config('models', model, folder))}
+
+
+def shipped_configs(kind: ConfigKind) -> list[Path]:
     """The YAML files that come with the package, by name."""
     # Beside the package in a checkout; in share/ of the prefix when pip or colcon installed it.
     for folder in Path(__file__).parents:
@@ -63,15 +73,25 @@ def shipped_configs(kind: Literal['models', 'experiments', 'nodes']) -> list[Pat
     return []
 
 
-def _find_model(name: str, folder: Path) -> Path:
-    shipped = {path.stem: path for path in shipped_configs('models')}
+def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
+    """The file of a configuration that is called by the path of a YAML file or a shipped name.
+
+    Args:
+        kind: folder of the shipped files.
+        name: a path may start at `folder` or at the working folder.
+        folder: where the file that mentions the name lies.
+
+    Raises:
+        ConfigError: neither; lists the shipped names.
+    """
+    shipped = {path.stem: path for path in shipped_configs(kind)}
     for candidate in (folder / name, Path(name)):
         if candidate.suffix == '.yaml' and candidate.is_file():
             return candidate
     if name in shipped:
         return shipped[name]
     raise ConfigError(
-        f'model: no file and no shipped model {name!r}; choose from {sorted(shipped)}'
+        f'{kind}: no file and none shipped of the name {name!r}; choose from {sorted(shipped)}'
     )
 
 

@@ -68,11 +68,12 @@ def run_experiment(
         resume=resume,
         listener=listener,
         device=device,
-        facts={'teacher_sha256': _weights_checksum(teacher)} if teacher else None,
+        facts={'teacher_sha256': weights_checksum(teacher)} if teacher else None,
     )
 
 
-def _weights_checksum(bundle: Path) -> str:
+def weights_checksum(bundle: Path) -> str:
+    """What identifies the weights of a bundle or run: their SHA-256, as the bundle says it."""
     return read_info(find_bundle(bundle)).sha256[WEIGHTS_FILE]
 
 

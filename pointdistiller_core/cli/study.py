@@ -1,0 +1,240 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The verb `study`: experiments that compare ways to train a student."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+import os
+from pathlib import Path
+import signal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointdistiller_core.cli.data import simulate_frames
+from pointdistiller_core.cli.output import print_error, print_note, print_table, write_json
+from pointdistiller_core.cli.training import DeviceOption
+from pointdistiller_core.config import (
+    SimulatedDataConfig,
+    StudyConfig,
+    StudySizeConfig,
+    find_config,
+    load_config,
+)
+from pointdistiller_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pointdistiller_core.evaluation.study_table import Row, Scores
+    from pointdistiller_core.training.study import Job
+    from pointdistiller_core.training.study_runner import Outcome
+
+TABLE_TITLE = 'AP|R40, moderate [%]: mean ± standard deviation over seeds'
+
+
+def study_command(
+    study: Annotated[
+        str, typer.Argument(help='ablation, methods, sensitivity, compression or a YAML file.')
+    ],
+    *,
+    size: Annotated[str, typer.Option(help='small, full (for a GPU) or a YAML file.')] = 'small',
+    output: Annotated[
+        Path | None,
+        typer.Option('--output', '-o', help='Folder that studies share. [default: runs/SIZE]'),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Of the students, e.g. 0,1,2; instead of the study's.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help='Runs at once. [default: as many as have 2 cores]')
+    ] = None,
+    device: DeviceOption = 'auto',
+    report_only: Annotated[
+        bool, typer.Option('--report-only', help='Train nothing; report what is there.')
+    ] = False,
+) -> None:
+    """Train every arm of a study with every seed, and compare them in a table and a picture.
+
+    Repeated, the command goes on where it stopped and skips what is complete. The exit code is 1
+    where a run failed. Writes STUDY.json, .md and .png into the folder of the output.
+
+    Example: `pointdistiller study ablation --size small --seeds 0,1,2 -o runs/small`
+    """
+    # torch takes a second to import, and `--help` should not wait for it
+    from pointdistiller_core.training.study import check_begun, plan_study, setting_values
+
+    study_file, size_file = find_config('studies', study), find_config('studies', size)
+    config = load_config(StudyConfig, study_file)
+    settings = load_config(StudySizeConfig, size_file)
+    plan = plan_study(
+        config,
+        settings,
+        size_name=size_file.stem,
+        seeds=parse_seeds(seeds),
+        folder=size_file.parent,
+    )
+    setting_values(config, plan)  # raises now rather than after hours
+    output = output or Path('runs') / size_file.stem
+    check_begun(output, plan)
+    failed = [] if report_only else _train(settings, plan, output, jobs=jobs, device=device)
+    write_report(output / study_file.stem, config, plan, size=size_file.stem, data=settings.data)
+    for outcome in failed:
+        print_error(f'{_name(outcome.job)}: {outcome.error}')
+    if failed:
+        raise typer.Exit(1)
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...]:
+    """Different seeds from `0,1,2`; none from None.
+
+    Raises:
+        ConfigError: something else than whole numbers, or one twice.
+    """
+    words = text.replace(',', ' ').split() if text is not None else []
+    seeds = tuple(int(word) for word in words if word.isdecimal())
+    if len(set(seeds)) != len(words) or (text is not None and not words):
+        raise ConfigError(f'--seeds {text!r}: expected different whole numbers, as in 0,1,2')
+    return seeds
+
+
+def _train(
+    settings: StudySizeConfig,
+    plan: Sequence[Job],
+    output: Path,
+    *,
+    jobs: int | None,
+    device: str,
+) -> list[Outcome]:
+    """Simulate and train what is missing; returns what failed."""
+    from pointdistiller_core.training.study_runner import default_jobs, run_jobs
+
+    num_jobs = jobs or default_jobs(plan[0].experiment.training)
+    try:
+        with _terminated_as_interrupted():
+            _simulate(output, settings.data)
+            print_note(f'{output}: {len(plan)} runs, {num_jobs} at once')
+            listener = _make_listener(output, plan)
+            outcomes = run_jobs(output, plan, num_jobs=num_jobs, device=device, listener=listener)
+    except KeyboardInterrupt:
+        print_note('stopped; the same command goes on from here')
+        raise typer.Exit(130) from None
+    return [outcome for outcome in outcomes if outcome.error]
+
+
+def _simulate(output: Path, data: SimulatedDataConfig) -> None:
+    from pointdistiller_core.training.study import DATA
+
+    splits = {'train': data.train, 'val': data.val, 'test': data.test}
+    workers = os.cpu_count() or 1
+    simulate_frames(output / DATA, data.simulation, splits, seed=data.seed, workers=workers)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, so that the processes of the runs end with this one."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _make_listener(output: Path, plan: Sequence[Job]) -> Any:
+    from pointdistiller_core.training.study import collect_runs
+    from pointdistiller_core.training.study_runner import StudyListener
+
+    done: Counter[str] = Counter()
+
+    class Lines(StudyListener):
+        def on_wait(self, job: Job) -> None:
+            print_note(f'{_name(job)}: another process is at it; waiting')
+
+        def on_end(self, outcome: Outcome) -> None:
+            done['runs'] += 1
+            found = collect_runs(output, [outcome.job])
+            result = f'3D mAP {found[0]["scores"]["3D mAP"]:.1f}' if found else 'failed'
+            minutes, seconds = divmod(round(outcome.seconds), 60)
+            print_note(
+                f'[{done["runs"]}/{len(plan)}] {_name(outcome.job)}: {result}, '
+                f'{minutes} min {seconds:02} s'
+            )
+
+    return Lines()
+
+
+def _name(job: Job) -> str:
+    return f'{job.arm}, seed {job.seed}'
+
+
+def write_report(
+    stem: Path, study: StudyConfig, plan: Sequence[Job], *, size: str, data: SimulatedDataConfig
+) -> None:
+    """Print the table of the complete runs; write it as JSON, Markdown and a picture.
+
+    Args:
+        stem: of the files, in the folder of the runs.
+        study: its arms and their order.
+        plan: its runs.
+        size: its name.
+        data: what the runs were trained on.
+    """
+    from pointdistiller_core.evaluation.study_table import format_table, summarize
+    from pointdistiller_core.training.study import (
+        collect_runs,
+        list_arms,
+        scores_by_arm,
+        setting_values,
+    )
+
+    runs = collect_runs(stem.parent, plan)
+    scores = scores_by_arm(runs)
+    rows = summarize(list_arms(study, plan), scores)
+    title = f'{study.title}, size {size}'
+    print_table(f'{title}; {TABLE_TITLE}', *format_table(rows), json_target=None)
+    values = {
+        'study': stem.name,
+        'size': size,
+        'data': data.model_dump(mode='json'),
+        'table': [asdict(row) for row in rows],
+        'runs': runs,
+    }
+    write_json(f'{stem}.json', values)
+    _write_page(stem.with_suffix('.md'), title, rows, runs)
+    _draw(stem.with_suffix('.png'), title, rows, scores, setting_values(study, plan))
+    print_note(f'{stem}.json, .md, .png: {len(runs)} of {len(plan)} runs')
+
+
+def _write_page(
+    file: Path, title: str, rows: Sequence[Row], runs: Sequence[Mapping[str, Any]]
+) -> None:
+    from pointdistiller_core.deploy.atomic import write_text
+    from pointdistiller_core.evaluation.study_table import format_markdown, format_table
+
+    revisions = sorted({revision for run in runs for revision in run['revisions']})
+    note = (
+        f'{TABLE_TITLE}. A gain is the difference to the same network trained on labels alone\n'
+        f'with the same seed. {len(runs)} runs, code of revision {", ".join(revisions) or "-"}.\n'
+    )
+    write_text(file, f'# {title}\n\n{format_markdown(*format_table(rows))}\n{note}')
+
+
+def _draw(
+    file: Path,
+    title: str,
+    rows: Sequence[Row],
+    scores: Mapping[str, Mapping[int, Scores]],
+    settings: Mapping[str, Mapping[str, float]],
+) -> None:
+    from pointdistiller_core.evaluation.study_picture import draw_bars, draw_settings
+
+    if settings:
+        draw_settings(file, rows, scores, settings=settings, title=title)
+    else:
+        draw_bars(file, rows, scores, title=title)

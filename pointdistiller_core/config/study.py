@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Studies: the same student trained in several ways, at one of several sizes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from pointdistiller_core.config.base import Config, Count
+from pointdistiller_core.config.simulation import SimulationConfig
+
+TEACHER = 'teacher'
+
+Name = Annotated[str, Field(pattern='^[a-z][a-z0-9_]*$')]
+Seed = Annotated[int, Field(ge=0)]
+Values = dict[str, Any]
+
+
+class SimulatedDataConfig(Config):
+    """The frames of every run: simulated once, the same ones from the same seed."""
+
+    seed: Seed
+    train: Count
+    val: Count = Field(description='for choosing settings; no study looks at them')
+    test: Count = Field(description='for the tables')
+    simulation: SimulationConfig = SimulationConfig()
+
+
+class StudySizeConfig(Config):
+    """Data, networks and training of every study; what an arm says comes on top.
+
+    `experiment`, `teacher` and `students` are parts of an experiment's file, without the places
+    of the datasets.
+    """
+
+    data: SimulatedDataConfig
+    experiment: Values = Field(default_factory=dict, description='of every network')
+    teacher: Values = Field(description="on top of it; its training.seed is the teacher's")
+    students: dict[str, Values] = Field(description='on top of it, by the name of the network')
+    terms: dict[str, Values] = Field(
+        default_factory=dict,
+        description='by name, what a term of distillation has where an arm does not say otherwise',
+    )
+
+
+class ArmConfig(Config):
+    """One way to train a student."""
+
+    name: Name = Field(description='the same in every study that has this arm')
+    title: str = Field('', description='in tables and pictures; by default the name')
+    student: str = Field('4x', description='a network of the size')
+    experiment: Values = Field(default_factory=dict, description='what is special, distillation')
+    size: str | None = Field(None, description='the only size that has this arm')
+
+
+class StudyConfig(Config):
+    """Arms to compare, each trained with every seed."""
+
+    title: str
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
+    arms: tuple[ArmConfig, ...] = Field(min_length=1)
+    curves: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description='a setting of a distillation term, and the arms that are drawn over it',
+    )
+
+    @field_validator('seeds')
+    @classmethod
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(seeds) != len(set(seeds)):
+            raise ValueError('each seed may appear once')
+        return seeds
+
+    @model_validator(mode='after')
+    def _check_names(self) -> StudyConfig:
+        names = [TEACHER, *(arm.name for arm in self.arms)]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f'arms {repeated}: each may appear once, and {TEACHER!r} is taken')
+        drawn = {name for arms in self.curves.values() for name in arms}
+        if unknown := sorted(drawn - set(names)):
+            raise ValueError(f'curves: there are no arms {unknown}; there are {names}')
+        return self
