@@ -78,7 +78,7 @@ FrameOption = Annotated[
 
 def compare_command(
     bundles: Annotated[
-        list[Path], typer.Argument(help='Two or more bundles, or folders of runs.')
+        list[Path], typer.Argument(help='Bundles, or folders of runs.')
     ],
     *,
     dataset: DatasetOption,
@@ -91,7 +91,7 @@ def compare_command(
     device: DeviceOption = 'cpu',
     json_file: JsonOption = None,
 ) -> None:
-    """False positives per frame of two or more detectors where they find equally much.
+    """False positives per frame of detectors where they find equally much.
 
     For each class, at every tenth of the labels that all of them find.
 
@@ -149,14 +149,14 @@ def compare_detectors(
 
 
 def name_bundles(bundles: Sequence[Path]) -> list[str]:
-    """Short names of two or more bundles, the whole paths where those are not unique.
+    """Short names of bundles, the whole paths where those are not unique.
 
     Raises:
-        ConfigError: one bundle alone, or the same twice.
+        ConfigError: the same bundle twice.
     """
-    if len(bundles) < 2 or len(set(bundles)) < len(bundles):
+    if len(set(bundles)) < len(bundles):
         given = ', '.join(map(str, bundles))
-        raise ConfigError(f'to compare, give two or more different bundles; got {given}')
+        raise ConfigError(f'to compare, give each bundle once; got {given}')
     names = [path.resolve().name for path in bundles]
     return names if len(set(names)) == len(names) else [str(path) for path in bundles]
 

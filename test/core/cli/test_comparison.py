@@ -48,8 +48,7 @@ def test_overlap_and_difficulty_are_a_choice(run, make_bundle, dataset):
 def test_what_cannot_be_compared(run, make_bundle, dataset, tmp_path):
     one, other = make_bundle('one'), make_bundle('other', class_names=('Cyclist',))
     for bundles, message in (
-        ([one], 'give two or more different bundles; got'),
-        ([one, one], 'give two or more different bundles; got'),
+        ([one, one], 'give each bundle once; got'),
         ([one, other], "one has ('Car',), other has ('Cyclist',)"),
     ):
         code, output, error = run('compare', *bundles, '--dataset', dataset)
