@@ -77,9 +77,7 @@ FrameOption = Annotated[
 
 
 def compare_command(
-    bundles: Annotated[
-        list[Path], typer.Argument(help='Bundles, or folders of runs.')
-    ],
+    bundles: Annotated[list[Path], typer.Argument(help='Bundles, or folders of runs.')],
     *,
     dataset: DatasetOption,
     split: SplitOption = 'val',

@@ -18,6 +18,7 @@ from pointdistiller_core.config.data import (
 )
 from pointdistiller_core.config.distillation import (
     DISTILLATION_PRESETS,
+    LOCAL_GRAPH_PRESETS,
     AnyTermConfig,
     DistillationConfig,
     LocalGraphConfig,
@@ -78,6 +79,7 @@ from pointdistiller_core.config.training import (
 __all__ = [
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
+    'LOCAL_GRAPH_PRESETS',
     'AnchorConfig',
     'AnyTermConfig',
     'ArmConfig',

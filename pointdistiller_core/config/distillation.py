@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -72,8 +73,8 @@ AnyTermConfig = Annotated[
     Field(discriminator='name'),
 ]
 
-DISTILLATION_PRESETS = {
-    'default': LocalGraphConfig(),
+LOCAL_GRAPH_PRESETS = {
+    'local_graph': LocalGraphConfig(),
     'paper': LocalGraphConfig(
         teacher_adapter='trained', pool='max', norm='per_graph', weight=1.0, temperature=0.01
     ),
@@ -95,14 +96,23 @@ DISTILLATION_PRESETS = {
     ),
 }
 
+DISTILLATION_PRESETS: Mapping[str, Mapping[str, Any]] = {
+    'default': {'terms': (LogitsConfig(), LocalGraphConfig()), 'initialization': 'slice'},
+    **{name: {'terms': (term,)} for name, term in LOCAL_GRAPH_PRESETS.items()},
+}
+"""What the name of a preset stands for: some fields of `DistillationConfig`."""
+
 
 class DistillationConfig(Config):
-    """Terms that are added to the student's detection loss.
+    """What a teacher does for a student: terms of its loss, its first weights, further frames.
 
-    In a file also the name of a preset; a term with its defaults is named by its name alone.
+    In a file also the name of a preset, `default` where there are no terms; a term with its
+    defaults is named by its name alone.
     """
 
-    terms: tuple[AnyTermConfig, ...] = (DISTILLATION_PRESETS['default'],)
+    terms: tuple[AnyTermConfig, ...] = Field(
+        (), description='of the loss; where nothing is said, the preset `default` is meant'
+    )
     initialization: Literal['random', 'slice', 'slice_norm'] = Field(
         'random',
         description="first weights of the student; slice: the teacher's first channels, "
@@ -115,14 +125,16 @@ class DistillationConfig(Config):
     @model_validator(mode='before')
     @classmethod
     def _expand_names(cls, values: Any) -> Any:
-        if not isinstance(values, str):
-            return _expand_terms(values)
-        if values not in DISTILLATION_PRESETS:
-            raise ValueError(
-                f'no preset of this name; choose from {sorted(DISTILLATION_PRESETS)} '
-                'or write out the terms'
-            )
-        return {'terms': (DISTILLATION_PRESETS[values],)}
+        if isinstance(values, str):
+            if values not in DISTILLATION_PRESETS:
+                raise ValueError(
+                    f'no preset of this name; choose from {sorted(DISTILLATION_PRESETS)} '
+                    'or write out the terms'
+                )
+            return DISTILLATION_PRESETS[values]
+        if isinstance(values, dict) and 'terms' not in values:
+            return {**DISTILLATION_PRESETS['default'], **values}
+        return _expand_terms(values)
 
     @model_validator(mode='after')
     def _check_names(self) -> DistillationConfig:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-from pointdistiller_core.config import DISTILLATION_PRESETS, LocalGraphConfig
+from pointdistiller_core.config import LOCAL_GRAPH_PRESETS, LocalGraphConfig
 from pointdistiller_core.distill import local_graph
 from pointdistiller_core.distill.local_graph import (
     EdgeTerms,
@@ -466,10 +466,10 @@ def test_every_switch_changes_the_loss(field):
     assert loss(SMALL) != loss(SMALL.model_copy(update={field: CHANGES[field]}))
 
 
-@pytest.mark.parametrize('name', DISTILLATION_PRESETS)
+@pytest.mark.parametrize('name', LOCAL_GRAPH_PRESETS)
 def test_presets_run(name):
     pillars = make_pillars(300, 100)
-    preset = DISTILLATION_PRESETS[name]
+    preset = LOCAL_GRAPH_PRESETS[name]
     config = preset.model_copy(update={'num_samples': 9, 'num_neighbors': 3})
     sizes = {'teacher': 8, 'student': 5}
     views = [

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import DISTILLATION_PRESETS, LocalGraphConfig
+from pointdistiller_core.config import LOCAL_GRAPH_PRESETS, LocalGraphConfig
 from pointdistiller_core.distill.importance import IMPORTANCE
 from pointdistiller_core.distill.local_graph import (
     LocalGraphs,
@@ -47,10 +47,10 @@ POOLS = {'none': 'none', 'max': 'max', 'avg': 'mean'}
 GRADIENTS = {'conv_weight': 'linear.weight', 'bn_weight': 'scale', 'bn_bias': 'shift'}
 # PointRCNN's features of points (B, C, n) stand here as maps of one row.
 PRESETS = {
-    'pointpillars': DISTILLATION_PRESETS['authors_code'],
-    'second': DISTILLATION_PRESETS['authors_second'],
-    'pointrcnn': DISTILLATION_PRESETS['authors_nuscenes'],
-    'nuscenes': DISTILLATION_PRESETS['authors_nuscenes'],
+    'pointpillars': LOCAL_GRAPH_PRESETS['authors_code'],
+    'second': LOCAL_GRAPH_PRESETS['authors_second'],
+    'pointrcnn': LOCAL_GRAPH_PRESETS['authors_nuscenes'],
+    'nuscenes': LOCAL_GRAPH_PRESETS['authors_nuscenes'],
 }
 
 

@@ -7,6 +7,7 @@ import yaml
 
 from pointdistiller_core.config import (
     DISTILLATION_PRESETS,
+    LOCAL_GRAPH_PRESETS,
     DistillationConfig,
     ExperimentConfig,
     dump_config,
@@ -19,7 +20,23 @@ from pointdistiller_core.errors import ConfigError
 def test_a_file_may_name_a_preset(name):
     values = {'dataset': {'root': 'data'}, 'distillation': name}
     config = parse_config(ExperimentConfig, values, where='experiment.yaml')
-    assert config.distillation.terms == (DISTILLATION_PRESETS[name],)
+    expected = DISTILLATION_PRESETS[name]
+    assert {key: getattr(config.distillation, key) for key in expected} == expected
+    assert expected['terms']
+
+
+@pytest.mark.parametrize('name', LOCAL_GRAPH_PRESETS)
+def test_presets_of_local_graphs_are_that_alone(name):
+    config = parse_config(DistillationConfig, name, where='x')
+    assert config == DistillationConfig(terms=(LOCAL_GRAPH_PRESETS[name],))
+    assert config.initialization == 'random'
+
+
+def test_what_is_not_said_is_the_default_preset():
+    config = parse_config(DistillationConfig, {'initialization': 'random'}, where='x')
+    assert config.terms == DistillationConfig().terms
+    assert config.initialization == 'random'
+    assert parse_config(DistillationConfig, {'terms': []}, where='x').terms == ()
 
 
 def test_an_unknown_preset_lists_those_that_exist():
@@ -102,7 +119,7 @@ def test_the_default_is_the_default_preset():
 
 def test_the_authors_preset_is_what_their_code_does():
     """The switches that the goldens of PointPillars were made with (reference, section 1.3)."""
-    preset = DISTILLATION_PRESETS['authors_code']
+    preset = LOCAL_GRAPH_PRESETS['authors_code']
     assert preset.model_dump() == {
         'name': 'local_graph',
         'taps': ('pillars',),
@@ -123,9 +140,9 @@ def test_the_authors_preset_is_what_their_code_does():
 
 
 def test_the_authors_presets_of_maps_differ_in_what_their_code_does_for_maps():
-    base = DISTILLATION_PRESETS['default'].model_dump()
+    base = LOCAL_GRAPH_PRESETS['local_graph'].model_dump()
     shared = {'num_samples': 256, 'importance': 'channel_max', 'teacher_adapter': 'trained'}
     second = {'taps': ('backbone.0', 'backbone.1'), 'reweight': 'batch_size'}
     nuscenes = {'taps': ('neck',), 'reweight': 'none', 'adapter_channels': 64}
-    assert DISTILLATION_PRESETS['authors_second'].model_dump() == {**base, **shared, **second}
-    assert DISTILLATION_PRESETS['authors_nuscenes'].model_dump() == {**base, **shared, **nuscenes}
+    assert LOCAL_GRAPH_PRESETS['authors_second'].model_dump() == {**base, **shared, **second}
+    assert LOCAL_GRAPH_PRESETS['authors_nuscenes'].model_dump() == {**base, **shared, **nuscenes}
