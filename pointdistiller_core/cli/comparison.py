@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -25,10 +25,8 @@ from pointdistiller_core.errors import ConfigError, DatasetError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    import torch
-    from torch import Tensor
 
-    from pointdistiller_core.datasets import FrameDataset, KittiDataset
+    from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.distill.feature_similarity import Similarity
     from pointdistiller_core.evaluation.equal_recall import EqualRecall
@@ -291,6 +289,7 @@ def compare_features_command(
     from pointdistiller_core.deploy.bundle import load_detector_model
     from pointdistiller_core.distill.distiller import check_same_input
     from pointdistiller_core.distill.feature_similarity import compare_features, untrained_twin
+    from pointdistiller_core.training.validate import spread_clouds
 
     networks = [load_detector_model(path, device=device) for path in (teacher, student)]
     check_same_input(*(network.config for network in networks))
@@ -301,7 +300,7 @@ def compare_features_command(
         similarities = compare_features(
             networks[0],
             {'student': networks[1], 'untrained': untrained_twin(networks[1])},
-            clouds_of(frames, num_frames, next(networks[0].parameters()).device, update),
+            spread_clouds(frames, num_frames, next(networks[0].parameters()).device, update),
         )
     title = f'{student} and {teacher} on {dataset} ({split}, {num_frames} frames)'
     print_similarities(similarities, title, json_file=json_file)
@@ -312,21 +311,6 @@ def compare_features_command(
             for tap, students in similarities.items()
         },
     )
-
-
-def clouds_of(
-    frames: FrameDataset,
-    num_frames: int,
-    device: torch.device,
-    on_frame: Callable[[int, int], None],
-) -> Iterator[Tensor]:
-    """(N, 4) points of frames that are evenly spread over a dataset."""
-    import torch
-
-    for index in range(num_frames):
-        frame = frames[index * len(frames) // num_frames]
-        yield torch.from_numpy(frame.points).to(device)
-        on_frame(index + 1, num_frames)
 
 
 def print_similarities(

@@ -4,27 +4,40 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+import json
+import logging
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from pointdistiller_core.config import ExperimentConfig
-from pointdistiller_core.datasets import build_dataset
+from pointdistiller_core.datasets import FrameDataset, build_dataset
+from pointdistiller_core.deploy.atomic import write_text
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     find_bundle,
     load_detector_model,
     read_info,
 )
+from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.distill.distiller import Distiller
+from pointdistiller_core.distill.feature_similarity import compare_features, untrained_twin
 from pointdistiller_core.distill.initialization import slice_weights
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.training.data import torch_seed
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
 from pointdistiller_core.training.objective import DetectionObjective
+from pointdistiller_core.training.processes import is_first_process
+from pointdistiller_core.training.run import FEATURES_FILE
+from pointdistiller_core.training.validate import spread_clouds
+
+logger = logging.getLogger(__name__)
+
+REPORTED_FRAMES = 50  # whose features are compared after a distillation
 
 
 def run_experiment(
@@ -58,7 +71,7 @@ def run_experiment(
     validation = build_dataset(config.validation, names) if config.validation else None
     more = config.distillation.unlabelled if config.distillation else None
     objective = build_objective(config, teacher)
-    return fit(
+    bundle = fit(
         objective,
         dataset,
         config,
@@ -70,6 +83,36 @@ def run_experiment(
         device=device,
         facts={'teacher_sha256': weights_checksum(teacher)} if teacher else None,
     )
+    if teacher and validation is not None and is_first_process():
+        report_features(run, teacher, bundle, validation, device=device)
+    return bundle
+
+
+def report_features(
+    run: Path, teacher: Path, student: Path, dataset: FrameDataset, *, device: str
+) -> None:
+    """Write how alike the features of teacher and student are, where that is not known yet.
+
+    A distillation loss may fall and teach nothing; this cannot; see
+    `pointdistiller_core.distill.feature_similarity`.
+    """
+    file = run / FEATURES_FILE
+    if file.exists():
+        return
+    place = find_device(device)
+    networks = [load_detector_model(path, device=str(place)) for path in (teacher, student)]
+    students = {'student': networks[1], 'untrained': untrained_twin(networks[1])}
+    clouds = spread_clouds(dataset, min(REPORTED_FRAMES, len(dataset)), place)
+    try:
+        similarities = compare_features(networks[0], students, clouds)
+    except DatasetError as error:  # a handful of tiny frames: nothing to measure on
+        logger.warning('%s: features are not compared: %s', run, error)
+        return
+    values = {
+        name: {tap: asdict(by_student[name]) for tap, by_student in similarities.items()}
+        for name in students
+    }
+    write_text(file, json.dumps(values, indent=2) + '\n')
 
 
 def weights_checksum(bundle: Path) -> str:

@@ -9,6 +9,8 @@
 * `checkpoints/`: the newest two, to resume from.
 * `metrics.json`, `bundle/`: when the run is complete, its last epoch with the validation, and the
   trained detector.
+* `features.json`: after a distillation with validation, how alike the features of student and
+  teacher are, tap by tap, and those of the student before any training.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ CONFIG_FILE = 'config.yaml'
 RUN_FILE = 'run.json'
 HISTORY_FILE = 'metrics.jsonl'
 METRICS_FILE = 'metrics.json'
+FEATURES_FILE = 'features.json'
 # Settings that may change when a run is resumed: its weights do not depend on them.
 INDIFFERENT = {
     *(f'{part}.{key}' for part in ('dataset', 'validation') for key in ('cache', 'cache_frames')),

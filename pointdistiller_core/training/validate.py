@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from pointdistiller_core.datasets import FrameDataset
 from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS, KittiResult, evaluate_kitti
@@ -62,6 +63,27 @@ def detect_dataset(
         if on_frame is not None:
             on_frame(len(detections), len(dataset))
     return detections
+
+
+def spread_clouds(
+    dataset: FrameDataset,
+    num_frames: int,
+    device: torch.device,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> Iterator[Tensor]:
+    """(N, 4) points of frames that are evenly spread over a dataset.
+
+    Args:
+        dataset: of any frames.
+        num_frames: wanted, at most all.
+        device: of the points.
+        on_frame: hears how many frames are done, and how many there are.
+    """
+    for index in range(num_frames):
+        frame = dataset[index * len(dataset) // num_frames]
+        yield torch.from_numpy(frame.points).to(device)
+        if on_frame is not None:
+            on_frame(index + 1, num_frames)
 
 
 def detect_frames(detector: PointPillars, frames: Sequence[Frame]) -> list[BoxPredictions]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from kitti_folder import points_in, write_frame, write_splits
@@ -87,3 +88,30 @@ def test_a_student_that_is_no_slice_is_refused(tiny_model, teacher):
     message = r'encoder_channels: teacher has only \(8,\), student has \(16,\)'
     with pytest.raises(ConfigError, match=message):
         build_objective(config, teacher)
+
+
+def test_features_are_compared_after_a_distillation(tiny_model, teacher, frames, tmp_path):
+    config = make_config(tiny_model, frames)
+    run = tmp_path / 'run'
+    run_experiment(config, run, teacher=teacher)
+    assert not (run / 'features.json').exists()  # nothing to measure on
+    config = config.model_copy(update={'validation': config.dataset})
+    run_experiment(config, tmp_path / 'validated', teacher=teacher)
+    file = tmp_path / 'validated' / 'features.json'
+    values = json.loads(file.read_text(encoding='utf-8'))
+    taps = ['pillars', 'backbone.0', 'backbone.1', 'neck']
+    assert list(values) == ['student', 'untrained']
+    assert list(values['student']) == taps
+    assert values['student'] != values['untrained']
+    file.unlink()  # as if the process had been killed before
+    run_experiment(config, tmp_path / 'validated', teacher=teacher, resume=True)
+    assert json.loads(file.read_text(encoding='utf-8')) == values
+
+
+def test_a_copy_of_the_teacher_has_its_features(tiny_model, teacher, frames, tmp_path):
+    slow = TrainingConfig(epochs=1, batch_size=3, num_workers=0, learning_rate=1e-12)
+    config = make_config(tiny_model, frames, width=1.0, initialization='slice')
+    config = config.model_copy(update={'validation': config.dataset, 'training': slow})
+    run_experiment(config, tmp_path / 'run', teacher=teacher)
+    values = json.loads((tmp_path / 'run' / 'features.json').read_text(encoding='utf-8'))
+    assert values['student']['pillars']['cka'] > 0.98 > values['untrained']['neck']['cka']
