@@ -97,7 +97,7 @@ LOCAL_GRAPH_PRESETS = {
 }
 
 DISTILLATION_PRESETS: Mapping[str, Mapping[str, Any]] = {
-    'default': {'terms': (LogitsConfig(), LocalGraphConfig()), 'initialization': 'slice'},
+    'default': {'terms': (LogitsConfig(),), 'initialization': 'slice_norm'},
     **{name: {'terms': (term,)} for name, term in LOCAL_GRAPH_PRESETS.items()},
 }
 """What the name of a preset stands for: some fields of `DistillationConfig`."""
