@@ -23,6 +23,7 @@ class FitNetsConfig(FeatureTermConfig):
     """FitNets (Romero et al., ICLR 2015): the student's features predict the teacher's."""
 
     name: Literal['fitnets'] = 'fitnets'
+    weight: float = Field(0.1, ge=0.0)
     regressor: Literal['linear', 'norm_relu'] = Field(
         'norm_relu', description='linear: for taps before a ReLU'
     )
@@ -32,7 +33,7 @@ class AttentionConfig(FeatureTermConfig):
     """Attention transfer (Zagoruyko and Komodakis, ICLR 2017): where the energy is."""
 
     name: Literal['attention'] = 'attention'
-    weight: float = Field(1000.0, ge=0.0)
+    weight: float = Field(100.0, ge=0.0)
     taps: tuple[str, ...] = ()
     power: float = Field(2.0, ge=1.0, description='p of the mean over channels of |F|^p')
 
@@ -41,7 +42,7 @@ class SimilarityConfig(FeatureTermConfig):
     """Similarity-preserving distillation (Tung and Mori, ICCV 2019): what is alike."""
 
     name: Literal['similarity'] = 'similarity'
-    weight: float = Field(3000.0, ge=0.0)
+    weight: float = Field(3.0, ge=0.0)
     among: Literal['frames', 'cells'] = Field(
         'frames', description='frames: the paper; cells: a variant, inside each frame'
     )
