@@ -26,4 +26,4 @@ def test_a_linear_teacher_is_learned_exactly(make_lesson):
 def test_a_rectified_regressor_is_never_negative(make_lesson):
     lesson, term = make_lesson(400), make_term('norm_relu')
     lesson.teacher.features['pillars'] = torch.full((len(lesson.pillars), 8), -2.0)
-    assert term(lesson) >= 4.0
+    assert term(lesson) >= term.config.weight * 4.0

@@ -47,7 +47,7 @@ STUDY = {
     'title': 'Tiny',
     'seeds': [0, 1],
     'arms': [
-        {'name': 'taught', 'title': 'distilled', 'experiment': {'distillation': 'default'}},
+        {'name': 'taught', 'title': 'distilled', 'experiment': {'distillation': 'local_graph'}},
         {'name': 'plain'},
         {'name': 'taught_16x', 'student': '16x', 'experiment': {'distillation': 'paper'}},
         {'name': 'plain_16x', 'student': '16x'},
@@ -118,7 +118,7 @@ def test_an_arm_may_be_of_one_size():
     ('distillation', 'expected'),
     [
         ('paper', {'num_samples': 64, 'num_neighbors': 4, 'temperature': 0.01}),
-        ({}, {'num_samples': 64, 'num_neighbors': 4, 'temperature': 10}),
+        ('local_graph', {'num_samples': 64, 'num_neighbors': 4, 'temperature': 10}),
         ({'terms': ['local_graph']}, {'num_samples': 64, 'num_neighbors': 4}),
         (
             {'terms': [{'name': 'local_graph', 'num_samples': 8}]},
