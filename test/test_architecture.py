@@ -87,7 +87,7 @@ def test_ros_package_computes_nothing():
 @pytest.mark.parametrize(
     'module',
     [
-        *('records', 'config', 'kitti_format', 'geometry.iou', 'cli', 'datasets'),
+        *('records', 'config', 'kitti_format', 'geometry.detection', 'cli', 'datasets'),
         *('evaluation.kitti', 'evaluation.matching', 'evaluation.pictures', 'evaluation.curves'),
     ],
 )
