@@ -87,7 +87,8 @@ def export_detector(
 def make_canvas(detector: PointPillars, points: FloatArray) -> FloatArray:
     """(1, C, H, W) input of `BevNetwork` for one cloud (N, 4)."""
     with torch.inference_mode():
-        pillars = detector.group([torch.from_numpy(points)])
+        # a bag's clouds may be read-only, which torch does not like
+        pillars = detector.group([torch.from_numpy(np.require(points, np.float32, ['C', 'W']))])
         features = detector.encoder(pillars)
         shape = detector.config.grid.bev_shape
         canvas = scatter_to_bev(features, pillars.coords, batch_size=1, bev_shape=shape)
@@ -152,12 +153,17 @@ def _export_openvino_int8(detector: PointPillars, canvases: list[FloatArray]) ->
             '--calibration with a dataset or a bag like those that the detector will see'
         )
     import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     quantized = nncf.quantize(
         _convert_openvino(detector),
         nncf.Dataset(canvases),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(canvases),
+        # The default cuts off what is rare; in these maps, that is the objects.
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        ),
     )
     return _openvino_files(quantized, OPENVINO_INT8)
 
