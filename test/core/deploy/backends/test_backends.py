@@ -14,6 +14,7 @@ from backend_parameters import backends
 import numpy as np
 import pytest
 
+from pointdistiller_core.datasets.kitti import read_points
 from pointdistiller_core.deploy.backends import BACKENDS
 from pointdistiller_core.deploy.backends.backend import usable_cores
 from pointdistiller_core.detector import Detector
@@ -49,6 +50,16 @@ def test_boxes_are_those_of_torch(full_bundle, points, name):
         assert values[0].dtype == values[1].dtype
     for array, other in ((found.boxes, expected.boxes), (found.labels, expected.labels)):
         assert array.dtype == other.dtype
+
+
+@pytest.mark.parametrize('name', backends(*EXACT))
+def test_a_real_sweep(kitti_bundle, kitti_mini, name):
+    points = read_points(kitti_mini / 'training' / 'velodyne' / '000008.bin')
+    found = Detector.load(kitti_bundle, backend=name)(points)
+    expected = Detector.load(kitti_bundle, backend='torch')(points)
+    assert found.counts == expected.counts
+    assert found.counts['pillars'] > 1000
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize('name', backends('openvino-int8'))
