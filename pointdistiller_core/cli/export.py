@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
+import sys
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,7 +88,8 @@ def export_command(
         if calibration and to is Target.OPENVINO_INT8
         else ()
     )
-    files = export_detector(load_detector_model(folder), to.value, clouds)
+    with redirect_stdout(sys.stderr):  # where the converters' own notes belong
+        files = export_detector(load_detector_model(folder), to.value, clouds)
     verification = verify_files(folder, to.value, files, check=check, split=check_split)
     print_verification(verification, to.value, json_file=json_file)
     if problems := verification.problems:

@@ -69,8 +69,7 @@ def load_backend(
     """
     if num_threads is not None and num_threads < 1:
         raise ConfigError(f'num_threads {num_threads}: use 1 or more, or None')
-    if device == 'auto':
-        device = _best_device()
+    device = _best_device() if device == 'auto' else str(device)  # torch's own kind, too
     if name == AUTO:
         name = _choose(folder, device)
     elif name not in BACKENDS:
