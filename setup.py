@@ -16,6 +16,10 @@ def shared_files(*patterns: str) -> list[tuple[str, list[str]]]:
     return [(str('share' / Path(NAME) / folder), files) for folder, files in folders.items()]
 
 
+# Running a bundle needs one of the first two; exporting needs the third; int8 is made by nncf.
+RUN_OPENVINO, RUN_ONNX = ['openvino>=2024.4'], ['onnxruntime>=1.17']
+EXPORT = [*RUN_OPENVINO, 'nncf>=2.13', 'onnx>=1.15']
+
 setup(
     name=NAME,
     version='0.1.0',
@@ -62,7 +66,12 @@ setup(
                 'visualization-msgs',
             )
         ],
+        'openvino': RUN_OPENVINO,
+        'onnx': RUN_ONNX,
+        'export': EXPORT,
         'dev': [
+            *EXPORT,
+            *RUN_ONNX,
             'hypothesis',
             'mypy',
             'pytest',

@@ -21,5 +21,9 @@ class CheckpointError(PointDistillerError):
     """A checkpoint or bundle is missing, damaged or belongs to another architecture."""
 
 
+class BackendError(PointDistillerError):
+    """A backend cannot run: its package or its files are missing, or its detector is closed."""
+
+
 class CloudError(PointDistillerError):
     """A point cloud cannot be used: wrong shape, missing field, lying lengths."""

@@ -80,14 +80,18 @@ def load_detector(parameters: DetectorParameters) -> PointDetector:
     """The detector that the parameters name.
 
     Raises:
+        BackendError: the backend's package or files are missing.
         CheckpointError: the bundle cannot be loaded.
     """
     # torch's idle threads would spin and starve the executor; it reads this when imported.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    from pointdistiller_core.detector import Detector  # brings torch: only where a network runs
+    from pointdistiller_core.detector import Detector  # late, for it may bring torch
 
     return Detector.load(
-        parameters.bundle, device=parameters.device, num_threads=parameters.num_threads or None
+        parameters.bundle,
+        backend=parameters.backend,
+        device=parameters.device,
+        num_threads=parameters.num_threads or None,
     )
 
 
@@ -104,6 +108,7 @@ class DetectorNode(Node):
 
     Raises:
         ConfigError: a parameter is wrong.
+        BackendError: the backend's package or files are missing.
         CheckpointError: the bundle cannot be loaded.
     """
 

@@ -60,6 +60,12 @@ class DetectorParameters:
 
     bundle: str = parameter('', 'bundle, or run folder that holds one', required=True)
     device: str = parameter('cpu', 'where the network runs: cpu, cuda, cuda:1, ...')
+    backend: str = parameter(
+        'auto',
+        'what the network runs in; auto is the first of the others that is installed and in the '
+        'bundle',
+        choices=('auto', 'openvino-int8', 'openvino', 'onnx', 'torch'),
+    )
     num_threads: int = parameter(0, 'CPU threads of the network; 0 is its own', range=(0, 1024))
     score_threshold: float = parameter(
         DetectionConfig().score_threshold,

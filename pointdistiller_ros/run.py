@@ -40,6 +40,7 @@ class RunOptions:
         rate: speed relative to the recording.
         lockstep: wait for the result of each cloud instead, so that none is dropped.
         device: where the network runs.
+        backend: what the network runs in; auto is the best that is there.
         num_threads: CPU threads of the network; 0 is its own.
         score_threshold: lowest score to publish; None is the node's default.
     """
@@ -51,6 +52,7 @@ class RunOptions:
     rate: float = 1.0
     lockstep: bool = False
     device: str = 'cpu'
+    backend: str = 'auto'
     num_threads: int = 0
     score_threshold: float | None = None
 
@@ -133,6 +135,7 @@ def _add_nodes(
         {'points': player.topic},
         bundle=options.bundle,
         device=options.device,
+        backend=options.backend,
         num_threads=options.num_threads,
         reliability='reliable',  # nothing of a bag shall be lost on the way
         **({} if threshold is None else {'score_threshold': threshold}),
@@ -199,6 +202,7 @@ def _build_parser() -> ArgumentParser:
     pace.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
     pace.add_argument('--lockstep', action='store_true', help='wait for each result; drop nothing')
     detect.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
+    detect.add_argument('--backend', default='auto', help='openvino-int8, openvino, onnx, torch')
     detect.add_argument('--num-threads', type=int, default=0, help='CPU threads; 0 is the default')
     detect.add_argument('--score-threshold', type=float, help='lowest score to publish')
     return parser

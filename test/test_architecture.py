@@ -87,7 +87,8 @@ def test_ros_package_computes_nothing():
 @pytest.mark.parametrize(
     'module',
     [
-        *('records', 'config', 'kitti_format', 'geometry.iou', 'cli', 'datasets'),
+        *('records', 'config', 'kitti_format', 'geometry.detection', 'cli', 'datasets'),
+        *('detector', 'deploy.backends', 'pointcloud.pillar_arrays', 'evaluation.agreement'),
         *('evaluation.kitti', 'evaluation.matching', 'evaluation.pictures', 'evaluation.curves'),
     ],
 )

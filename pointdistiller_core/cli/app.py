@@ -15,6 +15,7 @@ from pointdistiller_core.cli.data import (
 )
 from pointdistiller_core.cli.demo import demo_command
 from pointdistiller_core.cli.evaluation import evaluate_command
+from pointdistiller_core.cli.export import export_command
 from pointdistiller_core.cli.inference import detect_command, import_checkpoint_command
 from pointdistiller_core.cli.ros import run_command
 from pointdistiller_core.cli.study import study_command
@@ -37,6 +38,7 @@ app.command('study')(study_command)
 app.command('evaluate')(evaluate_command)
 app.command('compare')(compare_command)
 app.command('compare-features')(compare_features_command)
+app.command('export')(export_command)
 app.command('detect')(detect_command)
 app.command('run', context_settings={'allow_extra_args': True, 'ignore_unknown_options': True})(
     run_command

@@ -118,7 +118,7 @@ def load_detectors(bundles: Sequence[Path], device: str) -> dict[str, Detector]:
     from pointdistiller_core.detector import Detector
 
     return {
-        name: Detector.load(path, device=device)
+        name: Detector.load(path, backend='torch', device=device)
         for name, path in zip(name_bundles(bundles), bundles, strict=True)
     }
 

@@ -114,7 +114,7 @@ def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, An
         count_parameters,
     )
 
-    detectors = {name: Detector.load(path) for name, path in bundles.items()}
+    detectors = {name: Detector.load(path, backend='torch') for name, path in bundles.items()}
     latencies = time_detectors(output / 'drive', detectors)
     rows = []
     for name, detector in detectors.items():

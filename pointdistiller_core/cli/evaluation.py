@@ -54,6 +54,13 @@ DeviceOption = Annotated[
     str | None,
     typer.Option(help='cpu (the default) or cuda.', rich_help_panel=OF_BUNDLE),
 ]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(
+        help='torch (the default), openvino-int8, openvino, onnx, or auto: the best one here.',
+        rich_help_panel=OF_BUNDLE,
+    ),
+]
 PredictionsOption = Annotated[
     Path | None,
     typer.Option(metavar='DIR', help="Any detector's files.", rich_help_panel=OF_FILES),
@@ -86,7 +93,7 @@ CurvesOption = Annotated[
 # What each form of the verb needs, and what it may have besides.
 FORMS = {
     'result files': ({'--predictions', '--labels'}, set()),
-    'a bundle': ({'BUNDLE', '--dataset'}, {'--results', '--camera-view', '--device'}),
+    'a bundle': ({'BUNDLE', '--dataset'}, {'--results', '--camera-view', '--device', '--backend'}),
 }
 
 
@@ -112,6 +119,7 @@ def evaluate_command(
     results: ResultsOption = None,
     camera_view: CameraViewOption = None,
     device: DeviceOption = None,
+    backend: BackendOption = None,
     predictions: PredictionsOption = None,
     labels: LabelsOption = None,
     min_overlap: MinOverlapOption = None,
@@ -129,7 +137,7 @@ def evaluate_command(
     check_options(
         {
             **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
-            **{'--camera-view': camera_view, '--device': device},
+            **{'--camera-view': camera_view, '--device': device, '--backend': backend},
             **{'--predictions': predictions, '--labels': labels},
         }
     )
@@ -144,7 +152,12 @@ def evaluate_command(
             root=dataset, split=split or 'val', camera_view=camera_view is not False
         )
         evaluation = evaluate_bundle(
-            bundle, config, overlaps, device=device or 'cpu', results=results
+            bundle,
+            config,
+            overlaps,
+            device=device or 'cpu',
+            backend=backend or 'torch',
+            results=results,
         )
     report(evaluation, json_file=json_file, curves=curves)
 
@@ -208,6 +221,7 @@ def evaluate_bundle(
     min_overlaps: Mapping[str, float],
     *,
     device: str = 'cpu',
+    backend: str = 'torch',
     results: Path | None = None,
 ) -> Evaluation:
     """Run a bundle on a labelled dataset and evaluate it.
@@ -217,16 +231,18 @@ def evaluate_bundle(
         config: the dataset, in KITTI layout.
         min_overlaps: class -> least overlap of a hit; the bundle's other classes are left out.
         device: cpu or cuda.
+        backend: what the network runs in.
         results: where to write the detections as KITTI's result files.
     """
     # torch takes seconds to import, and result files do not need it
     from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.deploy.bundle import load_detector_model
+    from pointdistiller_core.detector import Detector
+    from pointdistiller_core.evaluation.kitti import evaluate_kitti
     from pointdistiller_core.kitti_format import check_results_folder, write_results
-    from pointdistiller_core.training.validate import evaluate_detector
+    from pointdistiller_core.training.validate import detect_objects
 
-    model = load_detector_model(bundle, device=device)
-    names = model.config.class_names
+    detector = Detector.load(bundle, backend=backend, device=device)
+    names = detector.class_names
     dataset = KittiDataset(config, names)
     if results is not None:
         check_results_folder(results, dataset.frame_ids)  # before the long part
@@ -237,9 +253,9 @@ def evaluate_bundle(
             f'give --min-overlap {names[0]}=0.5'
         )
     with progress_bar('evaluate', 'frames') as update:
-        result, detections = evaluate_detector(
-            model, dataset, min_overlaps=evaluated, on_frame=update
-        )
+        detections = detect_objects(detector, dataset, on_frame=update)
+    truth = [dataset.objects(index) for index in range(len(dataset))]
+    result = evaluate_kitti(truth, detections, tuple(evaluated), min_overlaps=evaluated)
     if results is not None:
         write_results(results, dict(zip(dataset.frame_ids, detections, strict=True)))
         print_note(f'wrote {len(detections)} result files to {results}')

@@ -16,6 +16,15 @@ from pointdistiller_core.errors import DatasetError
 if TYPE_CHECKING:
     from pointdistiller_core.records import Detections
 
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        help='openvino-int8, openvino, onnx or torch; auto is the first of these that is here.'
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of the network; the library's own choice.")
+]
 BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')]
 
 
@@ -29,6 +38,8 @@ def detect_command(
         float | None, typer.Option(min=0.0, max=1.0, help="Instead of the bundle's own.")
     ] = None,
     device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
+    backend: BackendOption = 'auto',
+    num_threads: ThreadsOption = None,
     pictures: Annotated[
         Path | None, typer.Option(help='Folder for a picture from above of each cloud.')
     ] = None,
@@ -42,7 +53,7 @@ def detect_command(
     from pointdistiller_core.datasets.kitti import read_points
     from pointdistiller_core.detector import Detector
 
-    detector = Detector.load(bundle, device=device)
+    detector = Detector.load(bundle, backend=backend, device=device, num_threads=num_threads)
     results = []
     for path in clouds:
         points = read_points(path)

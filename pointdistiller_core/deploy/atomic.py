@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 import os
 from pathlib import Path
@@ -53,6 +53,28 @@ def write_text(file: Path, text: str) -> None:
             aside.replace(file)
         finally:
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_files(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
+    """Write files into a folder: yields when all are on the disk, then gives them their names.
+
+    Raises:
+        CheckpointError: the file system refuses; before the `yield` every file is as it was.
+    """
+    asides = {folder / name: _aside(folder / name) for name in files}
+    with named_refusals(folder):
+        try:
+            for aside, content in zip(asides.values(), files.values(), strict=True):
+                aside.write_bytes(content)
+                _flush(aside)
+            yield
+            for file, aside in asides.items():
+                aside.replace(file)
+            _flush(folder)
+        finally:
+            for aside in asides.values():
+                aside.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:

@@ -3,48 +3,53 @@
 """The bundle: a folder that holds a trained detector and all that is needed to use it rightly.
 
 `bundle.json` describes it (`BundleInfo`), `model.safetensors` holds its weights. Weights are data:
-nothing is ever unpickled.
+nothing is ever unpickled. What needs no torch is in `bundle_format`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-import hashlib
-import json
 from pathlib import Path
 
-from pydantic import Field, JsonValue
 from safetensors import SafetensorError
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core import __version__
-from pointdistiller_core.config import Config, ModelConfig, Positive, parse_config
+from pointdistiller_core.config import ModelConfig
 from pointdistiller_core.deploy.atomic import new_folder
+from pointdistiller_core.deploy.bundle_format import (
+    FORMAT_VERSION,
+    INFO_FILE,
+    WEIGHTS_FILE,
+    BundleInfo,
+    digests,
+    find_bundle,
+    read_info,
+    read_verified,
+    write_info,
+)
 from pointdistiller_core.deploy.device import find_device
-from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.models import PointPillars, build_detector
 
-FORMAT_VERSION = 1
-INFO_FILE = 'bundle.json'
-WEIGHTS_FILE = 'model.safetensors'
+__all__ = [
+    'FORMAT_VERSION',
+    'INFO_FILE',
+    'WEIGHTS_FILE',
+    'BundleInfo',
+    'find_bundle',
+    'load_bundle',
+    'load_detector_model',
+    'load_weights',
+    'read_info',
+    'read_verified',
+    'save_bundle',
+    'save_imported_bundle',
+    'write_bundle',
+]
+
 SHOWN_NAMES = 10  # of each kind, in a report of weights that do not fit
-
-
-class BundleInfo(Config):
-    """What `bundle.json` says: how the detector is built, what it expects, where it comes from."""
-
-    format_version: int = FORMAT_VERSION
-    package_version: str = __version__
-    model: ModelConfig = Field(description='architecture, classes, grid, anchors and thresholds')
-    point_features: tuple[str, ...] = ('x', 'y', 'z', 'intensity')
-    intensity_range: tuple[float, float] = Field(
-        (0.0, 1.0), description='of the training clouds; input must be scaled to it'
-    )
-    sensor_height: Positive = Field(1.73, description='of the training sensor, above ground [m]')
-    training: dict[str, JsonValue] = Field(default_factory=dict, description='how it was trained')
-    sha256: dict[str, str] = Field(default_factory=dict, description='of each file beside this')
 
 
 def save_bundle(folder: Path, model: nn.Module, info: BundleInfo, *, half: bool = False) -> None:
@@ -75,10 +80,7 @@ def write_bundle(
     files = {WEIGHTS_FILE: _pack(model.state_dict(), half=half), **(others or {})}
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    info = info.model_copy(update={'sha256': digests})
-    text = json.dumps(info.model_dump(mode='json'), indent=2)
-    (folder / INFO_FILE).write_text(text + '\n', encoding='utf-8')
+    write_info(folder, info.model_copy(update={'sha256': digests(files)}))
 
 
 def load_bundle(path: Path | str) -> tuple[BundleInfo, dict[str, Tensor]]:
@@ -159,68 +161,6 @@ def save_imported_bundle(
     model = build_detector(config)
     load_weights(model, state, where=str(source))
     save_bundle(folder, model, BundleInfo(model=config, training={'imported_from': source.name}))
-
-
-def find_bundle(path: Path | str) -> Path:
-    """The bundle at a path: itself, or a run's final bundle, or else its newest checkpoint.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    path = Path(path)
-    checkpoints = sorted(path.glob('checkpoints/epoch_*'), reverse=True)
-    for folder in (path, path / 'bundle', *checkpoints):
-        if (folder / INFO_FILE).is_file():
-            return folder
-    if not path.is_dir():
-        raise CheckpointError(f'{path}: no such folder; give a bundle or the folder of a run')
-    raise CheckpointError(f'{path}: neither a bundle ({INFO_FILE}) nor a run with a checkpoint')
-
-
-def read_info(folder: Path) -> BundleInfo:
-    """What a bundle says about itself, without reading its weights.
-
-    Raises:
-        CheckpointError: missing, malformed or from a newer version.
-    """
-    file = folder / INFO_FILE
-    try:
-        values = json.loads(file.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f'{file}: cannot be read: {error.strerror}') from error
-    except ValueError as error:
-        raise CheckpointError(f'{file}: not valid JSON, truncated or altered: {error}') from error
-    version = values.get('format_version') if isinstance(values, dict) else None
-    if not isinstance(version, int):
-        raise CheckpointError(f'{file}: not a bundle: it has no format_version')
-    if version > FORMAT_VERSION:  # before anything else is judged: a newer format has other keys
-        raise CheckpointError(
-            f'{file}: bundle format {version}, but this version of pointdistiller reads up to '
-            f'format {FORMAT_VERSION}; update pointdistiller'
-        )
-    try:
-        return parse_config(BundleInfo, values, where=str(file))
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def read_verified(folder: Path, name: str, info: BundleInfo) -> bytes:
-    """The content of a bundle's file.
-
-    Raises:
-        CheckpointError: it is missing, or not what was saved.
-    """
-    file = folder / name
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f'{file}: cannot be read: {error.strerror}') from error
-    if hashlib.sha256(content).hexdigest() != info.sha256.get(name):
-        raise CheckpointError(
-            f'{file}: truncated or altered: its checksum is not the one in {INFO_FILE}; '
-            'copy the bundle again from where it came'
-        )
-    return content
 
 
 def _pack(state: Mapping[str, Tensor], *, half: bool) -> bytes:

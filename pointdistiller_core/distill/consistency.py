@@ -18,10 +18,10 @@ import torch.nn.functional as F
 
 from pointdistiller_core.config import ConsistencyConfig
 from pointdistiller_core.distill.term import Lesson, Term, View
+from pointdistiller_core.geometry.box_coding import decode_boxes
+from pointdistiller_core.geometry.detection import best_anchors
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.models import BoxPredictions
-from pointdistiller_core.models.box_coding import decode_boxes
-from pointdistiller_core.models.detection import best_anchors
 from pointdistiller_core.models.losses import box_loss
 
 

@@ -2,5 +2,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes, their overlaps, non-maximum suppression and rigid transforms.
 
-Import from the modules: `transforms` needs NumPy alone, the others need torch.
+Import from the modules; all take NumPy arrays and torch tensors, and need no torch for arrays.
 """

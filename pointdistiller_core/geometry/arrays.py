@@ -32,3 +32,18 @@ def to_type(array: Any, dtype: Any) -> Any:
     if isinstance(array, np.ndarray):
         return array.astype(dtype, copy=False)
     return array.to(dtype)
+
+
+def descending_order(values: Any) -> Any:
+    """(N,) int64 indices that sort values (N,), the largest first; equal ones keep their order."""
+    if isinstance(values, np.ndarray):
+        return np.argsort(-values, kind='stable')
+    return values.argsort(descending=True, stable=True)
+
+
+def sigmoid(logits: Any) -> Any:
+    """1 / (1 + exp(-x)), without overflow."""
+    if isinstance(logits, np.ndarray):
+        small = np.exp(-abs(logits))
+        return np.where(logits < 0, small, 1) / (1 + small)
+    return logits.sigmoid()

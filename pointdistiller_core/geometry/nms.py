@@ -1,18 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy non-maximum suppression of rotated boxes, seen from above."""
+"""Greedy non-maximum suppression of rotated boxes, from above, in NumPy and torch alike."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
 
+from pointdistiller_core.geometry.arrays import ArrayT, descending_order, library_of
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 
 BLOCK = 256
 
 
-def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+def rotated_nms(boxes: ArrayT, scores: ArrayT, iou_threshold: float) -> Any:
     """Keep the best box, drop what overlaps it by more than the threshold, and so on.
 
     Args:
@@ -23,18 +23,18 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     Returns:
         (kept,) int64 indices by descending score.
     """
-    order = scores.argsort(descending=True, stable=True)
+    order = descending_order(scores)
     kept = [order[:0]]
     while len(order):
         block, order = order[:BLOCK], order[BLOCK:]
         block = block[_greedy(rotated_iou_bev(boxes[block], boxes[block]) > iou_threshold)]
         suppresses = rotated_iou_bev(boxes[block], boxes[order]) > iou_threshold
-        order = order[~suppresses.any(dim=0)]
+        order = order[~suppresses.any(0)]
         kept.append(block)
-    return torch.cat(kept)
+    return library_of(boxes).concatenate(kept)
 
 
-def class_wise_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+def class_wise_nms(boxes: ArrayT, scores: ArrayT, labels: Any, iou_threshold: float) -> Any:
     """`rotated_nms` among the boxes of each class; classes do not suppress one another.
 
     Args:
@@ -46,15 +46,17 @@ def class_wise_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold:
     Returns:
         (kept,) int64 indices by descending score.
     """
-    kept = [labels.new_zeros(0, dtype=torch.int64)]
-    for label in torch.unique(labels):
-        members = (labels == label).nonzero().squeeze(1)
+    xp = library_of(boxes)
+    kept = [descending_order(scores[:0])]  # so that there may be no box
+    for label in xp.unique(labels):
+        members = xp.where(labels == label)[0]
         kept.append(members[rotated_nms(boxes[members], scores[members], iou_threshold)])
-    indices = torch.cat(kept).sort().values  # so that equal scores keep the order of the input
-    return indices[scores[indices].argsort(descending=True, stable=True)]
+    indices = xp.concatenate(kept)
+    indices = indices[indices.argsort()]  # so that equal scores keep the order of the input
+    return indices[descending_order(scores[indices])]
 
 
-def _greedy(suppresses: Tensor) -> Tensor:
+def _greedy(suppresses: Any) -> Any:
     """Which of the boxes, best first, survive one another.
 
     Every round settles at least one more box, usually nearly all of them.
@@ -65,10 +67,11 @@ def _greedy(suppresses: Tensor) -> Tensor:
     Returns:
         (N,) bool.
     """
-    earlier = suppresses.triu(diagonal=1)
-    keep = torch.ones_like(earlier[0])
+    xp = library_of(suppresses)
+    earlier = xp.triu(suppresses, 1)
+    keep = xp.ones_like(earlier[0])
     while True:
-        settled = ~(earlier & keep[:, None]).any(dim=0)
-        if torch.equal(settled, keep):
+        settled = ~(earlier & keep[:, None]).any(0)
+        if (settled == keep).all():
             return keep
         keep = settled

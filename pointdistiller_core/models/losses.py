@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pointdistiller_core.config import LossConfig
+from pointdistiller_core.geometry.box_coding import direction_bins, encode_boxes
 from pointdistiller_core.models.anchor_head import HeadOutput
-from pointdistiller_core.models.box_coding import direction_bins, encode_boxes
 from pointdistiller_core.models.targets import AnchorTargets
 
 

@@ -5,15 +5,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.deploy.backends import TORCH
 from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS, KittiResult, evaluate_kitti
 from pointdistiller_core.kitti_format import KittiObjects, objects_from_boxes
 from pointdistiller_core.models import BoxPredictions, PointPillars
-from pointdistiller_core.records import Frame
+from pointdistiller_core.records import Detections, Frame
+
+if TYPE_CHECKING:
+    from pointdistiller_core.detector import Detector
 
 
 def evaluate_detector(
@@ -63,6 +68,59 @@ def detect_dataset(
         if on_frame is not None:
             on_frame(len(detections), len(dataset))
     return detections
+
+
+def detect_clouds(
+    detector: Detector,
+    dataset: FrameDataset,
+    indices: Sequence[int],
+    on_frame: Callable[[int, int], None] | None = None,
+) -> list[Detections]:
+    """Detections of some frames, one after another: any backend, as it runs live."""
+    found = []
+    for done, index in enumerate(indices, start=1):
+        found.append(detector(dataset[index].points))
+        if on_frame is not None:
+            on_frame(done, len(indices))
+    return found
+
+
+def to_objects(
+    found: Sequence[Detections],
+    dataset: FrameDataset,
+    indices: Sequence[int],
+    class_names: Sequence[str],
+) -> list[KittiObjects]:
+    """Detections of some frames as KITTI's objects."""
+    return [
+        objects_from_boxes(
+            frame.boxes,
+            [class_names[label] for label in frame.labels],
+            dataset.calibration(index),
+            dataset.image_size(index),
+            frame.scores,
+        )
+        for index, frame in zip(indices, found, strict=True)
+    ]
+
+
+def detect_objects(
+    detector: Detector,
+    dataset: FrameDataset,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> list[KittiObjects]:
+    """Detections of every frame as KITTI's objects, by whatever the detector runs in."""
+    if detector.backend == TORCH:  # which takes several frames at once
+        return detect_dataset(detector.model, dataset, on_frame=on_frame)
+    indices = range(len(dataset))
+    found = detect_clouds(detector, dataset, indices, on_frame)
+    return to_objects(found, dataset, indices, detector.class_names)
+
+
+def spread_indices(num_frames: int, wanted: int) -> list[int]:
+    """Frames that are evenly spread over a dataset: as many as wanted, at most all."""
+    count = min(wanted, num_frames)
+    return [index * num_frames // count for index in range(count)]
 
 
 def spread_clouds(

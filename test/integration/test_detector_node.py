@@ -34,7 +34,8 @@ from pointdistiller_ros.conversions import (
     marker_keys,
     to_cloud,
 )
-from pointdistiller_ros.detector_node import DetectorNode
+from pointdistiller_ros.detector_node import DetectorNode, load_detector
+from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,3 +312,12 @@ def test_executable_without_a_bundle_says_so(tmp_path):
     assert process.returncode == 2
     assert 'parameter bundle is empty' in log
     assert 'Traceback' not in log
+
+
+def test_parameters_reach_the_detector(monkeypatch):
+    monkeypatch.setattr(Detector, 'load', lambda bundle, **options: (bundle, options))
+    parameters = DetectorParameters(bundle='student', backend='onnx', num_threads=2)
+    options = {'backend': 'onnx', 'device': 'cpu', 'num_threads': 2}
+    assert load_detector(parameters) == ('student', options)
+    unset = load_detector(DetectorParameters(bundle='student'))
+    assert unset == ('student', {'backend': 'auto', 'device': 'cpu', 'num_threads': None})

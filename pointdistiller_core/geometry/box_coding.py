@@ -5,16 +5,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from pointdistiller_core.geometry.arrays import ArrayT, library_of, to_type
 from pointdistiller_core.geometry.transforms import wrap_angle
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MIN_SIZE = 1e-5  # m; keeps the logarithm of a degenerate box finite
 
 
-def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
+def encode_boxes(boxes: ArrayT, anchors: ArrayT) -> ArrayT:
     """Encode boxes as residuals to their anchors.
 
     Args:
@@ -25,18 +27,22 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
         (..., 7) residuals: center offsets over the anchor's BEV diagonal (z over its height), log
         size ratios, yaw difference [rad].
     """
-    sizes, anchor_sizes = boxes[..., 3:6].clamp(min=_MIN_SIZE), anchors[..., 3:6]
+    xp = library_of(boxes)
+    sizes, anchor_sizes = boxes[..., 3:6].clip(min=_MIN_SIZE), anchors[..., 3:6]
     centers = (boxes[..., :3] - anchors[..., :3]) / _center_scales(anchors)
     yaws = boxes[..., 6:] - anchors[..., 6:]
-    return torch.cat([centers, (sizes / anchor_sizes).log(), yaws], dim=-1)
+    residuals: ArrayT = xp.concatenate([centers, xp.log(sizes / anchor_sizes), yaws], -1)
+    return residuals
 
 
-def decode_boxes(residuals: Tensor, anchors: Tensor) -> Tensor:
+def decode_boxes(residuals: ArrayT, anchors: ArrayT) -> ArrayT:
     """The inverse of `encode_boxes`; (..., 7) boxes whose yaw is not wrapped."""
+    xp = library_of(residuals)
     centers = residuals[..., :3] * _center_scales(anchors) + anchors[..., :3]
-    sizes = residuals[..., 3:6].exp() * anchors[..., 3:6]
+    sizes = xp.exp(residuals[..., 3:6]) * anchors[..., 3:6]
     yaws = residuals[..., 6:] + anchors[..., 6:]
-    return torch.cat([centers, sizes, yaws], dim=-1)
+    boxes: ArrayT = xp.concatenate([centers, sizes, yaws], -1)
+    return boxes
 
 
 def direction_bins(yaws: Tensor, offset: float) -> Tensor:
@@ -44,16 +50,20 @@ def direction_bins(yaws: Tensor, offset: float) -> Tensor:
     return ((yaws - offset).remainder(2 * math.pi) / math.pi).long().clamp(max=1)
 
 
-def resolve_headings(yaws: Tensor, bins: Tensor, offset: float) -> Tensor:
+def resolve_headings(yaws: ArrayT, bins: Any, offset: float) -> ArrayT:
     """Yaws [rad] that are known up to half a turn, in the half turn that `bins` says.
 
     Returns:
         The yaws in [-pi, pi).
     """
-    return wrap_angle((yaws - offset).remainder(math.pi) + offset + math.pi * bins.to(yaws.dtype))
+    half_turns = library_of(yaws).remainder(yaws - offset, math.pi)
+    resolved: ArrayT = half_turns + offset + math.pi * to_type(bins, yaws.dtype)
+    return wrap_angle(resolved)
 
 
-def _center_scales(anchors: Tensor) -> Tensor:
+def _center_scales(anchors: ArrayT) -> ArrayT:
     """(..., 3) the unit [m] of x, y and z residuals."""
-    diagonals = torch.hypot(anchors[..., 3], anchors[..., 4])
-    return torch.stack([diagonals, diagonals, anchors[..., 5]], dim=-1)
+    xp = library_of(anchors)
+    diagonals = xp.hypot(anchors[..., 3], anchors[..., 4])
+    scales: ArrayT = xp.stack([diagonals, diagonals, anchors[..., 5]], -1)
+    return scales

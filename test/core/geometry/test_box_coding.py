@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import pytest
 import torch
 
-from pointdistiller_core.models.box_coding import (
+from pointdistiller_core.geometry.box_coding import (
     decode_boxes,
     direction_bins,
     encode_boxes,

@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Libraries that can run a bundle, best first; each is imported only where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from pointdistiller_core.deploy.backends.array_backend import ArrayBackend, Network
+from pointdistiller_core.deploy.backends.array_model import ARRAYS_FILE, unpack_arrays
+from pointdistiller_core.deploy.backends.backend import Backend, Found, Stopwatch
+from pointdistiller_core.deploy.bundle_format import WEIGHTS_FILE, read_info, read_verified
+from pointdistiller_core.errors import BackendError, ConfigError
+
+__all__ = ['AUTO', 'BACKENDS', 'Backend', 'BackendKind', 'Found', 'Stopwatch', 'load_backend']
+
+logger = logging.getLogger(__name__)
+
+AUTO = 'auto'
+TORCH, ONNX, OPENVINO, OPENVINO_INT8 = 'torch', 'onnx', 'openvino', 'openvino-int8'
+
+
+class Load(Protocol):
+    """Makes a backend of an intact bundle that has its files."""
+
+    def __call__(self, folder: Path, *, device: str, num_threads: int | None) -> Backend:
+        """Load it; raises what `Detector.load` says."""
+        ...
+
+
+@dataclass(frozen=True)
+class BackendKind:
+    """What a backend needs.
+
+    Attributes:
+        package: import name of its library.
+        requirement: what `pip install` gets it by.
+        files: that a bundle must have.
+        load: makes it.
+    """
+
+    package: str
+    requirement: str
+    files: tuple[str, ...]
+    load: Load
+
+
+def load_backend(
+    folder: Path, name: str = AUTO, *, device: str = 'cpu', num_threads: int | None = None
+) -> Backend:
+    """A backend for a bundle.
+
+    Args:
+        folder: the bundle.
+        name: of `BACKENDS`, or `auto`: the best one whose package and files are here.
+        device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one.
+        num_threads: CPU threads of the network; None is the library's choice.
+
+    Raises:
+        BackendError: the package or the files are missing; says how to get them.
+        ConfigError: no such backend, device or number of threads.
+        CheckpointError: the bundle is damaged, or of another architecture than it says.
+    """
+    if num_threads is not None and num_threads < 1:
+        raise ConfigError(f'num_threads {num_threads}: use 1 or more, or None')
+    device = _best_device() if device == 'auto' else str(device)  # torch's own kind, too
+    if name == AUTO:
+        name = _choose(folder, device)
+    elif name not in BACKENDS:
+        raise ConfigError(f'backend {name!r}: unknown; choose from {[AUTO, *BACKENDS]}')
+    if problem := _problem(folder, name):
+        raise BackendError(problem)
+    try:
+        return BACKENDS[name].load(folder, device=device, num_threads=num_threads)
+    except ImportError as error:
+        raise BackendError(
+            f'backend {name}: its package cannot be imported: {error}; '
+            f'run: pip install --force-reinstall {BACKENDS[name].requirement}'
+        ) from error
+
+
+def _choose(folder: Path, device: str) -> str:
+    """The best backend that can run the bundle here."""
+    order: Sequence[str] = list(BACKENDS) if device == 'cpu' else (TORCH, ONNX)
+    problems = []
+    for name in order:
+        problem = _problem(folder, name)
+        if problem is None:
+            return name
+        logger.info('%s', problem)
+        problems.append(problem)
+    raise BackendError('no backend can run this bundle here:\n  ' + '\n  '.join(problems))
+
+
+def _problem(folder: Path, name: str) -> str | None:
+    """What a backend lacks, and how to get it."""
+    kind, known = BACKENDS[name], read_info(folder).sha256
+    if missing := [file for file in kind.files if file not in known]:
+        remedy = (
+            'copy the whole bundle'
+            if name == TORCH
+            else f'run: pointdistiller export {folder} --to {name}'
+        )
+        return f'backend {name}: {folder} has no {", ".join(missing)}; {remedy}'
+    if find_spec(kind.package) is None:
+        return (
+            f'backend {name}: the package {kind.package} is not installed; '
+            f'run: pip install {kind.requirement}'
+        )
+    return None
+
+
+def _best_device() -> str:
+    if find_spec('torch') is None:
+        return 'cpu'
+    from pointdistiller_core.deploy.device import find_device
+
+    return str(find_device('auto'))
+
+
+def _load_torch(folder: Path, *, device: str, num_threads: int | None) -> Backend:
+    from pointdistiller_core.deploy.backends.torch_backend import load_torch
+
+    return load_torch(folder, device=device, num_threads=num_threads)
+
+
+def _load_onnx(folder: Path, *, device: str, num_threads: int | None) -> Backend:
+    from pointdistiller_core.deploy.backends.onnx_network import OnnxNetwork
+
+    content = read_verified(folder, ONNX_FILE, read_info(folder))
+    network = OnnxNetwork(content, device=device, num_threads=num_threads)
+    return array_backend(ONNX, folder, network)
+
+
+def _load_openvino(name: str, folder: Path, *, device: str, num_threads: int | None) -> Backend:
+    if device != 'cpu':
+        raise ConfigError(f'device {device!r}: backend {name} runs on cpu; use torch for a GPU')
+    from pointdistiller_core.deploy.backends.openvino_network import OpenVinoNetwork
+
+    info = read_info(folder)
+    graph, weights = (read_verified(folder, file, info) for file in OPENVINO_FILES[name])
+    return array_backend(name, folder, OpenVinoNetwork(graph, weights, num_threads=num_threads))
+
+
+def array_backend(name: str, folder: Path, network: Network) -> ArrayBackend:
+    """A network of a bundle with what surrounds it."""
+    info = read_info(folder)
+    content = read_verified(folder, ARRAYS_FILE, info)
+    arrays = unpack_arrays(content, info.model, where=str(folder / ARRAYS_FILE))
+    return ArrayBackend(name, info.model, arrays, network)
+
+
+ONNX_FILE = 'network.onnx'
+OPENVINO_FILES = {
+    OPENVINO: ('openvino.xml', 'openvino.bin'),
+    OPENVINO_INT8: ('openvino_int8.xml', 'openvino_int8.bin'),
+}
+# The order of preference on a CPU.
+BACKENDS: Mapping[str, BackendKind] = {
+    **{
+        name: BackendKind(
+            'openvino',
+            'openvino',
+            (*OPENVINO_FILES[name], ARRAYS_FILE),
+            partial(_load_openvino, name),
+        )
+        for name in (OPENVINO_INT8, OPENVINO)
+    },
+    ONNX: BackendKind('onnxruntime', 'onnxruntime', (ONNX_FILE, ARRAYS_FILE), _load_onnx),
+    TORCH: BackendKind('torch', 'torch', (WEIGHTS_FILE,), _load_torch),
+}

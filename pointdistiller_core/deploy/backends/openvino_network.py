@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The network in OpenVINO, on a CPU."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino
+
+from pointdistiller_core.deploy.backends.array_backend import OUTPUTS
+from pointdistiller_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pointdistiller_core.deploy.backends.array_backend import Shape
+    from pointdistiller_core.deploy.backends.backend import FloatArray
+
+SETTINGS = {
+    'PERFORMANCE_HINT': 'LATENCY',
+    'NUM_STREAMS': '1',
+    # on some processors the default is bfloat16, whose numbers were not checked by the export
+    'INFERENCE_PRECISION_HINT': 'f32',
+}
+
+
+class OpenVinoNetwork:
+    """A compiled network. One request, taken in turn: memory for one frame, not one per caller."""
+
+    def __init__(self, graph: bytes, weights: bytes, *, num_threads: int | None) -> None:
+        """Compile the content of an .xml and a .bin file.
+
+        Args:
+            graph: the .xml.
+            weights: the .bin.
+            num_threads: of the network; None is OpenVINO's choice among the usable cores.
+
+        Raises:
+            CheckpointError: OpenVINO cannot read these.
+        """
+        settings = dict(SETTINGS)
+        if num_threads is not None:
+            settings['INFERENCE_NUM_THREADS'] = str(num_threads)
+        core = openvino.Core()
+        try:
+            model = core.read_model(graph, weights)
+            self._compiled = core.compile_model(model, 'CPU', settings)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f'OpenVINO {openvino.__version__} cannot read its network in the bundle; export '
+                f'the bundle again with this version: {error}'
+            ) from error
+        self._request = self._compiled.create_infer_request()
+        self._lock = Lock()
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that the network runs on."""
+        return int(self._compiled.get_property('INFERENCE_NUM_THREADS'))
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of the input and of each output."""
+        ports = (*self._compiled.inputs, *self._compiled.outputs)
+        return {port.get_any_name(): tuple(port.shape) for port in ports}
+
+    def __call__(self, canvas: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Raw outputs of one frame; see `Network`."""
+        with self._lock:
+            self._request.infer([canvas], share_inputs=True)
+            logits, residuals, directions = (
+                np.array(self._request.get_tensor(name).data) for name in OUTPUTS
+            )
+        return logits, residuals, directions

@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a bundle is on the disk: `bundle.json`, and files with checksums beside it; needs no torch.
+
+`model.safetensors` holds the weights; an export adds the files of other backends. Whoever runs one
+of these needs only `bundle.json` and its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import Field, JsonValue
+
+from pointdistiller_core import __version__
+from pointdistiller_core.config import Config, ModelConfig, Positive, parse_config
+from pointdistiller_core.deploy.atomic import replace_files, write_text
+from pointdistiller_core.errors import CheckpointError, ConfigError
+
+FORMAT_VERSION = 1
+INFO_FILE = 'bundle.json'
+WEIGHTS_FILE = 'model.safetensors'
+
+
+class BundleInfo(Config):
+    """What `bundle.json` says: how the detector is built, what it expects, where it comes from."""
+
+    format_version: int = FORMAT_VERSION
+    package_version: str = __version__
+    model: ModelConfig = Field(description='architecture, classes, grid, anchors and thresholds')
+    point_features: tuple[str, ...] = ('x', 'y', 'z', 'intensity')
+    intensity_range: tuple[float, float] = Field(
+        (0.0, 1.0), description='of the training clouds; input must be scaled to it'
+    )
+    sensor_height: Positive = Field(1.73, description='of the training sensor, above ground [m]')
+    training: dict[str, JsonValue] = Field(default_factory=dict, description='how it was trained')
+    sha256: dict[str, str] = Field(default_factory=dict, description='of each file beside this')
+
+
+def find_bundle(path: Path | str) -> Path:
+    """The bundle at a path: itself, or a run's final bundle, or else its newest checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(path)
+    checkpoints = sorted(path.glob('checkpoints/epoch_*'), reverse=True)
+    for folder in (path, path / 'bundle', *checkpoints):
+        if (folder / INFO_FILE).is_file():
+            return folder
+    if not path.is_dir():
+        raise CheckpointError(f'{path}: no such folder; give a bundle or the folder of a run')
+    raise CheckpointError(f'{path}: neither a bundle ({INFO_FILE}) nor a run with a checkpoint')
+
+
+def read_info(folder: Path) -> BundleInfo:
+    """What a bundle says about itself, without reading its weights.
+
+    Raises:
+        CheckpointError: missing, malformed or from a newer version.
+    """
+    file = folder / INFO_FILE
+    try:
+        values = json.loads(file.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f'{file}: cannot be read: {error.strerror}') from error
+    except ValueError as error:
+        raise CheckpointError(f'{file}: not valid JSON, truncated or altered: {error}') from error
+    version = values.get('format_version') if isinstance(values, dict) else None
+    if not isinstance(version, int):
+        raise CheckpointError(f'{file}: not a bundle: it has no format_version')
+    if version > FORMAT_VERSION:  # before anything else is judged: a newer format has other keys
+        raise CheckpointError(
+            f'{file}: bundle format {version}, but this version of pointdistiller reads up to '
+            f'format {FORMAT_VERSION}; update pointdistiller'
+        )
+    try:
+        return parse_config(BundleInfo, values, where=str(file))
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def read_verified(folder: Path, name: str, info: BundleInfo) -> bytes:
+    """The content of a bundle's file.
+
+    Raises:
+        CheckpointError: it is missing, or not what was saved.
+    """
+    file = folder / name
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f'{file}: cannot be read: {error.strerror}') from error
+    if hashlib.sha256(content).hexdigest() != info.sha256.get(name):
+        raise CheckpointError(
+            f'{file}: truncated or altered: its checksum is not the one in {INFO_FILE}; '
+            'copy the bundle again from where it came'
+        )
+    return content
+
+
+def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Add files to a bundle, or replace them, with their checksums.
+
+    They are on the disk before the bundle names them. While files are replaced the bundle does not
+    name these, so that whatever happens, all that it names is intact.
+
+    Raises:
+        CheckpointError: the file system refuses; all that the bundle names is intact.
+    """
+    info = read_info(folder)
+    others = {name: digest for name, digest in info.sha256.items() if name not in files}
+    with replace_files(folder, files):
+        if others != info.sha256:
+            write_info(folder, info.model_copy(update={'sha256': others}))
+    write_info(folder, info.model_copy(update={'sha256': others | digests(files)}))
+
+
+def write_info(folder: Path, info: BundleInfo) -> None:
+    """Write or replace `bundle.json` in one step."""
+    text = json.dumps(info.model_dump(mode='json'), indent=2)
+    write_text(folder / INFO_FILE, text + '\n')
+
+
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Checksum of each file."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}

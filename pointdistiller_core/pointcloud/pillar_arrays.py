@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pillars of one frame in NumPy: which points and cells are kept is as in `group_pillars`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.grid import Grid
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float32]
+    IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PillarArrays:
+    """The occupied cells of one frame with their points.
+
+    Attributes:
+        points: (n, 4) float32 x, y, z [m], intensity, LiDAR frame: the points in slots, pillar
+            after pillar.
+        cells: (P,) int64 BEV cell `row * W + column` of each pillar.
+        num_points: (P,) int64 points of each pillar, 1..M.
+        max_points_per_pillar: M.
+        point_pillars: (N,) int64 pillar of each input point, -1 for none; as in `Pillars`.
+        counts: as in `Pillars`.
+    """
+
+    points: FloatArray
+    cells: IntArray
+    num_points: IntArray
+    max_points_per_pillar: int
+    point_pillars: IntArray
+    counts: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.num_points)
+
+    @property
+    def starts(self) -> IntArray:
+        """(P,) index of each pillar's first point."""
+        starts: IntArray = np.cumsum(self.num_points) - self.num_points
+        return starts
+
+
+def group_points(
+    points: FloatArray, grid: Grid, *, max_points_per_pillar: int, max_pillars: int
+) -> PillarArrays:
+    """Group the points of one frame by BEV cell; the rules are those of `group_pillars`.
+
+    Args:
+        points: (N, 4) float32 x, y, z [m], intensity, LiDAR frame.
+        grid: the BEV grid; one cell along z.
+        max_points_per_pillar: M.
+        max_pillars: most pillars.
+    """
+    inside, cells = _occupied_cells(points, grid)
+    pillars, pillar_cells = _number_by_appearance(cells, grid)
+    kept_pillars = min(len(pillar_cells), max_pillars)
+    members = np.flatnonzero(pillars < kept_pillars)
+    order = members[_stable_order(pillars[members], kept_pillars)]
+    sizes = np.bincount(pillars[members], minlength=kept_pillars)
+    slots = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    order = order[slots < max_points_per_pillar]
+
+    point_pillars = np.full(len(points), -1)
+    point_pillars[inside[members]] = pillars[members]
+    return PillarArrays(
+        points=points[inside[order]],
+        cells=pillar_cells[:kept_pillars],
+        num_points=np.minimum(sizes, max_points_per_pillar),
+        max_points_per_pillar=max_points_per_pillar,
+        point_pillars=point_pillars,
+        counts={
+            'points_in_range': len(inside),
+            'points_over_cap': len(inside) - len(order),
+            'pillars_over_cap': len(pillar_cells) - kept_pillars,
+        },
+    )
+
+
+def _occupied_cells(points: FloatArray, grid: Grid) -> tuple[IntArray, IntArray]:
+    """(n,) indices of the points in range and (n,) BEV cells `row * W + column` of these."""
+    positions = np.ascontiguousarray(points[:, :3].T)  # per axis: faster than rows of three
+    low, high = np.array(grid.point_cloud_range, np.float32).reshape(2, 3, 1)
+    with np.errstate(over='ignore', invalid='ignore'):  # beyond float32 is out of range as well
+        cells = np.floor((positions - low) / np.array(grid.voxel_size, np.float32)[:, None])
+        in_grid = (cells >= 0) & (cells < np.array(grid.shape)[:, None])
+    # OpenPCDet crops x and y before it divides; rounding may differ from the cells' at the rim
+    cropped = (positions[:2] >= low[:2]) & (positions[:2] <= high[:2])
+    inside = np.flatnonzero(in_grid.all(0) & cropped.all(0))
+    columns, rows, _ = cells[:, inside].astype(np.int64)
+    return inside, rows * grid.bev_shape[1] + columns
+
+
+def _number_by_appearance(cells: IntArray, grid: Grid) -> tuple[IntArray, IntArray]:
+    """(n,) number of each point's cell by first appearance, and (P,) the cells in that order."""
+    height, width = grid.bev_shape
+    first = np.empty(height * width, np.int64)
+    indices = np.arange(len(cells))
+    first[cells[::-1]] = indices[::-1]  # of equal cells the last write stays
+    appearance = np.flatnonzero(first[cells] == indices)
+    pillar_cells = cells[appearance]
+    first[pillar_cells] = np.arange(len(appearance))
+    return first[cells], pillar_cells
+
+
+def _stable_order(pillars: IntArray, num_pillars: int) -> IntArray:
+    """(n,) indices that sort pillars, those of one pillar in their order."""
+    # NumPy sorts numbers of 16 bits by radix, ten times faster
+    narrow = pillars.astype(np.uint16) if num_pillars <= 1 << 16 else pillars
+    return np.argsort(narrow, kind='stable')

@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The verb `export`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from backend_parameters import backends
+import pytest
+import torch
+
+from pointdistiller_core.cli import export
+from pointdistiller_core.datasets.bags import write_kitti_bag
+from pointdistiller_core.deploy import exporters
+from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
+from pointdistiller_core.detector import Detector
+from pointdistiller_core.training import verification
+
+
+@pytest.fixture
+def sure_bundle(make_bundle, tmp_path):
+    """A bundle that is sure of its boxes, so that there is something to compare."""
+    model = load_detector_model(make_bundle('unsure'))
+    num_logits = model.head.channels[0]
+    with torch.no_grad():
+        model.head.conv.bias[:num_logits] = 1.0
+    save_bundle(tmp_path / 'sure', model, BundleInfo(model=model.config))
+    return tmp_path / 'sure'
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize('name', backends('openvino', 'onnx'))
+def test_adds_what_agrees(run, sure_bundle, dataset, name, tmp_path):
+    file = tmp_path / 'check.json'
+    code, out, err = run('export', sure_bundle, '--to', name, '--check', dataset, '--json', file)
+    assert code == 0, err
+    assert f'{name} against torch, 2 clouds' in out
+    assert 'arrays.safetensors' in err
+    values = json.loads(file.read_text())
+    assert values['agreement']['num_boxes'] >= 20
+    assert (values['fraction'], values['problems'], values['same_counts']) == (1.0, [], True)
+    assert values['losses'][0]['class_name'] == 'Car'
+    assert Detector.load(sure_bundle).backend == name
+
+
+@pytest.mark.parametrize('name', backends('openvino-int8'))
+@pytest.mark.parametrize('source', ['dataset', 'bag'])
+def test_int8_learns_from_clouds(run, sure_bundle, dataset, name, source, tmp_path, monkeypatch):
+    lenient = verification.Limits(0.1, 0.0, 1.0, 100.0)  # what an untrained network can keep
+    monkeypatch.setattr(verification, 'LIMITS', {name: lenient})
+    clouds = dataset
+    if source == 'bag':
+        clouds = tmp_path / 'clouds.mcap'
+        write_kitti_bag(dataset, clouds)
+    options = ('--calibration', clouds, '--split', 'val', '--frames', 2, '--check', dataset)
+    code, out, err = run('export', sure_bundle, '--to', name, *options, '--json', '-')
+    assert code == 0, err
+    assert json.loads(out)['target'] == name  # nothing else is on stdout
+    assert Detector.load(sure_bundle).backend == name
+
+
+def test_int8_without_clouds(run, bundle):
+    code, _, err = run('export', bundle, '--to', 'openvino-int8')
+    assert code == 2
+    assert 'give --calibration with a dataset or a bag' in err
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_refuses_what_disagrees(run, sure_bundle, dataset, name, monkeypatch):
+    before = files_of(sure_bundle)
+    honest = exporters.model_arrays
+
+    def wrong(detector):
+        arrays = honest(detector)
+        arrays.anchor_shapes[:, 1] *= 1.5
+        return arrays
+
+    monkeypatch.setattr(exporters, 'model_arrays', wrong)
+    code, out, err = run('export', sure_bundle, '--to', name, '--check', dataset)
+    assert code == 2
+    assert 'is left as it was, for onnx disagrees with torch: only 0.0% of the boxes' in err
+    assert '0.00%' in out
+    assert files_of(sure_bundle) == before
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_refuses_where_nothing_can_be_compared(run, make_bundle, dataset, name):
+    unsure = make_bundle('unsure')
+    code, _, err = run('export', unsure, '--to', name, '--check', dataset)
+    assert code == 2
+    assert 'torch finds no box of score 0.3 or more in 2 clouds' in err
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_simulated_clouds_by_default(run, sure_bundle, name, monkeypatch):
+    monkeypatch.setattr(export, 'SIMULATED_FRAMES', 1)
+    code, out, err = run('export', sure_bundle, '--to', name)
+    assert code == 0, err
+    assert 'onnx against torch, 1 clouds' in out
+
+
+@pytest.mark.parametrize('name', backends('openvino'))
+def test_missing_package(run, bundle, dataset, name, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    code, _, err = run('export', bundle, '--to', name, '--check', dataset)
+    assert code == 2
+    assert "pip install 'pointdistiller_ros[export]'" in err
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_evaluate_in_a_backend(run, sure_bundle, dataset, name, tmp_path):
+    assert run('export', sure_bundle, '--to', name, '--check', dataset)[0] == 0
+    results = {}
+    for backend in (name, 'torch'):
+        file = tmp_path / f'{backend}.json'
+        options = ('--dataset', dataset, '--backend', backend, '--json', file)
+        code, _, err = run('evaluate', sure_bundle, *options)
+        assert code == 0, err
+        results[backend] = json.loads(file.read_text())
+    assert results[name] == results['torch']
+    code, out, err = run(
+        'detect', sure_bundle, dataset / 'training/velodyne/000000.bin', '--backend', name
+    )
+    assert code == 0, err
+    assert 'Car' in out

@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The folded encoder and the anchors in NumPy are those of the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pointdistiller_core.deploy.backends.array_model import (
+    pack_arrays,
+    scatter_features,
+    unpack_arrays,
+)
+from pointdistiller_core.deploy.exporters import export_detector, make_canvas, model_arrays
+from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.models import build_detector
+from pointdistiller_core.pointcloud.pillar_arrays import group_points
+
+
+@pytest.fixture
+def model(tiny_model):
+    torch.manual_seed(0)
+    model = build_detector(tiny_model).eval()
+    norm = model.encoder.norm
+    for tensor in (norm.weight, norm.bias, norm.running_mean):
+        torch.nn.init.normal_(tensor)  # of either sign: an unused slot may be the maximum
+    torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+    return model
+
+
+@pytest.mark.parametrize('max_points_per_pillar', [1, 2, 8])
+def test_canvas_is_that_of_torch(model, tiny_dataset, max_points_per_pillar):
+    points, grid = tiny_dataset(1)[0].points, model.config.grid
+    caps = model.config.pillars.model_copy(update={'max_points_per_pillar': max_points_per_pillar})
+    model.config = model.config.model_copy(update={'pillars': caps})
+    pillars = group_points(
+        points, grid, max_points_per_pillar=max_points_per_pillar, max_pillars=1024
+    )
+    full = pillars.num_points == max_points_per_pillar
+    assert full.any()
+    canvas = scatter_features(model_arrays(model).encode(pillars, grid), pillars.cells, grid)
+    expected = make_canvas(model, points)
+    assert canvas.dtype == np.float32
+    np.testing.assert_allclose(canvas, expected, atol=2e-5)
+
+
+def test_anchors_are_those_of_the_head(model):
+    arrays, expected = model_arrays(model), model.head.anchors.numpy()
+    assert arrays.num_anchors == len(expected)
+    some = np.random.default_rng(0).permutation(len(expected))[:100]
+    np.testing.assert_array_equal(arrays.anchors_at(some), expected[some])
+
+
+def test_arrays_survive_the_file(model):
+    arrays = model_arrays(model)
+    read = unpack_arrays(pack_arrays(arrays), model.config, where='file')
+    for name, array in vars(arrays).items():
+        np.testing.assert_array_equal(getattr(read, name), array)
+    with pytest.raises(CheckpointError, match='file: not safetensors'):
+        unpack_arrays(b'junk', model.config, where='file')
+
+
+def test_unknown_target(model):
+    with pytest.raises(ConfigError, match="'coreml' cannot be exported; choose from"):
+        export_detector(model, 'coreml')

@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every backend finds what torch finds."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+import gc
+import subprocess
+import sys
+import weakref
+
+from backend_parameters import backends
+import numpy as np
+import pytest
+
+from pointdistiller_core.datasets.kitti import read_points
+from pointdistiller_core.deploy.backends import BACKENDS
+from pointdistiller_core.deploy.backends.backend import usable_cores
+from pointdistiller_core.detector import Detector
+from pointdistiller_core.errors import BackendError, ConfigError
+
+EXACT = ('openvino', 'onnx')
+
+
+@pytest.fixture
+def points(tiny_dataset):
+    return tiny_dataset(1)[0].points
+
+
+def assert_close(found, expected):
+    """The same boxes; where scores are as good as equal, in any order."""
+    assert len(found) == len(expected) > 20
+    for index in range(len(expected)):
+        ties = np.abs(found.scores - expected.scores[index]) < 1e-5
+        distances = np.abs(found.boxes - expected.boxes[index]).max(axis=1)
+        assert (ties & (distances < 1e-3) & (found.labels == expected.labels[index])).any(), index
+
+
+@pytest.mark.parametrize('name', backends(*EXACT))
+def test_boxes_are_those_of_torch(full_bundle, points, name):
+    found = Detector.load(full_bundle, backend=name)(points, importance=True)
+    expected = Detector.load(full_bundle, backend='torch')(points, importance=True)
+    assert_close(found, expected)
+    assert found.counts == expected.counts
+    assert set(found.latency_ms) == set(expected.latency_ms)
+    for key in ('centers', 'scores', 'point_scores'):
+        values = [getattr(each.importance, key) for each in (found, expected)]
+        np.testing.assert_allclose(*values, atol=1e-5)
+        assert values[0].dtype == values[1].dtype
+    for array, other in ((found.boxes, expected.boxes), (found.labels, expected.labels)):
+        assert array.dtype == other.dtype
+
+
+@pytest.mark.parametrize('name', backends(*EXACT))
+def test_a_real_sweep(kitti_bundle, kitti_mini, name):
+    points = read_points(kitti_mini / 'training' / 'velodyne' / '000008.bin')
+    found = Detector.load(kitti_bundle, backend=name)(points)
+    expected = Detector.load(kitti_bundle, backend='torch')(points)
+    assert found.counts == expected.counts
+    assert found.counts['pillars'] > 1000
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize('name', backends('openvino-int8'))
+def test_int8_is_near(full_bundle, points, name):
+    found = Detector.load(full_bundle, backend=name)(points)
+    expected = Detector.load(full_bundle, backend='torch')(points)
+    assert found.counts == expected.counts
+    assert np.abs(found.scores[:20] - expected.scores[:20]).max() < 0.05
+    assert not np.array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize('name', backends())
+def test_callers_in_several_threads(full_bundle, tiny_dataset, name):
+    detector = Detector.load(full_bundle, backend=name)
+    clouds = [tiny_dataset(4)[index].points for index in range(4)] * 2
+    expected = [detector(points) for points in clouds]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(detector, clouds))
+    for first, second in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(first.boxes, second.boxes)
+        np.testing.assert_array_equal(first.scores, second.scores)
+        assert first.counts == second.counts
+
+
+@pytest.mark.parametrize('name', backends())
+def test_closing_frees_it(full_bundle, points, name):
+    with Detector.load(full_bundle, backend=name) as detector:
+        assert detector.backend == name
+        assert len(detector(points)) > 0
+        alive = weakref.ref(detector._backend)
+    gc.collect()
+    assert alive() is None
+    detector.close()  # twice is once
+    with pytest.raises(BackendError, match='the detector is closed; load'):
+        detector(points)
+
+
+@pytest.mark.parametrize('name', backends('openvino-int8', 'openvino', 'onnx'))
+def test_without_torch(full_bundle, points, tmp_path, name):
+    np.save(tmp_path / 'points.npy', points)
+    code = (
+        'import sys, numpy\n'
+        'from pointdistiller_core.detector import Detector\n'
+        f'found = Detector.load({str(full_bundle)!r}, backend={name!r}, num_threads=1)'
+        f'(numpy.load({str(tmp_path / "points.npy")!r}), importance=True)\n'
+        'sys.exit("torch" in sys.modules or len(found) == 0)'
+    )
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize('name', backends('openvino-int8', 'openvino', 'onnx'))
+def test_number_of_threads(full_bundle, name):
+    def threads(num_threads: int | None) -> int:
+        detector = Detector.load(full_bundle, backend=name, num_threads=num_threads)
+        return detector._backend._network.num_threads
+
+    assert threads(1) == 1
+    assert 1 <= threads(None) <= usable_cores()
+
+
+@pytest.mark.parametrize('num_threads', [0, -1])
+def test_threads_that_are_none(full_bundle, num_threads):
+    with pytest.raises(ConfigError, match=f'num_threads {num_threads}: use 1 or more'):
+        Detector.load(full_bundle, num_threads=num_threads)
+
+
+def test_unknown_backend_lists_them(full_bundle):
+    with pytest.raises(
+        ConfigError, match=r"backend 'tensorrt': unknown; .*'auto', 'openvino-int8"
+    ):
+        Detector.load(full_bundle, backend='tensorrt')
+
+
+@pytest.mark.parametrize('name', backends('openvino'))
+def test_openvino_runs_on_the_cpu_alone(full_bundle, name):
+    with pytest.raises(ConfigError, match=r"device 'cuda': backend openvino runs on cpu"):
+        Detector.load(full_bundle, backend=name, device='cuda')
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_a_device_that_onnx_runtime_lacks(full_bundle, name):
+    with pytest.raises(
+        ConfigError, match=r"device 'cuda:1': ONNX Runtime has only .*onnxruntime-gpu"
+    ):
+        Detector.load(full_bundle, backend=name, device='cuda:1')
+
+
+def test_only_torch_has_the_module(full_bundle):
+    assert Detector.load(full_bundle, backend='torch').model.config.class_names == ('Car',)
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_no_module_elsewhere(full_bundle, name):
+    with pytest.raises(BackendError, match="backend onnx has no torch module; load with 'torch'"):
+        _ = Detector.load(full_bundle, backend=name).model
+
+
+def test_best_first():
+    assert list(BACKENDS) == ['openvino-int8', 'openvino', 'onnx', 'torch']

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Clouds that a sensor should not send, in every backend; what is cut is counted by all alike."""
+
+from __future__ import annotations
+
+from backend_parameters import backends
+import numpy as np
+import pytest
+
+from pointdistiller_core.detector import Detector
+
+LOW, HIGH = (0, -12.8, -3, 0), (25.6, 12.8, 1, 1)  # of the tiny model
+
+
+def uniform(num_points):
+    rng = np.random.default_rng(0)
+    return rng.uniform(LOW, HIGH, (num_points, 4)).astype(np.float32)
+
+
+def spoiled():
+    points = uniform(100)
+    for index, value in enumerate([np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e10, 1e-40]):
+        points[index * 4 + np.arange(4), np.arange(4)] = value
+    return points
+
+
+def rim():
+    axes = [
+        (low, np.nextafter(low, -99), high, np.nextafter(high, -99))
+        for low, high in zip(LOW[:3], HIGH[:3], strict=True)
+    ]
+    positions = np.stack(np.meshgrid(*axes), -1).reshape(-1, 3)
+    return np.concatenate([positions, np.ones((len(positions), 1))], 1).astype(np.float32)
+
+
+CLOUDS = {
+    'no point': np.zeros((0, 4), np.float32),
+    'one point': np.array([[5, 0, -1, 0.5]], np.float32),
+    'ten points': uniform(10),
+    'all in one cell': np.tile(np.array([[5, 0, -1, 0.5]], np.float32), (1000, 1)),
+    'all out of range': uniform(10) + 1000,
+    'not finite or huge': spoiled(),
+    'at the edge of the range': rim(),
+    'intensity of 255': uniform(50) * np.array([1, 1, 1, 255], np.float32),
+}
+
+
+@pytest.fixture(scope='module')
+def reference(full_bundle):
+    return Detector.load(full_bundle, backend='torch')
+
+
+@pytest.mark.parametrize('name', backends())
+@pytest.mark.parametrize('kind', CLOUDS)
+def test_odd_clouds(full_bundle, reference, name, kind, recwarn):
+    points = CLOUDS[kind]
+    before = points.copy()
+    found = Detector.load(full_bundle, backend=name)(points, importance=True)
+    expected = reference(points, importance=True)
+    assert found.counts == expected.counts
+    assert found.counts['points'] == len(points)
+    assert bool(len(found)) == bool(found.counts['pillars'])
+    for array in (found.boxes, found.scores, found.importance.centers):
+        assert np.isfinite(array).all()
+    np.testing.assert_allclose(
+        found.importance.point_scores, expected.importance.point_scores, atol=1e-6
+    )
+    np.testing.assert_array_equal(points, before)
+    assert not [warning for warning in recwarn.list if 'RuntimeWarning' in str(warning.category)]
+
+
+@pytest.mark.parametrize('name', backends())
+def test_two_million_points(full_bundle, name):
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, -12, -3, 0), (25, 12, 1, 1), (2_000_000, 4)).astype(np.float32)
+    counts = Detector.load(full_bundle, backend=name)(points).counts
+    assert counts['points'] == counts['points_in_range'] == 2_000_000
+    assert counts['points_over_cap'] == 2_000_000 - 8 * counts['pillars']

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Grouping in NumPy keeps what grouping in torch keeps."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import torch
+
+from pointdistiller_core.grid import Grid
+from pointdistiller_core.pointcloud.pillar_arrays import group_points
+from pointdistiller_core.pointcloud.pillars import group_pillars
+
+GRID = Grid(point_cloud_range=(0.0, -1.6, -3.0, 3.2, 1.6, 1.0), voxel_size=(0.16, 0.16, 4.0))
+
+
+def assert_same_pillars(points, *, max_points_per_pillar, max_pillars):
+    caps = {'max_points_per_pillar': max_points_per_pillar, 'max_pillars': max_pillars}
+    found = group_points(points, GRID, **caps)
+    expected = group_pillars([torch.from_numpy(points)], GRID, **caps)
+    _, rows, columns = expected.coords.numpy().T
+    used = np.arange(max_points_per_pillar) < expected.num_points.numpy()[:, None]
+    np.testing.assert_array_equal(found.cells, rows * GRID.bev_shape[1] + columns)
+    np.testing.assert_array_equal(found.num_points, expected.num_points.numpy())
+    np.testing.assert_array_equal(found.points, expected.points.numpy()[used])
+    np.testing.assert_array_equal(found.point_pillars, expected.point_pillars[0].numpy())
+    assert found.counts == expected.counts
+    assert found.starts.tolist() == (np.cumsum(found.num_points) - found.num_points).tolist()
+    return found
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_points=st.integers(0, 300),
+    max_points_per_pillar=st.integers(1, 5),
+    max_pillars=st.integers(1, 200),
+)
+def test_any_cloud(seed, num_points, max_points_per_pillar, max_pillars):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform((-0.3, -1.8, -3.2, 0), (2, 1.8, 1.2, 1), (num_points, 4))
+    # on the limits of cells, where rounding decides
+    points[::3, :2] = (points[::3, :2] / 0.16).round() * 0.16
+    assert_same_pillars(
+        points.astype(np.float32),
+        max_points_per_pillar=max_points_per_pillar,
+        max_pillars=max_pillars,
+    )
+
+
+def test_the_rim_and_values_that_are_no_position(recwarn):
+    low, high = np.array(GRID.point_cloud_range, np.float32).reshape(2, 3)
+    rims = np.array(
+        [np.nextafter(limit, limit + step) for limit in (low, high) for step in (-1, 0, 1)]
+    )
+    mixed = np.random.default_rng(0).permuted(rims, axis=0)
+    bad = np.full((5, 3), 0.5)
+    bad[:, 0] = np.nan, np.inf, -np.inf, 3.4e38, -3.4e38
+    points = np.zeros((len(rims) * 2 + len(bad), 4), np.float32)
+    points[:, :3] = np.concatenate([rims, mixed, bad])
+    found = assert_same_pillars(points, max_points_per_pillar=4, max_pillars=100)
+    assert 0 < found.counts['points_in_range'] < len(points)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize('max_pillars', [70_000, 100])
+def test_more_pillars_than_sixteen_bits_hold(max_pillars):
+    grid = Grid(point_cloud_range=(0.0, 0.0, -3.0, 300.0, 300.0, 1.0), voxel_size=(1.0, 1.0, 4.0))
+    x, y = np.meshgrid(np.arange(300) + 0.5, np.arange(300) + 0.5)
+    points = np.stack([x.ravel(), y.ravel(), np.zeros(90_000), np.ones(90_000)], 1)
+    points = np.random.default_rng(0).permutation(np.repeat(points, 2, axis=0)).astype(np.float32)
+    found = group_points(points, grid, max_points_per_pillar=1, max_pillars=max_pillars)
+    expected = group_pillars(
+        [torch.from_numpy(points)], grid, max_points_per_pillar=1, max_pillars=max_pillars
+    )
+    np.testing.assert_array_equal(found.points, expected.points[:, 0].numpy())
+    assert found.counts == expected.counts
