@@ -12,7 +12,7 @@ The taps of PointPillars, finest first:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from operator import mul
@@ -64,7 +64,7 @@ def tap(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
         yield outputs
 
 
-def _keep(outputs: dict[str, Tensor], name: str):  # type: ignore[no-untyped-def]  # a hook
+def _keep(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, object, Tensor], None]:
     def hook(_module: nn.Module, _args: object, output: Tensor) -> None:
         # A ReLU behind a norm works in place.
         outputs[name] = output.clone() if name.endswith('.norm') else output
