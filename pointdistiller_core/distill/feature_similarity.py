@@ -5,6 +5,9 @@
 A distillation loss can fall to zero while the student learns nothing, because its adapters may
 agree on a constant. These measures have no trained part: linear CKA has none at all, and the probe
 is a ridge regression that must predict features of frames that it has not seen.
+
+Deep maps hold a few cells whose features are a hundred times as long as the others', which would
+decide every sum of squares. The measures see these shortened to an ordinary length.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from pointdistiller_core.models import PointPillars, build_detector
 from pointdistiller_core.pointcloud.pillars import Pillars
 
 MIN_ROWS = 8
-RIDGE = 1e-3  # of the probe, on features of variance 1
+RIDGE = 1e-3  # of the probe, on features of variance 1 on average
+ORDINARY = 0.95  # of the rows: the others are shortened to the longest of these
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ def compare_features(
             rows[name].append(features)
     similarities = {}
     for name, frames in rows.items():
-        features = [torch.cat(of_network) for of_network in zip(*frames, strict=True)]
-        _check_size(name, len(features[0]) if features else 0)
+        _check_size(name, sum(len(of_teacher) for of_teacher, *_ in frames))
+        features = [shorten_outliers(torch.cat(own)) for own in zip(*frames, strict=True)]
         similarities[name] = {
             student: Similarity(linear_cka(features[0], own), probe_r2(own, features[0]))
             for student, own in zip(students, features[1:], strict=True)
@@ -135,6 +139,27 @@ def _check_size(name: str, num_rows: int) -> None:
         )
 
 
+def shorten_outliers(features: Tensor) -> Tensor:
+    """Features that are no further from their center than the ordinary ones.
+
+    Rotating, scaling or shifting the features does the same to the result.
+
+    Args:
+        features: (n, C), n >= 1.
+
+    Returns:
+        (n, C) float64.
+    """
+    features = features.double()
+    center = features.mean(dim=0)
+    lengths = (features - center).norm(dim=1)
+    center = features[lengths <= lengths.quantile(ORDINARY)].mean(dim=0)
+    lengths = (features - center).norm(dim=1, keepdim=True)
+    longest = lengths.quantile(ORDINARY)
+    shortened = center + (features - center) * (longest / lengths)
+    return torch.where(lengths > longest, shortened, features)
+
+
 def linear_cka(first: Tensor, second: Tensor) -> float:
     """Debiased linear CKA (Kornblith et al., ICML 2019; estimator of Song et al., JMLR 2012).
 
@@ -176,9 +201,10 @@ def probe_r2(source: Tensor, target: Tensor) -> float:
     """
     half = len(source) // 2
     source, target = source.double(), target.double()
-    spread, mean = torch.std_mean(source[:half], dim=0)
-    # A channel that never moves says nothing; its rounding must not be blown up.
-    scale = torch.where(spread > 1e-9 * mean.abs(), spread, torch.inf)
+    variances, mean = torch.var_mean(source[:half], dim=0)
+    # One scale for all channels: each by its own would blow up those that hardly move.
+    spread = variances.mean().sqrt()
+    scale = spread if spread > 1e-9 * mean.abs().max() else torch.inf
     x, center = (source - mean) / scale, target[:half].mean(dim=0)
     penalty = RIDGE * half * torch.eye(x.shape[1], dtype=x.dtype)
     products = x[:half].T @ (target[:half] - center)

@@ -12,6 +12,7 @@ from pointdistiller_core.distill.feature_similarity import (
     probe_r2,
     sample_rows,
     shared_taps,
+    shorten_outliers,
     untrained_twin,
 )
 from pointdistiller_core.errors import DatasetError
@@ -21,6 +22,40 @@ from pointdistiller_core.models import PointPillars
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+# --- outliers
+
+
+def test_a_few_huge_rows_decide_nothing():
+    first = torch.randn(400, 6)
+    second = first @ torch.randn(6, 4)
+    huge = torch.arange(0, 400, 50)
+    first[huge] = 300 * torch.randn(len(huge), 6)
+    plain = linear_cka(first, second), probe_r2(second, first)
+    robust = [shorten_outliers(features) for features in (first, second)]
+    assert linear_cka(*robust) > 0.5 > plain[0]
+    assert probe_r2(robust[1], robust[0]) > 0.5 > plain[1]
+
+
+def test_shortening_keeps_directions_and_most_rows():
+    features = torch.randn(200, 3).double() + 7
+    features[3] = 1e6
+    short = shorten_outliers(features)
+    assert (short == features).all(dim=1).sum() == 190
+    assert torch.cosine_similarity(short[3] - 7, torch.ones(3).double(), dim=0) > 0.99
+    assert (short - 7).norm(dim=1).max() < 5
+
+
+def test_shortening_follows_rotation_and_scale():
+    features = torch.randn(100, 5).double() ** 3
+    rotation = torch.linalg.qr(torch.randn(5, 5).double()).Q
+    expected = 9 * shorten_outliers(features) @ rotation + 2
+    torch.testing.assert_close(shorten_outliers(9 * features @ rotation + 2), expected)
+
+
+def test_constant_rows_stay_constant():
+    assert (shorten_outliers(torch.full((20, 3), 4.0)) == 4).all()
 
 
 # --- CKA
