@@ -37,7 +37,10 @@ TABLE_TITLE = 'AP|R40, moderate [%]: mean ± standard deviation over seeds'
 
 def study_command(
     study: Annotated[
-        str, typer.Argument(help='ablation, methods, sensitivity, compression or a YAML file.')
+        str,
+        typer.Argument(
+            help='ablation, methods, sensitivity, compression, schedule or a YAML file.'
+        ),
     ],
     *,
     size: Annotated[str, typer.Option(help='small, full (for a GPU) or a YAML file.')] = 'small',
@@ -220,7 +223,8 @@ def _write_page(
     revisions = sorted({revision for run in runs for revision in run['revisions']})
     note = (
         f'{TABLE_TITLE}. A gain is the difference to the same network trained on labels alone\n'
-        f'with the same seed. {len(runs)} runs, code of revision {", ".join(revisions) or "-"}.\n'
+        f'with the same schedule and seed. {len(runs)} runs, code of revision '
+        f'{", ".join(revisions) or "-"}.\n'
     )
     write_text(file, f'# {title}\n\n{format_markdown(*format_table(rows))}\n{note}')
 

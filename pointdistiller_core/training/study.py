@@ -27,6 +27,7 @@ from pointdistiller_core.config import (
     ExperimentConfig,
     StudyConfig,
     StudySizeConfig,
+    TrainingConfig,
     dump_config,
     parse_config,
     read_model,
@@ -263,16 +264,21 @@ def list_arms(study: StudyConfig, jobs: Sequence[Job]) -> list[Arm]:
     """The teacher and the study's arms in its own order, each with what it is compared with.
 
     A distilled student is compared with the first arm that trains the same network on labels
-    alone.
+    alone by the same schedule.
     """
     first = {job.arm: job for job in reversed(jobs)}
     names = [TEACHER, *(arm.name for arm in study.arms if arm.name in first)]
     plain = [first[name] for name in names if first[name].teacher is None]
-    baselines = {job.network: job.arm for job in reversed(plain)}
+    baselines = {_schedule_of(job): job.arm for job in reversed(plain)}
     return [
-        Arm(name, job.title, baselines.get(job.network) if job.teacher else None)
+        Arm(name, job.title, baselines.get(_schedule_of(job)) if job.teacher else None)
         for name, job in ((name, first[name]) for name in names)
     ]
+
+
+def _schedule_of(job: Job) -> tuple[str, TrainingConfig]:
+    """The network and how it is trained, whatever the seed."""
+    return job.network, job.experiment.training.model_copy(update={'seed': 0})
 
 
 def setting_values(study: StudyConfig, jobs: Sequence[Job]) -> dict[str, dict[str, float]]:

@@ -256,6 +256,20 @@ def test_distilled_arms_are_compared_with_the_same_network_on_labels_alone():
     ]
 
 
+def test_arms_are_compared_with_labels_alone_of_the_same_schedule():
+    longer = {'training': {'epochs': 9}}
+    distilled = STUDY['arms'][0]['experiment']
+    study = a_study(
+        arms=[
+            *STUDY['arms'],
+            {'name': 'plain_long', 'experiment': longer},
+            {'name': 'taught_long', 'experiment': {**distilled, **longer}},
+        ]
+    )
+    baselines = {arm.name: arm.baseline for arm in list_arms(study, a_plan(study))}
+    assert (baselines['taught'], baselines['taught_long']) == ('plain', 'plain_long')
+
+
 def test_without_labels_alone_there_is_nothing_to_compare_with():
     study = a_study(arms=STUDY['arms'][:1])
     assert list_arms(study, a_plan(study)) == [
@@ -294,7 +308,10 @@ def test_setting_that_an_arm_does_not_have():
 
 
 def test_these_are_shipped():
-    assert set(SHIPPED) == {'ablation', 'methods', 'sensitivity', 'compression', *SIZES}
+    assert set(SHIPPED) == {
+        *('ablation', 'compression', 'methods', 'schedule', 'sensitivity'),
+        *SIZES,
+    }
 
 
 def shipped_arms() -> list[tuple[str, str, ArmConfig]]:
