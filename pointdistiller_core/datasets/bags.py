@@ -368,10 +368,11 @@ def _open_bag(path: Path) -> Iterator[_Bag]:
     except PointDistillerError:
         raise
     except Exception as error:  # a damaged file surfaces as any error of its many parsers
+        reason = str(error) or type(error).__name__
         raise DatasetError(
-            f'{path} is not a readable bag: {error or type(error).__name__}; a bag is a folder '
-            'with metadata.yaml, an .mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: '
-            'ros2 bag reindex, or rosbag reindex)'
+            f'{path} is not a readable bag: {reason}; a bag is a folder with metadata.yaml, an '
+            '.mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: ros2 bag reindex, or '
+            'rosbag reindex)'
         ) from error
 
 
