@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from heapq import merge
 from pathlib import Path
 import sys
 from threading import Condition, Thread
@@ -12,25 +13,40 @@ from time import monotonic
 from typing import Any
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_core.datasets.bags import BagCloud, read_clouds
+from pointdistiller_core.datasets.bags import (
+    BagCloud,
+    BagMessage,
+    bag_topics,
+    latched_topics,
+    read_clouds,
+    read_messages,
+)
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_ros.conversions import NANOSECONDS, stamp_ns, to_stamp
-from pointdistiller_ros.parameters import BagPlayerParameters, declare_parameters
+from pointdistiller_ros.messages import message_class, subscribe
+from pointdistiller_ros.parameters import TF_TOPICS, BagPlayerParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node
 
 QUEUE_DEPTH = 10
+TF_STATIC_TOPIC = TF_TOPICS[1]
+# A bag holds the latched messages of all publishers of a topic, which one publisher now sends.
+LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 POLL_PERIOD_S = 0.05
+SINGLE_CLOUD_PERIOD_S = 0.1  # of a bag with one cloud in a loop
 SETTLE_S = 0.3  # discovery is not symmetric: the other side may need a moment more
 
 
 class BagPlayerNode(Node):
-    """Plays the clouds of a bag, byte by byte as recorded, and `/clock` with them.
+    """Plays the clouds of a bag, byte by byte as recorded, `/clock` and further topics with them.
 
     Nothing is played to nobody: it begins when the first subscriber is there. With
     `acknowledgment` it waits after each cloud for a message of that topic with the cloud's stamp.
+    The bag is read while it is played.
 
     Args:
         node_options: further arguments of `rclpy.node.Node`.
@@ -51,15 +67,14 @@ class BagPlayerNode(Node):
         self._error: Exception | None = None
         super().__init__('bag_player', **node_options)
         self._settings = declare_parameters(self, BagPlayerParameters)
-        first = next(self._read(), None)
-        if first is None:
-            raise DatasetError(f'{self._settings.bag} has no cloud after {self._settings.start} s')
+        first = self._first_cloud()
+        self._begin_ns = first.time_ns
         if self._settings.acknowledgment:
-            self.create_subscription(
-                PointCloud2, self._settings.acknowledgment, self._on_acknowledgment, QUEUE_DEPTH
-            )
+            topic = self._settings.acknowledgment
+            subscribe(self, PointCloud2, topic, self._on_acknowledgment, QUEUE_DEPTH)
         self._clock_publisher = self.create_publisher(Clock, '/clock', QUEUE_DEPTH)
         self._cloud_publisher = self.create_publisher(PointCloud2, first.topic, QUEUE_DEPTH)
+        self._extra_publishers = self._create_extra_publishers()
 
     @property
     def topic(self) -> str:
@@ -105,9 +120,54 @@ class BagPlayerNode(Node):
             self._thread.join()
         super().destroy_node()
 
-    def _read(self) -> Iterator[BagCloud]:
+    def _first_cloud(self) -> BagCloud:
         settings = self._settings
-        return read_clouds(Path(settings.bag), settings.topic or None, start_s=settings.start)
+        for cloud in self._read_clouds():
+            return cloud
+        within = f' within {settings.duration} s' if settings.duration else ''
+        raise DatasetError(f'{settings.bag} has no cloud after {settings.start} s{within}')
+
+    def _read_clouds(self) -> Iterator[BagCloud]:
+        settings = self._settings
+        return read_clouds(
+            Path(settings.bag),
+            settings.topic or None,
+            start_s=settings.start,
+            duration_s=settings.duration or None,
+        )
+
+    def _read(self) -> Iterator[BagMessage]:
+        """Clouds and messages of the extra topics, in the order of recording."""
+        settings = self._settings
+        extra = iter(())
+        if self._extra_publishers:
+            extra = read_messages(
+                Path(settings.bag),
+                self._extra_publishers,
+                start_s=settings.start,
+                duration_s=settings.duration or None,
+            )
+        return merge(extra, self._read_clouds(), key=lambda message: message.time_ns)
+
+    def _create_extra_publishers(self) -> dict[str, Publisher]:
+        """Publishers of the extra topics that the bag has and whose types are installed."""
+        bag = Path(self._settings.bag)
+        types, latched = bag_topics(bag), latched_topics(bag) | {TF_STATIC_TOPIC}
+        publishers = {}
+        for topic in filter(None, self._settings.extra_topics):
+            if topic not in types:
+                if topic not in TF_TOPICS:  # which many bags do not have
+                    self.get_logger().warning(
+                        f'{topic} is not played: {bag} has only {sorted(types)}'
+                    )
+            elif (kind := message_class(types[topic])) is None:
+                self.get_logger().warning(
+                    f'{topic} is not played: {types[topic]} is not installed'
+                )
+            else:
+                qos = LATCHED if topic in latched else QUEUE_DEPTH
+                publishers[topic] = self.create_publisher(kind, topic, qos)
+        return publishers
 
     def _on_acknowledgment(self, message: PointCloud2) -> None:
         with self._changed:
@@ -135,32 +195,44 @@ class BagPlayerNode(Node):
         self._wait(SETTLE_S)
 
     def _play(self) -> None:
-        began, first_ns = monotonic(), None
-        for cloud in self._read():
-            first_ns = cloud.time_ns if first_ns is None else first_ns
-            if not self._settings.acknowledgment:
-                offset_s = (cloud.time_ns - first_ns) / NANOSECONDS / self._settings.rate
+        """Play once; in a loop the first cloud follows the last one a period later."""
+        began, num_before, end_s = monotonic(), self._num_played, 0.0
+        lockstep, rate = bool(self._settings.acknowledgment), self._settings.rate
+        for message in self._read():
+            offset_s = (message.time_ns - self._begin_ns) / NANOSECONDS / rate
+            if not lockstep:
                 self._wait(began + offset_s - monotonic())
             if self._stopped:
                 return
-            self._send(cloud)
-            if self._settings.acknowledgment:
-                self._wait_for_acknowledgment()
+            if offset_s >= 0.0:  # what holds from before the start does not turn the clock back
+                self._clock_publisher.publish(Clock(clock=to_stamp(message.time_ns)))
+            if isinstance(message, BagCloud):
+                self._send(message)
+                end_s = offset_s
+            else:
+                self._extra_publishers[message.topic].publish(message.cdr)
+        if self._settings.loop and not lockstep:
+            num_periods = self._num_played - num_before - 1
+            self._wait(end_s / num_periods if num_periods > 0 else SINGLE_CLOUD_PERIOD_S)
 
     def _send(self, cloud: BagCloud) -> None:
         self._sent_ns, self._acknowledged_ns = cloud.stamp_ns, None
-        self._clock_publisher.publish(Clock(clock=to_stamp(cloud.time_ns)))
         self._cloud_publisher.publish(cloud.cdr)
         self._num_played += 1
+        if self._settings.acknowledgment:
+            self._wait_for_acknowledgment()
 
     def _wait_for_acknowledgment(self) -> None:
         settings = self._settings
-        if not self._wait(settings.timeout, lambda: self._acknowledged_ns == self._sent_ns):
-            raise PointDistillerError(
-                f'cloud {self._num_played} of {settings.bag} (stamp {self._sent_ns} ns) was not '
-                f'acknowledged on {settings.acknowledgment} within {settings.timeout:g} s; see '
-                'whether the detector logged an error for it, or raise the parameter timeout'
-            )
+        if self._wait(settings.timeout, lambda: self._acknowledged_ns == self._sent_ns):
+            return
+        remedy = 'see whether the detector logged an error for it, or raise the parameter timeout'
+        if not self.count_publishers(settings.acknowledgment):
+            remedy = 'nobody publishes there any more; see why that node has ended'
+        raise PointDistillerError(
+            f'cloud {self._num_played} of {settings.bag} (stamp {self._sent_ns} ns) was not '
+            f'acknowledged on {settings.acknowledgment} within {settings.timeout:g} s: {remedy}'
+        )
 
     def _wait(self, timeout_s: float, condition: Callable[[], bool] = lambda: False) -> bool:
         """Wait for a condition, or for the node's end; False where that takes too long."""

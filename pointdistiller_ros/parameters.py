@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.errors import ConfigError
 
+TF_TOPICS = ('/tf', '/tf_static')
 ParametersT = TypeVar('ParametersT')
 
 
@@ -109,7 +110,15 @@ class BagPlayerParameters:
     topic: str = parameter('', 'PointCloud2 topic to play; empty is the only one of the bag')
     rate: float = parameter(1.0, 'speed relative to the recording', range=(0.001, 1000.0))
     start: float = parameter(0.0, 'where to begin [s from the start]', range=(0.0, 1e9))
-    loop: bool = parameter(False, 'begin again at the end')
+    duration: float = parameter(
+        0.0, 'how much to play from there [s of the bag]; 0 is all', range=(0.0, 1e9)
+    )
+    loop: bool = parameter(False, 'begin again at the end; /clock then jumps back')
+    extra_topics: Sequence[str] = parameter(
+        TF_TOPICS,
+        'further topics to play along, of any installed message type; those that the bag does not '
+        'have are left out',
+    )
     acknowledgment: str = parameter(
         '',
         'PointCloud2 topic to wait for (same stamp) before the next cloud, for example '

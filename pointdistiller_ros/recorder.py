@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 import sys
 from typing import Any
@@ -27,6 +26,7 @@ from rosbags.interfaces import (
 
 from pointdistiller_core.datasets.bags import CloudBagWriter
 from pointdistiller_core.errors import ConfigError, PointDistillerError
+from pointdistiller_ros.messages import message_class
 from pointdistiller_ros.parameters import BagRecorderParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node
 
@@ -94,10 +94,8 @@ class BagRecorderNode(Node):
                 self._subscribe(topic, types[topic][0])
 
     def _subscribe(self, topic: str, message_type: str) -> None:
-        package, _, name = message_type.split('/')
-        try:
-            kind = getattr(import_module(f'{package}.msg'), name)
-        except ImportError:
+        kind = message_class(message_type)
+        if kind is None:
             self.get_logger().error(f'{topic} is not recorded: {message_type} is not installed')
             return
         offered = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]

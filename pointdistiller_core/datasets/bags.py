@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, Qos
+from rosbags.interfaces import Connection, ConnectionExtRosbag1, Qos, QosDurability
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from pointdistiller_core.datasets.cut_off_mcap import CutOffMcap, is_cut_off
 from pointdistiller_core.datasets.kitti import read_points
 from pointdistiller_core.datasets.point_cloud2 import cloud_layout
 from pointdistiller_core.errors import DatasetError, PointDistillerError
@@ -32,24 +33,33 @@ NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class BagCloud:
-    """One PointCloud2 of a bag.
+class BagMessage:
+    """One message of a bag.
 
     Attributes:
         topic: where it was recorded.
-        stamp_ns: time in its header [ns].
-        frame_id: frame in its header.
-        message: the message; `points_from_cloud` reads it.
         time_ns: when it was recorded [ns].
         cdr: the message as ROS 2 sends it.
     """
 
     topic: str
+    time_ns: int
+    cdr: bytes
+
+
+@dataclass(frozen=True)
+class BagCloud(BagMessage):
+    """One PointCloud2 of a bag.
+
+    Attributes:
+        stamp_ns: time in its header [ns].
+        frame_id: frame in its header.
+        message: the message; `points_from_cloud` reads it.
+    """
+
     stamp_ns: int
     frame_id: str
     message: Any
-    time_ns: int
-    cdr: bytes
 
 
 class CloudBagWriter:
@@ -163,38 +173,75 @@ def bag_topics(path: Path) -> dict[str, str]:
     Raises:
         DatasetError: the bag is missing or broken.
     """
-    with _open_bag(path) as reader:
-        return {connection.topic: connection.msgtype for connection in reader.connections}
+    with _open_bag(path) as bag:
+        return {found.topic: found.msgtype for found in bag.reader.connections}
+
+
+def latched_topics(path: Path) -> frozenset[str]:
+    """Topics whose publishers kept messages for those that came later, as `/tf_static` is.
+
+    Raises:
+        DatasetError: the bag is missing or broken.
+    """
+    with _open_bag(path) as bag:
+        return frozenset(found.topic for found in bag.reader.connections if _is_latched(found))
+
+
+def read_messages(
+    path: Path,
+    topics: Collection[str],
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+) -> Iterator[BagMessage]:
+    """Messages of some topics, in the order of recording, read as they are asked for.
+
+    Of latched topics the messages before the start come, too: they hold from then on.
+
+    Args:
+        path: bag folder, .mcap, .db3, or ROS 1 .bag.
+        topics: which topics; those that the bag does not have are left out.
+        start_s: seconds of the bag to skip.
+        duration_s: seconds from there to read; None is all.
+
+    Raises:
+        DatasetError: the bag is missing or broken. What comes before the broken part is read.
+    """
+    with _open_bag(path) as bag:
+        yield from bag.messages(topics, start_s, duration_s)
 
 
 def read_clouds(
-    path: Path, topic: str | None = None, *, start_s: float = 0.0
+    path: Path,
+    topic: str | None = None,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
 ) -> Iterator[BagCloud]:
-    """Every PointCloud2 of one topic, in the order of recording.
+    """Every PointCloud2 of one topic, in the order of recording, read as they are asked for.
 
     Args:
         path: bag folder, .mcap, .db3, or ROS 1 .bag.
         topic: which topic; None is the only PointCloud2 topic that the bag has.
         start_s: seconds of the bag to skip.
+        duration_s: seconds from there to read; None is all.
 
     Raises:
         DatasetError: the bag is missing or broken, or has no such topic (or several to choose
-            from); the message lists those that it has.
+            from); the message lists those that it has. What comes before the broken part is read.
     """
-    with _open_bag(path) as reader:
-        topic = _choose_topic(path, topic, reader.connections)
-        connections = [found for found in reader.connections if found.topic == topic]
-        start_ns = reader.start_time + round(start_s * NANOSECONDS) if start_s else None
-        for connection, time_ns, raw in reader.messages(connections, start=start_ns):
-            message: Any = reader.deserialize(raw, connection.msgtype)
+    with _open_bag(path) as bag:
+        topic = _choose_topic(path, topic, bag.reader.connections)
+        for found in bag.messages([topic], start_s, duration_s):
+            message: Any = _types().deserialize_cdr(found.cdr, CLOUD_TYPE)
             stamp = message.header.stamp
             yield BagCloud(
                 topic=topic,
+                time_ns=found.time_ns,
+                cdr=found.cdr,
                 stamp_ns=stamp.sec * NANOSECONDS + stamp.nanosec,
                 frame_id=message.header.frame_id,
                 message=message,
-                time_ns=time_ns,
-                cdr=raw if reader.is2 else bytes(_types().serialize_cdr(message, CLOUD_TYPE)),
             )
 
 
@@ -254,22 +301,91 @@ def _choose_topic(path: Path, topic: str | None, connections: Sequence[Connectio
     raise DatasetError(f'{path} has no PointCloud2 topic {topic!r}; {has}')
 
 
+@dataclass(frozen=True)
+class _Bag:
+    """An open bag.
+
+    Attributes:
+        path: where it is.
+        reader: what reads it.
+        cut_off: whether its end is missing.
+    """
+
+    path: Path
+    reader: AnyReader
+    cut_off: bool
+
+    def messages(
+        self, topics: Collection[str], start_s: float, duration_s: float | None
+    ) -> Iterator[BagMessage]:
+        """Messages as `read_messages` returns them."""
+        start_ns = self.reader.start_time + round(start_s * NANOSECONDS)
+        stop_ns = self.reader.end_time
+        if duration_s is not None:
+            stop_ns = min(stop_ns, start_ns + round(duration_s * NANOSECONDS))
+        wanted = [found for found in self.reader.connections if found.topic in topics]
+        latched = [found for found in wanted if _is_latched(found)]
+        yield from self._between(latched, None, start_ns)
+        yield from self._between(wanted, start_ns, stop_ns)
+        if self.cut_off and stop_ns >= self.reader.end_time:
+            raise DatasetError(
+                f'{self.path} was cut off while it was recorded; everything before that was read '
+                '(ros2 bag reindex repairs the bag)'
+            )
+
+    def _between(
+        self, connections: Sequence[Connection], start_ns: int | None, stop_ns: int
+    ) -> Iterator[BagMessage]:
+        if not connections or (start_ns is not None and stop_ns <= start_ns):
+            return
+        for found, time_ns, raw in self.reader.messages(connections, start_ns, stop_ns):
+            yield BagMessage(found.topic, time_ns, self._to_cdr(raw, found.msgtype))
+
+    def _to_cdr(self, raw: bytes, message_type: str) -> bytes:
+        if self.reader.is2:
+            return raw
+        message = self.reader.deserialize(raw, message_type)
+        return bytes(_types().serialize_cdr(message, message_type))
+
+
+def _is_latched(connection: Connection) -> bool:
+    if isinstance(connection.ext, ConnectionExtRosbag1):
+        return bool(connection.ext.latching)
+    offered = connection.ext.offered_qos_profiles
+    return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)
+
+
 @contextmanager
-def _open_bag(path: Path) -> Iterator[AnyReader]:
+def _open_bag(path: Path) -> Iterator[_Bag]:
     """An open bag; whatever goes wrong inside is the bag's fault."""
     if not path.exists():
         raise DatasetError(f'{path}: no such bag')
     try:
-        with AnyReader([path], default_typestore=_types()) as reader:
-            yield reader
+        storage = _storage_of(path)
+        cut_off = isinstance(storage, CutOffMcap)
+        with AnyReader([storage], default_typestore=_types()) as reader:
+            yield _Bag(path, reader, cut_off)
     except PointDistillerError:
         raise
     except Exception as error:  # a damaged file surfaces as any error of its many parsers
+        reason = str(error) or type(error).__name__
         raise DatasetError(
-            f'{path} is not a readable bag: {error or type(error).__name__}; a bag is a folder '
-            'with metadata.yaml, an .mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: '
-            'ros2 bag reindex)'
+            f'{path} is not a readable bag: {reason}; a bag is a folder with metadata.yaml, an '
+            '.mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: ros2 bag reindex, or '
+            'rosbag reindex)'
         ) from error
+
+
+def _storage_of(path: Path) -> Path:
+    """The folder or file to open: a recorder that died leaves a file without end or metadata."""
+    files = [path]
+    if path.is_dir():
+        files = [found for found in path.iterdir() if found.suffix in ('.mcap', '.db3')]
+    if len(files) != 1:
+        return path
+    if files[0].suffix == '.mcap' and is_cut_off(files[0]):
+        return CutOffMcap(files[0])
+    return path if (path / 'metadata.yaml').exists() else files[0]
 
 
 @contextmanager

@@ -5,24 +5,48 @@
 from __future__ import annotations
 
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
 from ros_graph import TIMEOUT_S, listen, spin_until
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import String
 
 from pointdistiller_core.datasets.bags import CloudBagWriter
 from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.errors import ConfigError, DatasetError, PointDistillerError
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.conversions import stamp_ns
+from pointdistiller_ros.messages import message_class
 
+FOREVER = QosTime(0, 0)
+QOS = Qos(
+    QosHistory.KEEP_LAST,
+    10,
+    QosReliability.RELIABLE,
+    QosDurability.VOLATILE,
+    FOREVER,
+    FOREVER,
+    QosLiveliness.AUTOMATIC,
+    FOREVER,
+    avoid_ros_namespace_conventions=False,
+)
 STAMPS = [10_000_000_000, 10_100_000_000, 10_200_000_000]
 
 
@@ -83,6 +107,163 @@ def test_start_and_loop(session, bag):
     assert not player.finished()
 
 
+def test_duration(session, bag):
+    player = add_player(session, bag, start=0.05, duration=0.1, rate=1000.0)
+    clouds = listen(session, PointCloud2, '/lidar')
+    player.start()
+    spin_until(session, player.finished)
+    assert stamps(clouds) == STAMPS[1:2]
+
+
+def test_clock_jumps_back_in_a_loop(session, bag):
+    player = add_player(session, bag, loop=True, rate=10.0)
+    listen(session, PointCloud2, '/lidar')
+    clock = listen(session, Clock, '/clock', 100)
+    player.start()
+    spin_until(session, lambda: len(clock) >= 7)
+    assert [stamp_ns(tick.clock) for tick in clock][:7] == [*STAMPS, *STAMPS, STAMPS[0]]
+
+
+def test_first_cloud_follows_the_last_one_after_a_period(session, bag):
+    player, times = add_player(session, bag, loop=True, rate=0.5), []
+    node = session.add(partial(Node, 'listener'))
+    node.create_subscription(PointCloud2, '/lidar', lambda _: times.append(monotonic()), 10)
+    player.start()
+    spin_until(session, lambda: len(times) == 4)
+    assert times[3] - times[2] > 0.1  # 0.2 s; at least not at once
+
+
+def test_loop_of_one_cloud_is_no_flood(session, bag):
+    player = add_player(session, bag, start=0.15, loop=True)
+    clouds = listen(session, PointCloud2, '/lidar', 1000)
+    player.start()
+    spin_until(session, lambda: clouds)
+    session.spin_until(lambda: False, 0.25)
+    assert 1 <= len(clouds) <= 4  # ten a second
+
+
+TEXTS = [9_950_000_000, 10_050_000_000, 10_150_000_000]
+
+
+@pytest.fixture
+def rich_bag(tmp_path):
+    """Clouds, and texts in between; on /latched the last text of before holds."""
+    latched = QOS._replace(durability=QosDurability.TRANSIENT_LOCAL)
+    with CloudBagWriter(tmp_path / 'rich') as writer:
+        for text, cloud in zip(TEXTS, STAMPS, strict=True):
+            content = bytes(serialize_message(String(data=str(text))))
+            writer.write_serialized('/text', 'std_msgs/msg/String', text, content, [QOS])
+            writer.write_serialized('/latched', 'std_msgs/msg/String', text, content, [latched])
+            writer.write('/lidar', cloud, 'velodyne', np.zeros((5, 4), np.float32))
+        writer.write_serialized('/tf', 'tf2_msgs/msg/TFMessage', text, bytes(8), [QOS])
+    return tmp_path / 'rich'
+
+
+def test_extra_topics_are_played_in_between(session, rich_bag):
+    player = add_player(session, rich_bag, extra_topics=['/text'], acknowledgment='/done')
+    order = []
+    node = session.add(partial(Node, 'listener'))
+    node.create_subscription(String, '/text', lambda text: order.append(int(text.data)), 10)
+    done = node.create_publisher(PointCloud2, '/done', 10)
+
+    def acknowledge(cloud):
+        order.append(stamp_ns(cloud.header.stamp))
+        done.publish(PointCloud2(header=cloud.header))
+
+    node.create_subscription(PointCloud2, '/lidar', acknowledge, 10)
+    player.start()
+    spin_until(session, lambda: player.finished() and len(order) == 6)
+    assert sorted(order) == sorted(TEXTS + STAMPS)
+    assert [time for time in order if time in STAMPS] == STAMPS
+    assert [time for time in order if time in TEXTS] == TEXTS
+    assert player.num_played == 3  # clouds
+
+
+def test_latched_messages_hold_from_the_start(session, rich_bag):
+    player = add_player(session, rich_bag, extra_topics=['/latched'], start=0.12, rate=1000.0)
+    clouds, clock = listen(session, PointCloud2, '/lidar'), listen(session, Clock, '/clock')
+    player.start()
+    spin_until(session, player.finished)
+    qos = QoSProfile(depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    texts = listen(session, String, '/latched', qos)  # comes late
+    spin_until(session, lambda: len(texts) == 3 and len(clouds) == 2)
+    assert [int(text.data) for text in texts] == TEXTS
+    assert [stamp_ns(tick.clock) for tick in clock][:1] == STAMPS[1:2]  # not turned back
+
+
+def test_extra_topics_that_cannot_be_played_are_named(session, rich_bag, capfd):
+    add_player(session, rich_bag, extra_topics=['/tf', '/tf_static', '/absent', ''])
+    log = capfd.readouterr().err
+    if message_class('tf2_msgs/msg/TFMessage') is None:
+        assert '/tf is not played: tf2_msgs/msg/TFMessage is not installed' in log
+    assert '/absent is not played' in log
+    assert "['/latched', '/lidar', '/text', '/tf']" in log
+    assert '/tf_static' not in log.replace("'/tf_static'", '')
+
+
+def test_a_bag_without_transforms_says_nothing_of_them(session, bag, capfd):
+    add_player(session, bag)
+    assert 'not played' not in capfd.readouterr().err
+
+
+def test_lockstep_loses_nothing_of_a_slow_consumer(session, tmp_path):
+    expected = [10**9 + index for index in range(30)]  # as fast as can be
+    with CloudBagWriter(tmp_path / 'many') as writer:
+        for stamp in expected:
+            writer.write('/lidar', stamp, 'velodyne', np.zeros((1, 4), np.float32))
+    player = add_player(session, tmp_path / 'many', acknowledgment='/done')
+    node, received = session.add(partial(Node, 'slow')), []
+    done = node.create_publisher(PointCloud2, '/done', 1)
+
+    def work(cloud):
+        received.append(stamp_ns(cloud.header.stamp))
+        sleep(0.01)
+        done.publish(PointCloud2(header=cloud.header))
+
+    node.create_subscription(PointCloud2, '/lidar', work, 1)  # no room for a second one
+    player.start()
+    spin_until(session, player.finished)
+    assert received == expected
+
+
+def test_lockstep_tells_that_its_consumer_died(session, bag):
+    player = add_player(session, bag, acknowledgment='/done', timeout=0.5)
+    clouds = listen(session, PointCloud2, '/lidar')
+    consumer = session.add(partial(Node, 'consumer'))
+    consumer.create_publisher(PointCloud2, '/done', 10)
+    player.start()
+    spin_until(session, lambda: clouds)
+    consumer.destroy_node()
+    with pytest.raises(PointDistillerError, match='nobody publishes there any more'):
+        session.spin_until(player.finished, TIMEOUT_S)
+
+
+def test_without_lockstep_a_consumer_may_die_and_return(session, bag):
+    player = add_player(session, bag, loop=True, rate=10.0)
+    first = session.add(partial(Node, 'first'))
+    before: list = []
+    first.create_subscription(PointCloud2, '/lidar', before.append, 10)
+    player.start()
+    spin_until(session, lambda: before)
+    first.destroy_node()
+    played = player.num_played
+    spin_until(session, lambda: player.num_played > played + 3)
+    after = listen(session, PointCloud2, '/lidar')
+    spin_until(session, lambda: len(after) > 3)
+    assert not player.finished()
+
+
+def test_cut_off_bag_is_played_before_the_error(session, bag):
+    file = bag / 'bag.mcap'
+    file.write_bytes(file.read_bytes()[:-9])
+    player = add_player(session, bag, rate=1000.0)
+    clouds = listen(session, PointCloud2, '/lidar')
+    player.start()
+    with pytest.raises(DatasetError, match='was cut off while it was recorded'):
+        session.spin_until(player.finished, TIMEOUT_S)
+    spin_until(session, lambda: stamps(clouds) == STAMPS)
+
+
 def test_remapped_topic(session, bag):
     player = session.add(BagPlayerNode, {'/lidar': '/front/points'}, bag=str(bag))
     assert player.topic == '/front/points'
@@ -129,6 +310,8 @@ def test_bag_that_breaks_ends_with_an_error(session, bag, monkeypatch):
     [
         ({'topic': '/none'}, DatasetError, r"no PointCloud2 topic '/none'.*\['/lidar'\]"),
         ({'start': 5.0}, DatasetError, r'has no cloud after 5\.0 s'),
+        ({'start': 0.01, 'duration': 0.05}, DatasetError, r'after 0\.01 s within 0\.05 s'),
+        ({'duration': -1.0}, ConfigError, r'parameter duration .*-1\.0'),
         ({'rate': 0.0}, ConfigError, r'parameter rate .*0\.0'),
     ],
 )

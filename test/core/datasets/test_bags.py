@@ -6,19 +6,30 @@ from __future__ import annotations
 
 from contextlib import suppress
 import errno
+import tracemalloc
 
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag1 import Writer as Rosbag1Writer
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 from rosbags.typesys import Stores, get_typestore
 
 from pointdistiller_core.datasets.bags import (
     CloudBagWriter,
     bag_topics,
+    latched_topics,
     read_clouds,
+    read_messages,
     write_kitti_bag,
 )
 from pointdistiller_core.datasets.point_cloud2 import cloud_layout, points_from_cloud
@@ -26,6 +37,17 @@ from pointdistiller_core.errors import DatasetError
 
 CLOUD = 'sensor_msgs/msg/PointCloud2'
 STRING = 'std_msgs/msg/String'
+QOS = Qos(
+    QosHistory.KEEP_LAST,
+    10,
+    QosReliability.RELIABLE,
+    QosDurability.VOLATILE,
+    QosTime(0, 0),
+    QosTime(0, 0),
+    QosLiveliness.AUTOMATIC,
+    QosTime(0, 0),
+    avoid_ros_namespace_conventions=False,
+)
 POINTS = np.array([[1, 2, 3, 0.5], [4, 5, 6, 0.25]], np.float32)
 
 
@@ -79,6 +101,33 @@ def test_bag_of_no_clouds(tmp_path):
 def test_start_skips_seconds(tmp_path):
     clouds = read_clouds(write_bag(tmp_path / 'bag'), start_s=1.5)
     assert [cloud.stamp_ns for cloud in clouds] == [3_000_000_007]
+
+
+def test_duration_ends_before_the_bag_does(tmp_path):
+    bag = write_bag(tmp_path / 'bag', num_clouds=4)
+    clouds = read_clouds(bag, start_s=1.0, duration_s=2.0)
+    assert [cloud.stamp_ns for cloud in clouds] == [2_000_000_007, 3_000_000_007]
+    assert len(list(read_clouds(bag, duration_s=99.0))) == 4
+    assert list(read_clouds(bag, start_s=99.0, duration_s=1.0)) == []
+
+
+def test_latched_messages_from_before_the_start_are_read(tmp_path):
+    types = get_typestore(Stores.LATEST)
+    qos = [QOS._replace(durability=QosDurability.TRANSIENT_LOCAL)]
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for time in (1, 2, 10**9, 3 * 10**9):
+            text = types.serialize_cdr(types.types[STRING](str(time)), STRING)
+            writer.write_serialized('/latched', STRING, time, text, qos)
+            writer.write_serialized('/text', STRING, time, text, [QOS])
+    assert latched_topics(tmp_path / 'bag') == {'/latched'}
+    read = read_messages(tmp_path / 'bag', ['/text', '/latched', '/absent'], start_s=1.5)
+    assert [(found.topic, found.time_ns) for found in read] == [
+        ('/latched', 1),
+        ('/latched', 2),
+        ('/latched', 10**9),
+        ('/latched', 3 * 10**9),
+        ('/text', 3 * 10**9),
+    ]
 
 
 def test_topics_and_serialized_messages(tmp_path):
@@ -136,6 +185,128 @@ def test_ros1_bag_is_read_and_offered_as_ros2_sends_it(tmp_path):
     sent = ros2_types.deserialize_cdr(cloud.cdr, CLOUD)
     assert (sent.header.stamp.sec, sent.header.frame_id) == (5, 'lidar')
     np.testing.assert_array_equal(points_from_cloud(sent), POINTS)
+
+
+def test_latched_topics_of_ros1(tmp_path):
+    types = get_typestore(Stores.ROS1_NOETIC)
+    with Rosbag1Writer(tmp_path / 'drive.bag') as writer:
+        writer.add_connection('/a', STRING, typestore=types, latching=1)
+        writer.add_connection('/b', STRING, typestore=types)
+    assert latched_topics(tmp_path / 'drive.bag') == {'/a'}
+
+
+@pytest.mark.parametrize(
+    ('storage', 'mode'),
+    [
+        (StoragePlugin.MCAP, CompressionMode.FILE),
+        (StoragePlugin.MCAP, CompressionMode.MESSAGE),
+        (StoragePlugin.MCAP, CompressionMode.STORAGE),
+        (StoragePlugin.SQLITE3, CompressionMode.FILE),
+        (StoragePlugin.SQLITE3, CompressionMode.MESSAGE),
+    ],
+)
+def test_compressed_bag(tmp_path, storage, mode):
+    types = get_typestore(Stores.LATEST)
+    writer = Rosbag2Writer(tmp_path / 'bag', version=8, storage_plugin=storage)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection('/points', CLOUD, typestore=types)
+        for time in (9, 10):
+            writer.write(connection, time, types.serialize_cdr(build_cloud(types), CLOUD))
+    clouds = list(read_clouds(tmp_path / 'bag'))
+    assert [cloud.time_ns for cloud in clouds] == [9, 10]
+    for cloud in clouds:
+        np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
+
+
+@pytest.mark.parametrize('compression', Rosbag1Writer.CompressionFormat)
+def test_compressed_ros1_bag(tmp_path, compression):
+    types = get_typestore(Stores.ROS1_NOETIC)
+    writer = Rosbag1Writer(tmp_path / 'drive.bag')
+    writer.set_compression(compression)
+    with writer:
+        connection = writer.add_connection('/points', CLOUD, typestore=types)
+        raw = types.serialize_ros1(build_cloud(types, seq=3), CLOUD)
+        writer.write(connection, 9, raw)
+    (cloud,) = read_clouds(tmp_path / 'drive.bag')
+    np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
+
+
+def test_memory_holds_a_few_clouds_not_the_bag(tmp_path):
+    points = np.zeros((50_000, 4), np.float32)  # 0.8 MB
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for time in range(40):
+            writer.write('/points', time, 'lidar', points)
+    clouds = read_clouds(tmp_path / 'bag')
+    next(clouds)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in clouds) == 39
+        assert tracemalloc.get_traced_memory()[1] < 10 * points.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def read_until_error(clouds):
+    """How many clouds come, and the error after them."""
+    read = []
+    with pytest.raises(DatasetError) as raised:
+        read.extend(clouds)
+    return len(read), str(raised.value)
+
+
+def long_bag(path):
+    """Six clouds in three chunks."""
+    with CloudBagWriter(path) as writer:
+        for index in range(6):
+            writer.write('/points', (index + 1) * 10**9, 'lidar', np.ones((40_000, 4), np.float32))
+    return path
+
+
+def test_cut_off_recording_is_read_up_to_the_cut(tmp_path):
+    bag = long_bag(tmp_path / 'bag')
+    file = bag / 'bag.mcap'
+    whole = file.read_bytes()
+    (bag / 'metadata.yaml').unlink()  # a recorder that dies writes neither
+    for part, expected in ((0.9, 4), (0.5, 2), (0.1, 0)):
+        file.write_bytes(whole[: int(part * len(whole))])
+        for path in (bag, file):
+            if expected:
+                count, error = read_until_error(read_clouds(path))
+                assert count == expected
+                assert 'was cut off while it was recorded; everything before that was' in error
+            else:
+                with pytest.raises(DatasetError, match='it has no PointCloud2 topic'):
+                    list(read_clouds(path))
+
+
+def test_cut_off_recording_that_nobody_reads_to_the_end_is_none(tmp_path):
+    file = long_bag(tmp_path / 'bag') / 'bag.mcap'
+    file.write_bytes(file.read_bytes()[:-1])
+    assert bag_topics(file) == {'/points': CLOUD}
+    assert len(list(read_clouds(file, duration_s=2.5))) == 3
+    assert len(list(read_clouds(file, start_s=4.0, duration_s=0.5))) == 1
+    assert read_until_error(read_clouds(file, start_s=2.0))[0] == 4
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_whole_file_without_metadata(tmp_path, storage):
+    types = get_typestore(Stores.LATEST)
+    with Rosbag2Writer(tmp_path / 'bag', version=8, storage_plugin=storage) as writer:
+        connection = writer.add_connection('/points', CLOUD, typestore=types)
+        writer.write(connection, 9, types.serialize_cdr(build_cloud(types), CLOUD))
+    (tmp_path / 'bag' / 'metadata.yaml').unlink()
+    assert len(list(read_clouds(tmp_path / 'bag'))) == 1
+
+
+def test_damaged_chunk_ends_the_reading_there(tmp_path):
+    file = long_bag(tmp_path / 'bag') / 'bag.mcap'
+    whole = file.read_bytes()
+    begin, end = int(0.4 * len(whole)), int(0.6 * len(whole))  # inside of the second chunk
+    file.write_bytes(whole[:begin] + b'\xff' * (end - begin) + whole[end:])
+    count, error = read_until_error(read_clouds(file))
+    assert count == 2
+    assert 'is not a readable bag' in error
 
 
 def test_existing_output_is_never_overwritten(tmp_path):
