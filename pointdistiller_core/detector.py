@@ -146,7 +146,7 @@ class Detector:
         return {
             'points': len(finite),
             'points_not_finite': len(finite) - len(points),
-            'intensity_outside': int(((intensity < low) | (intensity > high)).sum()),
+            'intensity_outside': int(np.count_nonzero((intensity < low) | (intensity > high))),
         }
 
 
