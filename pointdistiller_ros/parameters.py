@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -58,7 +58,10 @@ def parameter(
 class DetectorParameters:
     """Parameters of `detector_node`."""
 
-    bundle: str = parameter('', 'bundle, or run folder that holds one', required=True)
+    autostart: bool = parameter(
+        True, 'configure and activate at the start; false waits for a manager of lifecycles'
+    )
+    bundle: str = parameter('', 'bundle, or run folder that holds one', changeable=True)
     device: str = parameter('cpu', 'where the network runs: cpu, cuda, cuda:1, ...')
     backend: str = parameter(
         'auto',
@@ -129,24 +132,29 @@ class BagRecorderParameters:
 def declare_parameters(node: Node, table: type[ParametersT]) -> ParametersT:
     """Declare every field of a parameter table on a node and read its value.
 
+    A field whose default is itself a table stands for parameters with a dot in their name.
+
     Args:
         node: node without these parameters.
-        table: dataclass whose fields are made by `parameter`.
+        table: dataclass whose fields are made by `parameter`, or are such tables.
 
     Raises:
         ConfigError: a value has the wrong type or is out of range, or a required one is missing.
     """
     values = {}
-    for field in dataclasses.fields(table):  # type: ignore[arg-type]
-        default = list(field.default) if isinstance(field.default, tuple) else field.default
+    for name, field, default in _leaves(table()):
         try:
-            declared = node.declare_parameter(field.name, default, _descriptor(field))
+            declared = node.declare_parameter(
+                name,
+                list(default) if isinstance(default, tuple) else default,
+                _descriptor(name, field),
+            )
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(f'parameter {field.name} of {node.get_name()}: {error}') from error
-        values[field.name] = declared.value
-        if problem := _problem(field, declared.value):
+            raise ConfigError(f'parameter {name} of {node.get_name()}: {error}') from error
+        values[name] = declared.value
+        if problem := _problem(name, field, declared.value):
             raise ConfigError(f'{node.get_name()}: {problem}')
-    return table(**values)
+    return _replaced(table(), values)
 
 
 def changed_parameters(
@@ -156,17 +164,39 @@ def changed_parameters(
 
     Types and ranges are the middleware's to check; parameters of other tables pass.
     """
-    fields = {field.name: field for field in dataclasses.fields(current)}  # type: ignore[arg-type]
+    fields = {name: field for name, field, _ in _leaves(current)}
     ours = {change.name: change.value for change in changes if change.name in fields}
-    problems = [problem for name in ours if (problem := _problem(fields[name], ours[name]))]
+    problems = [problem for name in ours if (problem := _problem(name, fields[name], ours[name]))]
     if problems:
         return current, SetParametersResult(successful=False, reason='; '.join(problems))
-    return dataclasses.replace(current, **ours), SetParametersResult(successful=True)
+    return _replaced(current, ours), SetParametersResult(successful=True)
 
 
-def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
+def _leaves(table: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Full name, field and value of every parameter of a table."""
+    for field in dataclasses.fields(table):
+        value = getattr(table, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f'{prefix}{field.name}.')
+        else:
+            yield f'{prefix}{field.name}', field, value
+
+
+def _replaced(table: ParametersT, values: Mapping[str, Any], prefix: str = '') -> ParametersT:
+    """The table with other values, by full name."""
+    changes = {}
+    for field in dataclasses.fields(table):  # type: ignore[arg-type]
+        name, value = f'{prefix}{field.name}', getattr(table, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _replaced(value, values, f'{name}.')
+        elif name in values:
+            changes[field.name] = values[name]
+    return dataclasses.replace(table, **changes)  # type: ignore[type-var]
+
+
+def _descriptor(name: str, field: dataclasses.Field[Any]) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
-        name=field.name,
+        name=name,
         description=field.metadata['description'],
         read_only=not field.metadata['changeable'],
     )
@@ -181,11 +211,11 @@ def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     return descriptor
 
 
-def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
+def _problem(name: str, field: dataclasses.Field[Any], value: Any) -> str | None:
     """What a descriptor cannot express."""
     if field.metadata['required'] and not value:
-        return f'parameter {field.name} is empty; give it: {field.metadata["description"]}'
+        return f'parameter {name} is empty; give it: {field.metadata["description"]}'
     choices = field.metadata['choices']
     if choices and value not in choices:
-        return f'parameter {field.name} is {value!r}; choose from {list(choices)}'
+        return f'parameter {name} is {value!r}; choose from {list(choices)}'
     return None

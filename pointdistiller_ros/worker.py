@@ -41,14 +41,15 @@ class NewestWorker(Generic[ItemT]):
 
     @property
     def num_dropped(self) -> int:
-        """Items that were replaced before their turn."""
+        """Items that were never worked on."""
         with self._changed:
             return self._num_dropped
 
     def submit(self, item: ItemT) -> None:
-        """Work on `item` next, instead of what waits; ignored after `close`."""
+        """Work on `item` next, instead of what waits; dropped after `close`."""
         with self._changed:
             if self._closed:
+                self._num_dropped += 1
                 return
             self._num_dropped += len(self._waiting)
             self._waiting = [item]
@@ -62,9 +63,10 @@ class NewestWorker(Generic[ItemT]):
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 
     def close(self) -> None:
-        """Finish the item that is worked on, forget the one that waits, end the thread."""
+        """Finish the item that is worked on, drop the one that waits, end the thread."""
         with self._changed:
             self._closed = True
+            self._num_dropped += len(self._waiting)
             self._waiting = []
             self._changed.notify_all()
         if self._thread.is_alive():

@@ -58,6 +58,37 @@ def spin_until(session, condition) -> None:
     assert session.spin_until(condition, TIMEOUT_S)
 
 
+def service(session, kind, name):
+    """Calls a service: a request in, the answer out."""
+    from rclpy.node import Node
+
+    client = session.add(partial(Node, 'caller')).create_client(kind, name)
+    spin_until(session, client.service_is_ready)
+
+    def call(request):
+        future = client.call_async(request)
+        spin_until(session, future.done)
+        return future.result()
+
+    return call
+
+
+def build_cloud(index=0, score=0.9, num_points=4):
+    """A cloud whose points are all alike, of second `index` + 1."""
+    from builtin_interfaces.msg import Time
+    from std_msgs.msg import Header
+
+    from pointdistiller_ros.conversions import to_cloud
+
+    points = np.full((num_points, 4), score, np.float32)
+    return to_cloud(points, Header(stamp=Time(sec=index + 1), frame_id='lidar'))
+
+
+def stamps(messages) -> list[int]:
+    """The seconds of their stamps."""
+    return [message.header.stamp.sec for message in messages]
+
+
 class FakeDetector:
     """Sees a car around the first point; its score is the first point's intensity."""
 
@@ -66,6 +97,10 @@ class FakeDetector:
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
         self.asked_importance: list[bool] = []
+        self.closed = False
+
+    def close(self):
+        self.closed = True
 
     def __call__(self, points, *, importance=False):
         self.asked_importance.append(importance)

@@ -13,11 +13,18 @@ import sys
 
 import numpy as np
 import pytest
-from ros_graph import TIMEOUT_S, FakeDetector, listen, publisher, spin_until
+from ros_graph import (
+    TIMEOUT_S,
+    FakeDetector,
+    build_cloud,
+    listen,
+    publisher,
+    spin_until,
+    stamps,
+)
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -44,15 +51,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def add_node(session, detector=None, **parameters):
     build = partial(DetectorNode, lambda _: detector or FakeDetector())
     return session.add(build, bundle='fake', **parameters)
-
-
-def build_cloud(index=0, score=0.9, num_points=4):
-    points = np.full((num_points, 4), score, np.float32)
-    return to_cloud(points, Header(stamp=Time(sec=index + 1), frame_id='lidar'))
-
-
-def stamps(messages):
-    return [message.header.stamp.sec for message in messages]
 
 
 def test_every_cloud_has_one_result_with_its_header(session):
