@@ -54,16 +54,27 @@ def best_anchors(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:
 
     Args:
         logits: (num_anchors, K) of one frame.
-        config: threshold of the score, and how many at most.
+        config: thresholds of the score, and how many at most.
 
     Returns:
         (N,) scores of the best class, and (N,) int64 indices of the anchors.
     """
     xp = library_of(logits)
     scores = sigmoid(xp.amax(logits, 1))
-    above = xp.where(scores >= config.score_threshold)[0]
+    lowest = min(config.score_thresholds, default=config.score_threshold)
+    above = xp.where(scores >= lowest)[0]
+    if config.score_thresholds:
+        above = above[_pass_own_threshold(scores[above], logits[above].argmax(1), config)]
     order = descending_order(scores[above])[: config.max_candidates]
     return scores[above][order], above[order]
+
+
+def _pass_own_threshold(scores: Any, labels: Any, config: DetectionConfig) -> Any:
+    """(N,) whether each score reaches the threshold of its class."""
+    passing = scores < 0
+    for label, threshold in enumerate(config.score_thresholds):
+        passing |= (labels == label) & (scores >= threshold)
+    return passing
 
 
 def _suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
