@@ -8,33 +8,49 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import os
 import sys
-from typing import Any, Protocol
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpHandle, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import PointCloud2
 
+from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
+from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.conversions import to_diagnostics
+from pointdistiller_ros.diagnostics import ERROR, OK, CloudCounts, Monitor, judge, values_of
 from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
 from pointdistiller_ros.parameters import (
+    ClassThresholds,
     DetectorParameters,
+    MountingParameters,
     changed_parameters,
     declare_parameters,
+    to_detection_config,
 )
+from pointdistiller_ros.quality import create_subscription
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.transforms import Transforms
 from pointdistiller_ros.worker import NewestWorker
 
+if TYPE_CHECKING:
+    from pointdistiller_core.detector import BundleInfo
+
 DIAGNOSTICS_PERIOD_S = 1.0
+LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a detector is made from
+BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -46,7 +62,24 @@ class PointDetector(Protocol):
         """Names that the labels index."""
         ...
 
-    def __call__(self, points: NDArray[np.float32], *, importance: bool = False) -> Detections:
+    @property
+    def info(self) -> BundleInfo:
+        """What the bundle says about itself."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """What the network runs in."""
+        ...
+
+    def __call__(
+        self,
+        points: NDArray[np.float32],
+        *,
+        importance: bool = False,
+        detection: DetectionConfig | None = None,
+        mounting: Mounting | None = None,
+    ) -> Detections:
         """Detect objects in (N, 4) points."""
         ...
 
@@ -56,13 +89,20 @@ class PointDetector(Protocol):
 
 
 @dataclass(frozen=True)
-class CloudCounts:
-    """What became of the clouds so far."""
+class Setup:
+    """What a cloud is worked on with; a change replaces all of it between two clouds.
 
-    received: int
-    results: int
-    failed: int
-    dropped: int
+    Attributes:
+        settings: the node's parameters.
+        detector: made from them.
+        detection: thresholds and caps.
+        mounting: of the sensor, unless TF knows it; None is where the training sensor was.
+    """
+
+    settings: DetectorParameters
+    detector: PointDetector
+    detection: DetectionConfig
+    mounting: Mounting | None
 
 
 def load_detector(parameters: DetectorParameters) -> PointDetector:
@@ -92,7 +132,8 @@ class DetectorNode(LifecycleNode):
     subscribes to is not built.
 
     Configuring loads the bundle, activating subscribes to the clouds; deactivating and cleaning up
-    undo that. With the parameter `autostart` the node does both itself.
+    undo that. With the parameter `autostart` the node does both itself. On an executor with two
+    threads no cloud is missed while another bundle is loaded.
 
     Args:
         load: makes the detector from the parameters.
@@ -111,33 +152,33 @@ class DetectorNode(LifecycleNode):
     ) -> None:
         # First, so that the node can be destroyed wherever the rest fails.
         self._load = load
-        self._detector: PointDetector | None = None  # while configured
+        self._setup: Setup | None = None  # while configured
         self._outputs: Outputs | None = None  # while configured
-        self._worker: NewestWorker[PointCloud2] | None = None  # while active
+        self._transforms: Transforms | None = None  # while configured, where TF is needed
+        self._worker: NewestWorker[tuple[PointCloud2, float]] | None = None  # while active
         self._points: Subscription | None = None  # while active
-        self._problem: Exception | None = None
-        self._num_received = self._num_results = self._num_failed = self._num_dropped = 0
-        self._last_result: Detections | Exception | None = None
-        self._reported_drops = 0
+        self._problem: Exception | None = None  # of the last transition
+        self._jumps: JumpHandle | None = None
+        self._monitor = Monitor()
         super().__init__('detector', **node_options)
         self._settings = declare_parameters(self, DetectorParameters)
+        self._class_thresholds = ClassThresholds(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
+        # Of their own, so that they go on while a bundle is loaded.
+        self._always = MutuallyExclusiveCallbackGroup()
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, self._always, clock=steady)
+        self._jumps = self.get_clock().create_jump_callback(
+            BACKWARDS, post_callback=self._on_time_jump
+        )
         if self._settings.autostart:
             self._start()
 
     @property
     def counts(self) -> CloudCounts:
         """What became of the clouds so far."""
-        worker = self._worker
-        return CloudCounts(
-            received=self._num_received,
-            results=self._num_results,
-            failed=self._num_failed,
-            dropped=self._num_dropped + (worker.num_dropped if worker else 0),
-        )
+        return self._monitor.counts
 
     @property
     def output_topics(self) -> list[str]:
@@ -148,54 +189,39 @@ class DetectorNode(LifecycleNode):
         """Wait until every cloud received is worked on; False where that takes longer."""
         return self._worker is None or self._worker.wait_until_idle(timeout_s)
 
+    def destroy_node(self) -> None:
+        """Finish the cloud that is worked on, then end."""
+        self._deactivate()
+        self._clean_up()
+        if self._jumps is not None:
+            self._jumps.unregister()
+        super().destroy_node()
+
+    # Transitions
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
         """Load the bundle and create the publishers."""
-        try:
-            if not self._settings.bundle:
-                raise ConfigError(
-                    'parameter bundle is empty; give it: bundle, or run folder that holds one'
-                )
-            self._detector = self._load(self._settings)
-        except Exception as error:  # rclpy would pass over it in silence
-            self._problem = error
-            if not self._settings.autostart:  # or it is raised
-                self.get_logger().error(f'not configured: {error or type(error).__name__}')
-            return FAILURE
-        self._outputs = Outputs(self)
-        return SUCCESS
+        return self._attempt(self._configure, undo=self._clean_up)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
         """Subscribe to the clouds."""
-        assert self._detector is not None
-        self._worker = NewestWorker(self._process, on_error=self._on_error, name='detector')
-        reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
-        qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
-        self._points = self.create_subscription(PointCloud2, 'points', self._on_points, qos)
-        classes = ', '.join(self._detector.class_names)
-        self.get_logger().info(f'detecting {classes} in clouds on {self._points.topic_name}')
-        return SUCCESS
+        return self._attempt(self._activate, undo=self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
         """Finish the cloud that is worked on, then listen to no more."""
-        self._stop()
+        self._deactivate()
         return SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
         """Free the detector's memory and end the publishers."""
-        self._release()
+        self._clean_up()
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
         """Stop and free everything, whatever the state."""
-        self._stop()
-        self._release()
+        self._deactivate()
+        self._clean_up()
         return SUCCESS
-
-    def destroy_node(self) -> None:
-        """Finish the cloud that is worked on, then end."""
-        self._stop()
-        self._release()
-        super().destroy_node()
 
     def _start(self) -> None:
         """Configure and activate, as a manager would."""
@@ -204,85 +230,226 @@ class DetectorNode(LifecycleNode):
                 assert self._problem is not None
                 raise self._problem
 
-    def _stop(self) -> None:
+    def _attempt(
+        self, change: Callable[[], None], *, undo: Callable[[], None]
+    ) -> TransitionCallbackReturn:
+        try:
+            change()
+        except Exception as error:  # rclpy would pass over it in silence
+            undo()
+            self._problem = error
+            if not self._settings.autostart:  # else it is raised
+                self.get_logger().error(f'transition failed: {error or type(error).__name__}')
+            return FAILURE
+        self._problem = None
+        return SUCCESS
+
+    def _configure(self) -> None:
+        self._setup = self._set_up(self._settings, ())
+        self._outputs = Outputs(self)
+        self._introduce(self._setup)
+
+    def _activate(self) -> None:
+        assert self._setup is not None
+        self._worker = NewestWorker(self._process, on_error=self._on_error, name='detector')
+        self._monitor.restart()
+        reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
+        qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
+        self._points = create_subscription(
+            self, PointCloud2, 'points', self._on_points, qos, callback_group=self._always
+        )
+        classes = ', '.join(self._setup.detector.class_names)
+        self.get_logger().info(f'detecting {classes} in clouds on {self._points.topic_name}')
+
+    def _deactivate(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        assert self._outputs is not None
-        self.destroy_subscription(self._points)
-        worker.close()
-        self._num_dropped += worker.num_dropped
-        if self.context.ok():
+        points, self._points = self._points, None
+        if points is not None:
+            self.destroy_subscription(points)
+        if worker is not None:
+            self._monitor.drop(worker.close())
+        if points is not None and self._outputs is not None and self.context.ok():
             self._outputs.clear_markers()
 
-    def _release(self) -> None:
+    def _clean_up(self) -> None:
         if self._outputs is not None:
             self._outputs.destroy()
-        if self._detector is not None:
-            self._detector.close()
-        self._outputs = self._detector = None
+        if self._transforms is not None:
+            self._transforms.close()
+        if self._setup is not None:
+            self._setup.detector.close()
+        self._outputs = self._transforms = self._setup = None
+
+    # Parameters
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Accept all of the changes or none; those of a bundle once the new one is loaded."""
         settings, answer = changed_parameters(self._settings, changes)
-        if self._detector is not None and settings.bundle != self._settings.bundle:
-            reason = 'parameter bundle: clean the node up before it takes another one'
-            return SetParametersResult(successful=False, reason=reason)
+        if not answer.successful:
+            return answer
+        before = self._setup
+        if before is not None:
+            try:
+                self._setup = self._set_up(settings, changes)
+            except Exception as error:  # whatever is wrong with a bundle, the old one stays
+                reason = f'{error or type(error).__name__}'
+                return SetParametersResult(successful=False, reason=reason)
+            if self._setup.detector is not before.detector and self._outputs is not None:
+                self._introduce(self._setup)
         self._settings = settings
         return answer
+
+    def _set_up(self, settings: DetectorParameters, changes: Sequence[Parameter]) -> Setup:
+        """What to work with from now on; the detector is kept where its parameters are.
+
+        Raises:
+            PointDistillerError: the parameters ask for what cannot be had.
+        """
+        detector = self._kept_detector(settings) or self._load_detector(settings)
+        self._class_thresholds.declare(detector.class_names)
+        thresholds = self._class_thresholds.values(detector.class_names, changes)
+        if settings.mounting.frame and self._transforms is None:
+            self._transforms = Transforms(self)
+        return Setup(
+            settings,
+            detector,
+            to_detection_config(detector.info.model.detection, settings, thresholds),
+            to_mounting(settings.mounting, detector.info.sensor_height),
+        )
+
+    def _kept_detector(self, settings: DetectorParameters) -> PointDetector | None:
+        if self._setup is None:
+            return None
+        kept = all(
+            getattr(settings, name) == getattr(self._setup.settings, name) for name in LOADED
+        )
+        return self._setup.detector if kept else None
+
+    def _load_detector(self, settings: DetectorParameters) -> PointDetector:
+        if not settings.bundle:
+            raise ConfigError(
+                'parameter bundle is empty; give it: bundle, or run folder that holds one'
+            )
+        return self._load(settings)
+
+    def _introduce(self, setup: Setup) -> None:
+        """Tell of a detector that was loaded."""
+        assert self._outputs is not None
+        bundle, detector = setup.settings.bundle, setup.detector
+        self._outputs.describe(detector.info, bundle, detector.backend)
+        self.get_logger().info(f'loaded {bundle} into {detector.backend}')
+
+    # Clouds
 
     def _on_points(self, cloud: PointCloud2) -> None:
         worker = self._worker
         if worker is not None:  # else this is the last one before the node was deactivated
-            self._num_received += 1
-            worker.submit(cloud)
+            self._monitor.receive(self.get_clock().now().nanoseconds)
+            self._monitor.drop(worker.submit((cloud, perf_counter())))
 
-    def _process(self, cloud: PointCloud2) -> None:
-        settings, detector, outputs = self._settings, self._detector, self._outputs
-        assert detector is not None
+    def _process(self, item: tuple[PointCloud2, float]) -> None:
+        cloud, arrival = item
+        setup, outputs, begin = self._setup, self._outputs, perf_counter()
+        assert setup is not None
         assert outputs is not None
+        settings = setup.settings
         points = points_from_cloud(
             cloud,
             missing_intensity=settings.missing_intensity,
             intensity_scale=settings.intensity_scale or None,
         )
-        wanted = outputs.wanted()
-        detections = detector(points, importance=not wanted.isdisjoint(IMPORTANCE_OUTPUTS))
-        best = np.flatnonzero(detections.scores >= settings.score_threshold)
-        detections = detections[best[: settings.max_detections]]
+        wanted = outputs.wanted(settings.outputs)
+        read = perf_counter()
+        detections = setup.detector(
+            points,
+            importance=not wanted.isdisjoint(IMPORTANCE_OUTPUTS),
+            detection=setup.detection,
+            mounting=self._mounting(setup, cloud.header.frame_id),
+        )
+        detected = perf_counter()
         outputs.publish(
             wanted,
             cloud.header,
             points,
             detections,
-            class_names=detector.class_names,
+            class_names=setup.detector.class_names,
             max_importance_markers=settings.max_importance_markers,
         )
-        self._num_results += 1
-        self._last_result = detections
+        times = (arrival, begin, read, detected, perf_counter())
+        self._monitor.succeed(detections, to_latency_ms(times, detections))
+
+    def _mounting(self, setup: Setup, frame_id: str) -> Mounting | None:
+        frame = setup.settings.mounting.frame
+        if not frame:
+            return setup.mounting
+        assert self._transforms is not None
+        return self._transforms.mounting(frame, frame_id, setup.detector.info.sensor_height)
 
     def _on_error(self, error: Exception) -> None:
-        self._num_failed += 1
-        self._last_result = error
+        self._monitor.fail(error)
         self.get_logger().error(f'no detections for a cloud: {error or type(error).__name__}')
 
-    def _publish_diagnostics(self) -> None:
-        counts, last = self.counts, self._last_result
-        dropped_now = counts.dropped - self._reported_drops
-        self._reported_drops = counts.dropped
+    # Time and state
+
+    def _on_time_jump(self, jump: object) -> None:  # noqa: ARG002
+        """A bag begins again, or simulated time begins: what is shown is not of this time."""
+        self._monitor.restart()
+        if self._worker is not None and self._outputs is not None:
+            self._outputs.clear_markers()
+
+    def _report(self) -> None:
+        now = self.get_clock().now()
+        report = self._monitor.report(now.nanoseconds)
+        setup = self._setup
+        level, message = OK, 'unconfigured' if setup is None else 'inactive'
+        if self._problem is not None:
+            level, message = ERROR, f'transition failed: {self._problem}'
+        elif self._worker is not None:
+            level, message = judge(report, self._settings.diagnostics)
+        values = values_of(report)
+        if setup is not None:
+            low, high = setup.detector.info.intensity_range
+            values['training_intensity'] = f'{low:g} to {high:g}'
+            values['bundle'] = setup.settings.bundle
+        name = self.get_fully_qualified_name()
         self._diagnostics_publisher.publish(
-            to_diagnostics(
-                self.get_fully_qualified_name(),
-                self.get_clock().now().to_msg(),
-                last=last,
-                totals=vars(counts),
-                dropped_now=dropped_now,
-            )
+            to_diagnostics(name, now.to_msg(), level, message, values)
         )
+
+
+def to_mounting(parameters: MountingParameters, training_height: float) -> Mounting | None:
+    """The mounting that parameters give by numbers; None where all are left as they are."""
+    if parameters == MountingParameters():
+        return None
+    return Mounting.from_angles(
+        training_height,
+        height=parameters.height or training_height,
+        roll=parameters.roll,
+        pitch=parameters.pitch,
+        yaw=parameters.yaw,
+    )
+
+
+def to_latency_ms(times: Sequence[float], detections: Detections) -> dict[str, float]:
+    """Stages of a cloud: those of the node around those of the detector, whose sum is `total`.
+
+    Args:
+        times: of arrival, begin of work, cloud read, detected, all sent [s].
+        detections: of the cloud.
+    """
+    arrival, begin, read, detected, sent = times
+    before = {'wait': begin - arrival, 'read': read - begin}
+    after = {'publish': sent - detected, 'end_to_end': sent - arrival}
+    return {
+        **{stage: value * 1e3 for stage, value in before.items()},
+        **detections.latency_ms,
+        **{stage: value * 1e3 for stage, value in after.items()},
+    }
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted."""
-    return spin_node(DetectorNode, args)
+    return spin_node(DetectorNode, args, num_threads=2)
 
 
 if __name__ == '__main__':

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.records import Detections
@@ -22,7 +24,13 @@ from pointdistiller_ros.conversions import (
     to_detection_array,
     to_importance_cloud,
     to_importance_markers,
+    to_model_info,
 )
+from pointdistiller_ros.parameters import OutputParameters
+from pointdistiller_ros.quality import create_publisher
+
+if TYPE_CHECKING:
+    from pointdistiller_core.detector import BundleInfo
 
 OUTPUTS = {  # name and type of each result; None where the message package is not installed
     'boxes': PointCloud2,
@@ -45,10 +53,12 @@ class Outputs:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._publishers = {
-            name: node.create_publisher(kind, f'~/{name}', QUEUE_DEPTH)
+            name: create_publisher(node, kind, f'~/{name}', QoSProfile(depth=QUEUE_DEPTH))
             for name, kind in OUTPUTS.items()
             if kind is not None
         }
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self._model_info = node.create_publisher(String, '~/model_info', latched)
         self._shown_markers: frozenset[tuple[str, int]] | None = None
 
     @property
@@ -56,9 +66,17 @@ class Outputs:
         """Full names of the topics, `~/boxes` first."""
         return [publisher.topic_name for publisher in self._publishers.values()]
 
-    def wanted(self) -> set[str]:
-        """The results that somebody subscribes to."""
-        return {name for name, out in self._publishers.items() if out.get_subscription_count()}
+    def wanted(self, parameters: OutputParameters) -> set[str]:
+        """The results that somebody subscribes to and that are not turned off."""
+        return {
+            name
+            for name, out in self._publishers.items()
+            if getattr(parameters, name, True) and out.get_subscription_count()
+        }
+
+    def describe(self, info: BundleInfo, bundle: str, backend: str) -> None:
+        """Say what the detector is, also to whoever subscribes later."""
+        self._model_info.publish(to_model_info(info, bundle, backend))
 
     def publish(
         self,
@@ -103,7 +121,7 @@ class Outputs:
 
     def destroy(self) -> None:
         """End the publishers."""
-        for publisher in self._publishers.values():
+        for publisher in (*self._publishers.values(), self._model_info):
             self._node.destroy_publisher(publisher)
 
     def _send(self, name: str, message: object) -> None:

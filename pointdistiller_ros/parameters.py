@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 import dataclasses
 from dataclasses import dataclass
+from math import pi
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
@@ -55,30 +57,116 @@ def parameter(
 
 
 @dataclass(frozen=True)
+class OutputParameters:
+    """Which results `detector_node` builds for their subscribers; `~/boxes` always is."""
+
+    detections: bool = parameter(True, 'build ~/detections when subscribed to', changeable=True)
+    markers: bool = parameter(True, 'build ~/markers when subscribed to', changeable=True)
+    importance: bool = parameter(True, 'build ~/importance when subscribed to', changeable=True)
+    importance_markers: bool = parameter(
+        True, 'build ~/importance_markers when subscribed to', changeable=True
+    )
+
+
+@dataclass(frozen=True)
+class MountingParameters:
+    """Where the sensor of `detector_node` is."""
+
+    frame: str = parameter(
+        '',
+        'frame of TF with x forward, z up and the ground at z = 0, e.g. base_footprint: the '
+        'mounting then comes from TF instead of the numbers here; empty does not use TF',
+        changeable=True,
+    )
+    height: float = parameter(
+        0.0,
+        "of the sensor above the ground [m]; 0 is the training sensor's",
+        range=(0.0, 100.0),
+        changeable=True,
+    )
+    roll: float = parameter(
+        0.0, 'of the sensor, left side up [rad]', range=(-pi, pi), changeable=True
+    )
+    pitch: float = parameter(
+        0.0, 'of the sensor, front down [rad]', range=(-pi, pi), changeable=True
+    )
+    yaw: float = parameter(
+        0.0, 'of the sensor, to the left [rad]', range=(-pi, pi), changeable=True
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What makes a level of the diagnostics: a value above any of these."""
+
+    max_latency_ms: float = parameter(
+        100.0, 'of a cloud, from its arrival to its last result', range=(0.0, 1e6), changeable=True
+    )
+    stale_after_s: float = parameter(1.0, 'without any cloud', range=(0.0, 1e6), changeable=True)
+    max_drop_fraction: float = parameter(
+        0.1, 'of the clouds, because newer ones came', range=(0.0, 1.0), changeable=True
+    )
+    max_cut_fraction: float = parameter(
+        0.1,
+        'of the points or pillars, by the caps of the bundle',
+        range=(0.0, 1.0),
+        changeable=True,
+    )
+    max_intensity_outside: float = parameter(
+        0.01,
+        'fraction of points whose intensity is outside of the range of the training clouds',
+        range=(0.0, 1.0),
+        changeable=True,
+    )
+
+
+@dataclass(frozen=True)
+class DiagnosticParameters:
+    """Limits of the diagnostics of `detector_node`."""
+
+    warn: Limits = Limits()
+    error: Limits = Limits(
+        max_latency_ms=1000.0,
+        stale_after_s=5.0,
+        max_drop_fraction=0.9,
+        max_cut_fraction=0.5,
+        max_intensity_outside=0.5,
+    )
+
+
+@dataclass(frozen=True)
 class DetectorParameters:
-    """Parameters of `detector_node`."""
+    """Parameters of `detector_node`; -1, and 0 of a count, stand for the bundle's own value."""
 
     autostart: bool = parameter(
         True, 'configure and activate at the start; false waits for a manager of lifecycles'
     )
     bundle: str = parameter('', 'bundle, or run folder that holds one', changeable=True)
-    device: str = parameter('cpu', 'where the network runs: cpu, cuda, cuda:1, ...')
+    device: str = parameter(
+        'cpu', 'where the network runs: cpu, cuda, cuda:1, ...', changeable=True
+    )
     backend: str = parameter(
         'auto',
         'what the network runs in; auto is the first of the others that is installed and in the '
         'bundle',
         choices=('auto', 'openvino-int8', 'openvino', 'onnx', 'torch'),
+        changeable=True,
     )
-    num_threads: int = parameter(0, 'CPU threads of the network; 0 is its own', range=(0, 1024))
+    num_threads: int = parameter(
+        0, 'CPU threads of the network; 0 is its own', range=(0, 1024), changeable=True
+    )
     score_threshold: float = parameter(
-        DetectionConfig().score_threshold,
-        "lowest score to publish; what lies below the bundle's own threshold is never seen",
-        range=(0.0, 1.0),
+        -1.0, "lowest score to publish; -1 is the bundle's own", range=(-1.0, 1.0), changeable=True
+    )
+    nms_iou_threshold: float = parameter(
+        -1.0,
+        "overlap from above from which the lower score goes; -1 is the bundle's own",
+        range=(-1.0, 1.0),
         changeable=True,
     )
     max_detections: int = parameter(
-        DetectionConfig().max_detections,
-        'most detections to publish per cloud, best first',
+        0,
+        "most detections to publish per cloud, best first; 0 is the bundle's own",
         range=(0, 100_000),
         changeable=True,
     )
@@ -102,6 +190,9 @@ class DetectorParameters:
         'quality of service of the subscription to points; reliable suits bags of big clouds',
         choices=('best_effort', 'reliable'),
     )
+    outputs: OutputParameters = OutputParameters()
+    mounting: MountingParameters = MountingParameters()
+    diagnostics: DiagnosticParameters = DiagnosticParameters()
 
 
 @dataclass(frozen=True)
@@ -143,14 +234,9 @@ def declare_parameters(node: Node, table: type[ParametersT]) -> ParametersT:
     """
     values = {}
     for name, field, default in _leaves(table()):
-        try:
-            declared = node.declare_parameter(
-                name,
-                list(default) if isinstance(default, tuple) else default,
-                _descriptor(name, field),
-            )
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(f'parameter {name} of {node.get_name()}: {error}') from error
+        default = list(default) if isinstance(default, tuple) else default
+        with _naming(node, name):
+            declared = node.declare_parameter(name, default, _descriptor(name, field))
         values[name] = declared.value
         if problem := _problem(name, field, declared.value):
             raise ConfigError(f'{node.get_name()}: {problem}')
@@ -170,6 +256,87 @@ def changed_parameters(
     if problems:
         return current, SetParametersResult(successful=False, reason='; '.join(problems))
     return _replaced(current, ours), SetParametersResult(successful=True)
+
+
+class ClassThresholds:
+    """The parameters `score_thresholds.<class>` of a node, which a bundle's classes decide."""
+
+    PREFIX = 'score_thresholds.'
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._names: set[str] = set()
+
+    def declare(self, class_names: Sequence[str]) -> None:
+        """Declare one for each class, and those of other classes no longer.
+
+        Raises:
+            ConfigError: a value that was given has the wrong type or is out of range.
+        """
+        names = {f'{self.PREFIX}{name}' for name in class_names}
+        for gone in self._names - names:
+            self._node.undeclare_parameter(gone)
+        self._names &= names
+        field = dataclasses.fields(_ClassThreshold)[0]
+        for name in sorted(names - self._names):
+            with _naming(self._node, name):
+                self._node.declare_parameter(name, field.default, _descriptor(name, field))
+            self._names.add(name)
+
+    def values(self, class_names: Sequence[str], changes: Sequence[Parameter]) -> list[float]:
+        """Threshold of each class, with changes that are not made yet; -1 is none."""
+        changed = {change.name: change.value for change in changes}
+        names = [f'{self.PREFIX}{name}' for name in class_names]
+        return [changed.get(name, self._node.get_parameter(name).value) for name in names]
+
+
+@dataclass(frozen=True)
+class _ClassThreshold:
+    value: float = parameter(
+        -1.0,
+        'lowest score to publish of this class; -1 is that of all classes',
+        range=(-1.0, 1.0),
+        changeable=True,
+    )
+
+
+def to_detection_config(
+    own: DetectionConfig, parameters: DetectorParameters, class_thresholds: Sequence[float]
+) -> DetectionConfig:
+    """Thresholds and caps that parameters ask for.
+
+    Args:
+        own: the bundle's, for what is not asked for.
+        parameters: of the node.
+        class_thresholds: lowest score of each class; negative is that of all classes.
+    """
+    asked = parameters.score_threshold
+    all_classes = (asked,) * len(class_thresholds) if asked >= 0 else own.score_thresholds
+    all_classes = all_classes or (own.score_threshold,) * len(class_thresholds)
+    thresholds = [
+        threshold if threshold >= 0 else default
+        for threshold, default in zip(class_thresholds, all_classes, strict=True)
+    ]
+    nms_iou_threshold, max_detections = parameters.nms_iou_threshold, parameters.max_detections
+    return own.model_copy(
+        update={
+            'score_threshold': min(thresholds),
+            'score_thresholds': tuple(thresholds) if len(set(thresholds)) > 1 else (),
+            'nms_iou_threshold': (
+                nms_iou_threshold if nms_iou_threshold >= 0 else own.nms_iou_threshold
+            ),
+            'max_detections': max_detections or own.max_detections,
+        }
+    )
+
+
+@contextmanager
+def _naming(node: Node, name: str) -> Iterator[None]:
+    """Say which parameter the middleware does not like."""
+    try:
+        yield
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        raise ConfigError(f'parameter {name} of {node.get_name()}: {error}') from error
 
 
 def _leaves(table: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:

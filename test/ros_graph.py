@@ -14,6 +14,8 @@ import time
 import numpy as np
 import pytest
 
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.records import Detections, Importance
 
 TIMEOUT_S = 20.0
@@ -97,18 +99,24 @@ class FakeDetector:
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
         self.asked_importance: list[bool] = []
+        self.mountings: list = []
         self.closed = False
+        self.backend = 'fake'
+        self.info = BundleInfo(model=ModelConfig())
 
     def close(self):
         self.closed = True
 
-    def __call__(self, points, *, importance=False):
+    def __call__(self, points, *, importance=False, detection, mounting=None):
         self.asked_importance.append(importance)
+        self.mountings.append(mounting)
         time.sleep(self.delay_s)
         found = Detections.empty()
         if len(points):
             box = [*points[0, :3], 4.0, 1.6, 1.5, 0.5]
             found = Detections(np.array([box], np.float32), points[:1, 3], np.zeros(1, np.int64))
+            threshold = [*detection.score_thresholds, detection.score_threshold][0]
+            found = found[np.flatnonzero(found.scores >= threshold)]
         if importance:
             scores = np.linspace(1, 0, len(points), dtype=np.float32)
             found = replace(found, importance=Importance(points[:, :3], scores, scores))

@@ -14,6 +14,7 @@ from pointdistiller_core.geometry.transforms import (
     invert_rigid,
     quaternion_from_rotation,
     rotation_from_angles,
+    rotation_from_quaternion,
     transform_points,
     wrap_angle,
 )
@@ -50,6 +51,16 @@ class Mounting:
         training_from_sensor[:3, :3] = ground_from_sensor[:3, :3]
         training_from_sensor[2, 3] = ground_from_sensor[2, 3] - training_height
         return cls(training_from_sensor)
+
+    @classmethod
+    def from_quaternion(
+        cls, training_height: float, *, height: float, quaternion: NDArray[np.float64]
+    ) -> Mounting:
+        """The mounting of a sensor by its height [m] and orientation (4,) x, y, z, w."""
+        pose = np.eye(4)
+        pose[:3, :3] = rotation_from_quaternion(quaternion)
+        pose[2, 3] = height
+        return cls.above_ground(pose, training_height)
 
     @classmethod
     def from_angles(

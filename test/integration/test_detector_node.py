@@ -139,10 +139,10 @@ def test_malformed_cloud_is_an_error_and_the_next_one_is_processed(session, lie)
 
 def test_detector_that_fails_does_not_end_the_node(session):
     class Moody(FakeDetector):
-        def __call__(self, points, *, importance=False):
+        def __call__(self, points, **options):
             if points[0, 3] < 0.5:
                 raise RuntimeError('out of memory')
-            return super().__call__(points, importance=importance)
+            return super().__call__(points, **options)
 
     node = add_node(session, Moody())
     boxes = listen(session, PointCloud2, '/detector/boxes')
@@ -177,7 +177,12 @@ def test_thresholds_change_while_the_node_runs(session):
     node = add_node(session)
     boxes = listen(session, PointCloud2, '/detector/boxes')
     clouds = publisher(session, PointCloud2, '/points')
-    changes = [('score_threshold', 0.95), ('score_threshold', 0.1), ('max_detections', 0)]
+    changes = [
+        ('score_threshold', 0.95),
+        ('score_thresholds.Car', 0.5),
+        ('score_thresholds.Car', -1.0),
+        ('score_threshold', -1.0),  # the bundle's: 0.1
+    ]
     found = []
     for index, (name, value) in enumerate(changes):
         (answer,) = node.set_parameters([Parameter(name, value=value)])
@@ -185,7 +190,7 @@ def test_thresholds_change_while_the_node_runs(session):
         clouds.publish(build_cloud(index))
         spin_until(session, lambda index=index: len(boxes) == index + 1)
         found.append(len(detections_from_boxes_cloud(boxes[-1])))
-    assert found == [0, 1, 0]
+    assert found == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,8 @@ def test_thresholds_change_while_the_node_runs(session):
     [
         ('score_threshold', 1.5),
         ('max_detections', -1),
-        ('bundle', 'x'),
+        ('score_thresholds.Car', 1.1),
+        ('reliability', 'reliable'),
         ('missing_intensity', 'x'),
     ],
 )
