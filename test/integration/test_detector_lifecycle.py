@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from functools import partial
+import gc
+import weakref
 
 import pytest
 from ros_graph import FakeDetector, build_cloud, listen, publisher, service, spin_until, stamps
@@ -118,6 +120,22 @@ def test_every_life_has_its_own_detector_and_the_same_topics(session, garage):
     assert [detector.closed for detector in garage.detectors] == [True] * 3
     counts = node.counts
     assert counts.received == counts.results + counts.dropped
+
+
+def test_cleanup_frees_the_detector(session):
+    alive = []
+
+    def load(_):
+        detector = FakeDetector()
+        alive.append(weakref.ref(detector))
+        return detector
+
+    _, manager = add_node(session, load)
+    assert manager.change(CONFIGURE, ACTIVATE)
+    assert alive[0]() is not None
+    assert manager.change(DEACTIVATE, CLEANUP)
+    gc.collect()
+    assert alive[0]() is None
 
 
 def test_pause_keeps_the_bundle(session, garage):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from functools import partial
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,6 +286,24 @@ def test_real_frames_through_a_real_network(kitti_mini, bundle, tmp_path, monkey
         for topic in ('/points', '/detector/importance')
     }
     assert counts == {'/points': 2, '/detector/importance': 2}
+
+
+def test_another_real_bundle_or_a_damaged_one(session, bundle, tmp_path):
+    other, damaged = (shutil.copytree(bundle, tmp_path / name) for name in ('other', 'damaged'))
+    (damaged / 'model.safetensors').write_bytes(b'0' * 100)
+    node = session.add(DetectorNode, bundle=str(bundle), num_threads=1)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    reasons = []
+    for index, folder in enumerate((damaged, other, tmp_path / 'absent')):
+        answer = node.set_parameters_atomically([Parameter('bundle', value=str(folder))])
+        reasons.append(answer.reason)
+        clouds.publish(build_cloud(index))
+        spin_until(session, lambda index=index: len(boxes) == index + 1)
+    assert 'truncated or altered' in reasons[0]
+    assert reasons[1] == ''
+    assert 'no such folder' in reasons[2]
+    assert node.get_parameter('bundle').value == str(other)
 
 
 def start(*arguments, log_folder):
