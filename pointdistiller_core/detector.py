@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.deploy.backends import AUTO, Backend, Stopwatch, load_backend
 from pointdistiller_core.deploy.bundle_format import BundleInfo, find_bundle, read_info
 from pointdistiller_core.errors import BackendError, CloudError
+from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.records import Detections, Importance
 
 if TYPE_CHECKING:
@@ -101,38 +104,53 @@ class Detector:
         return model
 
     def __call__(
-        self, points: NDArray[np.floating[Any]], *, importance: bool = False
+        self,
+        points: NDArray[np.floating[Any]],
+        *,
+        importance: bool = False,
+        detection: DetectionConfig | None = None,
+        mounting: Mounting | None = None,
     ) -> Detections:
         """Detect objects in one sweep.
 
         Args:
-            points: (N, 4) x, y, z [m], intensity, LiDAR frame; any floating type. The intensity
+            points: (N, 4) x, y, z [m], intensity, sensor frame; any floating type. The intensity
                 must be in the range that the detector was trained with,
                 `info.intensity_range`: another scale costs detections without any error, so
                 `counts['intensity_outside']` says how many points are not in it.
             importance: also return the importance of the pillars (PointDistiller, section 3.1).
+            detection: thresholds and caps for this sweep; None is the bundle's.
+            mounting: of the sensor; None is where the training sensor was.
 
         Returns:
-            Detections by descending score, with counts and with the time of the stages
-            `pillars` (check, crop, group), `network`, `decode` (boxes and NMS) and `total`.
-            Points that are not finite are dropped and counted.
+            Detections in the sensor frame by descending score, with counts and with the time of
+            the stages `pillars` (check, crop, group), `network`, `decode` (boxes and NMS) and
+            `total`. Points that are not finite are dropped and counted.
 
         Raises:
             BackendError: the detector is closed.
             CloudError: not an (N, 4) array of floating type.
+            ValueError: `detection` has thresholds for another number of classes.
         """
         backend, watch = self._opened(), Stopwatch()
+        detection = detection or self.info.model.detection
+        self.info.model.check_detection(detection)
         checked = _check(points)
-        finite = _finite_rows(checked)
-        used = checked if finite.all() else checked[finite]
-        found = backend(used, watch, importance=importance)
+        seen = mounting.points_to_training(checked) if mounting else checked
+        finite = _finite_rows(seen)
+        used = seen if finite.all() else seen[finite]
+        found = backend(used, watch, importance=importance, detection=detection)
+        span = _intensity_range(used)
+        moved = mounting.boxes_to_sensor(found.boxes) if mounting else (found.boxes, None)
         return Detections(
-            boxes=found.boxes,
+            boxes=moved[0],
             scores=found.scores,
             labels=found.labels,
-            importance=to_importance(found.importance, finite) if found.importance else None,
-            counts={**self._count(used, finite), **found.counts},
+            importance=_importance(found.importance, finite, mounting),
+            counts={**self._count(used, finite, span), **found.counts},
             latency_ms=watch.finish(),
+            intensity_range=span,
+            orientations=moved[1],
         )
 
     def _opened(self) -> Backend:
@@ -140,14 +158,41 @@ class Detector:
             raise BackendError('the detector is closed; load the bundle again')
         return self._backend
 
-    def _count(self, points: NDArray[np.float32], finite: NDArray[np.bool_]) -> dict[str, int]:
+    def _count(
+        self,
+        points: NDArray[np.float32],
+        finite: NDArray[np.bool_],
+        span: tuple[float, float] | None,
+    ) -> dict[str, int]:
         low, high = self.info.intensity_range
-        intensity = points[:, 3]
+        outside = 0
+        if span is not None and (span[0] < low or span[1] > high):
+            intensity = points[:, 3]
+            outside = int(np.count_nonzero((intensity < low) | (intensity > high)))
         return {
             'points': len(finite),
             'points_not_finite': len(finite) - len(points),
-            'intensity_outside': int(np.count_nonzero((intensity < low) | (intensity > high))),
+            'intensity_outside': outside,
         }
+
+
+def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Least and largest intensity of (N, 4) points; None of no points."""
+    if not len(points):
+        return None
+    return float(points[:, 3].min()), float(points[:, 3].max())
+
+
+def _importance(
+    pillars: PillarImportance | None, finite: NDArray[np.bool_], mounting: Mounting | None
+) -> Importance | None:
+    """Importance in the sensor frame, where it was asked for."""
+    if pillars is None:
+        return None
+    found = to_importance(pillars, finite)
+    if mounting is None:
+        return found
+    return replace(found, centers=mounting.points_to_sensor(found.centers))
 
 
 def to_importance(pillars: PillarImportance, finite: NDArray[np.bool_]) -> Importance:

@@ -102,6 +102,9 @@ class Detections:
         counts: what was used and what was cut, e.g. `points`, `points_in_range`,
             `points_not_finite`, `points_over_cap`, `pillars`, `pillars_over_cap`.
         latency_ms: time of each stage and their `total`.
+        intensity_range: least and largest intensity of the points; None without any point.
+        orientations: (N, 4) float32 quaternions x, y, z, w of boxes that are tilted in their
+            frame, where `yaw` is that of the heading from above; None where yaw says it all.
     """
 
     boxes: FloatArray
@@ -110,16 +113,24 @@ class Detections:
     importance: Importance | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    intensity_range: tuple[float, float] | None = None
+    orientations: FloatArray | None = None
 
     def __post_init__(self) -> None:
         _check_boxes(self.boxes, {'scores': self.scores, 'labels': self.labels})
+        if self.orientations is not None and self.orientations.shape != (len(self), 4):
+            raise ValueError(f'{len(self)} boxes but orientations {self.orientations.shape}')
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, keep: NDArray[np.bool_] | NDArray[np.integer]) -> Detections:
         return replace(
-            self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep]
+            self,
+            boxes=self.boxes[keep],
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            orientations=None if self.orientations is None else self.orientations[keep],
         )
 
     @classmethod

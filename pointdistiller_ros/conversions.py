@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from math import cos, sin
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -15,11 +15,14 @@ from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
-from std_msgs.msg import ColorRGBA, Header
+from std_msgs.msg import ColorRGBA, Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.datasets.point_cloud2 import cloud_layout, records_from_cloud
 from pointdistiller_core.records import Detections, Importance
+
+if TYPE_CHECKING:
+    from pointdistiller_core.detector import BundleInfo
 
 try:
     from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
@@ -28,7 +31,7 @@ except ImportError:  # not part of every installation; ~/boxes carries the same 
 
 NANOSECONDS = 1_000_000_000
 BOX_FIELDS = ('dx', 'dy', 'dz', 'yaw', 'score')  # of ~/boxes, after x, y, z, before label
-CAPS = ('points_over_cap', 'pillars_over_cap')  # counts of what a cap cuts off
+UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
 LINE_WIDTH, TEXT_HEIGHT, PILLAR_SIZE = 0.08, 0.8, 0.3  # [m]
 
 # Okabe and Ito's colors, which color-blind people tell apart: one per class, then again.
@@ -106,14 +109,14 @@ def to_detection_array(
 ) -> Detection3DArray:
     """vision_msgs/Detection3DArray; `id` stays empty, since nothing is tracked."""
     array_message = Detection3DArray(header=header)
-    for box, score, label in _rows(detections):
+    for box, turn, score, label in _rows(detections):
         detection = Detection3D(header=header)
         hypothesis = ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = class_names[label]
         hypothesis.hypothesis.score = score
-        hypothesis.pose.pose = _pose(box)
+        hypothesis.pose.pose = _pose(box, turn)
         detection.results.append(hypothesis)
-        detection.bbox.center = _pose(box)
+        detection.bbox.center = _pose(box, turn)
         detection.bbox.size = Vector3(x=box[3], y=box[4], z=box[5])
         array_message.detections.append(detection)
     return array_message
@@ -138,11 +141,11 @@ def to_box_markers(
     """
     markers: list[Marker] = []
     counts: dict[int, int] = {}
-    for box, score, label in _rows(detections):
+    for box, turn, score, label in _rows(detections):
         index = counts[label] = counts.get(label, -1) + 1
-        markers.append(_outline(header, class_names[label], index, box, label))
+        markers.append(_outline((class_names[label], index), header, box, turn, label))
         text = f'{class_names[label]} {score:.2f}'
-        markers.append(_text(header, f'{class_names[label]} text', index, box, text))
+        markers.append(_text((f'{class_names[label]} text', index), header, box, text))
     vanished = sorted((shown or frozenset()) - marker_keys(MarkerArray(markers=markers)))
     deletions = [
         Marker(header=header, ns=namespace, id=index, action=Marker.DELETE)
@@ -182,29 +185,43 @@ def to_importance_markers(importance: Importance, header: Header, max_pillars: i
     return MarkerArray(markers=[marker])
 
 
+def to_model_info(info: BundleInfo, bundle: str, backend: str) -> String:
+    """What a detector is, as JSON: the position of a class in `class_names` is its label.
+
+    Args:
+        info: what the bundle says about itself.
+        bundle: where it was loaded from.
+        backend: what the network runs in.
+    """
+    model = info.model
+    about = {
+        'bundle': bundle,
+        'backend': backend,
+        'model': model.name,
+        'width': model.width,
+        'class_names': model.class_names,
+        'point_cloud_range': model.grid.point_cloud_range,
+        'voxel_size': model.grid.voxel_size,
+        **info.model_dump(
+            mode='json',
+            include={'intensity_range', 'sensor_height', 'training', 'sha256', 'package_version'},
+        ),
+    }
+    return String(data=json.dumps(about))
+
+
 def to_diagnostics(
-    name: str,
-    stamp: Time,
-    *,
-    last: Detections | Exception | None,
-    totals: Mapping[str, int],
-    dropped_now: int,
+    name: str, stamp: Time, level: bytes, message: str, values: Mapping[str, str]
 ) -> DiagnosticArray:
-    """State of a detector: an error after a failure, a warning where clouds or points were cut.
+    """The state of a node.
 
     Args:
         name: of the node.
         stamp: time of the report.
-        last: what became of the last cloud; None before the first.
-        totals: numbers of clouds since the start.
-        dropped_now: clouds that were dropped since the last report.
+        level: one of `DiagnosticStatus`.
+        message: what a person shall read.
+        values: all that is known.
     """
-    values = {f'clouds_{key}': str(value) for key, value in totals.items()}
-    if isinstance(last, Detections):
-        values |= {f'latency_ms.{key}': f'{value:.2f}' for key, value in last.latency_ms.items()}
-        values |= {key: str(value) for key, value in last.counts.items()}
-        values['detections'] = str(len(last))
-    level, message = _judge(last, dropped_now)
     status = DiagnosticStatus(
         level=level,
         name=name,
@@ -214,28 +231,25 @@ def to_diagnostics(
     return DiagnosticArray(header=Header(stamp=stamp), status=[status])
 
 
-def _judge(last: Detections | Exception | None, dropped_now: int) -> tuple[bytes, str]:
-    if last is None:
-        return DiagnosticStatus.WARN, 'no cloud so far'
-    if isinstance(last, Exception):
-        return DiagnosticStatus.ERROR, f'the last cloud failed: {last}'
-    if dropped_now:
-        return DiagnosticStatus.WARN, f'slower than its input: {dropped_now} clouds dropped'
-    if over := {key: count for key, count in last.counts.items() if key in CAPS and count}:
-        return DiagnosticStatus.WARN, f'cut off: {over}'
-    return DiagnosticStatus.OK, 'detecting'
-
-
-def _rows(detections: Detections) -> Iterator[tuple[list[float], float, int]]:
-    """Box, score and label of each detection as Python numbers, which messages insist on."""
-    columns = (detections.boxes, detections.scores, detections.labels)
+def _rows(
+    detections: Detections,
+) -> Iterator[tuple[list[float], list[float], float, int]]:
+    """Box, quaternion, score and label of each detection, as the numbers messages insist on."""
+    turns = detections.orientations
+    if turns is None:
+        half = detections.boxes[:, 6] / 2
+        zeros = np.zeros_like(half)
+        turns = np.stack([zeros, zeros, np.sin(half), np.cos(half)], axis=1)
+    columns = (detections.boxes, turns, detections.scores, detections.labels)
     return zip(*(column.tolist() for column in columns), strict=True)
 
 
-def _pose(box: Sequence[float]) -> Pose:
-    x, y, z, *_, yaw = box
-    rotation = Quaternion(x=0.0, y=0.0, z=sin(yaw / 2), w=cos(yaw / 2))
-    return Pose(position=Point(x=x, y=y, z=z), orientation=rotation)
+def _pose(box: Sequence[float], turn: Sequence[float]) -> Pose:
+    x, y, z, *_ = box
+    return Pose(
+        position=Point(x=x, y=y, z=z),
+        orientation=Quaternion(**dict(zip('xyzw', turn, strict=True))),
+    )
 
 
 def _color(label: int) -> ColorRGBA:
@@ -244,19 +258,23 @@ def _color(label: int) -> ColorRGBA:
 
 
 def _outline(
-    header: Header, namespace: str, index: int, box: Sequence[float], label: int
+    key: tuple[str, int],
+    header: Header,
+    box: Sequence[float],
+    turn: Sequence[float],
+    label: int,
 ) -> Marker:
-    marker = Marker(header=header, ns=namespace, id=index, type=Marker.LINE_LIST)
-    marker.pose = _pose(box)
+    marker = Marker(header=header, ns=key[0], id=key[1], type=Marker.LINE_LIST)
+    marker.pose = _pose(box, turn)
     marker.scale.x = LINE_WIDTH
     marker.color = _color(label)
     marker.points = _to_points(_OUTLINE * box[3:6])
     return marker
 
 
-def _text(header: Header, namespace: str, index: int, box: Sequence[float], text: str) -> Marker:
-    marker = Marker(header=header, ns=namespace, id=index, type=Marker.TEXT_VIEW_FACING, text=text)
-    marker.pose = _pose(box)
+def _text(key: tuple[str, int], header: Header, box: Sequence[float], text: str) -> Marker:
+    marker = Marker(header=header, ns=key[0], id=key[1], type=Marker.TEXT_VIEW_FACING, text=text)
+    marker.pose = _pose(box, UPRIGHT)
     marker.pose.position.z += box[5] / 2 + TEXT_HEIGHT
     marker.scale.z = TEXT_HEIGHT
     marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)

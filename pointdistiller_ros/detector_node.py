@@ -8,49 +8,50 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import os
 import sys
-from typing import Any, Protocol
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpHandle, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import Header
-from visualization_msgs.msg import MarkerArray
 
+from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
+from pointdistiller_core.detector import Mounting
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.records import Detections
-from pointdistiller_ros.conversions import (
-    Detection3DArray,
-    marker_keys,
-    to_box_markers,
-    to_boxes_cloud,
-    to_detection_array,
-    to_diagnostics,
-    to_importance_cloud,
-    to_importance_markers,
-)
+from pointdistiller_ros.conversions import to_diagnostics
+from pointdistiller_ros.diagnostics import ERROR, OK, CloudCounts, Monitor, judge, values_of
+from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
 from pointdistiller_ros.parameters import (
+    ClassThresholds,
     DetectorParameters,
+    MountingParameters,
     changed_parameters,
     declare_parameters,
+    to_detection_config,
 )
+from pointdistiller_ros.quality import create_subscription
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.transforms import Transforms
 from pointdistiller_ros.worker import NewestWorker
 
-OUTPUTS = {  # name and type of each result; None where the message package is not installed
-    'boxes': PointCloud2,
-    'detections': Detection3DArray,
-    'markers': MarkerArray,
-    'importance': PointCloud2,
-    'importance_markers': MarkerArray,
-}
-QUEUE_DEPTH = 5
+if TYPE_CHECKING:
+    from pointdistiller_core.detector import BundleInfo
+
 DIAGNOSTICS_PERIOD_S = 1.0
+LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a detector is made from
+BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class PointDetector(Protocol):
@@ -61,19 +62,47 @@ class PointDetector(Protocol):
         """Names that the labels index."""
         ...
 
-    def __call__(self, points: NDArray[np.float32], *, importance: bool = False) -> Detections:
+    @property
+    def info(self) -> BundleInfo:
+        """What the bundle says about itself."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """What the network runs in."""
+        ...
+
+    def __call__(
+        self,
+        points: NDArray[np.float32],
+        *,
+        importance: bool = False,
+        detection: DetectionConfig | None = None,
+        mounting: Mounting | None = None,
+    ) -> Detections:
         """Detect objects in (N, 4) points."""
+        ...
+
+    def close(self) -> None:
+        """Free its memory."""
         ...
 
 
 @dataclass(frozen=True)
-class CloudCounts:
-    """What became of the clouds so far."""
+class Setup:
+    """What a cloud is worked on with; a change replaces all of it between two clouds.
 
-    received: int
-    results: int
-    failed: int
-    dropped: int
+    Attributes:
+        settings: the node's parameters.
+        detector: made from them.
+        detection: thresholds and caps.
+        mounting: of the sensor, unless TF knows it; None is where the training sensor was.
+    """
+
+    settings: DetectorParameters
+    detector: PointDetector
+    detection: DetectionConfig
+    mounting: Mounting | None
 
 
 def load_detector(parameters: DetectorParameters) -> PointDetector:
@@ -95,12 +124,16 @@ def load_detector(parameters: DetectorParameters) -> PointDetector:
     )
 
 
-class DetectorNode(Node):
+class DetectorNode(LifecycleNode):
     """Detects objects in each cloud on `points`, or in the newest where they come too fast.
 
-    Every cloud that is worked on leads to exactly one message on `~/boxes`, with the cloud's
-    header; it is sent last, so it also tells that all other outputs of the cloud are out. Those
-    that nobody subscribes to are not built.
+    Every cloud that is worked on leads to exactly one message on each topic of `Outputs`, with the
+    cloud's header. `~/boxes` is sent last, so it also tells that all others are out. What nobody
+    subscribes to is not built.
+
+    Configuring loads the bundle, activating subscribes to the clouds; deactivating and cleaning up
+    undo that. With the parameter `autostart` the node does both itself. On an executor with two
+    threads no cloud is missed while another bundle is loaded.
 
     Args:
         load: makes the detector from the parameters.
@@ -108,8 +141,8 @@ class DetectorNode(Node):
 
     Raises:
         ConfigError: a parameter is wrong.
-        BackendError: the backend's package or files are missing.
-        CheckpointError: the bundle cannot be loaded.
+        BackendError: at autostart, the backend's package or files are missing.
+        CheckpointError: at autostart, the bundle cannot be loaded.
     """
 
     def __init__(
@@ -118,121 +151,305 @@ class DetectorNode(Node):
         **node_options: Any,
     ) -> None:
         # First, so that the node can be destroyed wherever the rest fails.
-        self._worker = NewestWorker(self._process, on_error=self._on_error, name='detector')
+        self._load = load
+        self._setup: Setup | None = None  # while configured
+        self._outputs: Outputs | None = None  # while configured
+        self._transforms: Transforms | None = None  # while configured, where TF is needed
+        self._worker: NewestWorker[tuple[PointCloud2, float]] | None = None  # while active
+        self._points: Subscription | None = None  # while active
+        self._problem: Exception | None = None  # of the last transition
+        self._jumps: JumpHandle | None = None
+        self._monitor = Monitor()
         super().__init__('detector', **node_options)
         self._settings = declare_parameters(self, DetectorParameters)
-        self._detector = load(self._settings)
-        self._outputs = {
-            name: self.create_publisher(kind, f'~/{name}', QUEUE_DEPTH)
-            for name, kind in OUTPUTS.items()
-            if kind is not None
-        }
-        self._shown_markers: frozenset[tuple[str, int]] | None = None
-        self._num_received = self._num_results = self._num_failed = 0
-        self._last_result: Detections | Exception | None = None
-        self._reported_drops = 0
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self._class_thresholds = ClassThresholds(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
-        qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
-        points = self.create_subscription(PointCloud2, 'points', self._on_points, qos)
+        # Of their own, so that they go on while a bundle is loaded.
+        self._always = MutuallyExclusiveCallbackGroup()
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
-        classes = ', '.join(self._detector.class_names)
-        self.get_logger().info(f'detecting {classes} in clouds on {points.topic_name}')
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, self._always, clock=steady)
+        self._jumps = self.get_clock().create_jump_callback(
+            BACKWARDS, post_callback=self._on_time_jump
+        )
+        if self._settings.autostart:
+            self._start()
 
     @property
     def counts(self) -> CloudCounts:
         """What became of the clouds so far."""
-        return CloudCounts(
-            received=self._num_received,
-            results=self._num_results,
-            failed=self._num_failed,
-            dropped=self._worker.num_dropped,
-        )
+        return self._monitor.counts
 
     @property
     def output_topics(self) -> list[str]:
-        """Full names of the topics with results, `~/boxes` first."""
-        return [publisher.topic_name for publisher in self._outputs.values()]
+        """Full names of the topics with results, `~/boxes` first; none before `configure`."""
+        return self._outputs.topics if self._outputs else []
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until every cloud received is worked on; False where that takes longer."""
-        return self._worker.wait_until_idle(timeout_s)
+        return self._worker is None or self._worker.wait_until_idle(timeout_s)
 
     def destroy_node(self) -> None:
         """Finish the cloud that is worked on, then end."""
-        self._worker.close()
+        self._deactivate()
+        self._clean_up()
+        if self._jumps is not None:
+            self._jumps.unregister()
         super().destroy_node()
 
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Load the bundle and create the publishers."""
+        return self._attempt(self._configure, undo=self._clean_up)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Subscribe to the clouds."""
+        return self._attempt(self._activate, undo=self._deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Finish the cloud that is worked on, then listen to no more."""
+        self._deactivate()
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Free the detector's memory and end the publishers."""
+        self._clean_up()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Stop and free everything, whatever the state."""
+        self._deactivate()
+        self._clean_up()
+        return SUCCESS
+
+    def _start(self) -> None:
+        """Configure and activate, as a manager would."""
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != SUCCESS:
+                assert self._problem is not None
+                raise self._problem
+
+    def _attempt(
+        self, change: Callable[[], None], *, undo: Callable[[], None]
+    ) -> TransitionCallbackReturn:
+        try:
+            change()
+        except Exception as error:  # rclpy would pass over it in silence
+            undo()
+            self._problem = error
+            if not self._settings.autostart:  # else it is raised
+                self.get_logger().error(f'transition failed: {error or type(error).__name__}')
+            return FAILURE
+        self._problem = None
+        return SUCCESS
+
+    def _configure(self) -> None:
+        self._setup = self._set_up(self._settings, ())
+        self._outputs = Outputs(self)
+        self._introduce(self._setup)
+
+    def _activate(self) -> None:
+        assert self._setup is not None
+        self._worker = NewestWorker(self._process, on_error=self._on_error, name='detector')
+        self._monitor.restart()
+        reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
+        qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
+        self._points = create_subscription(
+            self, PointCloud2, 'points', self._on_points, qos, callback_group=self._always
+        )
+        classes = ', '.join(self._setup.detector.class_names)
+        self.get_logger().info(f'detecting {classes} in clouds on {self._points.topic_name}')
+
+    def _deactivate(self) -> None:
+        worker, self._worker = self._worker, None
+        points, self._points = self._points, None
+        if points is not None:
+            self.destroy_subscription(points)
+        if worker is not None:
+            self._monitor.drop(worker.close())
+        if points is not None and self._outputs is not None and self.context.ok():
+            self._outputs.clear_markers()
+
+    def _clean_up(self) -> None:
+        if self._outputs is not None:
+            self._outputs.destroy()
+        if self._transforms is not None:
+            self._transforms.close()
+        if self._setup is not None:
+            self._setup.detector.close()
+        self._outputs = self._transforms = self._setup = None
+
+    # Parameters
+
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        self._settings, answer = changed_parameters(self._settings, changes)
+        """Accept all of the changes or none; those of a bundle once the new one is loaded."""
+        settings, answer = changed_parameters(self._settings, changes)
+        if not answer.successful:
+            return answer
+        before = self._setup
+        if before is not None:
+            try:
+                self._setup = self._set_up(settings, changes)
+            except Exception as error:  # whatever is wrong with a bundle, the old one stays
+                reason = f'{error or type(error).__name__}'
+                return SetParametersResult(successful=False, reason=reason)
+            if self._setup.detector is not before.detector and self._outputs is not None:
+                self._introduce(self._setup)
+        self._settings = settings
         return answer
 
-    def _on_points(self, cloud: PointCloud2) -> None:
-        self._num_received += 1
-        self._worker.submit(cloud)
+    def _set_up(self, settings: DetectorParameters, changes: Sequence[Parameter]) -> Setup:
+        """What to work with from now on; the detector is kept where its parameters are.
 
-    def _process(self, cloud: PointCloud2) -> None:
-        settings = self._settings
+        Raises:
+            PointDistillerError: the parameters ask for what cannot be had.
+        """
+        detector = self._kept_detector(settings) or self._load_detector(settings)
+        self._class_thresholds.declare(detector.class_names)
+        thresholds = self._class_thresholds.values(detector.class_names, changes)
+        if settings.mounting.frame and self._transforms is None:
+            self._transforms = Transforms(self)
+        return Setup(
+            settings,
+            detector,
+            to_detection_config(detector.info.model.detection, settings, thresholds),
+            to_mounting(settings.mounting, detector.info.sensor_height),
+        )
+
+    def _kept_detector(self, settings: DetectorParameters) -> PointDetector | None:
+        if self._setup is None:
+            return None
+        kept = all(
+            getattr(settings, name) == getattr(self._setup.settings, name) for name in LOADED
+        )
+        return self._setup.detector if kept else None
+
+    def _load_detector(self, settings: DetectorParameters) -> PointDetector:
+        if not settings.bundle:
+            raise ConfigError(
+                'parameter bundle is empty; give it: bundle, or run folder that holds one'
+            )
+        return self._load(settings)
+
+    def _introduce(self, setup: Setup) -> None:
+        """Tell of a detector that was loaded."""
+        assert self._outputs is not None
+        bundle, detector = setup.settings.bundle, setup.detector
+        self._outputs.describe(detector.info, bundle, detector.backend)
+        self.get_logger().info(f'loaded {bundle} into {detector.backend}')
+
+    # Clouds
+
+    def _on_points(self, cloud: PointCloud2) -> None:
+        worker = self._worker
+        if worker is not None:  # else this is the last one before the node was deactivated
+            self._monitor.receive(self.get_clock().now().nanoseconds)
+            self._monitor.drop(worker.submit((cloud, perf_counter())))
+
+    def _process(self, item: tuple[PointCloud2, float]) -> None:
+        cloud, arrival = item
+        setup, outputs, begin = self._setup, self._outputs, perf_counter()
+        assert setup is not None
+        assert outputs is not None
+        settings = setup.settings
         points = points_from_cloud(
             cloud,
             missing_intensity=settings.missing_intensity,
             intensity_scale=settings.intensity_scale or None,
         )
-        wanted = {name for name, out in self._outputs.items() if out.get_subscription_count()}
-        detections = self._detector(
-            points, importance=not wanted.isdisjoint({'importance', 'importance_markers'})
+        wanted = outputs.wanted(settings.outputs)
+        read = perf_counter()
+        detections = setup.detector(
+            points,
+            importance=not wanted.isdisjoint(IMPORTANCE_OUTPUTS),
+            detection=setup.detection,
+            mounting=self._mounting(setup, cloud.header.frame_id),
         )
-        best = np.flatnonzero(detections.scores >= settings.score_threshold)
-        detections = detections[best[: settings.max_detections]]
-        self._publish(cloud.header, points, detections, wanted)
-        self._num_results += 1
-        self._last_result = detections
+        detected = perf_counter()
+        outputs.publish(
+            wanted,
+            cloud.header,
+            points,
+            detections,
+            class_names=setup.detector.class_names,
+            max_importance_markers=settings.max_importance_markers,
+        )
+        times = (arrival, begin, read, detected, perf_counter())
+        self._monitor.succeed(detections, to_latency_ms(times, detections))
 
-    def _publish(
-        self, header: Header, points: NDArray[np.float32], detections: Detections, wanted: set[str]
-    ) -> None:
-        classes, importance = self._detector.class_names, detections.importance
-        if 'detections' in wanted:
-            message = to_detection_array(detections, header, classes)
-            self._outputs['detections'].publish(message)
-        if 'markers' in wanted:
-            markers = to_box_markers(detections, header, classes, self._shown_markers)
-            self._shown_markers = marker_keys(markers)
-            self._outputs['markers'].publish(markers)
-        if 'importance' in wanted and importance is not None:
-            cloud = to_importance_cloud(points, importance, header)
-            self._outputs['importance'].publish(cloud)
-        if 'importance_markers' in wanted and importance is not None:
-            limit = self._settings.max_importance_markers
-            markers = to_importance_markers(importance, header, limit)
-            self._outputs['importance_markers'].publish(markers)
-        self._outputs['boxes'].publish(to_boxes_cloud(detections, header))
+    def _mounting(self, setup: Setup, frame_id: str) -> Mounting | None:
+        frame = setup.settings.mounting.frame
+        if not frame:
+            return setup.mounting
+        assert self._transforms is not None
+        return self._transforms.mounting(frame, frame_id, setup.detector.info.sensor_height)
 
     def _on_error(self, error: Exception) -> None:
-        self._num_failed += 1
-        self._last_result = error
+        self._monitor.fail(error)
         self.get_logger().error(f'no detections for a cloud: {error or type(error).__name__}')
 
-    def _publish_diagnostics(self) -> None:
-        counts, last = self.counts, self._last_result
-        dropped_now = counts.dropped - self._reported_drops
-        self._reported_drops = counts.dropped
+    # Time and state
+
+    def _on_time_jump(self, jump: object) -> None:  # noqa: ARG002
+        """A bag begins again, or simulated time begins: what is shown is not of this time."""
+        self._monitor.restart()
+        if self._worker is not None and self._outputs is not None:
+            self._outputs.clear_markers()
+
+    def _report(self) -> None:
+        now = self.get_clock().now()
+        report = self._monitor.report(now.nanoseconds)
+        setup = self._setup
+        level, message = OK, 'unconfigured' if setup is None else 'inactive'
+        if self._problem is not None:
+            level, message = ERROR, f'transition failed: {self._problem}'
+        elif self._worker is not None:
+            level, message = judge(report, self._settings.diagnostics)
+        values = values_of(report)
+        if setup is not None:
+            low, high = setup.detector.info.intensity_range
+            values['training_intensity'] = f'{low:g} to {high:g}'
+            values['bundle'] = setup.settings.bundle
+        name = self.get_fully_qualified_name()
         self._diagnostics_publisher.publish(
-            to_diagnostics(
-                self.get_fully_qualified_name(),
-                self.get_clock().now().to_msg(),
-                last=last,
-                totals=vars(counts),
-                dropped_now=dropped_now,
-            )
+            to_diagnostics(name, now.to_msg(), level, message, values)
         )
+
+
+def to_mounting(parameters: MountingParameters, training_height: float) -> Mounting | None:
+    """The mounting that parameters give by numbers; None where all are left as they are."""
+    if parameters == MountingParameters():
+        return None
+    return Mounting.from_angles(
+        training_height,
+        height=parameters.height or training_height,
+        roll=parameters.roll,
+        pitch=parameters.pitch,
+        yaw=parameters.yaw,
+    )
+
+
+def to_latency_ms(times: Sequence[float], detections: Detections) -> dict[str, float]:
+    """Stages of a cloud: those of the node around those of the detector, whose sum is `total`.
+
+    Args:
+        times: of arrival, begin of work, cloud read, detected, all sent [s].
+        detections: of the cloud.
+    """
+    arrival, begin, read, detected, sent = times
+    before = {'wait': begin - arrival, 'read': read - begin}
+    after = {'publish': sent - detected, 'end_to_end': sent - arrival}
+    return {
+        **{stage: value * 1e3 for stage, value in before.items()},
+        **detections.latency_ms,
+        **{stage: value * 1e3 for stage, value in after.items()},
+    }
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted."""
-    return spin_node(DetectorNode, args)
+    return spin_node(DetectorNode, args, num_threads=2)
 
 
 if __name__ == '__main__':

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 import dataclasses
 from dataclasses import dataclass
+from math import pi
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
@@ -56,27 +58,116 @@ def parameter(
 
 
 @dataclass(frozen=True)
-class DetectorParameters:
-    """Parameters of `detector_node`."""
+class OutputParameters:
+    """Which results `detector_node` builds for their subscribers; `~/boxes` always is."""
 
-    bundle: str = parameter('', 'bundle, or run folder that holds one', required=True)
-    device: str = parameter('cpu', 'where the network runs: cpu, cuda, cuda:1, ...')
+    detections: bool = parameter(True, 'build ~/detections when subscribed to', changeable=True)
+    markers: bool = parameter(True, 'build ~/markers when subscribed to', changeable=True)
+    importance: bool = parameter(True, 'build ~/importance when subscribed to', changeable=True)
+    importance_markers: bool = parameter(
+        True, 'build ~/importance_markers when subscribed to', changeable=True
+    )
+
+
+@dataclass(frozen=True)
+class MountingParameters:
+    """Where the sensor of `detector_node` is."""
+
+    frame: str = parameter(
+        '',
+        'frame of TF with x forward, z up and the ground at z = 0, e.g. base_footprint: the '
+        'mounting then comes from TF instead of the numbers here; empty does not use TF',
+        changeable=True,
+    )
+    height: float = parameter(
+        0.0,
+        "of the sensor above the ground [m]; 0 is the training sensor's",
+        range=(0.0, 100.0),
+        changeable=True,
+    )
+    roll: float = parameter(
+        0.0, 'of the sensor, left side up [rad]', range=(-pi, pi), changeable=True
+    )
+    pitch: float = parameter(
+        0.0, 'of the sensor, front down [rad]', range=(-pi, pi), changeable=True
+    )
+    yaw: float = parameter(
+        0.0, 'of the sensor, to the left [rad]', range=(-pi, pi), changeable=True
+    )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What makes a level of the diagnostics: a value above any of these."""
+
+    max_latency_ms: float = parameter(
+        100.0, 'of a cloud, from its arrival to its last result', range=(0.0, 1e6), changeable=True
+    )
+    stale_after_s: float = parameter(1.0, 'without any cloud', range=(0.0, 1e6), changeable=True)
+    max_drop_fraction: float = parameter(
+        0.1, 'of the clouds, because newer ones came', range=(0.0, 1.0), changeable=True
+    )
+    max_cut_fraction: float = parameter(
+        0.1,
+        'of the points or pillars, by the caps of the bundle',
+        range=(0.0, 1.0),
+        changeable=True,
+    )
+    max_intensity_outside: float = parameter(
+        0.01,
+        'fraction of points whose intensity is outside of the range of the training clouds',
+        range=(0.0, 1.0),
+        changeable=True,
+    )
+
+
+@dataclass(frozen=True)
+class DiagnosticParameters:
+    """Limits of the diagnostics of `detector_node`."""
+
+    warn: Limits = Limits()
+    error: Limits = Limits(
+        max_latency_ms=1000.0,
+        stale_after_s=5.0,
+        max_drop_fraction=0.9,
+        max_cut_fraction=0.5,
+        max_intensity_outside=0.5,
+    )
+
+
+@dataclass(frozen=True)
+class DetectorParameters:
+    """Parameters of `detector_node`; -1, and 0 of a count, stand for the bundle's own value."""
+
+    autostart: bool = parameter(
+        True, 'configure and activate at the start; false waits for a manager of lifecycles'
+    )
+    bundle: str = parameter('', 'bundle, or run folder that holds one', changeable=True)
+    device: str = parameter(
+        'cpu', 'where the network runs: cpu, cuda, cuda:1, ...', changeable=True
+    )
     backend: str = parameter(
         'auto',
         'what the network runs in; auto is the first of the others that is installed and in the '
         'bundle',
         choices=('auto', 'openvino-int8', 'openvino', 'onnx', 'torch'),
+        changeable=True,
     )
-    num_threads: int = parameter(0, 'CPU threads of the network; 0 is its own', range=(0, 1024))
+    num_threads: int = parameter(
+        0, 'CPU threads of the network; 0 is its own', range=(0, 1024), changeable=True
+    )
     score_threshold: float = parameter(
-        DetectionConfig().score_threshold,
-        "lowest score to publish; what lies below the bundle's own threshold is never seen",
-        range=(0.0, 1.0),
+        -1.0, "lowest score to publish; -1 is the bundle's own", range=(-1.0, 1.0), changeable=True
+    )
+    nms_iou_threshold: float = parameter(
+        -1.0,
+        "overlap from above from which the lower score goes; -1 is the bundle's own",
+        range=(-1.0, 1.0),
         changeable=True,
     )
     max_detections: int = parameter(
-        DetectionConfig().max_detections,
-        'most detections to publish per cloud, best first',
+        0,
+        "most detections to publish per cloud, best first; 0 is the bundle's own",
         range=(0, 100_000),
         changeable=True,
     )
@@ -100,6 +191,9 @@ class DetectorParameters:
         'quality of service of the subscription to points; reliable suits bags of big clouds',
         choices=('best_effort', 'reliable'),
     )
+    outputs: OutputParameters = OutputParameters()
+    mounting: MountingParameters = MountingParameters()
+    diagnostics: DiagnosticParameters = DiagnosticParameters()
 
 
 @dataclass(frozen=True)
@@ -138,24 +232,24 @@ class BagRecorderParameters:
 def declare_parameters(node: Node, table: type[ParametersT]) -> ParametersT:
     """Declare every field of a parameter table on a node and read its value.
 
+    A field whose default is itself a table stands for parameters with a dot in their name.
+
     Args:
         node: node without these parameters.
-        table: dataclass whose fields are made by `parameter`.
+        table: dataclass whose fields are made by `parameter`, or are such tables.
 
     Raises:
         ConfigError: a value has the wrong type or is out of range, or a required one is missing.
     """
     values = {}
-    for field in dataclasses.fields(table):  # type: ignore[arg-type]
-        default = list(field.default) if isinstance(field.default, tuple) else field.default
-        try:
-            declared = node.declare_parameter(field.name, default, _descriptor(field))
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(f'parameter {field.name} of {node.get_name()}: {error}') from error
-        values[field.name] = declared.value
-        if problem := _problem(field, declared.value):
+    for name, field, default in _leaves(table()):
+        default = list(default) if isinstance(default, tuple) else default
+        with _naming(node, name):
+            declared = node.declare_parameter(name, default, _descriptor(name, field))
+        values[name] = declared.value
+        if problem := _problem(name, field, declared.value):
             raise ConfigError(f'{node.get_name()}: {problem}')
-    return table(**values)
+    return _replaced(table(), values)
 
 
 def changed_parameters(
@@ -165,17 +259,120 @@ def changed_parameters(
 
     Types and ranges are the middleware's to check; parameters of other tables pass.
     """
-    fields = {field.name: field for field in dataclasses.fields(current)}  # type: ignore[arg-type]
+    fields = {name: field for name, field, _ in _leaves(current)}
     ours = {change.name: change.value for change in changes if change.name in fields}
-    problems = [problem for name in ours if (problem := _problem(fields[name], ours[name]))]
+    problems = [problem for name in ours if (problem := _problem(name, fields[name], ours[name]))]
     if problems:
         return current, SetParametersResult(successful=False, reason='; '.join(problems))
-    return dataclasses.replace(current, **ours), SetParametersResult(successful=True)
+    return _replaced(current, ours), SetParametersResult(successful=True)
 
 
-def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
+class ClassThresholds:
+    """The parameters `score_thresholds.<class>` of a node, which a bundle's classes decide."""
+
+    PREFIX = 'score_thresholds.'
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._names: set[str] = set()
+
+    def declare(self, class_names: Sequence[str]) -> None:
+        """Declare one for each class, and those of other classes no longer.
+
+        Raises:
+            ConfigError: a value that was given has the wrong type or is out of range.
+        """
+        names = {f'{self.PREFIX}{name}' for name in class_names}
+        for gone in self._names - names:
+            self._node.undeclare_parameter(gone)
+        self._names &= names
+        field = dataclasses.fields(_ClassThreshold)[0]
+        for name in sorted(names - self._names):
+            with _naming(self._node, name):
+                self._node.declare_parameter(name, field.default, _descriptor(name, field))
+            self._names.add(name)
+
+    def values(self, class_names: Sequence[str], changes: Sequence[Parameter]) -> list[float]:
+        """Threshold of each class, with changes that are not made yet; -1 is none."""
+        changed = {change.name: change.value for change in changes}
+        names = [f'{self.PREFIX}{name}' for name in class_names]
+        return [changed.get(name, self._node.get_parameter(name).value) for name in names]
+
+
+@dataclass(frozen=True)
+class _ClassThreshold:
+    value: float = parameter(
+        -1.0,
+        'lowest score to publish of this class; -1 is that of all classes',
+        range=(-1.0, 1.0),
+        changeable=True,
+    )
+
+
+def to_detection_config(
+    own: DetectionConfig, parameters: DetectorParameters, class_thresholds: Sequence[float]
+) -> DetectionConfig:
+    """Thresholds and caps that parameters ask for.
+
+    Args:
+        own: the bundle's, for what is not asked for.
+        parameters: of the node.
+        class_thresholds: lowest score of each class; negative is that of all classes.
+    """
+    asked = parameters.score_threshold
+    all_classes = (asked,) * len(class_thresholds) if asked >= 0 else own.score_thresholds
+    all_classes = all_classes or (own.score_threshold,) * len(class_thresholds)
+    thresholds = [
+        threshold if threshold >= 0 else default
+        for threshold, default in zip(class_thresholds, all_classes, strict=True)
+    ]
+    nms_iou_threshold, max_detections = parameters.nms_iou_threshold, parameters.max_detections
+    return own.model_copy(
+        update={
+            'score_threshold': min(thresholds),
+            'score_thresholds': tuple(thresholds) if len(set(thresholds)) > 1 else (),
+            'nms_iou_threshold': (
+                nms_iou_threshold if nms_iou_threshold >= 0 else own.nms_iou_threshold
+            ),
+            'max_detections': max_detections or own.max_detections,
+        }
+    )
+
+
+@contextmanager
+def _naming(node: Node, name: str) -> Iterator[None]:
+    """Say which parameter the middleware does not like."""
+    try:
+        yield
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        raise ConfigError(f'parameter {name} of {node.get_name()}: {error}') from error
+
+
+def _leaves(table: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Full name, field and value of every parameter of a table."""
+    for field in dataclasses.fields(table):
+        value = getattr(table, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f'{prefix}{field.name}.')
+        else:
+            yield f'{prefix}{field.name}', field, value
+
+
+def _replaced(table: ParametersT, values: Mapping[str, Any], prefix: str = '') -> ParametersT:
+    """The table with other values, by full name."""
+    changes = {}
+    for field in dataclasses.fields(table):  # type: ignore[arg-type]
+        name, value = f'{prefix}{field.name}', getattr(table, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _replaced(value, values, f'{name}.')
+        elif name in values:
+            changes[field.name] = values[name]
+    return dataclasses.replace(table, **changes)  # type: ignore[type-var]
+
+
+def _descriptor(name: str, field: dataclasses.Field[Any]) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
-        name=field.name,
+        name=name,
         description=field.metadata['description'],
         read_only=not field.metadata['changeable'],
     )
@@ -190,11 +387,11 @@ def _descriptor(field: dataclasses.Field[Any]) -> ParameterDescriptor:
     return descriptor
 
 
-def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
+def _problem(name: str, field: dataclasses.Field[Any], value: Any) -> str | None:
     """What a descriptor cannot express."""
     if field.metadata['required'] and not value:
-        return f'parameter {field.name} is empty; give it: {field.metadata["description"]}'
+        return f'parameter {name} is empty; give it: {field.metadata["description"]}'
     choices = field.metadata['choices']
     if choices and value not in choices:
-        return f'parameter {field.name} is {value!r}; choose from {list(choices)}'
+        return f'parameter {name} is {value!r}; choose from {list(choices)}'
     return None

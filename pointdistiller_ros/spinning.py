@@ -11,7 +11,12 @@ from typing import Any, TypeVar
 
 import rclpy
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import (
+    Executor,
+    ExternalShutdownException,
+    MultiThreadedExecutor,
+    SingleThreadedExecutor,
+)
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -27,6 +32,7 @@ def spin_node(
     args: list[str] | None = None,
     *,
     finished: Callable[[NodeT], bool] = lambda _: False,
+    num_threads: int = 1,
 ) -> int:
     """Run a node until it is interrupted or finished.
 
@@ -34,13 +40,14 @@ def spin_node(
         build: makes the node.
         args: command line with ROS arguments; None is this process's.
         finished: asked again and again; may raise what went wrong.
+        num_threads: for callbacks that may run at the same time.
 
     Returns:
         Exit code: 0, or 2 after a `PointDistillerError`, which is logged.
     """
     rclpy.init(args=args)
     try:
-        _spin(build(), finished)
+        _spin(build(), finished, num_threads)
     except PointDistillerError as error:
         get_logger('pointdistiller').fatal(str(error))
         return 2
@@ -55,14 +62,20 @@ class Session:
     """Nodes of one process with an executor, in a ROS context of their own.
 
     When the session ends, the nodes do, the last first.
+
+    Args:
+        num_threads: for callbacks that may run at the same time.
     """
+
+    def __init__(self, num_threads: int = 1) -> None:
+        self._num_threads = num_threads
 
     def __enter__(self) -> Session:
         self._stack = ExitStack()
         self._context = Context()
         rclpy.init(args=[], context=self._context)
         self._stack.callback(self._context.try_shutdown)
-        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor = _build_executor(self._num_threads, context=self._context)
         self._stack.callback(self._executor.shutdown)
         return self
 
@@ -104,12 +117,26 @@ class Session:
         return True
 
 
-def _spin(node: NodeT, finished: Callable[[NodeT], bool]) -> None:
-    executor = SingleThreadedExecutor()
+def _build_executor(num_threads: int, context: Context | None = None) -> Executor:
+    if num_threads == 1:
+        return SingleThreadedExecutor(context=context)
+    return MultiThreadedExecutor(num_threads, context=context)
+
+
+def _spin(node: NodeT, finished: Callable[[NodeT], bool], num_threads: int) -> None:
+    executor = _build_executor(num_threads)
     executor.add_node(node)
     try:
         while rclpy.ok() and not finished(node):
-            executor.spin_once(timeout_sec=POLL_PERIOD_S)
+            _spin_once(executor)
     finally:
         executor.shutdown()
         node.destroy_node()
+
+
+def _spin_once(executor: Executor) -> None:
+    try:
+        executor.spin_once(timeout_sec=POLL_PERIOD_S)
+    except RuntimeError:  # the middleware's errors are such
+        if rclpy.ok():  # else a signal has ended everything in the meantime
+            raise

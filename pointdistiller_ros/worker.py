@@ -41,34 +41,48 @@ class NewestWorker(Generic[ItemT]):
 
     @property
     def num_dropped(self) -> int:
-        """Items that were replaced before their turn."""
+        """Items that were never worked on."""
         with self._changed:
             return self._num_dropped
 
-    def submit(self, item: ItemT) -> None:
-        """Work on `item` next, instead of what waits; ignored after `close`."""
+    def submit(self, item: ItemT) -> int:
+        """Work on `item` next, instead of what waits; never, after `close`.
+
+        Returns:
+            How many items are dropped by that.
+        """
         with self._changed:
             if self._closed:
-                return
-            self._num_dropped += len(self._waiting)
+                self._num_dropped += 1
+                return 1
+            dropped = len(self._waiting)
+            self._num_dropped += dropped
             self._waiting = [item]
             self._changed.notify_all()
             if not self._thread.is_alive():
                 self._thread.start()
+            return dropped
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until nothing waits and nothing is worked on; False where that takes longer."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 
-    def close(self) -> None:
-        """Finish the item that is worked on, forget the one that waits, end the thread."""
+    def close(self) -> int:
+        """Finish the item that is worked on, drop the one that waits, end the thread.
+
+        Returns:
+            How many items are dropped by that.
+        """
         with self._changed:
             self._closed = True
+            dropped = len(self._waiting)
+            self._num_dropped += dropped
             self._waiting = []
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+        return dropped
 
     def _run(self) -> None:
         while True:

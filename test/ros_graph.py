@@ -14,6 +14,8 @@ import time
 import numpy as np
 import pytest
 
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.records import Detections, Importance
 
 TIMEOUT_S = 20.0
@@ -58,6 +60,37 @@ def spin_until(session, condition) -> None:
     assert session.spin_until(condition, TIMEOUT_S)
 
 
+def service(session, kind, name):
+    """Calls a service: a request in, the answer out."""
+    from rclpy.node import Node
+
+    client = session.add(partial(Node, 'caller')).create_client(kind, name)
+    spin_until(session, client.service_is_ready)
+
+    def call(request):
+        future = client.call_async(request)
+        spin_until(session, future.done)
+        return future.result()
+
+    return call
+
+
+def build_cloud(index=0, score=0.9, num_points=4):
+    """A cloud whose points are all alike, of second `index` + 1."""
+    from builtin_interfaces.msg import Time
+    from std_msgs.msg import Header
+
+    from pointdistiller_ros.conversions import to_cloud
+
+    points = np.full((num_points, 4), score, np.float32)
+    return to_cloud(points, Header(stamp=Time(sec=index + 1), frame_id='lidar'))
+
+
+def stamps(messages) -> list[int]:
+    """The seconds of their stamps."""
+    return [message.header.stamp.sec for message in messages]
+
+
 class FakeDetector:
     """Sees a car around the first point; its score is the first point's intensity."""
 
@@ -66,14 +99,24 @@ class FakeDetector:
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
         self.asked_importance: list[bool] = []
+        self.mountings: list = []
+        self.closed = False
+        self.backend = 'fake'
+        self.info = BundleInfo(model=ModelConfig())
 
-    def __call__(self, points, *, importance=False):
+    def close(self):
+        self.closed = True
+
+    def __call__(self, points, *, importance=False, detection, mounting=None):
         self.asked_importance.append(importance)
+        self.mountings.append(mounting)
         time.sleep(self.delay_s)
         found = Detections.empty()
         if len(points):
             box = [*points[0, :3], 4.0, 1.6, 1.5, 0.5]
             found = Detections(np.array([box], np.float32), points[:1, 3], np.zeros(1, np.int64))
+            threshold = [*detection.score_thresholds, detection.score_threshold][0]
+            found = found[np.flatnonzero(found.scores >= threshold)]
         if importance:
             scores = np.linspace(1, 0, len(points), dtype=np.float32)
             found = replace(found, importance=Importance(points[:, :3], scores, scores))

@@ -65,6 +65,9 @@ class DetectionConfig(Config):
     """From raw head outputs to boxes."""
 
     score_threshold: Probability = 0.1
+    score_thresholds: tuple[Probability, ...] = Field(
+        (), description='of each class, instead of score_threshold for all'
+    )
     nms_iou_threshold: Probability = 0.01
     max_candidates: int = Field(4096, ge=1, description='boxes that enter NMS, per frame')
     max_detections: int = Field(500, ge=1, description='boxes kept after NMS, per frame')
@@ -104,6 +107,7 @@ class ModelConfig(Config):
             raise ValueError(
                 f'head.anchors lacks classes {missing}; it has {sorted(self.head.anchors)}'
             )
+        self.check_detection(self.detection)
         lengths = {
             len(self.backbone_layers),
             len(self.backbone_strides),
@@ -129,6 +133,18 @@ class ModelConfig(Config):
                 'to one resolution'
             )
         return self
+
+    def check_detection(self, detection: DetectionConfig) -> None:
+        """See that thresholds of classes fit the classes.
+
+        Raises:
+            ValueError: their number is another one.
+        """
+        if len(detection.score_thresholds) not in {0, len(self.class_names)}:
+            raise ValueError(
+                f'{len(detection.score_thresholds)} score_thresholds for {len(self.class_names)} '
+                f'classes: give one for each of {list(self.class_names)}, or none'
+            )
 
     @property
     def head_stride(self) -> int:

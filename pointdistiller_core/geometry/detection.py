@@ -55,14 +55,19 @@ def best_anchors(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:
 
     Args:
         logits: (num_anchors, K) of one frame.
-        config: threshold of the score, and how many at most.
+        config: thresholds of the score, and how many at most.
 
     Returns:
         (N,) scores of the best class, and (N,) int64 indices of the anchors.
     """
-    anchors = _near_threshold(logits, config.score_threshold)
-    scores = sigmoid(library_of(logits).amax(logits[anchors], 1))
-    above = library_of(logits).where(scores >= config.score_threshold)[0]
+    xp = library_of(logits)
+    lowest = min(config.score_thresholds, default=config.score_threshold)
+    anchors = _near_threshold(logits, lowest)
+    scores = sigmoid(xp.amax(logits[anchors], 1))
+    above = xp.where(scores >= lowest)[0]
+    if config.score_thresholds:
+        labels = logits[anchors[above]].argmax(1)
+        above = above[_pass_own_threshold(scores[above], labels, config)]
     order = highest(scores[above], config.max_candidates)
     return scores[above][order], anchors[above][order]
 
@@ -79,6 +84,14 @@ def _near_threshold(logits: ArrayT, score_threshold: float) -> Any:
     xp = library_of(logits)
     (near,) = xp.where(logits.reshape(-1) >= lowest)
     return xp.unique(near // logits.shape[1])
+
+
+def _pass_own_threshold(scores: Any, labels: Any, config: DetectionConfig) -> Any:
+    """(N,) whether each score reaches the threshold of its class."""
+    passing = scores < 0
+    for label, threshold in enumerate(config.score_thresholds):
+        passing |= (labels == label) & (scores >= threshold)
+    return passing
 
 
 def _suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:

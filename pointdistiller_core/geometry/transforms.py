@@ -55,3 +55,46 @@ def invert_rigid(target_from_source: NDArray[np.floating[Any]]) -> NDArray[np.fl
     inverse[:3, :3] = rotation
     inverse[:3, 3] = -rotation @ target_from_source[:3, 3]
     return inverse
+
+
+def rotation_from_angles(roll: float, pitch: float, yaw: float) -> NDArray[np.float64]:
+    """(3, 3) turn about the fixed axes x, then y, then z [rad], as in REP 103."""
+    (sin_r, sin_p, sin_y), (cos_r, cos_p, cos_y) = (
+        [function(angle) for angle in (roll, pitch, yaw)] for function in (math.sin, math.cos)
+    )
+    about_x = np.array([[1, 0, 0], [0, cos_r, -sin_r], [0, sin_r, cos_r]])
+    about_y = np.array([[cos_p, 0, sin_p], [0, 1, 0], [-sin_p, 0, cos_p]])
+    about_z = np.array([[cos_y, -sin_y, 0], [sin_y, cos_y, 0], [0, 0, 1]])
+    rotation: NDArray[np.float64] = about_z @ about_y @ about_x
+    return rotation
+
+
+def rotation_from_quaternion(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3) rotation of a quaternion (4,) x, y, z, w of any length but zero."""
+    x, y, z, w = quaternion / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def quaternion_from_rotation(rotation: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """(4,) x, y, z, w of a rotation (3, 3), w not negative.
+
+    The eigenvector of the largest eigenvalue of a symmetric matrix (Bar-Itzhack, 2000), which
+    needs no case for small w.
+    """
+    r = rotation
+    symmetric = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], r[1, 0] + r[0, 1], r[2, 0] + r[0, 2], r[2, 1] - r[1, 2]],
+            [r[1, 0] + r[0, 1], r[1, 1] - r[0, 0] - r[2, 2], r[2, 1] + r[1, 2], r[0, 2] - r[2, 0]],
+            [r[2, 0] + r[0, 2], r[2, 1] + r[1, 2], r[2, 2] - r[0, 0] - r[1, 1], r[1, 0] - r[0, 1]],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
+        ]
+    )
+    quaternion: NDArray[np.float64] = np.linalg.eigh(symmetric)[1][:, -1]
+    return quaternion if quaternion[3] >= 0 else -quaternion

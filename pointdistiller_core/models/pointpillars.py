@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.models.anchor_head import AnchorHead, HeadOutput
 from pointdistiller_core.models.anchors import make_anchors
 from pointdistiller_core.models.bev_backbone import BevBackbone, BevNeck
@@ -85,7 +85,14 @@ class PointPillars(nn.Module):
         offset = self.config.head.direction_offset
         return detection_losses(output, targets, self.config.loss, direction_offset=offset)
 
-    def detect(self, output: HeadOutput) -> list[BoxPredictions]:
-        """Boxes of each frame after non-maximum suppression."""
+    def detect(
+        self, output: HeadOutput, detection: DetectionConfig | None = None
+    ) -> list[BoxPredictions]:
+        """Boxes of each frame after non-maximum suppression.
+
+        Args:
+            output: of the frames.
+            detection: thresholds and caps; None is the configuration's.
+        """
         offset = self.config.head.direction_offset
-        return detect_boxes(output, self.config.detection, direction_offset=offset)
+        return detect_boxes(output, detection or self.config.detection, direction_offset=offset)

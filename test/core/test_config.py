@@ -41,6 +41,14 @@ def test_class_without_anchors():
         parse_config(ModelConfig, {'class_names': ['Car', 'Tram']}, where='here')
 
 
+def test_thresholds_of_classes_fit_the_classes():
+    detection = {'score_thresholds': [0.1, 0.2]}
+    with pytest.raises(ConfigError, match=r"2 score_thresholds for 3 classes: .*'Cyclist'"):
+        parse_config(ModelConfig, {'detection': detection}, where='x')
+    model = ModelConfig(class_names=('Car', 'Cyclist'), detection=detection)
+    assert model.detection.score_thresholds == (0.1, 0.2)
+
+
 def test_sampled_classes_are_those_of_the_model():
     sampling = {'classes': {'Car': {'count': 12}, 'Tram': {}}}
     values = {'dataset': {'root': 'x'}, 'augmentation': {'ground_truth_sampling': sampling}}

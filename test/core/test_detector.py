@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CloudError
+from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.models import build_detector
 
 STAGES = {'pillars', 'network', 'decode', 'total'}
@@ -230,3 +232,68 @@ def test_cuda_agrees_with_the_cpu(bundle, detector, points):
     np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-4)
     np.testing.assert_allclose(found.importance.scores, expected.importance.scores)
     assert found.counts == expected.counts
+
+
+def test_thresholds_and_caps_of_one_sweep(detector, points):
+    everything = detector(points)
+    detection = DetectionConfig(
+        score_threshold=float(everything.scores[5]), nms_iou_threshold=0.01, max_detections=3
+    )
+    found = detector(points, detection=detection)
+    assert_same(found, everything[np.arange(3)])
+    detection = DetectionConfig(score_threshold=1.0, score_thresholds=(0.0,), max_detections=4)
+    assert_same(detector(points, detection=detection), everything[np.arange(4)])
+    assert_same(detector(points), everything)  # the next sweep has the bundle's again
+
+
+def test_thresholds_for_other_classes(detector, points):
+    with pytest.raises(ValueError, match='2 score_thresholds for 1 classes'):
+        detector(points, detection=DetectionConfig(score_thresholds=(0.1, 0.2)))
+
+
+def test_intensity_range(detector):
+    points = np.float32([[1, 1, 0, 0.25], [9e9, 0, 0, 7.0], [1, 2, 0, -1], [1, 1, np.nan, 99]])
+    found = detector(points)
+    assert found.intensity_range == (-1.0, 7.0)
+    assert found.counts['intensity_outside'] == 2
+    assert detector(NO_POINTS).intensity_range is None
+
+
+def away_from_borders(points, grid):
+    """Points that rounding moves into no other cell, nor over the edge."""
+    low, size = np.array(grid.point_cloud_range[:3]), np.array(grid.voxel_size)
+    cells = (points[:, :3].astype(np.float64) - low) / size
+    return points[(abs(cells - cells.round()) > 1e-3).all(axis=1)]
+
+
+@pytest.mark.parametrize(
+    'pose',
+    [
+        {'height': 2.5, 'roll': 0.0, 'pitch': 0.0, 'yaw': 0.0},
+        {'height': 1.0, 'roll': 0.0, 'pitch': 0.0, 'yaw': 2.0},
+        {'height': 3.0, 'roll': -0.1, 'pitch': 0.3, 'yaw': -1.0},
+    ],
+)
+@pytest.mark.parametrize('frame', ['made', '000008'])
+def test_mounted_sensor_sees_the_same_boxes_moved(detector, points, pose, frame, request):
+    if frame != 'made':
+        folder = request.getfixturevalue('kitti_mini')
+        (file,) = folder.rglob(f'velodyne*/{frame}.bin')
+        points = np.fromfile(file, np.float32).reshape(-1, 4)
+    points = away_from_borders(points, detector.info.model.grid)
+    expected = detector(points, importance=True)
+    mounting = Mounting.from_angles(detector.info.sensor_height, **pose)
+    seen = points.copy()
+    seen[:, :3] = mounting.points_to_sensor(points[:, :3])
+    found = detector(seen, importance=True, mounting=mounting)
+    assert found.counts == expected.counts
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    boxes, orientations = mounting.boxes_to_sensor(expected.boxes[:5])
+    np.testing.assert_allclose(found.boxes[:5], boxes, atol=1e-3)
+    if orientations is None:
+        assert found.orientations is None
+    else:
+        np.testing.assert_allclose(found.orientations[:5], orientations, atol=1e-3)
+    centers = mounting.points_to_sensor(expected.importance.centers)
+    np.testing.assert_allclose(found.importance.centers, centers, atol=1e-4)
+    np.testing.assert_array_equal(found.importance.scores, expected.importance.scores)

@@ -29,6 +29,14 @@ def test_selection_keeps_rows_together():
     assert kept.counts == {'points': 5}
 
 
+def test_orientations_belong_to_boxes():
+    quaternions = np.eye(4, dtype=np.float32)[:2]
+    both = Detections(np.zeros((2, 7)), np.ones(2), np.zeros(2, int), orientations=quaternions)
+    np.testing.assert_array_equal(both[np.array([1])].orientations, quaternions[1:])
+    with pytest.raises(ValueError, match=r'1 boxes but orientations \(2, 4\)'):
+        Detections(np.zeros((1, 7)), np.ones(1), np.zeros(1, int), orientations=quaternions)
+
+
 def test_empty_records():
     assert len(Detections.empty()) == len(GroundTruth.empty()) == 0
 

@@ -7,17 +7,25 @@ from __future__ import annotations
 from functools import partial
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from ros_graph import TIMEOUT_S, FakeDetector, listen, publisher, spin_until
+from ros_graph import (
+    TIMEOUT_S,
+    FakeDetector,
+    build_cloud,
+    listen,
+    publisher,
+    spin_until,
+    stamps,
+)
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -44,15 +52,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def add_node(session, detector=None, **parameters):
     build = partial(DetectorNode, lambda _: detector or FakeDetector())
     return session.add(build, bundle='fake', **parameters)
-
-
-def build_cloud(index=0, score=0.9, num_points=4):
-    points = np.full((num_points, 4), score, np.float32)
-    return to_cloud(points, Header(stamp=Time(sec=index + 1), frame_id='lidar'))
-
-
-def stamps(messages):
-    return [message.header.stamp.sec for message in messages]
 
 
 def test_every_cloud_has_one_result_with_its_header(session):
@@ -141,10 +140,10 @@ def test_malformed_cloud_is_an_error_and_the_next_one_is_processed(session, lie)
 
 def test_detector_that_fails_does_not_end_the_node(session):
     class Moody(FakeDetector):
-        def __call__(self, points, *, importance=False):
+        def __call__(self, points, **options):
             if points[0, 3] < 0.5:
                 raise RuntimeError('out of memory')
-            return super().__call__(points, importance=importance)
+            return super().__call__(points, **options)
 
     node = add_node(session, Moody())
     boxes = listen(session, PointCloud2, '/detector/boxes')
@@ -179,7 +178,12 @@ def test_thresholds_change_while_the_node_runs(session):
     node = add_node(session)
     boxes = listen(session, PointCloud2, '/detector/boxes')
     clouds = publisher(session, PointCloud2, '/points')
-    changes = [('score_threshold', 0.95), ('score_threshold', 0.1), ('max_detections', 0)]
+    changes = [
+        ('score_threshold', 0.95),
+        ('score_thresholds.Car', 0.5),
+        ('score_thresholds.Car', -1.0),
+        ('score_threshold', -1.0),  # the bundle's: 0.1
+    ]
     found = []
     for index, (name, value) in enumerate(changes):
         (answer,) = node.set_parameters([Parameter(name, value=value)])
@@ -187,7 +191,7 @@ def test_thresholds_change_while_the_node_runs(session):
         clouds.publish(build_cloud(index))
         spin_until(session, lambda index=index: len(boxes) == index + 1)
         found.append(len(detections_from_boxes_cloud(boxes[-1])))
-    assert found == [0, 1, 0]
+    assert found == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,8 @@ def test_thresholds_change_while_the_node_runs(session):
     [
         ('score_threshold', 1.5),
         ('max_detections', -1),
-        ('bundle', 'x'),
+        ('score_thresholds.Car', 1.1),
+        ('reliability', 'reliable'),
         ('missing_intensity', 'x'),
     ],
 )
@@ -281,6 +286,24 @@ def test_real_frames_through_a_real_network(kitti_mini, bundle, tmp_path, monkey
         for topic in ('/points', '/detector/importance')
     }
     assert counts == {'/points': 2, '/detector/importance': 2}
+
+
+def test_another_real_bundle_or_a_damaged_one(session, bundle, tmp_path):
+    other, damaged = (shutil.copytree(bundle, tmp_path / name) for name in ('other', 'damaged'))
+    (damaged / 'model.safetensors').write_bytes(b'0' * 100)
+    node = session.add(DetectorNode, bundle=str(bundle), num_threads=1)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    reasons = []
+    for index, folder in enumerate((damaged, other, tmp_path / 'absent')):
+        answer = node.set_parameters_atomically([Parameter('bundle', value=str(folder))])
+        reasons.append(answer.reason)
+        clouds.publish(build_cloud(index))
+        spin_until(session, lambda index=index: len(boxes) == index + 1)
+    assert 'truncated or altered' in reasons[0]
+    assert reasons[1] == ''
+    assert 'no such folder' in reasons[2]
+    assert node.get_parameter('bundle').value == str(other)
 
 
 def start(*arguments, log_folder):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import json
 from math import cos, pi, sin
 from types import SimpleNamespace
 
@@ -20,7 +21,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
+from pointdistiller_core.config import ModelConfig
 from pointdistiller_core.datasets.point_cloud2 import points_from_cloud, records_from_cloud
+from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.records import Detections, Importance
 from pointdistiller_ros import conversions
@@ -36,6 +39,7 @@ from pointdistiller_ros.conversions import (
     to_diagnostics,
     to_importance_cloud,
     to_importance_markers,
+    to_model_info,
     to_stamp,
 )
 
@@ -232,51 +236,34 @@ def test_detection_array_travels():
     assert [d.results[0].hypothesis.class_id for d in message.detections] == ['Pedestrian', 'Car']
 
 
-def diagnose(last, dropped_now=0):
-    totals = {'received': 5, 'dropped': dropped_now}
-    message = to_diagnostics(
-        '/detector', Time(), last=last, totals=totals, dropped_now=dropped_now
-    )
+def test_diagnostics():
+    message = to_diagnostics('/detector', Time(sec=5), DiagnosticStatus.WARN, 'slow', {'a': '1'})
     (status,) = sent(message).status
-    return status.level, status.message, {pair.key: pair.value for pair in status.values}
+    assert (status.name, status.level, status.message) == ('/detector', b'\x01', 'slow')
+    assert [(pair.key, pair.value) for pair in status.values] == [('a', '1')]
+    assert message.header.stamp.sec == 5
 
 
-def test_diagnostics_of_a_result():
-    counts, latency_ms = {'points': 9, 'points_over_cap': 0}, {'network': 1.234, 'total': 2.0}
-    last = replace(build_detections(0), counts=counts, latency_ms=latency_ms)
-    assert diagnose(last) == (
-        DiagnosticStatus.OK,
-        'detecting',
-        {
-            'clouds_received': '5',
-            'clouds_dropped': '0',
-            'latency_ms.network': '1.23',
-            'latency_ms.total': '2.00',
-            'points': '9',
-            'points_over_cap': '0',
-            'detections': '1',
-        },
-    )
+def test_model_info():
+    info = BundleInfo(model=ModelConfig(width=0.25), sensor_height=2.0, sha256={'a': 'b'})
+    about = json.loads(sent(to_model_info(info, 'student', 'onnx')).data)
+    assert about['class_names'] == ['Car', 'Pedestrian', 'Cyclist']
+    assert (about['bundle'], about['backend'], about['width']) == ('student', 'onnx', 0.25)
+    assert about['point_cloud_range'] == list(info.model.grid.point_cloud_range)
+    assert about['voxel_size'] == [0.16, 0.16, 4.0]
+    assert (about['intensity_range'], about['sensor_height']) == ([0.0, 1.0], 2.0)
+    assert about['sha256'] == {'a': 'b'}
 
 
-@pytest.mark.parametrize(
-    ('last', 'dropped_now', 'level', 'named'),
-    [
-        (None, 0, DiagnosticStatus.WARN, 'no cloud so far'),
-        (CloudError('no intensity'), 0, DiagnosticStatus.ERROR, 'failed: no intensity'),
-        (Detections.empty(), 3, DiagnosticStatus.WARN, '3 clouds dropped'),
-        (
-            replace(Detections.empty(), counts={'pillars_over_cap': 4}),
-            0,
-            DiagnosticStatus.WARN,
-            "{'pillars_over_cap': 4}",
-        ),
-    ],
-)
-def test_diagnostics_say_what_is_wrong(last, dropped_now, level, named):
-    found, text, _ = diagnose(last, dropped_now)
-    assert found == level
-    assert named in text
+def test_tilted_boxes_are_shown_tilted():
+    turn = np.array([[0.5, -0.5, 0.5, 0.5]], np.float32)
+    tilted = replace(build_detections(0), orientations=turn)
+    outline = to_box_markers(tilted, HEADER, CLASSES).markers[0]
+    found = outline.pose.orientation
+    assert (found.x, found.y, found.z, found.w) == (0.5, -0.5, 0.5, 0.5)
+    upright = to_box_markers(build_detections(0), HEADER, CLASSES).markers[0].pose.orientation
+    assert (upright.x, upright.y) == (0.0, 0.0)
+    assert (upright.z, upright.w) == pytest.approx((np.sin(0.25), np.cos(0.25)))
 
 
 def test_arguments_stay_as_they_are():

@@ -17,7 +17,6 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_ros.parameters import (
     BagPlayerParameters,
@@ -29,6 +28,19 @@ from pointdistiller_ros.parameters import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    size: float = parameter(0.5, 'of a wheel', range=(0.0, 1.0), changeable=True)
+    kind: str = parameter('wide', 'of a wheel', choices=('wide', 'slim'))
+
+
+@dataclass(frozen=True)
+class Car:
+    name: str = parameter('', 'a name')
+    front: Wheel = Wheel()
+    back: Wheel = Wheel(size=0.75)
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,22 @@ def declare(session, **values):
 def test_defaults_and_given_values(session):
     _, values = declare(session, name='x', count=5, words=['a', 'b'])
     assert values == Table(name='x', speed=1.0, count=5, mode='slow', words=['a', 'b'])
+
+
+def test_tables_in_a_table_have_names_with_a_dot(session):
+    node = session.add(partial(Node, 'node'), **{'front.kind': 'slim'})
+    values = declare_parameters(node, Car)
+    assert values == Car(front=Wheel(kind='slim'))
+    assert node.get_parameter('back.size').value == 0.75
+    assert node.describe_parameter('back.size').description == 'of a wheel'
+    changed, answer = changed_parameters(values, [Parameter('back.size', value=0.25)])
+    assert answer.successful
+    assert changed == dataclasses.replace(values, back=Wheel(size=0.25))
+
+
+def test_bad_value_in_a_table_in_a_table(session):
+    with pytest.raises(ConfigError, match=r"parameter back\.kind is 'round'; choose from"):
+        declare_parameters(session.add(partial(Node, 'node'), **{'back.kind': 'round'}), Car)
 
 
 def test_descriptors_say_it_all(session):
@@ -100,16 +128,13 @@ def test_refused_changes_change_nothing():
 @pytest.mark.parametrize('table', [DetectorParameters, BagPlayerParameters, BagRecorderParameters])
 def test_every_parameter_is_described_and_numbers_have_a_range(table):
     for field in dataclasses.fields(table):
+        if dataclasses.is_dataclass(field.default):
+            test_every_parameter_is_described_and_numbers_have_a_range(type(field.default))
+            continue
         assert field.metadata['description'], field.name
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             low, high = field.metadata['range']
             assert low <= field.default <= high, field.name
-
-
-def test_defaults_of_the_detector_are_those_of_the_core():
-    defaults = DetectorParameters()
-    assert defaults.score_threshold == DetectionConfig().score_threshold
-    assert defaults.max_detections == DetectionConfig().max_detections
 
 
 def test_shipped_yaml_holds_the_defaults():

@@ -16,7 +16,7 @@ from pointdistiller_core.datasets.bags import CloudBagWriter, bag_topics, read_c
 from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
 from pointdistiller_ros import run
 from pointdistiller_ros.conversions import detections_from_boxes_cloud
-from pointdistiller_ros.detector_node import OUTPUTS
+from pointdistiller_ros.outputs import OUTPUTS
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
 
 NUM_CLOUDS = 6

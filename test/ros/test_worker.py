@@ -77,15 +77,16 @@ def test_idle_is_waited_for_in_vain_while_busy(work, worker):
     assert not worker.wait_until_idle(0.01)
 
 
-def test_close_finishes_the_item_in_work_and_forgets_the_next(work):
+def test_close_finishes_the_item_in_work_and_drops_what_comes_after(work):
     worker = NewestWorker(work, on_error=work.errors.append, name='closing')
     worker.submit('block')
     assert work.started.wait(TIMEOUT_S)
-    worker.submit('forgotten')
+    worker.submit('dropped')
     threading.Timer(0.05, work.release.set).start()
     worker.close()
     worker.submit('too late')
     assert work.items == ['block']
+    assert worker.num_dropped == 2
     assert 'closing' not in {thread.name for thread in threading.enumerate()}
 
 

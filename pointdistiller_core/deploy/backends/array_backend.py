@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.deploy.backends.array_model import ModelArrays, scatter_features
 from pointdistiller_core.deploy.backends.backend import Found, PillarImportance, Stopwatch
 from pointdistiller_core.errors import CheckpointError
@@ -64,7 +64,14 @@ class ArrayBackend:
                 f'not {expected}; export the bundle again'
             )
 
-    def __call__(self, points: FloatArray, watch: Stopwatch, *, importance: bool) -> Found:
+    def __call__(
+        self,
+        points: FloatArray,
+        watch: Stopwatch,
+        *,
+        importance: bool,
+        detection: DetectionConfig,
+    ) -> Found:
         """Detect objects; see `Backend`."""
         pillars = group_points(
             points,
@@ -75,7 +82,7 @@ class ArrayBackend:
         watch.lap('pillars')
         # an intensity of 1e38 may become infinite; boxes that are not finite are dropped
         with np.errstate(over='ignore', invalid='ignore'):
-            boxes, scores, labels = self._detect(pillars, watch)
+            boxes, scores, labels = self._detect(pillars, watch, detection)
         return Found(
             boxes,
             scores,
@@ -90,7 +97,7 @@ class ArrayBackend:
         return scatter_features(self._arrays.encode(pillars, grid), pillars.cells, grid)
 
     def _detect(
-        self, pillars: PillarArrays, watch: Stopwatch
+        self, pillars: PillarArrays, watch: Stopwatch, detection: DetectionConfig
     ) -> tuple[FloatArray, FloatArray, IntArray]:
         if not len(pillars):  # nothing seen: whatever a network makes of it is no object
             return np.zeros((0, 7), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
@@ -102,7 +109,7 @@ class ArrayBackend:
             box_residuals,
             direction_logits,
             self._arrays.anchors_at,
-            self._config.detection,
+            detection,
             direction_offset=self._config.head.direction_offset,
         )
         watch.lap('decode')

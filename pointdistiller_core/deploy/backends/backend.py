@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from pointdistiller_core.config import DetectionConfig
+
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
@@ -60,13 +62,21 @@ class Backend(Protocol):
         """Its key in `BACKENDS`."""
         ...
 
-    def __call__(self, points: FloatArray, watch: Stopwatch, *, importance: bool) -> Found:
+    def __call__(
+        self,
+        points: FloatArray,
+        watch: Stopwatch,
+        *,
+        importance: bool,
+        detection: DetectionConfig,
+    ) -> Found:
         """Detect objects.
 
         Args:
             points: (N, 4) float32 x, y, z [m], intensity, LiDAR frame; all finite, contiguous.
             watch: hears when the stages `pillars`, `network` and `decode` end.
             importance: whether to return the importance of the pillars.
+            detection: thresholds and caps.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.deploy.backends.backend import Found, PillarImportance, Stopwatch
 from pointdistiller_core.deploy.bundle import load_detector_model
 from pointdistiller_core.models import BoxPredictions, PointPillars
@@ -28,12 +29,19 @@ class TorchBackend:
         self.model = model
         self.device = next(model.parameters()).device
 
-    def __call__(self, points: FloatArray, watch: Stopwatch, *, importance: bool) -> Found:
+    def __call__(
+        self,
+        points: FloatArray,
+        watch: Stopwatch,
+        *,
+        importance: bool,
+        detection: DetectionConfig,
+    ) -> Found:
         """Detect objects; see `Backend`."""
         with torch.inference_mode():
             pillars = self.model.group([torch.from_numpy(points).to(self.device)])
             self._lap(watch, 'pillars')
-            found = self._detect(pillars, watch)
+            found = self._detect(pillars, watch, detection)
             return Found(
                 boxes=found.boxes.cpu().numpy(),
                 scores=found.scores.cpu().numpy(),
@@ -42,13 +50,15 @@ class TorchBackend:
                 importance=_importance(pillars) if importance else None,
             )
 
-    def _detect(self, pillars: Pillars, watch: Stopwatch) -> BoxPredictions:
+    def _detect(
+        self, pillars: Pillars, watch: Stopwatch, detection: DetectionConfig
+    ) -> BoxPredictions:
         if not len(pillars):  # nothing seen: whatever a network makes of it is no object
             none = pillars.points.new_zeros(0, 7)
             return BoxPredictions(none, none[:, 0], none[:, 0].long())
         output = self.model(pillars)
         self._lap(watch, 'network')
-        (found,) = self.model.detect(output)
+        (found,) = self.model.detect(output, detection)
         self._lap(watch, 'decode')
         return found
 

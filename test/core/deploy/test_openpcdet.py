@@ -149,6 +149,7 @@ def test_configuration_is_translated(config_yaml):
     assert (loss.classification, loss.box, loss.direction) == (1.5, 2.5, 0.3)
     assert config.detection.model_dump() == {
         'score_threshold': 0.2,
+        'score_thresholds': (),
         'nms_iou_threshold': 0.05,
         'max_candidates': 300,
         'max_detections': 30,

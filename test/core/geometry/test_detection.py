@@ -82,3 +82,20 @@ def test_sigmoid_does_not_overflow(recwarn):
     np.testing.assert_allclose(sigmoid(logits), torch.tensor(logits).sigmoid(), atol=1e-7)
     assert sigmoid(logits).dtype == np.float32
     assert not recwarn.list
+
+
+@pytest.mark.parametrize('array', [np.asarray, torch.tensor])
+def test_every_class_has_its_own_threshold(array):
+    scores = [[0.6, 0.1, 0.1], [0.1, 0.6, 0.1], [0.1, 0.3, 0.1], [0.1, 0.1, 0.5]]
+    logits = array(np.log(np.float32(scores) / (1 - np.float32(scores))))
+    config = DetectionConfig(score_threshold=0.9, score_thresholds=(0.7, 0.2, 0.5))
+    found, anchors = best_anchors(logits, config)
+    np.testing.assert_allclose(found, [0.6, 0.5, 0.3], rtol=1e-6)
+    assert anchors.tolist() == [1, 3, 2]
+
+
+def test_class_below_its_threshold_takes_no_place_of_another():
+    logits = torch.tensor([[3.0, -9.0]] * 5 + [[-9.0, 1.0]])
+    config = DetectionConfig(score_thresholds=(0.99, 0.1), max_candidates=1)
+    _, anchors = best_anchors(logits, config)
+    assert anchors.tolist() == [5]

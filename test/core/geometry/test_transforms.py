@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.geometry.transforms import invert_rigid, transform_points, wrap_angle
+from pointdistiller_core.geometry.transforms import (
+    invert_rigid,
+    quaternion_from_rotation,
+    rotation_from_angles,
+    rotation_from_quaternion,
+    transform_points,
+    wrap_angle,
+)
 
 # A quarter turn to the left, then one metre forward and two up.
 QUARTER = np.array([[0.0, -1, 0, 1], [1, 0, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]])
@@ -71,3 +78,37 @@ def test_transform_points_of_nothing():
 def test_invert_rigid_undoes_the_transform():
     np.testing.assert_allclose(invert_rigid(QUARTER) @ QUARTER, np.eye(4), atol=1e-15)
     assert QUARTER[0, 3] == 1
+
+
+@pytest.mark.parametrize(
+    ('angles', 'of_x', 'of_y'),
+    [
+        ((math.pi / 2, 0, 0), [1, 0, 0], [0, 0, 1]),
+        ((0, math.pi / 2, 0), [0, 0, -1], [0, 1, 0]),
+        ((0, 0, math.pi / 2), [0, 1, 0], [-1, 0, 0]),
+        ((math.pi / 2, 0, math.pi / 2), [0, 1, 0], [0, 0, 1]),  # about x first
+    ],
+)
+def test_rotation_by_hand(angles, of_x, of_y):
+    rotation = rotation_from_angles(*angles)
+    np.testing.assert_allclose(rotation[:, 0], of_x, atol=1e-15)
+    np.testing.assert_allclose(rotation[:, 1], of_y, atol=1e-15)
+
+
+def test_quaternion_by_hand():
+    half = math.sqrt(0.5)
+    quarter = rotation_from_angles(0, 0, math.pi / 2)
+    np.testing.assert_allclose(quaternion_from_rotation(quarter), [0, 0, half, half], atol=1e-15)
+    rotation = rotation_from_quaternion(np.array([0.0, 0, 3, 3]))
+    np.testing.assert_allclose(rotation, quarter, atol=1e-15)
+
+
+@given(st.floats(-4, 4), st.floats(-4, 4), st.floats(-4, 4))
+@example(math.pi, 0, 0)
+@example(0, math.pi, 0)
+@example(0, 0, math.pi)
+def test_quaternion_is_the_rotation(roll, pitch, yaw):
+    rotation = rotation_from_angles(roll, pitch, yaw)
+    quaternion = quaternion_from_rotation(rotation)
+    assert quaternion[3] >= 0
+    np.testing.assert_allclose(rotation_from_quaternion(quaternion), rotation, atol=1e-12)

@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""How a detector does: counted while it works, judged against limits once in a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from time import monotonic
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from pointdistiller_core.records import Detections
+from pointdistiller_ros.conversions import NANOSECONDS
+from pointdistiller_ros.parameters import DiagnosticParameters
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+@dataclass(frozen=True)
+class CloudCounts:
+    """What became of clouds: `received` is the sum of the others and of what is in work."""
+
+    received: int = 0
+    results: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+    def __sub__(self, earlier: CloudCounts) -> CloudCounts:
+        return CloudCounts(
+            **{name: value - getattr(earlier, name) for name, value in vars(self).items()}
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a detector does.
+
+    Attributes:
+        total: clouds since the start.
+        recent: clouds since the report before.
+        period_s: time since then.
+        silence_s: time since the last cloud, by the node's clock.
+        last: what became of the last cloud; None before the first.
+        latency_ms: stages of the last result, from the cloud's arrival to the last message.
+        max_latency_ms: longest time from arrival to the last message since the report before.
+    """
+
+    total: CloudCounts = CloudCounts()
+    recent: CloudCounts = CloudCounts()
+    period_s: float = 1.0
+    silence_s: float = 0.0
+    last: Detections | Exception | None = None
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    max_latency_ms: float = 0.0
+
+
+class Monitor:
+    """Counts what a detector does; its methods may be called from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._now = Report()
+        self._reported = CloudCounts()
+        self._reported_at = monotonic()
+        self._heard_ns: int | None = None
+
+    @property
+    def counts(self) -> CloudCounts:
+        """What became of the clouds so far."""
+        return self._now.total
+
+    def restart(self) -> None:
+        """The time of the next report is that of the last cloud: the clock has jumped."""
+        with self._lock:
+            self._heard_ns = None
+
+    def receive(self, now_ns: int) -> None:
+        """A cloud has come, at this time of the node's clock."""
+        with self._lock:
+            self._heard_ns = now_ns
+            self._count(received=1)
+
+    def drop(self, clouds: int) -> None:
+        """Clouds will never be worked on."""
+        with self._lock:
+            self._count(dropped=clouds)
+
+    def fail(self, error: Exception) -> None:
+        """There is no result for a cloud."""
+        with self._lock:
+            self._count(failed=1)
+            self._now = replace(self._now, last=error)
+
+    def succeed(self, detections: Detections, latency_ms: Mapping[str, float]) -> None:
+        """All messages for a cloud are sent.
+
+        Args:
+            detections: found in it.
+            latency_ms: of the stages; `end_to_end` is the one that is judged.
+        """
+        with self._lock:
+            self._count(results=1)
+            longest = max(self._now.max_latency_ms, latency_ms['end_to_end'])
+            self._now = replace(
+                self._now, last=detections, latency_ms=latency_ms, max_latency_ms=longest
+            )
+
+    def report(self, now_ns: int) -> Report:
+        """What has happened up to this time of the node's clock; the next report begins here."""
+        with self._lock:
+            self._heard_ns = now_ns if self._heard_ns is None else self._heard_ns
+            now = monotonic()
+            report = replace(
+                self._now,
+                recent=self._now.total - self._reported,
+                period_s=now - self._reported_at,
+                silence_s=max(now_ns - self._heard_ns, 0) / NANOSECONDS,
+            )
+            self._reported, self._reported_at = report.total, now
+            self._now = replace(self._now, max_latency_ms=0.0)
+            return report
+
+    def _count(self, **more: int) -> None:
+        total = self._now.total
+        sums = {name: getattr(total, name) + number for name, number in more.items()}
+        self._now = replace(self._now, total=replace(total, **sums))
+
+
+def judge(report: Report, parameters: DiagnosticParameters) -> tuple[bytes, str]:
+    """The worst level that a report reaches, and all that is not as it should be."""
+    findings = [
+        (ERROR if value > getattr(parameters.error, limit) else WARN, text)
+        for limit, value, text in _measurements(report)
+        if value > min(getattr(parameters.warn, limit), getattr(parameters.error, limit))
+    ]
+    if isinstance(report.last, Exception):
+        findings.append((ERROR, f'the last cloud failed: {report.last or type(report.last)}'))
+    if not findings:
+        return OK, 'waiting for the first cloud' if report.last is None else 'detecting'
+    return max(level for level, _ in findings), '; '.join(text for _, text in findings)
+
+
+def values_of(report: Report) -> dict[str, str]:
+    """Everything that a report holds, as text."""
+    values = {f'clouds_{key}': str(value) for key, value in vars(report.total).items()}
+    values['input_hz'] = f'{report.recent.received / report.period_s:.2f}'
+    values['output_hz'] = f'{report.recent.results / report.period_s:.2f}'
+    values |= {f'latency_ms.{key}': f'{value:.2f}' for key, value in report.latency_ms.items()}
+    if isinstance(report.last, Detections):
+        values |= {key: str(value) for key, value in report.last.counts.items()}
+        values['detections'] = str(len(report.last))
+        if report.last.intensity_range is not None:
+            least, largest = report.last.intensity_range
+            values['intensity'] = f'{least:g} to {largest:g}'
+    return values
+
+
+def _measurements(report: Report) -> Iterator[tuple[str, float, str]]:
+    """Name of the limit, value and description of all that is judged."""
+    yield 'stale_after_s', report.silence_s, f'no cloud for {report.silence_s:.1f} s'
+    recent = report.recent
+    if recent.received:
+        text = f'{recent.dropped} of {recent.received} clouds dropped: slower than its input'
+        yield 'max_drop_fraction', recent.dropped / recent.received, text
+    latency = report.max_latency_ms
+    yield 'max_latency_ms', latency, f'a cloud took {latency:.0f} ms'
+    if isinstance(report.last, Detections):
+        yield from _measure_points(report.last.counts)
+
+
+def _measure_points(counts: Mapping[str, int]) -> Iterator[tuple[str, float, str]]:
+    """What was cut off of the last cloud, or should not be in it."""
+    for kind, total in (
+        ('points', counts.get('points_in_range', 0)),
+        ('pillars', counts.get('pillars', 0) + counts.get('pillars_over_cap', 0)),
+    ):
+        if over := counts.get(f'{kind}_over_cap', 0):
+            yield 'max_cut_fraction', over / max(total, over), f'{over} {kind} cut off'
+    if outside := counts.get('intensity_outside', 0):
+        text = f'intensity of {outside} points is outside of the range of the training clouds'
+        yield 'max_intensity_outside', outside / max(counts.get('points', 0), outside), text

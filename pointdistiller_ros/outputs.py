@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a detector sends for each cloud; what nobody subscribes to is not built."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header, String
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pointdistiller_core.records import Detections
+from pointdistiller_ros.conversions import (
+    Detection3DArray,
+    marker_keys,
+    to_box_markers,
+    to_boxes_cloud,
+    to_detection_array,
+    to_importance_cloud,
+    to_importance_markers,
+    to_model_info,
+)
+from pointdistiller_ros.parameters import OutputParameters
+from pointdistiller_ros.quality import create_publisher
+
+if TYPE_CHECKING:
+    from pointdistiller_core.detector import BundleInfo
+
+OUTPUTS = {  # name and type of each result; None where the message package is not installed
+    'boxes': PointCloud2,
+    'detections': Detection3DArray,
+    'markers': MarkerArray,
+    'importance': PointCloud2,
+    'importance_markers': MarkerArray,
+}
+IMPORTANCE_OUTPUTS = {'importance', 'importance_markers'}
+QUEUE_DEPTH = 5
+
+
+class Outputs:
+    """The publishers of a node's results; `publish` may be called from another thread.
+
+    Args:
+        node: its private topics are the results'.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publishers = {
+            name: create_publisher(node, kind, f'~/{name}', QoSProfile(depth=QUEUE_DEPTH))
+            for name, kind in OUTPUTS.items()
+            if kind is not None
+        }
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self._model_info = node.create_publisher(String, '~/model_info', latched)
+        self._shown_markers: frozenset[tuple[str, int]] | None = None
+
+    @property
+    def topics(self) -> list[str]:
+        """Full names of the topics, `~/boxes` first."""
+        return [publisher.topic_name for publisher in self._publishers.values()]
+
+    def wanted(self, parameters: OutputParameters) -> set[str]:
+        """The results that somebody subscribes to and that are not turned off."""
+        return {
+            name
+            for name, out in self._publishers.items()
+            if getattr(parameters, name, True) and out.get_subscription_count()
+        }
+
+    def describe(self, info: BundleInfo, bundle: str, backend: str) -> None:
+        """Say what the detector is, also to whoever subscribes later."""
+        self._model_info.publish(to_model_info(info, bundle, backend))
+
+    def publish(
+        self,
+        wanted: Collection[str],
+        header: Header,
+        points: NDArray[np.float32],
+        detections: Detections,
+        *,
+        class_names: Sequence[str],
+        max_importance_markers: int,
+    ) -> None:
+        """Build and send the wanted results of one cloud, `~/boxes` last.
+
+        Args:
+            wanted: names of results.
+            header: of the cloud.
+            points: (N, 4) of the cloud.
+            detections: in the frame of the cloud; with importance where that is wanted.
+            class_names: names that the labels index.
+            max_importance_markers: most pillars in `~/importance_markers`.
+        """
+        importance = detections.importance
+        if 'detections' in wanted:
+            self._send('detections', to_detection_array(detections, header, class_names))
+        if 'markers' in wanted:
+            markers = to_box_markers(detections, header, class_names, self._shown_markers)
+            self._shown_markers = marker_keys(markers)
+            self._send('markers', markers)
+        if 'importance' in wanted and importance is not None:
+            self._send('importance', to_importance_cloud(points, importance, header))
+        if 'importance_markers' in wanted and importance is not None:
+            heat = to_importance_markers(importance, header, max_importance_markers)
+            self._send('importance_markers', heat)
+        if 'boxes' in wanted:
+            self._send('boxes', to_boxes_cloud(detections, header))
+
+    def clear_markers(self) -> None:
+        """Delete whatever is displayed."""
+        self._shown_markers = None
+        for name in ('markers', 'importance_markers'):
+            self._send(name, MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
+
+    def destroy(self) -> None:
+        """End the publishers."""
+        for publisher in (*self._publishers.values(), self._model_info):
+            self._node.destroy_publisher(publisher)
+
+    def _send(self, name: str, message: object) -> None:
+        self._publishers[name].publish(message)

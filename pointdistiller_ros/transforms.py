@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where sensors are, by TF: the only place that needs tf2_ros."""
+
+from __future__ import annotations
+
+from geometry_msgs.msg import Transform
+import numpy as np
+from rclpy.node import Node
+from rclpy.time import Time
+
+from pointdistiller_core.detector import Mounting
+from pointdistiller_core.errors import CloudError, ConfigError
+
+try:
+    from tf2_ros import Buffer, TransformException, TransformListener
+except ImportError:  # not part of every installation; a mounting can be given by numbers
+    Buffer = TransformException = TransformListener = None
+
+
+class Transforms:
+    """Listens to TF.
+
+    Args:
+        node: that shall subscribe to it.
+
+    Raises:
+        ConfigError: tf2_ros is not installed.
+    """
+
+    def __init__(self, node: Node) -> None:
+        if Buffer is None:
+            raise ConfigError(
+                'parameter mounting.frame needs tf2_ros, which is not installed; install '
+                'ros-$ROS_DISTRO-tf2-ros-py, or give mounting.height, roll, pitch and yaw instead'
+            )
+        self._buffer = Buffer()
+        self._listener = TransformListener(self._buffer, node)
+
+    def mounting(self, ground: str, sensor: str, training_height: float) -> Mounting:
+        """The newest mounting of a sensor.
+
+        Args:
+            ground: frame with x forward, z up and the ground at z = 0.
+            sensor: frame of the clouds.
+            training_height: of the training sensor above the ground [m].
+
+        Raises:
+            CloudError: TF does not connect the frames.
+        """
+        try:
+            found = self._buffer.lookup_transform(ground, sensor, Time())
+        except TransformException as error:
+            raise CloudError(f'no transform from {sensor!r} to {ground!r}: {error}') from error
+        return to_mounting(found.transform, training_height)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._listener.unregister()
+
+
+def to_mounting(ground_from_sensor: Transform, training_height: float) -> Mounting:
+    """The mounting of a sensor with a pose above the ground."""
+    turn = ground_from_sensor.rotation
+    return Mounting.from_quaternion(
+        training_height,
+        height=ground_from_sensor.translation.z,
+        quaternion=np.array([turn.x, turn.y, turn.z, turn.w]),
+    )

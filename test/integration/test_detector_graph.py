@@ -1,0 +1,199 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The detector node among other nodes: quality of service, slow and dead neighbors, time."""
+
+from __future__ import annotations
+
+from functools import partial
+import json
+
+import numpy as np
+import pytest
+from ros_graph import FakeDetector, build_cloud, listen, publisher, spin_until, stamps
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header, String
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_ros.conversions import to_cloud
+from pointdistiller_ros.detector_node import DetectorNode
+
+RELIABLE = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+BEST_EFFORT = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def add_node(session, detector=None, **parameters):
+    build = partial(DetectorNode, lambda _: detector or FakeDetector())
+    return session.add(build, bundle='fake', **parameters)
+
+
+@pytest.mark.parametrize('given', [RELIABLE, BEST_EFFORT])
+@pytest.mark.parametrize('taken', [RELIABLE, BEST_EFFORT])
+def test_any_driver_and_any_display_by_default(session, given, taken):
+    add_node(session)
+    boxes = listen(session, PointCloud2, '/detector/boxes', taken)
+    publisher(session, PointCloud2, '/points', given).publish(build_cloud())
+    spin_until(session, lambda: boxes)
+
+
+def test_overridden_quality_of_service(session):
+    parameters = {
+        'qos_overrides./points.subscription.reliability': 'reliable',
+        'qos_overrides./points.subscription.depth': 2,
+        'qos_overrides./detector/boxes.publisher.reliability': 'best_effort',
+        'qos_overrides./detector/boxes.publisher.durability': 'volatile',
+    }
+    node = add_node(session, **parameters)
+    (points,) = node.get_subscriptions_info_by_topic('/points')
+    (boxes,) = node.get_publishers_info_by_topic('/detector/boxes')
+    assert points.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+    assert boxes.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+    assert node.get_parameter('qos_overrides./points.subscription.depth').value == 2
+    for _ in range(2):  # and again in the next life
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        node.trigger_configure()
+        node.trigger_activate()
+    (points,) = node.get_subscriptions_info_by_topic('/points')
+    assert points.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('/points.subscription.reliability', 'maybe'), ('/detector/boxes.publisher.depth', 'x')],
+)
+def test_quality_of_service_that_does_not_exist(session, name, value):
+    topic = name.split('.')[0]
+    with pytest.raises(ConfigError, match=rf'qos_overrides\.{topic}'):
+        add_node(session, **{f'qos_overrides.{name}': value})
+
+
+def test_slow_consumer_holds_nothing_up(session):
+    node = add_node(session)
+    asleep = Node('asleep', context=node.context)  # never spun
+    received = []
+    for output, kind in (('boxes', PointCloud2), ('markers', MarkerArray)):
+        asleep.create_subscription(kind, f'/detector/{output}', received.append, RELIABLE)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    for index in range(50):
+        clouds.publish(build_cloud(index, num_points=1))
+        spin_until(session, lambda index=index: len(boxes) == index + 1)
+    assert not received
+    asleep.destroy_node()
+
+
+def test_driver_that_dies_and_comes_back(session):
+    limits = {'diagnostics.warn.stale_after_s': 0.2, 'diagnostics.error.stale_after_s': 0.4}
+    node = add_node(session, **limits)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    driver = session.add(partial(Node, 'driver'))
+    for life in range(2):
+        clouds = driver.create_publisher(PointCloud2, '/points', RELIABLE)
+        spin_until(session, clouds.get_subscription_count)
+        clouds.publish(build_cloud(life))
+        spin_until(session, lambda life=life: stamps(boxes)[-1:] == [life + 1])
+        driver.destroy_publisher(clouds)
+        spin_until(session, lambda: node.count_publishers('/points') == 0)
+        states.clear()
+        spin_until(session, lambda: states and 'no cloud for' in states[-1].status[0].message)
+
+
+def test_malformed_clouds_between_good_ones(session):
+    node = add_node(session)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    lies = [{'width': 99}, {'fields': []}, {'point_step': 2**32 - 1}, {'row_step': 1, 'height': 2}]
+    for index, lie in enumerate(lies):
+        bad = build_cloud(90 + index)
+        for name, value in lie.items():
+            setattr(bad, name, value)
+        clouds.publish(bad)
+        spin_until(session, lambda index=index: node.counts.failed == index + 1)
+        clouds.publish(build_cloud(index))
+        spin_until(session, lambda index=index: len(boxes) == index + 1)
+    assert stamps(boxes) == [1, 2, 3, 4]
+    counts = node.counts
+    assert (counts.received, counts.results, counts.failed, counts.dropped) == (8, 4, 4, 0)
+
+
+def test_what_the_detector_is_reaches_those_who_come_late(session):
+    add_node(session)
+    about = listen(session, String, '/detector/model_info', LATCHED)
+    spin_until(session, lambda: about)
+    assert json.loads(about[0].data)['class_names'] == ['Car', 'Pedestrian', 'Cyclist']
+
+
+def test_a_bag_that_begins_again_clears_the_markers(session):
+    node = add_node(session, use_sim_time=True)
+    clock = publisher(session, Clock, '/clock')
+
+    def turn_to(seconds):
+        clock.publish(Clock(clock=Time(sec=seconds)))
+        spin_until(session, lambda: node.get_clock().now().nanoseconds == seconds * 10**9)
+
+    turn_to(10)
+    markers = listen(session, MarkerArray, '/detector/markers')
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(10))
+    spin_until(session, lambda: markers)
+    turn_to(100)  # forward is no reason
+    turn_to(10)
+    spin_until(session, lambda: len(markers) == 2)
+    assert [marker.action for marker in markers[1].markers] == [Marker.DELETEALL]
+    clouds.publish(build_cloud(10))
+    spin_until(session, lambda: len(markers) == 3)
+    actions = [marker.action for marker in markers[2].markers]
+    assert actions == [Marker.DELETEALL, Marker.ADD, Marker.ADD]
+
+
+def test_silence_is_measured_in_simulated_time(session):
+    node = add_node(session, use_sim_time=True)
+    clock = publisher(session, Clock, '/clock')
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    clouds = publisher(session, PointCloud2, '/points')
+
+    def message_at(seconds):
+        clock.publish(Clock(clock=Time(sec=seconds)))
+        spin_until(session, lambda: node.get_clock().now().nanoseconds == seconds * 10**9)
+        states.clear()
+        spin_until(session, lambda: states)
+        return states[-1].status[0].message
+
+    assert message_at(100) == 'waiting for the first cloud'
+    clouds.publish(build_cloud())
+    spin_until(session, lambda: node.counts.results == 1)
+    assert message_at(100) == 'detecting'
+    assert 'no cloud for 7.0 s' in message_at(107)
+    assert message_at(50) == 'detecting'  # the bag began again
+    assert 'no cloud for 2.0 s' in message_at(52)
+
+
+def test_intensity_range_is_reported(session):
+    class Scaled(FakeDetector):
+        def __call__(self, points, **options):
+            from dataclasses import replace
+
+            found = super().__call__(points, **options)
+            counts = {'points': len(points), 'intensity_outside': len(points)}
+            return replace(found, counts=counts, intensity_range=(0.0, 255.0))
+
+    add_node(session, Scaled())
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    cloud = to_cloud(np.full((3, 4), 255, np.float32), Header())
+    publisher(session, PointCloud2, '/points').publish(cloud)
+    spin_until(session, lambda: states and 'intensity of 3 points' in states[-1].status[0].message)
+    values = {pair.key: pair.value for pair in states[-1].status[0].values}
+    assert (values['intensity'], values['training_intensity']) == ('0 to 255', '0 to 1')
+    assert values['bundle'] == 'fake'
+    assert float(values['latency_ms.end_to_end']) > 0

@@ -1,0 +1,256 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the detector node that change while it runs."""
+
+from __future__ import annotations
+
+from functools import partial
+import json
+from threading import Event
+
+import numpy as np
+import pytest
+from ros_graph import (
+    TIMEOUT_S,
+    FakeDetector,
+    build_cloud,
+    listen,
+    publisher,
+    service,
+    spin_until,
+    stamps,
+)
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import String
+from visualization_msgs.msg import MarkerArray
+
+from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.deploy.bundle_format import BundleInfo
+from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_ros.detector_node import DetectorNode
+from pointdistiller_ros.parameters import DetectorParameters, to_detection_config
+from pointdistiller_ros.spinning import Session
+
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+OWN = DetectionConfig(score_threshold=0.2, nms_iou_threshold=0.05, max_detections=50)
+
+
+class Shelf:
+    """Bundles by name; one that is not there is refused, `slow` takes until it is told."""
+
+    def __init__(self):
+        self.detectors = {
+            'first': FakeDetector(),
+            'second': FakeDetector(),
+            'slow': FakeDetector(),
+        }
+        people = ModelConfig(class_names=('Pedestrian', 'Cyclist'))
+        self.detectors['second'].info = BundleInfo(model=people)
+        self.detectors['second'].class_names = people.class_names
+        self.asked, self.proceed = Event(), Event()
+
+    def __call__(self, parameters):
+        if parameters.bundle not in self.detectors:
+            raise CheckpointError(f'{parameters.bundle}: no such folder')
+        if parameters.bundle == 'slow':
+            self.asked.set()
+            assert self.proceed.wait(TIMEOUT_S)
+        return self.detectors[parameters.bundle]
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+def add_node(session, shelf=None, **parameters):
+    build = partial(DetectorNode, shelf or Shelf())
+    return session.add(build, **{'bundle': 'first'} | parameters)
+
+
+def change(node, **values):
+    parameters = [Parameter(name, value=value) for name, value in values.items()]
+    return node.set_parameters_atomically(parameters)
+
+
+def value(node, name):
+    return node.get_parameter(name).value
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'class_thresholds', 'expected'),
+    [
+        ({}, (-1, -1), OWN),
+        ({'score_threshold': 0.4}, (-1, -1), {'score_threshold': 0.4}),
+        ({'score_threshold': 0.0}, (-1, -1), {'score_threshold': 0.0}),
+        ({}, (0.3, 0.3), {'score_threshold': 0.3}),
+        ({}, (0.3, -1), {'score_threshold': 0.2, 'score_thresholds': (0.3, 0.2)}),
+        (
+            {'score_threshold': 0.6},
+            (-1, 0.0),
+            {'score_threshold': 0.0, 'score_thresholds': (0.6, 0.0)},
+        ),
+        ({'nms_iou_threshold': 0.0}, (-1, -1), {'nms_iou_threshold': 0.0}),
+        ({'max_detections': 7}, (-1, -1), {'max_detections': 7}),
+    ],
+)
+def test_thresholds_that_are_asked_for(parameters, class_thresholds, expected):
+    found = to_detection_config(OWN, DetectorParameters(**parameters), class_thresholds)
+    assert found == (OWN.model_copy(update=expected) if isinstance(expected, dict) else expected)
+
+
+def test_a_bundle_keeps_its_own_thresholds_of_classes():
+    own = OWN.model_copy(update={'score_thresholds': (0.5, 0.1)})
+    found = to_detection_config(own, DetectorParameters(), (-1, 0.3))
+    assert found.score_thresholds == (0.5, 0.3)
+    found = to_detection_config(own, DetectorParameters(score_threshold=0.2), (-1, -1))
+    assert (found.score_threshold, found.score_thresholds) == (0.2, ())
+
+
+def test_thresholds_of_classes_are_known_with_the_bundle(session):
+    node = add_node(session, autostart=False, **{'score_thresholds.Car': 0.3})
+    assert not node.has_parameter('score_thresholds.Car')
+    node.trigger_configure()
+    assert value(node, 'score_thresholds.Car') == 0.3
+    assert value(node, 'score_thresholds.Cyclist') == -1.0
+    assert 'of this class' in node.describe_parameter('score_thresholds.Car').description
+
+
+def test_threshold_of_a_class_out_of_range(session):
+    with pytest.raises(ConfigError, match=r'parameter score_thresholds\.Car .*1\.5'):
+        add_node(session, **{'score_thresholds.Car': 1.5})
+
+
+def test_changes_are_made_together_or_not_at_all(session, shelf):
+    node = add_node(session, shelf)
+    both = {'bundle': 'absent', 'score_threshold': 0.9}
+    answer = change(node, **both)
+    assert not answer.successful
+    assert answer.reason == 'absent: no such folder'
+    assert (value(node, 'bundle'), value(node, 'score_threshold')) == ('first', -1.0)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(0, score=0.5))
+    spin_until(session, lambda: boxes)
+    assert boxes[0].width == 1  # with the old bundle and the old threshold
+    assert change(node, **both | {'bundle': 'second'}).successful
+    clouds.publish(build_cloud(1, score=0.5))
+    spin_until(session, lambda: len(boxes) == 2)
+    assert boxes[1].width == 0
+    assert [len(shelf.detectors[name].asked_importance) for name in ('first', 'second')] == [1, 1]
+
+
+def test_changes_through_the_services(session):
+    add_node(session)
+    values = [Parameter('max_detections', value=value) for value in (-1, 3)]
+    call = service(session, SetParameters, '/detector/set_parameters')
+    messages = [parameter.to_parameter_msg() for parameter in values]
+    answers = call(SetParameters.Request(parameters=messages)).results
+    assert [answer.successful for answer in answers] == [False, True]
+    call = service(session, SetParametersAtomically, '/detector/set_parameters_atomically')
+    answer = call(SetParametersAtomically.Request(parameters=messages)).result
+    assert not answer.successful
+    assert 'max_detections' in answer.reason
+
+
+def test_no_cloud_is_lost_while_another_bundle_is_loaded(shelf, tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path))
+    with Session(num_threads=3) as session:
+        node = add_node(session, shelf)
+        boxes = listen(session, PointCloud2, '/detector/boxes')
+        clouds = publisher(session, PointCloud2, '/points')
+        request = SetParameters.Request(
+            parameters=[Parameter('bundle', value='slow').to_parameter_msg()]
+        )
+        client = node.create_client(SetParameters, '/detector/set_parameters')
+        spin_until(session, client.service_is_ready)
+        future = client.call_async(request)
+        spin_until(session, shelf.asked.is_set)
+        for index in range(5):
+            clouds.publish(build_cloud(index))
+            spin_until(session, lambda index=index: len(boxes) == index + 1)
+        assert not future.done()
+        shelf.proceed.set()
+        spin_until(session, future.done)
+        assert future.result().results[0].successful
+        clouds.publish(build_cloud(5))
+        spin_until(session, lambda: len(boxes) == 6)
+    assert stamps(boxes) == [1, 2, 3, 4, 5, 6]
+    detectors = shelf.detectors
+    assert [len(detectors[name].asked_importance) for name in ('first', 'slow')] == [5, 1]
+
+
+def test_another_bundle_brings_its_classes(session, shelf):
+    node = add_node(session, shelf, **{'score_thresholds.Car': 0.5})
+    about = listen(session, String, '/detector/model_info', LATCHED)
+    spin_until(session, lambda: about)
+    assert change(node, bundle='second').successful
+    spin_until(session, lambda: len(about) == 2)
+    known = [json.loads(message.data)['class_names'] for message in about]
+    assert known == [['Car', 'Pedestrian', 'Cyclist'], ['Pedestrian', 'Cyclist']]
+    assert not node.has_parameter('score_thresholds.Car')
+    assert node.has_parameter('score_thresholds.Cyclist')
+    assert change(node, bundle='first').successful
+    assert value(node, 'score_thresholds.Car') == 0.5  # as it was given at the start
+
+
+def test_only_what_a_detector_is_made_of_loads_it_again(session):
+    loads = []
+    build = partial(DetectorNode, lambda parameters: loads.append(parameters) or FakeDetector())
+    node = session.add(build, bundle='first')
+    assert change(node, score_threshold=0.5).successful
+    assert len(loads) == 1
+    assert change(node, backend='onnx', num_threads=2).successful
+    assert (loads[1].backend, loads[1].num_threads) == ('onnx', 2)
+
+
+def test_outputs_that_are_turned_off_are_not_built(session):
+    shelf = Shelf()
+    node = add_node(session, shelf, **{'outputs.importance': False})
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    markers = listen(session, MarkerArray, '/detector/markers')
+    importance = listen(session, PointCloud2, '/detector/importance')
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(0))
+    spin_until(session, lambda: boxes and markers)
+    assert change(node, **{'outputs.importance': True, 'outputs.markers': False}).successful
+    clouds.publish(build_cloud(1))
+    spin_until(session, lambda: len(boxes) == 2 and importance)
+    assert shelf.detectors['first'].asked_importance == [False, True]
+    assert (len(markers), stamps(importance)) == (1, [2])
+
+
+def test_mounting(session, shelf):
+    shelf.detectors['first'].info = BundleInfo(model=ModelConfig(), sensor_height=1.5)
+    node = add_node(session, shelf)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    for index, values in enumerate(({}, {'mounting.height': 2.0}, {'mounting.height': 0.0})):
+        assert change(node, **{'mounting.roll': 0.0} | values).successful
+        clouds.publish(build_cloud(index))
+        spin_until(session, lambda index=index: len(boxes) == index + 1)
+    before, higher, after = shelf.detectors['first'].mountings
+    assert before is None
+    assert after is None
+    expected = np.eye(4)
+    expected[2, 3] = 0.5
+    np.testing.assert_allclose(higher.training_from_sensor, expected)
+
+
+def test_frame_of_tf_without_tf(session):
+    from pointdistiller_ros import transforms
+
+    if transforms.Buffer is not None:
+        pytest.skip('tf2_ros is installed')
+    with pytest.raises(ConfigError, match=r'parameter mounting\.frame needs tf2_ros'):
+        add_node(session, **{'mounting.frame': 'base_footprint'})
+    node = add_node(session)
+    answer = change(node, **{'mounting.frame': 'base_footprint'})
+    assert not answer.successful
+    assert 'tf2_ros' in answer.reason

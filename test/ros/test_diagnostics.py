@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""How a detector does, counted and judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from pointdistiller_core.errors import CloudError
+from pointdistiller_core.records import Detections
+from pointdistiller_ros.diagnostics import (
+    ERROR,
+    OK,
+    WARN,
+    CloudCounts,
+    Monitor,
+    Report,
+    judge,
+    values_of,
+)
+from pointdistiller_ros.parameters import DiagnosticParameters, Limits
+
+LIMITS = DiagnosticParameters(
+    warn=Limits(
+        max_latency_ms=100.0,
+        stale_after_s=1.0,
+        max_drop_fraction=0.1,
+        max_cut_fraction=0.2,
+        max_intensity_outside=0.01,
+    ),
+    error=Limits(
+        max_latency_ms=1000.0,
+        stale_after_s=5.0,
+        max_drop_fraction=0.5,
+        max_cut_fraction=0.8,
+        max_intensity_outside=0.3,
+    ),
+)
+SECOND = 10**9
+
+
+def found(**counts):
+    return replace(Detections.empty(), counts=counts)
+
+
+GOOD = Report(
+    recent=CloudCounts(received=10, results=9, dropped=1),
+    last=found(points=100, points_in_range=90, points_over_cap=18, pillars=50),
+    max_latency_ms=100.0,
+    silence_s=1.0,
+)
+
+
+def test_at_the_limits_all_is_well():
+    assert judge(GOOD, LIMITS) == (OK, 'detecting')
+    assert judge(Report(), LIMITS) == (OK, 'waiting for the first cloud')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'level', 'named'),
+    [
+        ({'silence_s': 1.1}, WARN, 'no cloud for 1.1 s'),
+        ({'silence_s': 5.1}, ERROR, 'no cloud for 5.1 s'),
+        ({'max_latency_ms': 101.0}, WARN, 'a cloud took 101 ms'),
+        ({'max_latency_ms': 1001.0}, ERROR, 'a cloud took 1001 ms'),
+        ({'recent': CloudCounts(received=10, dropped=2)}, WARN, '2 of 10 clouds dropped'),
+        ({'recent': CloudCounts(received=10, dropped=6)}, ERROR, '6 of 10 clouds dropped'),
+        ({'last': found(points_in_range=10, points_over_cap=3)}, WARN, '3 points cut off'),
+        ({'last': found(pillars=1, pillars_over_cap=9)}, ERROR, '9 pillars cut off'),
+        ({'last': found(points=50, intensity_outside=1)}, WARN, 'intensity of 1 points'),
+        ({'last': found(points=50, intensity_outside=50)}, ERROR, 'intensity of 50 points'),
+        ({'last': CloudError('no x')}, ERROR, 'the last cloud failed: no x'),
+    ],
+)
+def test_beyond_a_limit(changes, level, named):
+    judged, text = judge(replace(GOOD, **changes), LIMITS)
+    assert judged == level
+    assert named in text
+
+
+def test_worst_level_and_all_findings():
+    report = replace(GOOD, silence_s=2.0, max_latency_ms=2000.0)
+    assert judge(report, LIMITS) == (ERROR, 'no cloud for 2.0 s; a cloud took 2000 ms')
+
+
+def test_limits_of_an_error_below_those_of_a_warning_still_count():
+    limits = replace(LIMITS, error=replace(LIMITS.error, max_latency_ms=50.0))
+    assert judge(replace(GOOD, max_latency_ms=60.0), limits)[0] == ERROR
+
+
+def test_reports_follow_one_another():
+    monitor = Monitor()
+    monitor.receive(1 * SECOND)
+    monitor.receive(2 * SECOND)
+    monitor.drop(1)
+    monitor.succeed(found(points=7), {'network': 3.0, 'end_to_end': 9.0})
+    report = monitor.report(5 * SECOND)
+    assert report.total == report.recent == CloudCounts(received=2, results=1, dropped=1)
+    assert (report.silence_s, report.max_latency_ms) == (3.0, 9.0)
+    values = values_of(report)
+    assert (values['clouds_dropped'], values['points']) == ('1', '7')
+    assert values['latency_ms.network'] == '3.00'
+    monitor.fail(CloudError('x'))
+    report = monitor.report(6 * SECOND)
+    assert report.recent == CloudCounts(failed=1)
+    assert (report.silence_s, report.max_latency_ms) == (4.0, 0.0)
+    assert 'points' not in values_of(report)
+
+
+def test_silence_begins_anew_when_time_jumps():
+    monitor = Monitor()
+    monitor.receive(100 * SECOND)
+    monitor.restart()
+    assert monitor.report(3 * SECOND).silence_s == 0.0
+    assert monitor.report(5 * SECOND).silence_s == 2.0
+
+
+def test_time_that_goes_back_is_no_silence():
+    monitor = Monitor()
+    monitor.receive(100 * SECOND)
+    assert monitor.report(3 * SECOND).silence_s == 0.0
+
+
+def test_range_of_the_intensity():
+    last = replace(Detections.empty(), intensity_range=(0.0, 0.75))
+    assert values_of(replace(GOOD, last=last))['intensity'] == '0 to 0.75'
