@@ -47,6 +47,13 @@ def assert_same(first, second):
     np.testing.assert_array_equal(first.labels, second.labels)
 
 
+def assert_same_up_to_rounding(first, second):
+    """For scores of more or fewer anchors: torch treats the rest of a vector otherwise."""
+    np.testing.assert_array_equal(first.boxes, second.boxes)
+    np.testing.assert_allclose(first.scores, second.scores, rtol=1e-6)
+    np.testing.assert_array_equal(first.labels, second.labels)
+
+
 def test_detections_are_those_of_the_network(detector, points):
     found = detector(points)
     with torch.inference_mode():
@@ -240,9 +247,10 @@ def test_thresholds_and_caps_of_one_sweep(detector, points):
         score_threshold=float(everything.scores[5]), nms_iou_threshold=0.01, max_detections=3
     )
     found = detector(points, detection=detection)
-    assert_same(found, everything[np.arange(3)])
+    assert_same_up_to_rounding(found, everything[np.arange(3)])
     detection = DetectionConfig(score_threshold=1.0, score_thresholds=(0.0,), max_detections=4)
-    assert_same(detector(points, detection=detection), everything[np.arange(4)])
+    found = detector(points, detection=detection)
+    assert_same_up_to_rounding(found, everything[np.arange(4)])
     assert_same(detector(points), everything)  # the next sweep has the bundle's again
 
 
