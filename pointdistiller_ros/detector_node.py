@@ -21,6 +21,7 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import PointCloud2
 
@@ -30,7 +31,15 @@ from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.conversions import to_diagnostics
-from pointdistiller_ros.diagnostics import ERROR, OK, CloudCounts, Monitor, judge, values_of
+from pointdistiller_ros.diagnostics import (
+    ERROR,
+    OK,
+    CloudCounts,
+    Monitor,
+    describe,
+    judge,
+    values_of,
+)
 from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
 from pointdistiller_ros.parameters import (
     ClassThresholds,
@@ -155,9 +164,10 @@ class DetectorNode(LifecycleNode):
         self._setup: Setup | None = None  # while configured
         self._outputs: Outputs | None = None  # while configured
         self._transforms: Transforms | None = None  # while configured, where TF is needed
-        self._worker: NewestWorker[tuple[PointCloud2, float]] | None = None  # while active
+        self._worker: NewestWorker[tuple[bytes, float]] | None = None  # while active
         self._points: Subscription | None = None  # while active
         self._problem: Exception | None = None  # of the last transition
+        self._starting = False
         self._jumps: JumpHandle | None = None
         self._monitor = Monitor()
         super().__init__('detector', **node_options)
@@ -225,10 +235,12 @@ class DetectorNode(LifecycleNode):
 
     def _start(self) -> None:
         """Configure and activate, as a manager would."""
+        self._starting = True
         for trigger in (self.trigger_configure, self.trigger_activate):
             if trigger() != SUCCESS:
                 assert self._problem is not None
                 raise self._problem
+        self._starting = False
 
     def _attempt(
         self, change: Callable[[], None], *, undo: Callable[[], None]
@@ -238,8 +250,8 @@ class DetectorNode(LifecycleNode):
         except Exception as error:  # rclpy would pass over it in silence
             undo()
             self._problem = error
-            if not self._settings.autostart:  # else it is raised
-                self.get_logger().error(f'transition failed: {error or type(error).__name__}')
+            if not self._starting:  # else it is raised
+                self.get_logger().error(f'transition failed: {describe(error)}')
             return FAILURE
         self._problem = None
         return SUCCESS
@@ -256,7 +268,13 @@ class DetectorNode(LifecycleNode):
         reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
         qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
         self._points = create_subscription(
-            self, PointCloud2, 'points', self._on_points, qos, callback_group=self._always
+            self,
+            PointCloud2,
+            'points',
+            self._on_points,
+            qos,
+            callback_group=self._always,
+            raw=True,  # so that reading a broken message is an error like any other of a cloud
         )
         classes = ', '.join(self._setup.detector.class_names)
         self.get_logger().info(f'detecting {classes} in clouds on {self._points.topic_name}')
@@ -288,12 +306,13 @@ class DetectorNode(LifecycleNode):
         if not answer.successful:
             return answer
         before = self._setup
-        if before is not None:
+        if before is not None and (
+            settings != self._settings or self._class_thresholds.concern(changes)
+        ):
             try:
                 self._setup = self._set_up(settings, changes)
             except Exception as error:  # whatever is wrong with a bundle, the old one stays
-                reason = f'{error or type(error).__name__}'
-                return SetParametersResult(successful=False, reason=reason)
+                return SetParametersResult(successful=False, reason=describe(error))
             if self._setup.detector is not before.detector and self._outputs is not None:
                 self._introduce(self._setup)
         self._settings = settings
@@ -341,18 +360,19 @@ class DetectorNode(LifecycleNode):
 
     # Clouds
 
-    def _on_points(self, cloud: PointCloud2) -> None:
+    def _on_points(self, cloud: bytes) -> None:
         worker = self._worker
         if worker is not None:  # else this is the last one before the node was deactivated
             self._monitor.receive(self.get_clock().now().nanoseconds)
             self._monitor.drop(worker.submit((cloud, perf_counter())))
 
-    def _process(self, item: tuple[PointCloud2, float]) -> None:
-        cloud, arrival = item
+    def _process(self, item: tuple[bytes, float]) -> None:
+        serialized, arrival = item
         setup, outputs, begin = self._setup, self._outputs, perf_counter()
         assert setup is not None
         assert outputs is not None
         settings = setup.settings
+        cloud = deserialize_message(serialized, PointCloud2)
         points = points_from_cloud(
             cloud,
             missing_intensity=settings.missing_intensity,
@@ -387,7 +407,7 @@ class DetectorNode(LifecycleNode):
 
     def _on_error(self, error: Exception) -> None:
         self._monitor.fail(error)
-        self.get_logger().error(f'no detections for a cloud: {error or type(error).__name__}')
+        self.get_logger().error(f'no detections for a cloud: {describe(error)}')
 
     # Time and state
 
@@ -403,7 +423,7 @@ class DetectorNode(LifecycleNode):
         setup = self._setup
         level, message = OK, 'unconfigured' if setup is None else 'inactive'
         if self._problem is not None:
-            level, message = ERROR, f'transition failed: {self._problem}'
+            level, message = ERROR, f'transition failed: {describe(self._problem)}'
         elif self._worker is not None:
             level, message = judge(report, self._settings.diagnostics)
         values = values_of(report)

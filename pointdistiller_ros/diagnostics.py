@@ -128,6 +128,11 @@ class Monitor:
         self._now = replace(self._now, total=replace(total, **sums))
 
 
+def describe(error: Exception) -> str:
+    """What an error says, or its kind where it says nothing."""
+    return str(error) or type(error).__name__
+
+
 def judge(report: Report, parameters: DiagnosticParameters) -> tuple[bytes, str]:
     """The worst level that a report reaches, and all that is not as it should be."""
     findings = [
@@ -136,7 +141,7 @@ def judge(report: Report, parameters: DiagnosticParameters) -> tuple[bytes, str]
         if value > min(getattr(parameters.warn, limit), getattr(parameters.error, limit))
     ]
     if isinstance(report.last, Exception):
-        findings.append((ERROR, f'the last cloud failed: {report.last or type(report.last)}'))
+        findings.append((ERROR, f'the last cloud failed: {describe(report.last)}'))
     if not findings:
         return OK, 'waiting for the first cloud' if report.last is None else 'detecting'
     return max(level for level, _ in findings), '; '.join(text for _, text in findings)

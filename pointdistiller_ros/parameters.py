@@ -283,14 +283,18 @@ class ClassThresholds:
             ConfigError: a value that was given has the wrong type or is out of range.
         """
         names = {f'{self.PREFIX}{name}' for name in class_names}
-        for gone in self._names - names:
-            self._node.undeclare_parameter(gone)
-        self._names &= names
         field = dataclasses.fields(_ClassThreshold)[0]
         for name in sorted(names - self._names):
             with _naming(self._node, name):
                 self._node.declare_parameter(name, field.default, _descriptor(name, field))
             self._names.add(name)
+        for gone in self._names - names:
+            self._node.undeclare_parameter(gone)
+        self._names &= names
+
+    def concern(self, changes: Sequence[Parameter]) -> bool:
+        """Whether any of these changes is of one of them."""
+        return any(change.name in self._names for change in changes)
 
     def values(self, class_names: Sequence[str], changes: Sequence[Parameter]) -> list[float]:
         """Threshold of each class, with changes that are not made yet; -1 is none."""

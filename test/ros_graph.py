@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.records import Detections, Importance
 
@@ -107,7 +107,7 @@ class FakeDetector:
     def close(self):
         self.closed = True
 
-    def __call__(self, points, *, importance=False, detection, mounting=None):
+    def __call__(self, points, *, importance=False, detection=None, mounting=None):
         self.asked_importance.append(importance)
         self.mountings.append(mounting)
         time.sleep(self.delay_s)
@@ -115,7 +115,8 @@ class FakeDetector:
         if len(points):
             box = [*points[0, :3], 4.0, 1.6, 1.5, 0.5]
             found = Detections(np.array([box], np.float32), points[:1, 3], np.zeros(1, np.int64))
-            threshold = [*detection.score_thresholds, detection.score_threshold][0]
+            limits = detection or DetectionConfig(score_threshold=0.0)
+            threshold = [*limits.score_thresholds, limits.score_threshold][0]
             found = found[np.flatnonzero(found.scores >= threshold)]
         if importance:
             scores = np.linspace(1, 0, len(points), dtype=np.float32)

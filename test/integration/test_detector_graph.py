@@ -122,9 +122,13 @@ def test_malformed_clouds_between_good_ones(session):
         spin_until(session, lambda index=index: node.counts.failed == index + 1)
         clouds.publish(build_cloud(index))
         spin_until(session, lambda index=index: len(boxes) == index + 1)
-    assert stamps(boxes) == [1, 2, 3, 4]
+    clouds.publish(b'\x00\x01\x00\x00 no cloud')
+    spin_until(session, lambda: node.counts.failed == 5)
+    clouds.publish(build_cloud(4))
+    spin_until(session, lambda: len(boxes) == 5)
+    assert stamps(boxes) == [1, 2, 3, 4, 5]
     counts = node.counts
-    assert (counts.received, counts.results, counts.failed, counts.dropped) == (8, 4, 4, 0)
+    assert (counts.received, counts.results, counts.failed, counts.dropped) == (10, 5, 5, 0)
 
 
 def test_what_the_detector_is_reaches_those_who_come_late(session):

@@ -193,6 +193,14 @@ def test_bundle_that_cannot_be_loaded_leaves_the_node_unconfigured(session, gara
     assert manager.state == 'inactive'
 
 
+def test_manager_is_told_why_also_after_autostart(session, garage, capfd):
+    node, manager = add_node(session, garage, autostart=True)
+    assert manager.change(DEACTIVATE, CLEANUP)
+    node.set_parameters([Parameter('bundle', value='broken')])
+    assert not manager.change(CONFIGURE)
+    assert capfd.readouterr().err.count('transition failed: broken: no such folder') == 1
+
+
 def test_transition_that_does_not_exist_changes_nothing(session, garage):
     _, manager = add_node(session, garage)
     assert not manager.change(DEACTIVATE)

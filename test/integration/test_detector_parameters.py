@@ -49,10 +49,16 @@ class Shelf:
             'first': FakeDetector(),
             'second': FakeDetector(),
             'slow': FakeDetector(),
+            'traffic': FakeDetector(),
         }
         people = ModelConfig(class_names=('Pedestrian', 'Cyclist'))
         self.detectors['second'].info = BundleInfo(model=people)
         self.detectors['second'].class_names = people.class_names
+        anchors = ModelConfig().head.anchors['Car']
+        head = {'anchors': dict.fromkeys(('Bus', 'Truck', 'Van'), anchors)}
+        traffic = ModelConfig(class_names=('Bus', 'Truck', 'Van'), head=head)
+        self.detectors['traffic'].info = BundleInfo(model=traffic)
+        self.detectors['traffic'].class_names = traffic.class_names
         self.asked, self.proceed = Event(), Event()
 
     def __call__(self, parameters):
@@ -198,6 +204,24 @@ def test_another_bundle_brings_its_classes(session, shelf):
     assert node.has_parameter('score_thresholds.Cyclist')
     assert change(node, bundle='first').successful
     assert value(node, 'score_thresholds.Car') == 0.5  # as it was given at the start
+
+
+def test_bundle_whose_thresholds_are_wrong_changes_nothing(session, shelf):
+    node = add_node(session, shelf, **{'score_thresholds.Truck': 7.0})
+    answer = change(node, bundle='traffic')
+    assert not answer.successful
+    assert 'score_thresholds.Truck' in answer.reason
+    assert change(node, **{'score_thresholds.Car': 0.25}).successful
+    assert value(node, 'score_thresholds.Car') == 0.25
+
+
+def test_bundle_with_other_classes_altogether(session, shelf):
+    node = add_node(session, shelf, **{'score_thresholds.Truck': 0.75})
+    assert change(node, bundle='traffic').successful
+    names = {name for name in ('Bus', 'Truck', 'Van', 'Car', 'Cyclist')}
+    known = {name for name in names if node.has_parameter(f'score_thresholds.{name}')}
+    assert known == {'Bus', 'Truck', 'Van'}
+    assert value(node, 'score_thresholds.Truck') == 0.75
 
 
 def test_only_what_a_detector_is_made_of_loads_it_again(session):
