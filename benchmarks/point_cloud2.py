@@ -154,6 +154,9 @@ def main() -> None:
     parser.add_argument('--json', type=Path, default=Path('bench_output/point_cloud2.json'))
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
+    # malloc keeps the memory of arrays for the next ones only after it has seen a bigger one go,
+    # as it soon does in a process with a network; before that, page faults would be measured.
+    np.zeros(2**24, np.uint8)
     print(f'{arguments.points} points, {arguments.repeats} repeats, milliseconds')
     print(f'{"layout":32} {"bytes a point":>13} {"median":>7} {"p95":>7} {"p99":>7}')
     records = []
