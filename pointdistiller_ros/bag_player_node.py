@@ -187,7 +187,8 @@ class BagPlayerNode(Node):
 
     def _wait_for_listeners(self) -> None:
         acknowledgment = self._settings.acknowledgment
-        self.get_logger().info(f'waiting for a subscriber of {self.topic}')
+        of_whom = f' and a publisher of {acknowledgment}' if acknowledgment else ''
+        self.get_logger().info(f'waiting for a subscriber of {self.topic}{of_whom}')
         while not self._stopped and not (
             self.num_subscribers and (not acknowledgment or self.count_publishers(acknowledgment))
         ):

@@ -90,9 +90,10 @@ def drop_no_returns(points: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         The others, in their order; `points` itself where there are none to drop.
     """
-    candidates = np.flatnonzero(points[:, 0] == 0.0)
-    dropped = candidates[(points[candidates, 1:3] == 0.0).all(axis=1)]
-    return np.delete(points, dropped, axis=0) if len(dropped) else points
+    at_origin = points[:, 0] == 0.0
+    if at_origin.any():  # hardly ever, and then the other columns are worth a look
+        at_origin &= (points[:, 1] == 0.0) & (points[:, 2] == 0.0)
+    return points.compress(~at_origin, axis=0) if at_origin.any() else points
 
 
 def records_from_cloud(cloud: Any, names: Sequence[str]) -> NDArray[np.void]:

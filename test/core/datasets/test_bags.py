@@ -22,7 +22,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from pointdistiller_core.datasets.bags import (
     CloudBagWriter,
@@ -37,6 +37,7 @@ from pointdistiller_core.errors import DatasetError
 
 CLOUD = 'sensor_msgs/msg/PointCloud2'
 STRING = 'std_msgs/msg/String'
+TF = 'tf2_msgs/msg/TFMessage'
 QOS = Qos(
     QosHistory.KEEP_LAST,
     10,
@@ -187,12 +188,26 @@ def test_ros1_bag_is_read_and_offered_as_ros2_sends_it(tmp_path):
     np.testing.assert_array_equal(points_from_cloud(sent), POINTS)
 
 
-def test_latched_topics_of_ros1(tmp_path):
-    types = get_typestore(Stores.ROS1_NOETIC)
+def test_transforms_of_ros1(tmp_path):
+    types, ros2_types = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.LATEST)
+    types.register(get_types_from_msg('geometry_msgs/TransformStamped[] transforms', TF))
+    kinds = types.types
+    header = kinds['std_msgs/msg/Header'](3, kinds['builtin_interfaces/msg/Time'](5, 7), 'base')
+    transform = kinds['geometry_msgs/msg/Transform'](
+        kinds['geometry_msgs/msg/Vector3'](1.0, 2.0, 3.0),
+        kinds['geometry_msgs/msg/Quaternion'](0.0, 0.0, 0.0, 1.0),
+    )
+    stamped = kinds['geometry_msgs/msg/TransformStamped'](header, 'lidar', transform)
+    raw = types.serialize_ros1(kinds[TF]([stamped]), TF)
     with Rosbag1Writer(tmp_path / 'drive.bag') as writer:
-        writer.add_connection('/a', STRING, typestore=types, latching=1)
-        writer.add_connection('/b', STRING, typestore=types)
-    assert latched_topics(tmp_path / 'drive.bag') == {'/a'}
+        connection = writer.add_connection('/tf_static', TF, typestore=types, latching=1)
+        writer.write(connection, 9, raw)
+        writer.write(writer.add_connection('/tf', TF, typestore=types), 10, raw)
+    assert latched_topics(tmp_path / 'drive.bag') == {'/tf_static'}
+    for found in read_messages(tmp_path / 'drive.bag', ['/tf', '/tf_static']):
+        (read,) = ros2_types.deserialize_cdr(found.cdr, TF).transforms
+        assert (read.header.frame_id, read.child_frame_id) == ('base', 'lidar')
+        assert (read.header.stamp.sec, read.transform.translation.z) == (5, 3.0)
 
 
 @pytest.mark.parametrize(
