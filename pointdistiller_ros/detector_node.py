@@ -21,7 +21,6 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import PointCloud2
 
@@ -40,6 +39,7 @@ from pointdistiller_ros.diagnostics import (
     judge,
     values_of,
 )
+from pointdistiller_ros.messages import read_message
 from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
 from pointdistiller_ros.parameters import (
     ClassThresholds,
@@ -372,10 +372,12 @@ class DetectorNode(LifecycleNode):
         assert setup is not None
         assert outputs is not None
         settings = setup.settings
-        cloud = deserialize_message(serialized, PointCloud2)
+        cloud = read_message(PointCloud2, serialized)
         points = points_from_cloud(
             cloud,
+            intensity_field=settings.intensity_field,
             missing_intensity=settings.missing_intensity,
+            constant_intensity=settings.constant_intensity,
             intensity_scale=settings.intensity_scale or None,
         )
         wanted = outputs.wanted(settings.outputs)

@@ -174,10 +174,21 @@ class DetectorParameters:
     max_importance_markers: int = parameter(
         1000, 'most pillars in ~/importance_markers', range=(0, 100_000), changeable=True
     )
+    intensity_field: str = parameter(
+        '',
+        'field of the intensity; empty is the first of intensity, reflectivity, signal, i',
+        changeable=True,
+    )
     missing_intensity: str = parameter(
         'error',
-        'what to do with a cloud without intensity: refuse it, or take it as zero',
-        choices=('error', 'zero'),
+        'what to do with a cloud without intensity: refuse it, or take it as zero or constant',
+        choices=('error', 'zero', 'constant'),
+        changeable=True,
+    )
+    constant_intensity: float = parameter(
+        0.0,
+        'intensity of a cloud without, where missing_intensity is constant',
+        range=(-1e9, 1e9),
         changeable=True,
     )
     intensity_scale: float = parameter(
