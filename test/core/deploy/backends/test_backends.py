@@ -97,6 +97,44 @@ def test_closing_frees_it(full_bundle, points, name):
         detector(points)
 
 
+REOPEN = """
+import re, sys
+import numpy
+from pointdistiller_core.detector import Detector
+
+def resident_mb():
+    with open('/proc/self/status') as file:
+        return int(re.search(r'VmRSS:\\s+(\\d+)', file.read())[1]) / 1024
+
+def run():
+    detector = Detector.load(sys.argv[1], backend=sys.argv[2], num_threads=1)
+    detector(numpy.array([[9, 0, -1, 0.5]], 'f4'))
+    return detector
+
+def grown(keep):
+    before = resident_mb()
+    for _ in range(5):
+        detector = run()
+        if not keep:
+            detector.close()
+        held.append(detector)
+    return resident_mb() - before
+
+held = [run()]
+held[0].close()
+print(grown(keep=False), grown(keep=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+@pytest.mark.parametrize('name', backends(*EXACT))
+def test_closing_gives_memory_back(kitti_bundle, name):
+    command = [sys.executable, '-c', REOPEN, str(kitti_bundle), name]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    closed, kept = map(float, output.split())
+    assert closed < kept / 2  # megabytes: about 10 of 100
+
+
 @pytest.mark.parametrize('name', backends('openvino-int8', 'openvino', 'onnx'))
 def test_without_torch(full_bundle, points, tmp_path, name):
     np.save(tmp_path / 'points.npy', points)
