@@ -128,3 +128,15 @@ def test_evaluate_in_a_backend(run, sure_bundle, dataset, name, tmp_path):
     )
     assert code == 0, err
     assert 'Car' in out
+
+
+@pytest.mark.parametrize('verb', ['evaluate', 'detect'])
+def test_precision_of_torch(run, sure_bundle, dataset, verb):
+    cloud = dataset / 'training/velodyne/000000.bin'
+    source = [cloud] if verb == 'detect' else ['--dataset', dataset]
+    code, out, err = run(verb, sure_bundle, *source, '--precision', 'bf16')
+    assert code == 0, err
+    assert 'Car' in out
+    code, _, err = run(verb, sure_bundle, *source, '--precision', 'fp16')
+    assert code == 2
+    assert "precision 'fp16': only on a GPU" in err
