@@ -99,6 +99,27 @@ def test_closing_frees_it(full_bundle, points, name):
         detector(points)
 
 
+@pytest.mark.parametrize('name', backends())
+def test_closing_while_others_call(full_bundle, points, name):
+    detector = Detector.load(full_bundle, backend=name)
+    expected = detector(points)
+
+    def call(index):
+        if index == 10:
+            detector.close()
+        try:
+            return detector(points)
+        except BackendError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(call, range(20)))
+    assert results[10] == 'the detector is closed; load the bundle again'
+    for found in results:
+        if not isinstance(found, str):
+            np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
 REOPEN = """
 import re, sys
 import numpy
