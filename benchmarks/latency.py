@@ -7,6 +7,7 @@ Full sweeps of 64 beams are simulated, and the weights are random unless bundles
     python benchmarks/latency.py
     python benchmarks/latency.py --models 4x --backends openvino-int8 --threads 1 2
     python benchmarks/latency.py --models --bundle mine=runs/student
+    python benchmarks/latency.py --backends torch --device cuda --precision fp32 bf16 fp16
 
 The configurations take turns, so that whatever else the machine does slows all of them alike.
 """
@@ -43,6 +44,7 @@ from pointdistiller_core.geometry import detection
 
 STAGES = ('cloud', 'pillars', 'network', 'decode', 'nms', 'total')  # `nms` is a part of `decode`
 PEER, STUDENT = ('teacher', 'torch'), ('4x', 'openvino-int8')
+ON_GPU = ('torch', 'onnx')
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Configuration:
     model: str
     backend: str
     threads: int
+    precision: str  # of torch; the others have their own
     detector: Detector
     cold: dict[str, float] = field(default_factory=dict)
     warm: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -89,6 +92,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--bundle', action='append', default=[], metavar='NAME=PATH')
     parser.add_argument('--backends', nargs='+', choices=BACKENDS, default=[*BACKENDS][::-1])
     parser.add_argument('--threads', type=int, nargs='+', default=[min(2, cores)])
+    parser.add_argument('--precision', nargs='+', default=['fp32'], help='of torch')
+    parser.add_argument('--device', default='cpu', help='of torch and onnx')
     parser.add_argument('--clouds', type=int, default=5, help='different sweeps, taken in turn')
     parser.add_argument('--rounds', type=int, default=10, help='turns of each configuration')
     parser.add_argument('--seed', type=int, default=0)
@@ -115,11 +120,22 @@ def load(bundles: dict[str, Path], arguments: argparse.Namespace) -> list[Config
     """Every model in every backend with every number of threads."""
     return [
         Configuration(
-            model, backend, threads, Detector.load(folder, backend=backend, num_threads=threads)
+            model,
+            backend,
+            threads,
+            precision,
+            Detector.load(
+                folder,
+                backend=backend,
+                device=arguments.device if backend in ON_GPU else 'cpu',
+                num_threads=threads,
+                precision=precision,
+            ),
         )
         for model, folder in bundles.items()
         for backend in arguments.backends
         for threads in arguments.threads
+        for precision in (arguments.precision if backend == 'torch' else ['fp32'])
     ]
 
 
@@ -168,6 +184,7 @@ def to_records(configuration: Configuration, points: int, seed: int) -> Iterator
         yield {
             'model': configuration.model,
             'backend': configuration.backend,
+            'precision': configuration.precision,
             'stage': stage,
             'points': points,
             'threads': configuration.threads,
@@ -193,10 +210,12 @@ def report(configurations: Sequence[Configuration], points: int) -> None:
         values += [*np.percentile(each.warm['total'], [95, 99]), each.cold['total']]
         numbers = ''.join(f'{value:9.2f}' for value in values)
         boxes = mean(each.boxes)
-        print(f'{each.model:13}{each.backend:15}{each.threads:7}{boxes:6.0f}{numbers}')
+        backend = each.backend + (f' {each.precision}' if each.precision != 'fp32' else '')
+        print(f'{each.model:13}{backend:15}{each.threads:7}{boxes:6.0f}{numbers}')
     medians = {
         (each.model, each.backend, each.threads): median(each.warm['total'])
         for each in configurations
+        if each.precision == 'fp32'
     }
     for threads in dict.fromkeys(each.threads for each in configurations):
         peer, student = medians.get((*PEER, threads)), medians.get((*STUDENT, threads))

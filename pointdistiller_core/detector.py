@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.deploy.backends import AUTO, Backend, Stopwatch, load_backend
+from pointdistiller_core.deploy.backends import AUTO, FP32, Backend, Stopwatch, load_backend
 from pointdistiller_core.deploy.bundle_format import BundleInfo, find_bundle, read_info
 from pointdistiller_core.errors import BackendError, CloudError
 from pointdistiller_core.geometry.mounting import Mounting
+from pointdistiller_core.geometry.returns import find_returns
 from pointdistiller_core.records import Detections, Importance
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Detector:
         backend: str = AUTO,
         device: str = 'cpu',
         num_threads: int | None = None,
+        precision: str = FP32,
     ) -> Detector:
         """Load a bundle, or the bundle of a run folder.
 
@@ -55,15 +57,19 @@ class Detector:
             num_threads: CPU threads of the network; None is the library's own choice, at most the
                 cores that the process may use. For `torch` this is a setting of the whole process,
                 so it also holds for other detectors, and None leaves it as it is.
+            precision: of the network in `torch`: `fp32`, `bf16`, or on a GPU `fp16`. With one of
+                the last two, `auto` is `torch`.
 
         Raises:
             BackendError: the backend's package or files are missing.
             CheckpointError: no bundle there, or it is damaged.
-            ConfigError: no such backend or device on this machine.
+            ConfigError: no such backend, device or precision on this machine.
         """
         folder = find_bundle(bundle)
         info = read_info(folder)
-        loaded = load_backend(folder, backend, device=device, num_threads=num_threads)
+        loaded = load_backend(
+            folder, backend, device=device, num_threads=num_threads, precision=precision
+        )
         return cls(loaded, info)
 
     def close(self) -> None:
@@ -125,7 +131,8 @@ class Detector:
         Returns:
             Detections in the sensor frame by descending score, with counts and with the time of
             the stages `pillars` (check, crop, group), `network`, `decode` (boxes and NMS) and
-            `total`. Points that are not finite are dropped and counted.
+            `total`. Points that are not finite or have no return (`find_returns`) are dropped and
+            counted.
 
         Raises:
             BackendError: the detector is closed.
@@ -137,8 +144,9 @@ class Detector:
         self.info.model.check_detection(detection)
         checked = _check(points)
         seen = mounting.points_to_training(checked) if mounting else checked
-        finite = _finite_rows(seen)
-        used = seen if finite.all() else seen[finite]
+        finite, returns = _finite_rows(seen), find_returns(checked)
+        valid = finite & returns
+        used = seen if valid.all() else seen.compress(valid, axis=0)
         found = backend(used, watch, importance=importance, detection=detection)
         span = _intensity_range(used)
         moved = mounting.boxes_to_sensor(found.boxes) if mounting else (found.boxes, None)
@@ -146,8 +154,14 @@ class Detector:
             boxes=moved[0],
             scores=found.scores,
             labels=found.labels,
-            importance=_importance(found.importance, finite, mounting),
-            counts={**self._count(used, finite, span), **found.counts},
+            importance=_importance(found.importance, valid, mounting),
+            counts={
+                'points': len(points),
+                'points_not_finite': len(points) - int(np.count_nonzero(finite)),
+                'points_without_return': len(points) - int(np.count_nonzero(returns)),
+                'intensity_outside': self._count_outside(used, span),
+                **found.counts,
+            },
             latency_ms=watch.finish(),
             intensity_range=span,
             orientations=moved[1],
@@ -158,22 +172,13 @@ class Detector:
             raise BackendError('the detector is closed; load the bundle again')
         return self._backend
 
-    def _count(
-        self,
-        points: NDArray[np.float32],
-        finite: NDArray[np.bool_],
-        span: tuple[float, float] | None,
-    ) -> dict[str, int]:
+    def _count_outside(self, points: NDArray[np.float32], span: tuple[float, float] | None) -> int:
+        """Points whose intensity is not in the range of the training clouds."""
         low, high = self.info.intensity_range
-        outside = 0
-        if span is not None and (span[0] < low or span[1] > high):
-            intensity = points[:, 3]
-            outside = int(np.count_nonzero((intensity < low) | (intensity > high)))
-        return {
-            'points': len(finite),
-            'points_not_finite': len(finite) - len(points),
-            'intensity_outside': outside,
-        }
+        if span is None or (span[0] >= low and span[1] <= high):
+            return 0
+        intensity = points[:, 3]
+        return int(np.count_nonzero((intensity < low) | (intensity > high)))
 
 
 def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:
@@ -184,29 +189,29 @@ def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:
 
 
 def _importance(
-    pillars: PillarImportance | None, finite: NDArray[np.bool_], mounting: Mounting | None
+    pillars: PillarImportance | None, valid: NDArray[np.bool_], mounting: Mounting | None
 ) -> Importance | None:
     """Importance in the sensor frame, where it was asked for."""
     if pillars is None:
         return None
-    found = to_importance(pillars, finite)
+    found = to_importance(pillars, valid)
     if mounting is None:
         return found
     return replace(found, centers=mounting.points_to_sensor(found.centers))
 
 
-def to_importance(pillars: PillarImportance, finite: NDArray[np.bool_]) -> Importance:
+def to_importance(pillars: PillarImportance, valid: NDArray[np.bool_]) -> Importance:
     """Importance of the pillars of one frame: their points (PointDistiller, section 3.1).
 
     Args:
         pillars: of one frame.
-        finite: (N,) which of the input points were grouped.
+        valid: (N,) which of the input points were grouped.
     """
     highest = pillars.num_points.max(initial=1)
     scores = (pillars.num_points / highest).astype(np.float32)
     scores_or_zero = np.append(scores, np.float32(0))  # outside is -1: the last, a zero
-    point_scores = np.zeros(len(finite), np.float32)
-    point_scores[finite] = scores_or_zero[pillars.point_pillars]
+    point_scores = np.zeros(len(valid), np.float32)
+    point_scores[valid] = scores_or_zero[pillars.point_pillars]
     return Importance(centers=pillars.centers, scores=scores, point_scores=point_scores)
 
 

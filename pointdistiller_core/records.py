@@ -100,7 +100,8 @@ class Detections:
         labels: (N,) int64 index into the class names.
         importance: pillar importance, where it was asked for.
         counts: what was used and what was cut, e.g. `points`, `points_in_range`,
-            `points_not_finite`, `points_over_cap`, `pillars`, `pillars_over_cap`.
+            `points_not_finite`, `points_without_return`, `points_over_cap`, `pillars`,
+            `pillars_over_cap`.
         latency_ms: time of each stage and their `total`.
         intensity_range: least and largest intensity of the points; None without any point.
         orientations: (N, 4) float32 quaternions x, y, z, w of boxes that are tilted in their

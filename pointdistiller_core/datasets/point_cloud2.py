@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.errors import CloudError
+from pointdistiller_core.geometry.returns import find_returns
 
 DATATYPES = {
     number: np.dtype(code)
@@ -90,10 +91,8 @@ def drop_no_returns(points: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         The others, in their order; `points` itself where there are none to drop.
     """
-    at_origin = points[:, 0] == 0.0
-    if at_origin.any():  # hardly ever, and then the other columns are worth a look
-        at_origin &= (points[:, 1] == 0.0) & (points[:, 2] == 0.0)
-    return points.compress(~at_origin, axis=0) if at_origin.any() else points
+    returns = find_returns(points)
+    return points if returns.all() else points.compress(returns, axis=0)
 
 
 def records_from_cloud(cloud: Any, names: Sequence[str]) -> NDArray[np.void]:

@@ -85,16 +85,19 @@ def test_counts_by_hand(detector):
             [1.0, 1.0, 2.0, -0.5],  # above the range
             [1.0, np.nan, 0.0, 0.5],
             [1.0, 1.0, 0.0, np.inf],
+            *[[0.0, 0.0, 0.0, 9.0]] * 3,  # no return
+            [0.0, 0.0, 1e-9, 0.5],  # the third pillar
         ],
         np.float32,
     )
     assert detector(points).counts == {
-        'points': 15,
+        'points': 19,
         'points_not_finite': 2,
+        'points_without_return': 3,
         'intensity_outside': 2,
-        'points_in_range': 11,
+        'points_in_range': 12,
         'points_over_cap': 2,
-        'pillars': 2,
+        'pillars': 3,
         'pillars_over_cap': 0,
     }
 
@@ -109,13 +112,14 @@ def test_importance_by_hand(detector):
             [0.2, 0.7, -1.5, 0],
             [0.2, 0.3, -0.5, 0],
             [99.0, 0.0, 0.0, 0],
+            [0.0, 0.0, 0.0, 0],
         ],
         np.float32,
     )
     importance = detector(points, importance=True).importance
     np.testing.assert_allclose(importance.scores, [1.0, 0.25])
     np.testing.assert_allclose(importance.centers, [[0.2, 0.3, -0.5], [5.0, 5.0, 0.5]], atol=1e-6)
-    np.testing.assert_allclose(importance.point_scores, [1, 0.25, 1, 0, 1, 1, 0])
+    np.testing.assert_allclose(importance.point_scores, [1, 0.25, 1, 0, 1, 1, 0, 0])
     assert importance.point_scores.dtype == np.float32
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of latency, on one sweep, with a small detector."""
+"""The benchmarks of latency, memory and start-up, with a small detector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from backend_parameters import backends
 import pytest
 
 from pointdistiller_core.config import ModelConfig, find_config, load_config
-from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
+from pointdistiller_core.deploy.bundle_format import add_files
+from pointdistiller_core.deploy.exporters import export_detector
 from pointdistiller_core.models import build_detector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +44,12 @@ def small_bundle(tmp_path):
     return tmp_path / 'bundle'
 
 
+@pytest.fixture
+def exported_bundle(small_bundle):
+    add_files(small_bundle, export_detector(load_detector_model(small_bundle), 'onnx'))
+    return small_bundle
+
+
 @pytest.mark.parametrize('name', backends('onnx'))
 def test_records_of_every_stage(small_bundle, tmp_path, name):
     before = sorted(small_bundle.iterdir())
@@ -65,3 +73,26 @@ def test_records_of_every_stage(small_bundle, tmp_path, name):
         ['small', name],
     ]
     assert sorted(small_bundle.iterdir()) == before  # exported aside
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_memory_over_a_run(exported_bundle, tmp_path, name):
+    options = ['--bundle', exported_bundle, '--backend', name, '--clouds', 8, '--threads', 1]
+    printed = run('memory.py', *options, folder=tmp_path)
+    record = json.loads((tmp_path / 'bench_output' / 'memory.json').read_text(encoding='utf-8'))
+    assert len(record['resident_mb']) == 9  # the sweeps, then one after each cloud
+    assert record['imported_mb'] < record['loaded_mb'] < record['peak_mb']
+    assert max(record['resident_mb']) <= record['peak_mb']
+    assert printed.splitlines()[-1].startswith('peak, of 600')
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_seconds_of_a_start(exported_bundle, tmp_path, name):
+    options = ['--bundle', exported_bundle, '--backend', name, '--repetitions', 1]
+    printed = run('startup.py', *options, folder=tmp_path)
+    record = json.loads((tmp_path / 'bench_output' / 'startup.json').read_text(encoding='utf-8'))
+    for cache in ('cold', 'warm'):
+        seconds = record['seconds'][cache]
+        assert 0 < seconds['imports'] < seconds['load'] < seconds['first result']
+        assert seconds['detect'] > seconds['imports']
+    assert [line.split()[0] for line in printed.splitlines()[-2:]] == ['cold', 'warm']
