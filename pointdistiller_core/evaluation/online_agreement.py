@@ -207,7 +207,7 @@ class Tally:
         np.add.at(self._sums, cells, measures)
         bins = (measures[:, :2] * IOU_BINS).astype(np.int64).clip(0, IOU_BINS - 1)
         for index in range(2):
-            np.add.at(self._histograms, (*cells, index, bins[:, index]), 1)
+            np.add.at(self._histograms[:, :, index], (*cells, bins[:, index]), 1)
 
     def numbers(self, label: int | None = None, band: int | None = None) -> AgreementNumbers:
         """Sums of one class or all, in one band of distances or all."""

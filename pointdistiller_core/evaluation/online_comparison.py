@@ -135,6 +135,11 @@ class OnlineComparison:
         return self._matcher.num_alone[1]
 
     @property
+    def num_without_truth(self) -> int:
+        """Compared clouds whose labels did not come, at least not yet."""
+        return self.counts['compared'] - self.counts['with_truth']
+
+    @property
     def worst(self) -> list[tuple[CloudResult, CloudAgreement]]:
         """The clouds with the most disagreements, the worst first."""
         results = [result for _, _, result in sorted(self._worst, reverse=True)]
@@ -153,19 +158,20 @@ class OnlineComparison:
         if self._is_repeated(result.stamp_ns):
             self.counts['repeated'] += 1
             return agreement
+        times = [found.latency_ms['total'] for found in (result.teacher, result.student)]
+        cloud = numbers_of(agreement, self.rules)
+        self._log.write('clouds', self._row(result, cloud, times))  # first, for it may fail
         self.counts['compared'] += 1
         self._count('agreement', agreement)
-        times = [found.latency_ms['total'] for found in (result.teacher, result.student)]
         for histogram, time_ms in zip(self.latencies.values(), times, strict=True):
             histogram.add(time_ms)
-        cloud = numbers_of(agreement, self.rules)
         boxes = cloud['num_reference'], cloud['num_found'], cloud['num_matched']
         self.timeline.add([*boxes, *times])
-        self._log.write('clouds', self._row(result, cloud, times))
         self._keep_worst(result, agreement.num_disagreements)
         if result.stamp_ns != NO_STAMP:
+            no_points = np.zeros((0, 4), np.float32)  # a view would keep the whole cloud
             without_points = CloudResult(
-                result.stamp_ns, result.points[:0], result.teacher, result.student
+                result.stamp_ns, no_points, result.teacher, result.student
             )
             self._count_truth(self._matcher.add_left(result.stamp_ns, without_points))
         return agreement
@@ -222,7 +228,7 @@ class OnlineComparison:
     ) -> dict[str, Any]:
         teacher_ms, student_ms = times
         return {
-            'cloud': self.counts['compared'],
+            'cloud': self.counts['compared'] + 1,
             'stamp_ns': result.stamp_ns,
             'points': len(result.points),
             **cloud,

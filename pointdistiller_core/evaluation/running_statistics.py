@@ -48,7 +48,8 @@ class LatencyHistogram:
             return math.nan
         rank = max(1, math.ceil(self.count * percent / 100))
         bin_number = int(np.searchsorted(self._counts.cumsum(), rank))
-        return LOWEST_MS * STEP ** (bin_number + 0.5)
+        middle: float = LOWEST_MS * STEP ** (bin_number + 0.5)
+        return middle
 
     def bars(self, factor: float = 1.05) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Edges (n + 1,) [ms] and counts (n,) of coarser bins, from the first to the last filled.
@@ -95,9 +96,8 @@ class Timeline:
         self._sums[self._num_clouds // self._clouds_each] += values
         self._num_clouds += 1
 
-    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Number of clouds up to the middle of each sum (n,), and the sums (n, num_values)."""
-        count = -(-self._num_clouds // self._clouds_each)
-        begins = np.arange(count) * self._clouds_each
-        ends = np.minimum(begins + self._clouds_each, self._num_clouds)
-        return (begins + ends + 1) / 2, self._sums[:count].copy()
+    def sums(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Clouds in each sum (n,), and the sums (n, num_values)."""
+        whole, rest = divmod(self._num_clouds, self._clouds_each)
+        counts = np.array([self._clouds_each] * whole + [rest] * (rest > 0), np.int64)
+        return counts, self._sums[: len(counts)].copy()
