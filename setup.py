@@ -41,7 +41,7 @@ setup(
         'setuptools',
         'embreex>=2.17.7',
         'lightning-fabric>=2.4',
-        'matplotlib>=3.5',
+        'matplotlib>=3.7',
         'numpy>=1.22',
         'pydantic>=2.7',
         'PyYAML>=5.4',
@@ -85,7 +85,9 @@ setup(
         'console_scripts': [
             'pointdistiller = pointdistiller_core.cli:main',
             'detector_node = pointdistiller_ros.detector_node:main',
+            'comparison_node = pointdistiller_ros.comparison_node:main',
             'bag_player_node = pointdistiller_ros.bag_player_node:main',
+            'bag_follower_node = pointdistiller_ros.bag_follower_node:main',
             'bag_recorder_node = pointdistiller_ros.recorder:main',
         ],
     },

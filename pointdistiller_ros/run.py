@@ -3,6 +3,7 @@
 """Nodes in one process, for machines without `ros2 launch`.
 
 `python -m pointdistiller_ros.run detect --bundle student --bag drive --record out --lockstep`
+`python -m pointdistiller_ros.run compare --teacher teacher --student student --bag drive`
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.detector_node import DetectorNode, PointDetector, load_detector
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.recorder import BagRecorderNode
+from pointdistiller_ros.run_compare import add_compare_parser, main_compare
 from pointdistiller_ros.spinning import Session
 
 POLL_PERIOD_S = 0.02
@@ -104,13 +106,14 @@ def main(args: list[str] | None = None) -> int:
         args: words after the program's name; None is this process's.
 
     Returns:
-        Exit code 0.
+        Exit code: 0, or 1 where a comparison does not keep a limit that was given.
 
     Raises:
-        PointDistillerError: as `run_detect`.
+        PointDistillerError: as `run_detect` and `run_compare`.
     """
     options = vars(_build_parser().parse_args(args))
-    options.pop('command')
+    if options.pop('command') == 'compare':
+        return main_compare(options)
     counts = run_detect(RunOptions(**options))
     get_logger('pointdistiller').info(
         f'{counts.played} clouds played: {counts.results} results, {counts.failed} failed, '
@@ -191,9 +194,9 @@ class _Run:
 
 def _build_parser() -> ArgumentParser:
     parser = ArgumentParser('pointdistiller run', description='Nodes in one process.')
-    detect = parser.add_subparsers(dest='command', required=True).add_parser(
-        'detect', help='play a bag through a detector node'
-    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    add_compare_parser(commands)
+    detect = commands.add_parser('detect', help='play a bag through a detector node')
     detect.add_argument('--bundle', required=True, help='bundle, or run folder that holds one')
     detect.add_argument('--bag', required=True, help='bag with PointCloud2 messages')
     detect.add_argument('--topic', default='', help='topic of the clouds, if the bag has several')

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,11 +20,14 @@ from pointdistiller_core.cli.output import (
     write_json,
 )
 from pointdistiller_core.config import (
+    DatasetConfig,
     SimulationConfig,
     apply_overrides,
     load_config,
     parse_config,
 )
+from pointdistiller_core.config.model import KITTI_ANCHORS
+from pointdistiller_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from pointdistiller_core.datasets.checks import DatasetReport
@@ -92,15 +96,64 @@ def make_bag_command(
     frame: Annotated[
         list[str] | None, typer.Option(help='A frame to take, e.g. 000008; repeatable.')
     ] = None,
+    split: Annotated[
+        str | None, typer.Option(help='Take the frames of this file of ImageSets, without .txt.')
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help='Take no more than the first so many.')
+    ] = None,
+    ground_truth: Annotated[
+        bool, typer.Option('--ground-truth', help='Also write labelled boxes, on a second topic.')
+    ] = False,
+    class_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            '--class', help="A class of the boxes, by default KITTI's three; repeatable."
+        ),
+    ] = None,
+    camera_view: Annotated[
+        bool, typer.Option('--camera-view', help="Drop points outside the camera's image.")
+    ] = False,
 ) -> None:
     """Turn the sweeps of a KITTI folder into a ROS 2 bag of PointCloud2 messages.
 
     Example: `pointdistiller make-bag data/kitti kitti_bag --frame 000008 --frame 000010`
-    """
-    from pointdistiller_core.datasets.bags import write_kitti_bag
 
-    count = write_kitti_bag(dataset, output, rate=rate, frames=frame)
+    KITTI labels only what the camera sees: `--ground-truth` goes well with `--camera-view`.
+    """
+    from pointdistiller_core.datasets.bags import TRUTH_TOPIC, write_kitti_bag
+
+    classes = tuple(class_name or KITTI_ANCHORS) if ground_truth else ()
+    count = write_kitti_bag(
+        dataset,
+        output,
+        rate=rate,
+        frames=choose_bag_frames(dataset, frame, split),
+        max_frames=max_frames,
+        ground_truth=classes,
+        camera_view=camera_view,
+    )
+    if classes:
+        print_note(f'{TRUTH_TOPIC}: boxes with the labels {", ".join(classes)}')
     print_note(f'{output}: {count} clouds at {rate:g} Hz')
+
+
+def choose_bag_frames(
+    dataset: Path, frames: Sequence[str] | None, split: str | None
+) -> Sequence[str] | None:
+    """Names of the frames that options ask for; None is all.
+
+    Raises:
+        ConfigError: frames and a split.
+        DatasetError: no such split.
+    """
+    from pointdistiller_core.datasets.kitti import KittiDataset
+
+    if frames and split:
+        raise ConfigError(f'--split {split} and --frame {", ".join(frames)}: give one of both')
+    if split:
+        frames = KittiDataset(DatasetConfig(root=dataset, split=split), ()).frame_ids
+    return frames
 
 
 def check_dataset_command(

@@ -16,7 +16,9 @@ def run_command(context: typer.Context) -> None:
 
     Example: `pointdistiller run detect --bundle runs/student --bag drive --record out`
 
-    `pointdistiller run detect --help` lists the options.
+    `pointdistiller run compare --teacher runs/teacher --student runs/student --bag drive`
+
+    `pointdistiller run detect --help` and `pointdistiller run compare --help` list the options.
     """
     try:
         nodes = import_module('pointdistiller_ros.run')

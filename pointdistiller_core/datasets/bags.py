@@ -21,14 +21,16 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.cut_off_mcap import CutOffMcap, is_cut_off
-from pointdistiller_core.datasets.kitti import read_points
+from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.datasets.point_cloud2 import cloud_layout
 from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.records import GroundTruth
 
 CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
-KITTI_TOPIC, KITTI_FRAME_ID = '/points', 'velodyne'
+KITTI_TOPIC, TRUTH_TOPIC, KITTI_FRAME_ID = '/points', '/ground_truth/boxes', 'velodyne'
 NANOSECONDS = 1_000_000_000
 
 
@@ -246,7 +248,14 @@ def read_clouds(
 
 
 def write_kitti_bag(
-    dataset_root: Path, out: Path, rate: float = 10.0, frames: Sequence[str] | None = None
+    dataset_root: Path,
+    out: Path,
+    rate: float = 10.0,
+    frames: Sequence[str] | None = None,
+    *,
+    max_frames: int | None = None,
+    ground_truth: Sequence[str] = (),
+    camera_view: bool = False,
 ) -> int:
     """Turn the sweeps of a KITTI object folder into a bag: topic `/points`, frame `velodyne`.
 
@@ -257,6 +266,11 @@ def write_kitti_bag(
         out: bag folder to create.
         rate: clouds per second [Hz].
         frames: names such as `000008`, in this order; None is all.
+        max_frames: take no more than the first so many of them.
+        ground_truth: names of classes; the labelled boxes then go to `/ground_truth/boxes`, a
+            point for each: x, y, z, dx, dy, dz, yaw, score (1), and label, which indexes these
+            names and is -1 for what is labelled as anything else.
+        camera_view: drop points that the camera does not see, where nothing is labelled.
 
     Returns:
         Number of clouds written.
@@ -268,12 +282,27 @@ def write_kitti_bag(
     names = sorted(path.stem for path in folder.glob('*.bin')) if frames is None else frames
     if not names:
         raise DatasetError(f'{folder} holds no .bin file')
+    config = DatasetConfig(root=dataset_root, camera_view=camera_view)
+    labelled, chosen = bool(ground_truth), names[:max_frames]
+    dataset = KittiDataset(config, ground_truth, labelled=labelled, frame_ids=chosen)
     with CloudBagWriter(out) as writer:
-        for index, name in enumerate(names):
+        for index in range(len(dataset)):
             stamp_ns = NANOSECONDS + round(index * NANOSECONDS / rate)  # 0 means "no time" to ROS
-            points = read_points(folder / f'{name}.bin')
-            writer.write(KITTI_TOPIC, stamp_ns, KITTI_FRAME_ID, points)
-    return len(names)
+            frame = dataset[index]
+            if frame.ground_truth is not None:
+                _write_truth(writer, stamp_ns, frame.ground_truth)
+            writer.write(KITTI_TOPIC, stamp_ns, KITTI_FRAME_ID, frame.points)
+    return len(dataset)
+
+
+def _write_truth(writer: CloudBagWriter, stamp_ns: int, truth: GroundTruth) -> None:
+    columns: dict[str, NDArray[Any]] = {
+        name: column
+        for name, column in zip(('dx', 'dy', 'dz', 'yaw'), truth.boxes[:, 3:].T, strict=True)
+    }
+    columns['score'] = np.ones(len(truth), np.float32)
+    columns['label'] = truth.labels.astype(np.int32)
+    writer.write(TRUTH_TOPIC, stamp_ns, KITTI_FRAME_ID, truth.boxes[:, :3], columns)
 
 
 @cache

@@ -49,7 +49,12 @@ class KittiDataset:
     """
 
     def __init__(
-        self, config: DatasetConfig, class_names: Sequence[str], *, labelled: bool = True
+        self,
+        config: DatasetConfig,
+        class_names: Sequence[str],
+        *,
+        labelled: bool = True,
+        frame_ids: Sequence[str] | None = None,
     ) -> None:
         """Read the list of frames.
 
@@ -58,12 +63,14 @@ class KittiDataset:
             class_names: labels are indices into these; KITTI's other classes are ignored ones.
             labelled: whether to read labels. Without, `label_2` may be missing, and `calib`, too,
                 unless it is needed to know what the camera sees.
+            frame_ids: which frames; None is those of the split.
 
         Raises:
             DatasetError: no such split, or it lists no frames.
         """
         self.class_names = tuple(class_names)
-        self.frame_ids = _read_split(config.root / 'ImageSets', config.split)
+        listed = _read_split(config.root / 'ImageSets', config.split) if frame_ids is None else ()
+        self.frame_ids = listed or tuple(frame_ids or ())
         self.cache = config.cache or config.root / '.cache'
         self._root = config.root
         self._labelled = labelled

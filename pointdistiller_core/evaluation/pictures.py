@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -59,6 +59,9 @@ STYLES: Mapping[str, Style] = {
     'false positive': Style('#ff4d7d', fill=0.25, marker='x'),
     'missed': Style('#ffd23f', line='dotted', width=2.0),
     'ignored': Style('#8b93a5', width=1.0),
+    'agreed': Style('#10c795', fill=0.15),
+    'missed by the student': Style('#f0a81e', line='dotted', width=2.4),
+    'extra of the student': Style('#5cbcf5', fill=0.2, line='dashed', width=2.0),
 }
 
 
@@ -185,6 +188,37 @@ def draw_found(
     draw_comparison(path, frame.points, panels, truth=truth, title=title)
 
 
+def draw_agreement(
+    target: Path | BinaryIO,
+    points: FloatArray,
+    groups: Mapping[str, GroundTruth | Detections],
+    *,
+    class_names: Sequence[str],
+    title: str = '',
+    extent: Extent | None = None,
+) -> None:
+    """Draw what two detectors agree on in a cloud and what only one has, x to the right.
+
+    Args:
+        target: PNG file to write, `WIDTH` pixels wide.
+        points: (N, 3 or more) x, y, z first [m], LiDAR frame.
+        groups: boxes by style: `agreed`, `missed by the student`, `extra of the student`.
+        class_names: names that labels index.
+        title: above the picture.
+        extent: x_min, x_max, y_min, y_max [m]; by default everything but stray points.
+    """
+    extent = extent or extent_of(points, *(records.boxes for records in groups.values()))
+    figure, (axes,) = _new_figure(extent, columns=1)
+    _draw_ground(axes, extent)
+    _draw_points(axes, points, None)
+    for name, records in groups.items():
+        _draw_boxes(axes, records.boxes, STYLES[name])
+        _write_classes(axes, records, class_names)
+    _write_title(axes, title, size=15)
+    _add_legend(axes, {name: len(records) for name, records in groups.items()}, size=13)
+    _save(figure, target)
+
+
 def extent_of(points: FloatArray, *boxes: FloatArray) -> Extent:
     """x_min, x_max, y_min, y_max [m] of all boxes and of all points but the outermost 1 %."""
     positions = points[np.isfinite(points).all(axis=1), :2]
@@ -211,9 +245,10 @@ def _new_figure(extent: Extent, *, columns: int) -> tuple[Figure, list[Axes]]:
     return figure, [figure.add_axes((left, 0.0, width, 1 - top)) for left in lefts]
 
 
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, facecolor=figure.get_facecolor())
+def _save(figure: Figure, target: Path | BinaryIO) -> None:
+    if isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, facecolor=figure.get_facecolor())
 
 
 def _draw_ground(axes: Axes, extent: Extent) -> None:

@@ -25,10 +25,13 @@ from pointdistiller_core import __version__
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = 'pointdistiller_ros'
 LAUNCH_FILE = ROOT / 'launch' / 'detect.launch.py'
+COMPARE_LAUNCH_FILE = ROOT / 'launch' / 'compare.launch.py'
 LAUNCH_MODULES = (
     'launch',
     'launch.actions',
     'launch.conditions',
+    'launch.event_handlers',
+    'launch.events',
     'launch.substitutions',
     'launch_ros',
     'launch_ros.actions',
@@ -86,19 +89,32 @@ class Recorded:
 
 @pytest.fixture
 def launched(monkeypatch):
-    """The launch file's nodes and arguments, with stand-ins for launch and launch_ros."""
+    """The nodes and arguments of the detector's launch file."""
+    return launch(monkeypatch, LAUNCH_FILE)
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The nodes and arguments of the comparison's launch file."""
+    return launch(monkeypatch, COMPARE_LAUNCH_FILE)
+
+
+def launch(monkeypatch, file):
+    """A launch file's nodes and arguments, with stand-ins for launch and launch_ros."""
     for name in LAUNCH_MODULES:
         module = ModuleType(name)
         module.__getattr__ = lambda kind: type(kind, (Recorded,), {})
         monkeypatch.setitem(sys.modules, name, module)
-    description = runpy.run_path(str(LAUNCH_FILE))['generate_launch_description']()
+    description = runpy.run_path(str(file))['generate_launch_description']()
     (parts,) = description.arguments
     nodes = {
         part.keywords['executable']: part.keywords
         for part in parts
         if part.keywords.get('package')
     }
-    arguments = {part.arguments[0]: part.keywords for part in parts if part.arguments}
+    arguments = {
+        part.arguments[0]: part.keywords for part in parts if 'description' in part.keywords
+    }
     return nodes, arguments
 
 
@@ -145,11 +161,60 @@ def test_launch_file_sets_parameters_that_exist(launched):
         assert {name for values in given for name in values} <= known
 
 
-def test_launch_file_with_launch_itself():
+def test_comparison_launch_file_starts_what_is_installed(compared):
+    nodes, arguments = compared
+    ours = {'comparison_node', 'bag_player_node', 'bag_follower_node'}
+    assert set(nodes) == ours | {'rviz2'}
+    assert ours <= set(entry_points())
+    assert names_in(list(nodes.values())) == set(arguments)
+    required = [name for name, about in arguments.items() if 'default_value' not in about]
+    assert required == ['teacher', 'student']
+    assert all(about['description'] for about in arguments.values())
+    assert 'condition' not in nodes['comparison_node']
+    assert names_in(nodes['bag_player_node']['condition']) == {'bag'}
+    assert names_in(nodes['bag_follower_node']['condition']) == {'bag', 'ground_truth'}
+    assert names_in(nodes['rviz2']['condition']) == {'rviz'}
+
+
+def test_comparison_launch_file_sets_parameters_that_exist(compared):
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    from pointdistiller_ros import comparison_parameters, parameters
+
+    tables = {
+        'comparison_node': comparison_parameters.ComparisonParameters,
+        'bag_player_node': parameters.BagPlayerParameters,
+        'bag_follower_node': comparison_parameters.BagFollowerParameters,
+    }
+    for executable, table in tables.items():
+        known = {field.name for field in dataclasses.fields(table)} | {'use_sim_time'}
+        for values in compared[0][executable]['parameters']:
+            assert not isinstance(values, dict) or set(values) <= known
+
+
+@pytest.mark.parametrize('file', ['detector', 'comparison'])
+def test_parameter_files_hold_the_defaults(file):
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    from pointdistiller_ros import comparison_parameters, parameters
+
+    table = {
+        'detector': parameters.DetectorParameters,
+        'comparison': comparison_parameters.ComparisonParameters,
+    }[file]
+    text = (ROOT / 'config' / 'nodes' / f'{file}.yaml').read_text(encoding='utf-8')
+    values = yaml.safe_load(text)['/**']['ros__parameters']
+    defaults = dataclasses.asdict(table())
+    assert values == {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in defaults.items()
+    }
+
+
+@pytest.mark.parametrize('file', [LAUNCH_FILE, COMPARE_LAUNCH_FILE], ids=lambda file: file.stem)
+def test_launch_file_with_launch_itself(file):
     pytest.importorskip('launch_ros', reason='launch_ros is not installed')
-    description = runpy.run_path(str(LAUNCH_FILE))['generate_launch_description']()
+    description = runpy.run_path(str(file))['generate_launch_description']()
     names = {argument.name for argument in description.get_launch_arguments()}
-    assert names >= {'bundle', 'points', 'bag', 'rviz', 'use_sim_time', 'params'}
+    assert names >= {'points', 'bag', 'rviz', 'use_sim_time', 'params'}
 
 
 def test_rviz_shows_what_the_detector_sends():
@@ -163,6 +228,18 @@ def test_rviz_shows_what_the_detector_sends():
         '/detector/importance': 'rviz_default_plugins/PointCloud2',
         '/detector/markers': 'rviz_default_plugins/MarkerArray',
         '/detector/importance_markers': 'rviz_default_plugins/MarkerArray',
+    }
+
+
+def test_rviz_shows_what_the_comparison_sends():
+    text = (ROOT / 'config' / 'rviz' / 'compare.rviz').read_text(encoding='utf-8')
+    displays = yaml.safe_load(text)['Visualization Manager']['Displays']
+    topics = {
+        display['Topic']['Value']: display['Class'] for display in displays if 'Topic' in display
+    }
+    assert topics == {
+        '/points': 'rviz_default_plugins/PointCloud2',
+        '/comparison/markers': 'rviz_default_plugins/MarkerArray',
     }
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 import errno
 import tracemalloc
 
+from kitti_folder import write_frame
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
@@ -32,7 +33,11 @@ from pointdistiller_core.datasets.bags import (
     read_messages,
     write_kitti_bag,
 )
-from pointdistiller_core.datasets.point_cloud2 import cloud_layout, points_from_cloud
+from pointdistiller_core.datasets.point_cloud2 import (
+    cloud_layout,
+    points_from_cloud,
+    records_from_cloud,
+)
 from pointdistiller_core.errors import DatasetError
 
 CLOUD = 'sensor_msgs/msg/PointCloud2'
@@ -418,6 +423,32 @@ def test_kitti_bag(tmp_path):
     (cloud,) = read_clouds(tmp_path / 'one')
     assert (cloud.topic, cloud.frame_id) == ('/points', 'velodyne')
     np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
+
+
+def test_kitti_bag_with_labels(tmp_path):
+    boxes = [[10, 1, 0, 4, 2, 1.5, 0.3], [20, -2, 0, 0.8, 0.6, 1.7, -1.0]]
+    points = [[10, 0, 0, 0.5], [-10, 0, 0, 0.5]]  # the second is behind the camera
+    write_frame(tmp_path / 'kitti', '000004', points, boxes, ['Van', 'Pedestrian'])
+    write_kitti_bag(
+        *(tmp_path / 'kitti', tmp_path / 'bag'),
+        ground_truth=('Car', 'Pedestrian'),
+        camera_view=True,
+    )
+    (cloud,) = read_clouds(tmp_path / 'bag', '/points')
+    np.testing.assert_array_equal(points_from_cloud(cloud.message)[:, 0], [10])
+    (truth,) = read_clouds(tmp_path / 'bag', '/ground_truth/boxes')
+    assert (truth.stamp_ns, truth.frame_id) == (cloud.stamp_ns, 'velodyne')
+    names = ('x', 'y', 'z', 'dx', 'dy', 'dz', 'yaw')
+    records = records_from_cloud(truth.message, (*names, 'score', 'label'))
+    found = np.stack([records[name] for name in names], axis=1)
+    np.testing.assert_allclose(found, boxes, atol=0.01)  # label files have two decimals
+    assert records['label'].tolist() == [-1, 1]
+    assert records['score'].tolist() == [1, 1]
+
+
+def test_first_frames_of_a_kitti_folder(tmp_path):
+    root = kitti_folder(tmp_path / 'kitti', ['000001', '000000', '000002'])
+    assert write_kitti_bag(root, tmp_path / 'bag', max_frames=2) == 2
 
 
 def test_kitti_bag_of_missing_frames(tmp_path):

@@ -1,0 +1,252 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Teacher and student on the same clouds, and both beside the truth: sums in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+import heapq
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+from pointdistiller_core.evaluation.online_agreement import (
+    CloudAgreement,
+    Tally,
+    compare_cloud,
+)
+from pointdistiller_core.evaluation.running_statistics import LatencyHistogram, Timeline
+from pointdistiller_core.evaluation.stamp_matching import StampMatcher
+from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float32]
+    Range = tuple[float, float, float, float, float, float]
+
+OTHER_OVERLAP = 0.5  # of classes that KITTI's metric does not have
+CURVE_DISTANCES = tuple(range(5, 80, 5))  # [m], of curves over the distance
+RECENT_CLOUDS = 36_000  # whose stamps are known: an hour of 10 Hz
+NO_STAMP = 0  # what a driver without a clock sends
+TIMELINE = ('reference', 'found', 'matched', 'teacher_ms', 'student_ms')
+
+
+@dataclass(frozen=True)
+class ComparisonRules:
+    """What counts.
+
+    Attributes:
+        class_names: names that labels index.
+        iou_thresholds: least IoU from above of a pair, for each class.
+        distances: where bands of distances begin [m], after the first.
+        ranges: x_min, y_min, z_min, x_max, y_max, z_max [m] of each detector; labelled boxes
+            whose centers are in none of them count neither way. Empty: all count.
+    """
+
+    class_names: tuple[str, ...]
+    iou_thresholds: tuple[float, ...]
+    distances: tuple[float, ...] = (20.0, 40.0)
+    ranges: tuple[Range, ...] = ()
+
+
+def default_overlaps(class_names: Sequence[str]) -> tuple[float, ...]:
+    """Least overlap of a hit in KITTI's metric, for each class."""
+    return tuple(MIN_OVERLAPS.get(name, OTHER_OVERLAP) for name in class_names)
+
+
+@dataclass(frozen=True)
+class CloudResult:
+    """What both found in one cloud: boxes that count, by descending score, with `latency_ms`.
+
+    Attributes:
+        stamp_ns: of the cloud; 0 where it has none.
+        points: (N, 4) x, y, z [m], intensity.
+        teacher: its detections.
+        student: its detections.
+    """
+
+    stamp_ns: int
+    points: FloatArray
+    teacher: Detections
+    student: Detections
+
+
+class RowLog(Protocol):
+    """Where rows of numbers go, one for each cloud."""
+
+    def write(self, table: str, row: Mapping[str, float]) -> None:
+        """Append a row to one of the tables."""
+        ...
+
+
+class NoLog:
+    """Keeps no rows."""
+
+    def write(self, table: str, row: Mapping[str, float]) -> None:
+        """Forget the row."""
+
+
+class OnlineComparison:
+    """Compares cloud by cloud; how much it keeps does not depend on how many there were.
+
+    Not safe to call from several threads at once.
+
+    Args:
+        rules: what counts.
+        log: told the numbers of each cloud: `clouds`, and `ground_truth` where there is one.
+        tolerance_ns: most that the stamps of a cloud and of its labels may differ.
+        capacity: clouds, and labels, that may wait for one another.
+        num_worst: clouds with the most disagreements to keep, for pictures.
+    """
+
+    def __init__(
+        self,
+        rules: ComparisonRules,
+        *,
+        log: RowLog | None = None,
+        tolerance_ns: int = 0,
+        capacity: int = 100,
+        num_worst: int = 4,
+    ) -> None:
+        self.rules = rules
+        self.tallies = {
+            name: Tally(len(rules.class_names), rules.distances)
+            for name in ('agreement', 'teacher_truth', 'student_truth')
+        }
+        self.curves = {
+            name: Tally(len(rules.class_names), CURVE_DISTANCES) for name in self.tallies
+        }
+        self.latencies = {'teacher': LatencyHistogram(), 'student': LatencyHistogram()}
+        self.timeline = Timeline(len(TIMELINE))
+        self.counts = {'compared': 0, 'repeated': 0, 'with_truth': 0}
+        self._log = log or NoLog()
+        self._matcher = StampMatcher[CloudResult, GroundTruth](
+            tolerance_ns=tolerance_ns, capacity=capacity
+        )
+        self._num_worst = num_worst
+        self._worst: list[tuple[int, int, CloudResult]] = []
+        self._recent: dict[int, None] = {}
+
+    @property
+    def num_truth_alone(self) -> int:
+        """Labels of clouds that did not come, at least not yet."""
+        return self._matcher.num_alone[1]
+
+    @property
+    def num_without_truth(self) -> int:
+        """Compared clouds whose labels did not come, at least not yet."""
+        return self.counts['compared'] - self.counts['with_truth']
+
+    @property
+    def worst(self) -> list[tuple[CloudResult, CloudAgreement]]:
+        """The clouds with the most disagreements, the worst first."""
+        results = [result for _, _, result in sorted(self._worst, reverse=True)]
+        return [(result, self._compare(result)) for result in results]
+
+    def add(self, result: CloudResult) -> CloudAgreement:
+        """Compare the boxes of one more cloud.
+
+        A cloud that has the stamp of an earlier one, as in a bag that begins again, is counted as
+        repeated and changes no other number.
+
+        Returns:
+            The student's boxes beside those of the teacher.
+        """
+        agreement = self._compare(result)
+        if self._is_repeated(result.stamp_ns):
+            self.counts['repeated'] += 1
+            return agreement
+        times = [found.latency_ms['total'] for found in (result.teacher, result.student)]
+        cloud = numbers_of(agreement, self.rules)
+        self._log.write('clouds', self._row(result, cloud, times))  # first, for it may fail
+        self.counts['compared'] += 1
+        self._count('agreement', agreement)
+        for histogram, time_ms in zip(self.latencies.values(), times, strict=True):
+            histogram.add(time_ms)
+        boxes = cloud['num_reference'], cloud['num_found'], cloud['num_matched']
+        self.timeline.add([*boxes, *times])
+        self._keep_worst(result, agreement.num_disagreements)
+        if result.stamp_ns != NO_STAMP:
+            no_points = np.zeros((0, 4), np.float32)  # a view would keep the whole cloud
+            without_points = CloudResult(
+                result.stamp_ns, no_points, result.teacher, result.student
+            )
+            self._count_truth(self._matcher.add_left(result.stamp_ns, without_points))
+        return agreement
+
+    def add_truth(self, stamp_ns: int, truth: GroundTruth) -> None:
+        """Compare both with the labels of a cloud, as soon as it was compared.
+
+        Args:
+            stamp_ns: of the cloud.
+            truth: labels index the names of the rules.
+        """
+        self._count_truth(self._matcher.add_right(stamp_ns, self._in_range(truth)))
+
+    def _compare(self, result: CloudResult) -> CloudAgreement:
+        return compare_cloud(result.teacher, result.student, self.rules.iou_thresholds)
+
+    def _is_repeated(self, stamp_ns: int) -> bool:
+        if stamp_ns == NO_STAMP:
+            return False
+        repeated = stamp_ns in self._recent
+        self._recent[stamp_ns] = None
+        if len(self._recent) > RECENT_CLOUDS:
+            del self._recent[next(iter(self._recent))]
+        return repeated
+
+    def _count(self, name: str, agreement: CloudAgreement) -> None:
+        self.tallies[name].add(agreement)
+        self.curves[name].add(agreement)
+
+    def _count_truth(self, pair: tuple[CloudResult, GroundTruth] | None) -> None:
+        if pair is None:
+            return
+        result, truth = pair
+        self.counts['with_truth'] += 1
+        row: dict[str, float] = {'stamp_ns': result.stamp_ns}
+        for name, found in (('teacher', result.teacher), ('student', result.student)):
+            agreement = compare_cloud(truth, found, self.rules.iou_thresholds)
+            self._count(f'{name}_truth', agreement)
+            numbers = numbers_of(agreement, self.rules)
+            row |= {f'{name}_{key}': value for key, value in numbers.items()}
+        self._log.write('ground_truth', row)
+
+    def _in_range(self, truth: GroundTruth) -> GroundTruth:
+        if not self.rules.ranges:
+            return truth
+        centers = truth.boxes[:, None, :3]
+        limits = np.array(self.rules.ranges)
+        covered = np.all((centers >= limits[:, :3]) & (centers <= limits[:, 3:]), axis=2)
+        labels = np.where(covered.any(axis=1), truth.labels, IGNORE_LABEL)
+        return GroundTruth(truth.boxes, labels)
+
+    def _row(
+        self, result: CloudResult, cloud: Mapping[str, float], times: Sequence[float]
+    ) -> dict[str, Any]:
+        teacher_ms, student_ms = times
+        return {
+            'cloud': self.counts['compared'] + 1,
+            'stamp_ns': result.stamp_ns,
+            'points': len(result.points),
+            **cloud,
+            'teacher_ms': teacher_ms,
+            'student_ms': student_ms,
+        }
+
+    def _keep_worst(self, result: CloudResult, num_disagreements: int) -> None:
+        if not num_disagreements:
+            return
+        # Of equally bad ones the first stays; the number also keeps results from being compared.
+        heapq.heappush(self._worst, (num_disagreements, -self.counts['compared'], result))
+        if len(self._worst) > self._num_worst:
+            heapq.heappop(self._worst)
+
+
+def numbers_of(agreement: CloudAgreement, rules: ComparisonRules) -> dict[str, float]:
+    """All numbers of one cloud by name."""
+    tally = Tally(len(rules.class_names), ())
+    tally.add(agreement)
+    return tally.numbers().to_dict()

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Two streams of stamped items, paired by time."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+LeftT = TypeVar('LeftT')
+RightT = TypeVar('RightT')
+ItemT = TypeVar('ItemT')
+
+
+class StampMatcher(Generic[LeftT, RightT]):
+    """Pairs each item with the nearest in time of the other stream, whichever comes first.
+
+    Every item is part of one pair at most. What finds no partner waits; where too many wait, the
+    one that has waited longest is given up and counted.
+
+    Args:
+        tolerance_ns: most that the stamps of a pair may differ; less than half a period, or an
+            item may take the partner of its neighbor.
+        capacity: items of each stream that may wait.
+    """
+
+    def __init__(self, *, tolerance_ns: int, capacity: int) -> None:
+        self._tolerance_ns = tolerance_ns
+        self._left = _Waiting[LeftT](capacity)
+        self._right = _Waiting[RightT](capacity)
+
+    def add_left(self, stamp_ns: int, item: LeftT) -> tuple[LeftT, RightT] | None:
+        """The pair that the item makes, or None while it waits."""
+        partner = self._right.take(stamp_ns, self._tolerance_ns)
+        if partner is None:
+            self._left.put(stamp_ns, item)
+            return None
+        return item, partner
+
+    def add_right(self, stamp_ns: int, item: RightT) -> tuple[LeftT, RightT] | None:
+        """The pair that the item makes, or None while it waits."""
+        partner = self._left.take(stamp_ns, self._tolerance_ns)
+        if partner is None:
+            self._right.put(stamp_ns, item)
+            return None
+        return partner, item
+
+    @property
+    def num_alone(self) -> tuple[int, int]:
+        """Items of both streams without a partner: given up, or waiting still."""
+        return self._left.num_alone, self._right.num_alone
+
+
+class _Waiting(Generic[ItemT]):
+    """Items by stamp; one that comes again under the same stamp takes the place of the first."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: dict[int, ItemT] = {}
+        self._num_given_up = 0
+
+    @property
+    def num_alone(self) -> int:
+        return self._num_given_up + len(self._items)
+
+    def put(self, stamp_ns: int, item: ItemT) -> None:
+        if self._items.pop(stamp_ns, None) is not None:
+            self._num_given_up += 1
+        self._items[stamp_ns] = item
+        if len(self._items) > self._capacity:
+            del self._items[next(iter(self._items))]
+            self._num_given_up += 1
+
+    def take(self, stamp_ns: int, tolerance_ns: int) -> ItemT | None:
+        if not self._items:
+            return None
+        nearest = min(self._items, key=lambda other_ns: abs(other_ns - stamp_ns))
+        if abs(nearest - stamp_ns) > tolerance_ns:
+            return None
+        return self._items.pop(nearest)

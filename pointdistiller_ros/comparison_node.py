@@ -1,0 +1,455 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""`comparison_node`: teacher and student on the same clouds; boxes, numbers and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+import os
+from pathlib import Path
+import sys
+from threading import Lock
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.evaluation.agreement_report import (
+    JSON_FILE,
+    PAGE_FILE,
+    ReportError,
+    ReportFolder,
+    describe_machine,
+    summarize,
+    to_json,
+)
+from pointdistiller_core.evaluation.online_agreement import (
+    CloudAgreement,
+    relabel,
+    relabel_truth,
+)
+from pointdistiller_core.evaluation.online_comparison import (
+    CloudResult,
+    ComparisonRules,
+    OnlineComparison,
+    default_overlaps,
+    numbers_of,
+)
+from pointdistiller_core.records import Detections, GroundTruth
+from pointdistiller_ros.comparison_conversions import (
+    to_agreement,
+    to_agreement_markers,
+    to_comparison_diagnostics,
+    truth_from_boxes_cloud,
+    truth_from_detection_array,
+)
+from pointdistiller_ros.comparison_parameters import ComparisonParameters
+from pointdistiller_ros.conversions import (
+    NANOSECONDS,
+    Detection3DArray,
+    marker_keys,
+    stamp_ns,
+    to_boxes_cloud,
+)
+from pointdistiller_ros.detector_node import PointDetector
+from pointdistiller_ros.parameters import declare_parameters
+from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.worker import NewestWorker
+
+OUTPUTS = {  # the last one tells that all others of a cloud are out
+    'teacher/boxes': PointCloud2,
+    'markers': MarkerArray,
+    'agreement': DiagnosticArray,
+    'student/boxes': PointCloud2,
+}
+QUEUE_DEPTH = 5
+TRUTH_QUEUE_DEPTH = 100
+DIAGNOSTICS_PERIOD_S = 1.0
+SAVE_PERIOD_S = 10.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """A detector and what a report says about it.
+
+    Attributes:
+        detector: the detector.
+        about: name, files with checksums, backend, grid, ...
+        ranges: its range as x_min, y_min, z_min, x_max, y_max, z_max [m]; none if not known.
+    """
+
+    detector: PointDetector
+    about: Mapping[str, Any]
+    ranges: tuple[tuple[float, float, float, float, float, float], ...] = ()
+
+
+def load_model(bundle: str, *, backend: str, device: str, num_threads: int) -> Model:
+    """The detector of a bundle.
+
+    Args:
+        bundle: folder of the bundle, or of the run.
+        backend: what the network runs in.
+        device: where it runs.
+        num_threads: CPU threads; 0 is the backend's own choice.
+
+    Raises:
+        BackendError: the backend's package or files are missing.
+        CheckpointError: the bundle cannot be loaded.
+        ConfigError: no such backend or device on this machine.
+    """
+    # torch's idle threads would spin and slow down the other network; it reads this when imported.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    from pointdistiller_core.detector import Detector  # late, for it may bring torch
+
+    detector = Detector.load(
+        bundle, backend=backend, device=device, num_threads=num_threads or None
+    )
+    info, path = detector.info, Path(bundle).resolve()
+    about = {
+        'name': path.parent.name if path.name == 'bundle' else path.name,
+        'bundle': str(path),
+        'backend': detector.backend,
+        'device': device,
+        'width': info.model.width,
+        'classes': list(info.model.class_names),
+        'point_cloud_range': list(info.model.grid.point_cloud_range),
+        'voxel_size': list(info.model.grid.voxel_size),
+        'sha256': dict(info.sha256),
+    }
+    return Model(detector, about, (info.model.grid.point_cloud_range,))
+
+
+class ComparisonNode(Node):
+    """Runs teacher and student on each cloud on `points`, or on the newest if they come too fast.
+
+    Both work on the same points, one after the other: no result is without its partner, and the
+    time of either does not depend on the other. Every cloud that is worked on leads to exactly one
+    message on `~/student/boxes`, with the cloud's header, after all others of the cloud.
+
+    Args:
+        load: makes a model from a bundle, a backend, a device and a number of threads.
+        node_options: further arguments of `rclpy.node.Node`.
+
+    Raises:
+        BackendError: a backend's package or files are missing.
+        CheckpointError: a bundle cannot be loaded.
+        ConfigError: a parameter is wrong, the folder for the report holds files already, or both
+            models have no class in common.
+    """
+
+    def __init__(self, load: Callable[..., Model] = load_model, **node_options: Any) -> None:
+        # First, so that the node can be destroyed wherever the rest fails.
+        self._worker = NewestWorker(self._process, on_error=self._on_error, name='comparison')
+        self._comparison: OnlineComparison | None = None
+        super().__init__('comparison', **node_options)
+        self._settings = declare_parameters(self, ComparisonParameters)
+        check_settings(self._settings)
+        self._report = ReportFolder(Path(self._settings.output)) if self._settings.output else None
+        self._models = {role: self._load(load, role) for role in ('teacher', 'student')}
+        self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
+        self._shown_markers: frozenset[tuple[str, int]] | None = None
+        self._num_received = self._num_failed = self._num_bad_truth = self._reported_drops = 0
+        self._warm = False
+        self._last_error: Exception | None = None
+        self._fatal: ReportError | None = None
+        self._lock = Lock()  # of the comparison: labels come in another thread than clouds
+        self._comparison = OnlineComparison(
+            self._build_rules(),
+            log=self._report,
+            tolerance_ns=round(self._settings.stamp_tolerance * NANOSECONDS),
+            capacity=self._settings.max_waiting,
+            num_worst=self._settings.num_pictures if self._report else 0,
+        )
+        self._outputs = {
+            name: self.create_publisher(kind, f'~/{name}', QUEUE_DEPTH)
+            for name, kind in OUTPUTS.items()
+        }
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self._subscribe()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        if self._report is not None:
+            self.create_timer(SAVE_PERIOD_S, self._save, clock=steady)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What became of the clouds so far."""
+        return self._count_clouds(complete=False)
+
+    @property
+    def num_truth(self) -> int:
+        """Ground truths so far: with a cloud, without one, and unusable."""
+        comparison = self._comparison
+        assert comparison is not None
+        with self._lock:
+            used = comparison.counts['with_truth'] + comparison.num_truth_alone
+        return used + self._num_bad_truth
+
+    @property
+    def output_topics(self) -> list[str]:
+        """Full names of the topics with results, `~/student/boxes` last."""
+        return [publisher.topic_name for publisher in self._outputs.values()]
+
+    def summarize(self, *, complete: bool = False) -> dict[str, Any]:
+        """All numbers so far, as the report has them.
+
+        Args:
+            complete: no cloud is to come: those that were received and not worked on count as
+                dropped.
+        """
+        assert self._comparison is not None
+        facts = {
+            'complete': complete,
+            'started': self._started,
+            **{role: model.about for role, model in self._models.items()},
+            'machine': describe_machine(),
+            'settings': asdict(self._settings),
+            'clouds': self._count_clouds(complete=complete),
+            'unusable_ground_truths': self._num_bad_truth,
+        }
+        with self._lock:
+            return summarize(self._comparison, facts)
+
+    def finished(self) -> bool:
+        """Never by itself.
+
+        Raises:
+            ReportError: the report cannot be written any more.
+        """
+        if self._fatal is not None:
+            raise self._fatal
+        return False
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until every cloud received is worked on; False where that takes longer."""
+        return self._worker.wait_until_idle(timeout_s)
+
+    def destroy_node(self) -> None:
+        """Finish the cloud that is worked on, write the report, then end.
+
+        Raises:
+            ReportError: the report cannot be written.
+        """
+        self._worker.close()
+        try:
+            if self._comparison is not None and self._report is not None:
+                self._write_report(self._comparison, self._report)
+        finally:
+            self._comparison = None  # so that a second call writes nothing
+            super().destroy_node()
+
+    def _load(self, load: Callable[..., Model], role: str) -> Model:
+        settings = self._settings
+        return load(
+            getattr(settings, role),
+            backend=getattr(settings, f'{role}_backend'),
+            device=settings.device,
+            num_threads=settings.num_threads,
+        )
+
+    def _build_rules(self) -> ComparisonRules:
+        names = {role: model.detector.class_names for role, model in self._models.items()}
+        common = common_classes(names)
+        for role, all_names in names.items():
+            if others := [name for name in all_names if name not in common]:
+                self.get_logger().warning(
+                    f'only the {role} knows {", ".join(others)}: not compared'
+                )
+        ranges = tuple(
+            dict.fromkeys(one for model in self._models.values() for one in model.ranges)
+        )
+        if len(ranges) > 1:
+            self.get_logger().warning(
+                f'teacher and student see different ranges, {ranges[0]} and {ranges[1]}: what is '
+                'in one of them alone counts as missed or extra'
+            )
+        least = self._settings.min_iou
+        overlaps = (least,) * len(common) if least else default_overlaps(common)
+        return ComparisonRules(common, overlaps, tuple(self._settings.distances), ranges)
+
+    def _subscribe(self) -> None:
+        reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
+        qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
+        points = self.create_subscription(PointCloud2, 'points', self._on_points, qos)
+        kinds = {'boxes': PointCloud2, 'detections': Detection3DArray}
+        if kind := kinds.get(self._settings.ground_truth_type):
+            many = QoSProfile(depth=TRUTH_QUEUE_DEPTH, reliability=reliability)
+            self.create_subscription(kind, 'ground_truth', self._on_truth, many)
+        names = ' and '.join(model.about['name'] for model in self._models.values())
+        self.get_logger().info(f'comparing {names} in clouds on {points.topic_name}')
+
+    def _count_clouds(self, *, complete: bool) -> dict[str, int]:
+        assert self._comparison is not None
+        counts = self._comparison.counts
+        done = counts['compared'] + counts['repeated'] + self._num_failed
+        dropped = self._num_received - done if complete else self._worker.num_dropped
+        return {
+            'received': self._num_received,
+            'compared': counts['compared'],
+            'repeated': counts['repeated'],
+            'failed': self._num_failed,
+            'dropped': dropped,
+        }
+
+    def _on_points(self, cloud: PointCloud2) -> None:
+        self._num_received += 1
+        self._worker.submit(cloud)
+
+    def _on_truth(self, message: PointCloud2 | Detection3DArray) -> None:
+        comparison = self._comparison
+        assert comparison is not None
+        try:
+            truth = self._read_truth(message, comparison.rules.class_names)
+            with self._lock:
+                comparison.add_truth(stamp_ns(message.header.stamp), truth)
+        except Exception as error:  # whatever a message breaks, the next one is read
+            self._num_bad_truth += 1
+            self._fatal = error if isinstance(error, ReportError) else self._fatal
+            self.get_logger().error(f'a ground truth is not used: {error}')
+
+    def _read_truth(self, message: Any, class_names: Sequence[str]) -> GroundTruth:
+        if isinstance(message, PointCloud2):
+            given = [name for name in self._settings.ground_truth_classes if name]
+            names = given or self._models['teacher'].detector.class_names
+            return relabel_truth(truth_from_boxes_cloud(message), names, class_names)
+        return truth_from_detection_array(message, class_names)
+
+    def _process(self, cloud: PointCloud2) -> None:
+        comparison = self._comparison
+        assert comparison is not None
+        points = points_from_cloud(
+            cloud,
+            missing_intensity=self._settings.missing_intensity,
+            intensity_scale=self._settings.intensity_scale or None,
+        )
+        if not self._warm:  # a network's first run takes longer: it is not measured
+            for model in self._models.values():
+                model.detector(points)
+            self._warm = True
+        names = comparison.rules.class_names
+        teacher, student = (self._detect(role, points, names) for role in ('teacher', 'student'))
+        result = CloudResult(stamp_ns(cloud.header.stamp), points, teacher, student)
+        with self._lock:
+            agreement = comparison.add(result)
+        self._last_error = None
+        self._publish(cloud.header, result, agreement, comparison.rules)
+
+    def _detect(
+        self, role: str, points: NDArray[np.float32], class_names: Sequence[str]
+    ) -> Detections:
+        detector = self._models[role].detector
+        found = detector(points)
+        sure = found[found.scores >= getattr(self._settings, f'{role}_score_threshold')]
+        return relabel(sure, detector.class_names, class_names)
+
+    def _publish(
+        self,
+        header: Header,
+        result: CloudResult,
+        agreement: CloudAgreement,
+        rules: ComparisonRules,
+    ) -> None:
+        wanted = {name for name, out in self._outputs.items() if out.get_subscription_count()}
+        if 'teacher/boxes' in wanted:
+            self._outputs['teacher/boxes'].publish(to_boxes_cloud(result.teacher, header))
+        if 'markers' in wanted:
+            groups = {
+                'agreed': agreement.pairs[1],
+                'missed': result.teacher[agreement.matches.missed],
+                'extra': agreement.extra,
+            }
+            markers = to_agreement_markers(groups, header, rules.class_names, self._shown_markers)
+            self._shown_markers = marker_keys(markers)
+            self._outputs['markers'].publish(markers)
+        if 'agreement' in wanted:
+            name, cloud = self.get_fully_qualified_name(), numbers_of(agreement, rules)
+            message = to_agreement(name, header, cloud, self.summarize())
+            self._outputs['agreement'].publish(message)
+        self._outputs['student/boxes'].publish(to_boxes_cloud(result.student, header))
+
+    def _on_error(self, error: Exception) -> None:
+        self._num_failed += 1
+        self._last_error = error
+        self._fatal = error if isinstance(error, ReportError) else self._fatal
+        self.get_logger().error(f'a cloud is not compared: {error or type(error).__name__}')
+
+    def _publish_diagnostics(self) -> None:
+        dropped = self._worker.num_dropped
+        dropped_now, self._reported_drops = dropped - self._reported_drops, dropped
+        self._diagnostics_publisher.publish(
+            to_comparison_diagnostics(
+                self.get_fully_qualified_name(),
+                self.get_clock().now().to_msg(),
+                self.summarize(),
+                last_error=self._last_error,
+                dropped_now=dropped_now,
+            )
+        )
+
+    def _save(self) -> None:
+        """The numbers so far, for whoever looks and in case that the process is killed."""
+        assert self._report is not None
+        try:
+            self._report.replace(JSON_FILE, to_json(self.summarize()))
+        except ReportError as error:
+            self._fatal = error
+
+    def _write_report(self, comparison: OnlineComparison, report: ReportFolder) -> None:
+        from pointdistiller_core.evaluation.agreement_page import build_page  # late: matplotlib
+
+        summary = self.summarize(complete=True)
+        report.close()
+        report.replace(JSON_FILE, to_json(summary))
+        report.replace(PAGE_FILE, build_page(comparison, summary))
+        # The node's own logger would send it to a middleware that has ended already.
+        get_logger('pointdistiller').info(f'wrote {report.path / PAGE_FILE}')
+
+
+def check_settings(settings: ComparisonParameters) -> None:
+    """Refuse what no descriptor can express.
+
+    Raises:
+        ConfigError: distances do not ascend, or vision_msgs is wanted and not installed.
+    """
+    distances = list(settings.distances)
+    if distances != sorted(set(distances)) or (distances and distances[0] <= 0):
+        raise ConfigError(f'parameter distances is {distances}; it must be positive and ascend')
+    if settings.ground_truth_type == 'detections' and Detection3DArray is None:
+        raise ConfigError(
+            "parameter ground_truth_type is 'detections', but vision_msgs is not installed; "
+            "install it, or send 'boxes'"
+        )
+
+
+def common_classes(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The teacher's classes that the student has, too.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    common = tuple(name for name in names['teacher'] if name in names['student'])
+    if not common:
+        given = ', '.join(f'the {role} {list(of_role)}' for role, of_role in names.items())
+        raise ConfigError(f'teacher and student have no class in common: {given}')
+    return common
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is interrupted."""
+    return spin_node(ComparisonNode, args, finished=ComparisonNode.finished)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

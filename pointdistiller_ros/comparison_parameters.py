@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of `comparison_node` and of `bag_follower_node`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pointdistiller_core.evaluation.agreement import SURE_SCORE
+from pointdistiller_ros.parameters import DetectorParameters, parameter
+
+_DETECTOR = DetectorParameters.__dataclass_fields__
+
+
+@dataclass(frozen=True)
+class ComparisonParameters:
+    """Parameters of `comparison_node`."""
+
+    teacher: str = parameter('', "teacher's bundle, or run folder that holds one", required=True)
+    student: str = parameter('', "student's bundle, or run folder that holds one", required=True)
+    output: str = parameter('', 'folder to create for the report; empty writes none')
+    device: str = parameter('cpu', 'where the networks run: cpu, cuda, cuda:1, ...')
+    teacher_backend: str = parameter(
+        'auto',
+        'what the teacher runs in; auto is the first that is installed and in the bundle',
+        choices=_DETECTOR['backend'].metadata['choices'],
+    )
+    student_backend: str = parameter(
+        'auto',
+        'what the student runs in; auto is the first that is installed and in the bundle',
+        choices=_DETECTOR['backend'].metadata['choices'],
+    )
+    num_threads: int = parameter(0, 'CPU threads of each network; 0 is its own', range=(0, 1024))
+    teacher_score_threshold: float = parameter(
+        SURE_SCORE, "lowest score of a teacher's box that counts", range=(0.0, 1.0)
+    )
+    student_score_threshold: float = parameter(
+        SURE_SCORE, "lowest score of a student's box that counts", range=(0.0, 1.0)
+    )
+    min_iou: float = parameter(
+        0.0,
+        "least IoU from above of boxes that agree; 0 is the least overlap of KITTI's metric: 0.7 "
+        'for cars, 0.5 for all others',
+        range=(0.0, 1.0),
+    )
+    distances: Sequence[float] = parameter(
+        (20.0, 40.0), 'where bands of distances begin [m], after the first; ascending'
+    )
+    ground_truth_type: str = parameter(
+        'none',
+        'what is on the topic ground_truth: none, boxes (PointCloud2 as on ~/student/boxes) or '
+        'detections (vision_msgs/Detection3DArray)',
+        choices=('none', 'boxes', 'detections'),
+    )
+    ground_truth_classes: Sequence[str] = parameter(
+        ('',), "names that the labels of boxes on ground_truth index; empty: the teacher's"
+    )
+    stamp_tolerance: float = parameter(
+        0.0,
+        'most that the stamps of a cloud and its ground truth may differ [s]; less than half a '
+        'period',
+        range=(0.0, 10.0),
+    )
+    max_waiting: int = parameter(
+        100, 'clouds, and ground truths, that may wait for one another', range=(1, 100_000)
+    )
+    num_pictures: int = parameter(
+        4, 'clouds with most disagreements to draw in the report', range=(0, 100)
+    )
+    missing_intensity: str = parameter(
+        'error',
+        _DETECTOR['missing_intensity'].metadata['description'],
+        choices=_DETECTOR['missing_intensity'].metadata['choices'],
+    )
+    intensity_scale: float = parameter(
+        0.0, _DETECTOR['intensity_scale'].metadata['description'], range=(0.0, 1e9)
+    )
+    reliability: str = parameter(
+        'best_effort',
+        'quality of service of the subscription to points; reliable suits bags of big clouds',
+        choices=('best_effort', 'reliable'),
+    )
+
+
+@dataclass(frozen=True)
+class BagFollowerParameters:
+    """Parameters of `bag_follower_node`."""
+
+    bag: str = parameter('', 'bag folder, .mcap, .db3 or ROS 1 .bag', required=True)
+    topic: str = parameter('', 'PointCloud2 topic to play along with /clock', required=True)
+    ahead: float = parameter(
+        1.0, 'how much earlier than recorded messages are sent [s]', range=(0.0, 3600.0)
+    )

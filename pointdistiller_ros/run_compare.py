@@ -1,0 +1,230 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""`pointdistiller run compare`: a bag through a comparison node, in one process."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+import sys
+from typing import Any
+
+from rclpy.logging import get_logger
+
+from pointdistiller_core.evaluation.agreement_report import Check, find_number, format_table
+from pointdistiller_ros.bag_follower_node import BagFollowerNode
+from pointdistiller_ros.bag_player_node import BagPlayerNode
+from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
+from pointdistiller_ros.recorder import BagRecorderNode
+from pointdistiller_ros.spinning import Session
+
+POLL_PERIOD_S = 0.02
+DISCOVERY_TIMEOUT_S = 10.0
+ARRIVAL_TIMEOUT_S = 2.0  # of what is on its way in the middleware
+RESULT_TOPIC = '/comparison/student/boxes'
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare.
+
+    Attributes:
+        teacher: its bundle, or run folder that holds one.
+        student: its bundle, or run folder that holds one.
+        bag: bag with PointCloud2 messages.
+        topic: topic of the clouds; empty is the only one of the bag.
+        ground_truth: topic of the bag with labelled boxes; empty compares without.
+        record: bag to write clouds and results to; empty writes none.
+        output: folder to create for the report; empty writes none.
+        rate: speed relative to the recording; None waits for each result, so that none is dropped.
+        parameters: further parameters of the comparison node.
+    """
+
+    teacher: str
+    student: str
+    bag: str
+    topic: str = ''
+    ground_truth: str = ''
+    record: str = ''
+    output: str = ''
+    rate: float | None = None
+    parameters: Mapping[str, Any] | None = None
+
+
+def run_compare(
+    options: CompareOptions,
+    *,
+    load: Callable[..., Model] = load_model,
+    on_cloud: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Play a bag through a comparison node and, where asked, record clouds and results.
+
+    Args:
+        options: what to compare.
+        load: makes a model as `load_model` does.
+        on_cloud: told the number of clouds played so far, for a progress bar.
+
+    Returns:
+        The numbers of the report.
+
+    Raises:
+        PointDistillerError: a bag, a bundle or a parameter cannot be used, the report cannot be
+            written, or a result is missing in lock-step.
+    """
+    with Session() as session:
+        run = _add_nodes(session, options, load)
+        run.play(on_cloud)
+        return run.finish()
+
+
+def main_compare(options: dict[str, Any]) -> int:
+    """Run with options of the command line, and print a table.
+
+    Args:
+        options: as the parser of `add_compare_parser` names them.
+
+    Returns:
+        Exit code: 0, or 1 where a check does not hold.
+
+    Raises:
+        PointDistillerError: as `run_compare`, or a check cannot be understood.
+    """
+    checks = [Check.parse(text) for text in options.pop('check')]
+    given = {name: options.pop(name) for name in _PARAMETERS}
+    parameters = {name: value for name, value in given.items() if value is not None}
+    summary = run_compare(CompareOptions(**options, parameters=parameters))
+    sys.stdout.write(format_table(summary))
+    failed = [check for check in checks if not check.holds(summary)]
+    for check in failed:
+        value = find_number(summary, check.name)
+        log = get_logger('pointdistiller')
+        log.error(f'{check.name} is {value}, so this does not hold: {check.text}')
+    return 1 if failed else 0
+
+
+_PARAMETERS: Mapping[str, tuple[type, str]] = {
+    'teacher_score_threshold': (float, "lowest score of a teacher's box that counts"),
+    'student_score_threshold': (float, "lowest score of a student's box that counts"),
+    'teacher_backend': (str, 'openvino-int8, openvino, onnx, torch'),
+    'student_backend': (str, 'openvino-int8, openvino, onnx, torch'),
+    'min_iou': (float, "least IoU of boxes that agree; the default is that of KITTI's metric"),
+    'device': (str, 'cpu, cuda, cuda:1, ...'),
+    'num_threads': (int, 'CPU threads of each network'),
+}
+
+
+def add_compare_parser(commands: Any) -> None:
+    """Add the command to the sub-parsers of `pointdistiller run`."""
+    parser: ArgumentParser = commands.add_parser(
+        'compare', help='play a bag through teacher and student'
+    )
+    parser.add_argument('--teacher', required=True, help='bundle, or run folder that holds one')
+    parser.add_argument('--student', required=True, help='bundle, or run folder that holds one')
+    parser.add_argument('--bag', required=True, help='bag with PointCloud2 messages')
+    parser.add_argument('--topic', default='', help='topic of the clouds, if the bag has several')
+    parser.add_argument('--ground-truth', default='', help='topic of the bag with labelled boxes')
+    parser.add_argument('--record', default='', help='bag to write clouds and results to')
+    parser.add_argument('--output', default='', help='folder to create for the report')
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument(
+        '--rate', type=float, help='speed relative to the recording; may drop clouds'
+    )
+    pace.add_argument(
+        '--lockstep',
+        dest='rate',
+        action='store_const',
+        const=None,
+        help='wait for each result; drop nothing (the default)',
+    )
+    parser.add_argument(
+        '--check',
+        action='append',
+        default=[],
+        help="a limit such as 'recall>=0.8' or 'latency.median_ratio>=3': exit code 1 where it "
+        'does not hold; repeatable',
+    )
+    for name, (kind, description) in _PARAMETERS.items():
+        parser.add_argument(f'--{name.replace("_", "-")}', type=kind, help=description)
+
+
+def _add_nodes(session: Session, options: CompareOptions, load: Callable[..., Model]) -> _Run:
+    lockstep = options.rate is None
+    player = session.add(
+        BagPlayerNode,
+        bag=options.bag,
+        topic=options.topic,
+        rate=options.rate or 1.0,
+        acknowledgment=RESULT_TOPIC if lockstep else '',
+    )
+    follower = None
+    if options.ground_truth:
+        follower = session.add(BagFollowerNode, bag=options.bag, topic=options.ground_truth)
+    names = {'points': player.topic, 'ground_truth': options.ground_truth}
+    node = session.add(
+        partial(ComparisonNode, load),
+        {name: topic for name, topic in names.items() if topic},
+        teacher=options.teacher,
+        student=options.student,
+        output=options.output,
+        ground_truth_type='boxes' if options.ground_truth else 'none',
+        reliability='reliable',  # nothing of a bag shall be lost on the way
+        **(options.parameters or {}),
+    )
+    recorder = None
+    if options.record:
+        topics = [player.topic, *node.output_topics]
+        recorder = session.add(
+            BagRecorderNode, output=options.record, topics=topics, use_sim_time=True
+        )
+    return _Run(session, player, node, follower, recorder)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The nodes of a run."""
+
+    session: Session
+    player: BagPlayerNode
+    node: ComparisonNode
+    follower: BagFollowerNode | None
+    recorder: BagRecorderNode | None
+
+    def play(self, on_cloud: Callable[[int], None]) -> None:
+        self.session.spin_until(self.connected, DISCOVERY_TIMEOUT_S)
+        self.player.start()
+        failed = 0
+        while not self.session.spin_until(self.player.finished, POLL_PERIOD_S):
+            on_cloud(self.player.num_played)
+            if self.node.counts['failed'] > failed:  # no result will come, the log says why
+                failed = self.node.counts['failed']
+                self.player.go_on()
+            for node in (self.node, self.follower, self.recorder):
+                if node is not None:
+                    node.finished()
+        on_cloud(self.player.num_played)
+
+    def connected(self) -> bool:
+        if self.follower is not None and not self.follower.num_subscribers:
+            return False
+        if self.recorder is None:
+            return self.player.num_subscribers >= 1
+        return self.player.num_subscribers >= 2 and not self.recorder.awaited_topics
+
+    def finish(self) -> dict[str, Any]:
+        """Let everything on its way arrive, then count."""
+        node, played = self.node, self.player.num_played
+        spin = self.session.spin_until
+        spin(lambda: node.counts['received'] == played, ARRIVAL_TIMEOUT_S)
+        spin(lambda: node.wait_until_idle(0.0))
+        if self.follower is not None:
+            sent = self.follower.num_sent
+            spin(lambda: node.num_truth == sent, ARRIVAL_TIMEOUT_S)
+        counts = node.counts
+        if self.recorder is not None:
+            recorder, results = self.recorder, counts['compared'] + counts['repeated']
+            expected = {self.player.topic: played} | dict.fromkeys(node.output_topics, results)
+            spin(lambda: recorder.num_recorded == expected, ARRIVAL_TIMEOUT_S)
+            recorder.finished()
+        return node.summarize(complete=True)

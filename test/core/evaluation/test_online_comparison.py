@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pointdistiller_core.evaluation import online_comparison
+from pointdistiller_core.evaluation.online_comparison import (
+    CloudResult,
+    ComparisonRules,
+    OnlineComparison,
+    default_overlaps,
+)
+from pointdistiller_core.records import Detections, GroundTruth
+
+CLASSES = ('Car', 'Van')
+
+
+class Rows:
+    def __init__(self):
+        self.tables = {'clouds': [], 'ground_truth': []}
+
+    def write(self, table, row):
+        self.tables[table].append(row)
+
+
+def found(*places, total=10.0):
+    """Cars at x = places, with the time that it took."""
+    boxes = np.array([(x, 0, 0, 4, 2, 1.5, 0) for x in places], np.float32).reshape(-1, 7)
+    scores = np.linspace(0.9, 0.5, len(places), dtype=np.float32)
+    labels = np.zeros(len(places), np.int64)
+    return Detections(boxes, scores, labels, latency_ms={'total': total})
+
+
+def truth(*places):
+    cars = found(*places)
+    return GroundTruth(cars.boxes, cars.labels)
+
+
+def result(stamp, teacher, student, num_points=3):
+    return CloudResult(stamp, np.zeros((num_points, 4), np.float32), teacher, student)
+
+
+def build(rows=None, **options):
+    rules = ComparisonRules(CLASSES, default_overlaps(CLASSES), **options.pop('rules', {}))
+    return OnlineComparison(rules, log=rows, **options)
+
+
+def test_overlaps_are_those_of_the_metric():
+    assert default_overlaps(('Pedestrian', 'Car', 'Bus')) == (0.5, 0.7, 0.5)
+
+
+def test_numbers_of_clouds_and_their_sums():
+    rows = Rows()
+    comparison = build(rows)
+    comparison.add(result(1, found(5, 15, total=40.0), found(5, 25, total=10.0)))
+    comparison.add(result(2, found(5, total=60.0), found(5, total=20.0)))
+    first, second = rows.tables['clouds']
+    assert (first['cloud'], first['stamp_ns'], first['points']) == (1, 1, 3)
+    assert (first['num_reference'], first['num_found'], first['num_matched']) == (2, 2, 1)
+    assert (first['teacher_ms'], first['student_ms']) == (40.0, 10.0)
+    assert (second['recall'], second['precision'], second['f1']) == (1, 1, 1)
+    numbers = comparison.tallies['agreement'].numbers()
+    assert (numbers.recall, numbers.precision) == (2 / 3, 2 / 3)
+    assert comparison.latencies['student'].mean_ms == 15.0
+    assert comparison.timeline.sums()[1].tolist() == [[2, 2, 1, 40, 10], [1, 1, 1, 60, 20]]
+    assert comparison.counts == {'compared': 2, 'repeated': 0, 'with_truth': 0}
+
+
+def test_a_cloud_that_comes_again_is_not_compared_again():
+    rows = Rows()
+    comparison = build(rows)
+    for _ in range(2):
+        agreement = comparison.add(result(7, found(5), found(5)))
+        assert agreement.num_disagreements == 0
+    assert comparison.counts == {'compared': 1, 'repeated': 1, 'with_truth': 0}
+    assert len(rows.tables['clouds']) == comparison.tallies['agreement'].numbers().num_found == 1
+
+
+def test_clouds_without_a_stamp_are_all_compared_but_have_no_truth():
+    comparison = build()
+    comparison.add_truth(0, truth(5))
+    for _ in range(2):
+        comparison.add(result(0, found(5), found(5)))
+    assert comparison.counts == {'compared': 2, 'repeated': 0, 'with_truth': 0}
+    assert comparison.num_truth_alone == 1
+
+
+def test_old_stamps_are_forgotten(monkeypatch):
+    monkeypatch.setattr(online_comparison, 'RECENT_CLOUDS', 2)
+    comparison = build()
+    for stamp in (1, 2, 3, 1):
+        comparison.add(result(stamp, found(), found()))
+    assert comparison.counts['repeated'] == 0
+
+
+@pytest.mark.parametrize('truth_first', [True, False])
+def test_both_beside_the_truth(truth_first):
+    rows = Rows()
+    comparison = build(rows, tolerance_ns=2)
+    actions = [
+        lambda: comparison.add_truth(9, truth(5, 15, 30)),
+        lambda: comparison.add(result(8, found(5, 15), found(5, 60, 70))),
+    ]
+    for act in actions if truth_first else reversed(actions):
+        act()
+    teacher = comparison.tallies['teacher_truth'].numbers()
+    student = comparison.tallies['student_truth'].numbers()
+    assert (teacher.recall, teacher.precision) == (2 / 3, 1)
+    assert (student.recall, student.precision) == (1 / 3, 1 / 3)
+    (row,) = rows.tables['ground_truth']
+    assert row['stamp_ns'] == 8
+    assert (row['teacher_recall'], row['student_num_found']) == (2 / 3, 3)
+    assert comparison.counts['with_truth'] == 1
+    assert comparison.num_truth_alone == 0
+
+
+def test_truth_that_no_cloud_has_is_counted():
+    comparison = build(capacity=2)
+    for stamp in (1, 2, 3):
+        comparison.add_truth(stamp, truth(5))
+    comparison.add(result(3, found(5), found(5)))
+    assert comparison.num_truth_alone == 2
+    assert comparison.counts['with_truth'] == 1
+
+
+def test_truth_out_of_both_ranges_counts_neither_way():
+    ranges = ((0, -10, -3, 20, 10, 1), (0, -10, -3, 40, 10, 1))
+    comparison = build(rules={'ranges': ranges})
+    comparison.add_truth(1, truth(-5, 5, 30, 50))
+    comparison.add(result(1, found(5), found(5, 30)))
+    assert comparison.tallies['teacher_truth'].numbers().num_reference == 2
+    assert comparison.tallies['student_truth'].numbers().recall == 1
+
+
+def test_the_worst_clouds_are_kept_with_their_points():
+    comparison = build(num_worst=2)
+    for stamp, extra in enumerate([1, 0, 3, 1, 2], start=1):
+        comparison.add(result(stamp, found(), found(*range(5, 5 + 10 * extra, 10))))
+    kept = [(one.stamp_ns, agreement.num_disagreements) for one, agreement in comparison.worst]
+    assert kept == [(3, 3), (5, 2)]
+    assert all(len(one.points) == 3 for one, _ in comparison.worst)
+
+
+def test_arguments_stay_as_they_are():
+    teacher, student, labels = found(5, 15), found(5), truth(5)
+    before = [item.boxes.copy() for item in (teacher, student, labels)]
+    comparison = build(rules={'ranges': ((0, 0, 0, 1, 1, 1),)})
+    comparison.add_truth(1, labels)
+    comparison.add(result(1, teacher, student))
+    for item, boxes in zip((teacher, student, labels), before, strict=True):
+        np.testing.assert_array_equal(item.boxes, boxes)
+    assert labels.labels.tolist() == [0]

@@ -1,0 +1,394 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison node in a real ROS graph."""
+
+from __future__ import annotations
+
+import csv
+from functools import partial
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ros_graph import TIMEOUT_S, FakeDetector, listen, publisher, spin_until
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.records import Detections
+from pointdistiller_ros import conversions
+from pointdistiller_ros.comparison_node import ComparisonNode, Model
+from pointdistiller_ros.conversions import (
+    detections_from_boxes_cloud,
+    marker_keys,
+    to_boxes_cloud,
+    to_cloud,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class FakeModel(FakeDetector):
+    """Sees a car around each point whose intensity is at least its own limit."""
+
+    def __init__(self, limit=0.0, delay_s=0.0, class_names=('Car', 'Van')):
+        super().__init__(delay_s)
+        self.limit, self.class_names = limit, class_names
+
+    def __call__(self, points, *, importance=False):
+        found = super().__call__(points, importance=importance)
+        seen = points[points[:, 3] >= self.limit]
+        sizes = np.tile(np.array([4, 2, 1.5, 0], np.float32), (len(seen), 1))
+        boxes = np.concatenate([seen[:, :3], sizes], axis=1)
+        labels = np.full(len(seen), self.class_names.index('Car'), np.int64)
+        return Detections(boxes, seen[:, 3], labels, None, found.counts, {'total': 10.0})
+
+
+def add_node(session, teacher=None, student=None, **parameters):
+    models = {'big': teacher or FakeModel(0.3), 'small': student or FakeModel(0.6)}
+
+    def load(bundle, *, backend, device, num_threads):
+        assert (backend, device, num_threads) == ('auto', 'cpu', 0)
+        return Model(models[bundle], {'name': bundle})
+
+    build = partial(ComparisonNode, load)
+    return session.add(build, teacher='big', student='small', **parameters)
+
+
+def build_cloud(second, *intensities):
+    """A point each 10 m: at 0.5 the teacher alone sees a car there, at 0.7 both do."""
+    points = [(10 * (index + 1), 0, 0, value) for index, value in enumerate(intensities)]
+    rows = np.array(points, np.float32).reshape(-1, 4)
+    return to_cloud(rows, Header(stamp=Time(sec=second), frame_id='lidar'))
+
+
+def build_truth(second, *places, label=0):
+    boxes = np.array([(x, 0, 0, 4, 2, 1.5, 0) for x in places], np.float32).reshape(-1, 7)
+    ones = np.ones(len(places), np.float32)
+    truth = Detections(boxes, ones, np.full(len(places), label, np.int64))
+    return to_boxes_cloud(truth, Header(stamp=Time(sec=second), frame_id='lidar'))
+
+
+def compare(session, node, clouds, *messages):
+    """Send clouds one after another, each when the one before is compared."""
+    for message in messages:
+        done = sum(node.counts[key] for key in ('compared', 'repeated', 'failed'))
+        clouds.publish(message)
+        spin_until(
+            session,
+            lambda done=done: (
+                sum(node.counts[key] for key in ('compared', 'repeated', 'failed')) == done + 1
+            ),
+        )
+
+
+def values_of(status):
+    return {value.key: value.value for value in status.values}
+
+
+def test_both_see_the_same_cloud_and_all_outputs_have_its_header(session):
+    node = add_node(session)
+    received = {
+        name: listen(session, kind, f'/comparison/{name}')
+        for name, kind in (
+            ('teacher/boxes', PointCloud2),
+            ('student/boxes', PointCloud2),
+            ('markers', MarkerArray),
+            ('agreement', DiagnosticArray),
+        )
+    }
+    clouds = publisher(session, PointCloud2, '/points')
+    spin_until(session, lambda: all(map(node.count_subscribers, node.output_topics)))
+    clouds.publish(build_cloud(5, 0.7, 0.5, 0.2))
+    spin_until(session, lambda: all(received.values()))
+    teacher, student = (received[f'{role}/boxes'][0] for role in ('teacher', 'student'))
+    assert detections_from_boxes_cloud(teacher).boxes[:, 0].tolist() == [10, 20]
+    assert detections_from_boxes_cloud(student).boxes[:, 0].tolist() == [10]
+    agreement, markers = received['agreement'][0], received['markers'][0]
+    for message in (teacher, student, agreement, *markers.markers):
+        assert (message.header.stamp.sec, message.header.frame_id) == (5, 'lidar')
+    keys = {key for key in marker_keys(markers) if not key[0].endswith('text')}
+    assert keys == {('agreed Car', 0), ('missed Car', 0)}
+    values = values_of(agreement.status[0])
+    assert (values['recall'], values['precision']) == ('0.5000', '1.0000')
+    assert values['cloud.recall'] == '0.5000'
+
+
+def test_student_is_published_last_and_for_every_cloud(session):
+    node = add_node(session)
+    assert node.output_topics[-1] == '/comparison/student/boxes'
+    boxes = listen(session, PointCloud2, '/comparison/student/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    for second in range(1, 4):
+        clouds.publish(build_cloud(second, *[0.7] * (second - 1)))
+        spin_until(session, lambda second=second: len(boxes) == second)
+    assert [len(detections_from_boxes_cloud(message)) for message in boxes] == [0, 1, 2]
+    assert node.counts['compared'] == 3
+
+
+def test_first_run_of_the_networks_is_not_measured(session):
+    teacher = FakeModel(0.3)
+    node = add_node(session, teacher)
+    compare(
+        *(session, node, publisher(session, PointCloud2, '/points')),
+        *(build_cloud(1, 0.7), build_cloud(2, 0.7)),
+    )
+    assert len(teacher.asked_importance) == 3
+    assert node.summarize()['latency']['teacher']['clouds'] == 2
+
+
+def test_a_cloud_that_comes_again_is_answered_and_not_compared_again(session):
+    node = add_node(session)
+    boxes = listen(session, PointCloud2, '/comparison/student/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, *(build_cloud(1, 0.7) for _ in range(3)))
+    spin_until(session, lambda: len(boxes) == 3)
+    counts = node.counts
+    assert (counts['received'], counts['compared'], counts['repeated']) == (3, 1, 2)
+
+
+def test_newest_cloud_wins_and_drops_are_counted(session):
+    teacher = FakeModel(0.3, delay_s=0.3)
+    node = add_node(session, teacher)
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(1, 0.7))
+    spin_until(session, lambda: teacher.asked_importance)  # the first cloud is in work
+    for second in range(2, 6):
+        clouds.publish(build_cloud(second, 0.7))
+        spin_until(session, lambda second=second: node.counts['received'] == second)
+    spin_until(session, lambda: node.counts['compared'] == 2)
+    summary = node.summarize(complete=True)
+    assert summary['clouds']['received'] == 5
+    assert summary['clouds']['dropped'] == 3
+
+
+@pytest.mark.parametrize('lie', [{'width': 99}, {'fields': []}])
+def test_malformed_cloud_is_an_error_and_the_next_one_is_compared(session, lie):
+    node = add_node(session)
+    diagnostics = listen(session, DiagnosticArray, '/diagnostics')
+    clouds = publisher(session, PointCloud2, '/points')
+    bad = build_cloud(1, 0.7)
+    for name, value in lie.items():
+        setattr(bad, name, value)
+    compare(session, node, clouds, bad)
+    spin_until(
+        session,
+        lambda: any(one.status[0].level == DiagnosticStatus.ERROR for one in diagnostics),
+    )
+    compare(session, node, clouds, build_cloud(2, 0.7))
+    assert (node.counts['failed'], node.counts['compared']) == (1, 1)
+
+
+@pytest.mark.parametrize('truth_first', [True, False])
+def test_ground_truth_by_stamp(session, truth_first):
+    node = add_node(session, ground_truth_type='boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    truths = publisher(session, PointCloud2, '/ground_truth')
+
+    def send_truths():
+        for message in (build_truth(2, 10, 20), build_truth(9, 10)):
+            truths.publish(message)
+        spin_until(session, lambda: node.num_truth == 2)
+
+    def send_clouds():
+        compare(session, node, clouds, build_cloud(1, 0.7), build_cloud(2, 0.7, 0.5))
+
+    steps = [send_truths, send_clouds]
+    for step in steps if truth_first else reversed(steps):
+        step()
+    truth = node.summarize()['ground_truth']
+    assert (truth['teacher']['recall'], truth['student']['recall']) == (1.0, 0.5)
+    assert truth['labels_without_cloud'] == truth['clouds_without_labels'] == 1
+
+
+def test_ground_truth_with_other_classes_and_tolerance(session):
+    node = add_node(
+        session,
+        ground_truth_type='boxes',
+        ground_truth_classes=['Bicycle', 'Car'],
+        stamp_tolerance=1.0,
+    )
+    truths = publisher(session, PointCloud2, '/ground_truth')
+    truths.publish(build_truth(3, 10, label=1))
+    truths.publish(build_truth(13, 10, label=0))  # a bicycle: counts neither way
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(2, 0.7), build_cloud(12, 0.7))
+    spin_until(session, lambda: node.num_truth == 2)
+    truth = node.summarize()['ground_truth']['student']
+    assert (truth['num_reference'], truth['num_matched'], truth['num_found']) == (1, 1, 1)
+
+
+def test_unusable_ground_truth_is_counted(session):
+    node = add_node(session, ground_truth_type='boxes')
+    truths = publisher(session, PointCloud2, '/ground_truth')
+    truths.publish(build_cloud(1, 0.5))  # no boxes at all
+    spin_until(session, lambda: node.num_truth == 1)
+    assert node.summarize()['unusable_ground_truths'] == 1
+
+
+def test_only_common_classes_are_compared(session):
+    teacher = FakeModel(0.3, class_names=('Van', 'Bus', 'Car'))
+    node = add_node(session, teacher, FakeModel(0.6, class_names=('Car', 'Van')))
+    boxes = listen(session, PointCloud2, '/comparison/student/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7))
+    summary = node.summarize()
+    assert summary['rules']['classes'] == ['Van', 'Car']
+    assert summary['agreement']['classes']['Car']['recall'] == 1
+    spin_until(session, lambda: boxes)
+    assert detections_from_boxes_cloud(boxes[0]).labels.tolist() == [1]
+
+
+def test_thresholds(session):
+    same = FakeModel(0.0)
+    node = add_node(session, same, same, teacher_score_threshold=0.5, student_score_threshold=0.65)
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7, 0.6, 0.4))
+    assert node.summarize()['agreement']['recall'] == 0.5
+
+
+def read_csv(path):
+    with path.open(newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def test_report_at_the_end(session, tmp_path):
+    node = add_node(session, output=str(tmp_path / 'report'), distances=[15.0])
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7, 0.5), build_cloud(2, 0.5))
+    rows = read_csv(tmp_path / 'report' / 'clouds.csv')  # while it runs
+    assert [row['stamp_ns'] for row in rows] == ['1000000000', '2000000000']
+    node.destroy_node()
+    names = {path.name for path in (tmp_path / 'report').iterdir()}
+    assert names == {'clouds.csv', 'comparison.json', 'comparison.html'}
+    summary = json.loads((tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8'))
+    assert summary['complete'] is True
+    assert summary['clouds']['compared'] == 2
+    assert summary['agreement']['recall'] == pytest.approx(1 / 3)
+    assert list(summary['agreement']['distances']) == ['0-15 m', '15+ m']
+    assert summary['teacher'] == {'name': 'big'}
+    assert '</html>' in (tmp_path / 'report' / 'comparison.html').read_text(encoding='utf-8')
+
+
+def test_report_that_cannot_be_written_ends_the_node(session, tmp_path):
+    node = add_node(session, output=str(tmp_path / 'report'))
+    (tmp_path / 'report').rmdir()
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7))
+    with pytest.raises(Exception, match=r'clouds\.csv: the report cannot be written'):
+        node.finished()
+    (tmp_path / 'report').mkdir()  # for the end of the session
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'error', 'named'),
+    [
+        ({'teacher': ''}, ConfigError, 'parameter teacher is empty'),
+        ({'student': ''}, ConfigError, 'parameter student is empty'),
+        ({'teacher': 'absent'}, CheckpointError, 'absent'),
+        ({'min_iou': 2.0}, ConfigError, r'min_iou .*2\.0'),
+        ({'distances': [40.0, 20.0]}, ConfigError, r'distances is \[40\.0, 20\.0\]'),
+        ({'distances': [0.0]}, ConfigError, r'distances is \[0\.0\]'),
+        ({'ground_truth_type': 'labels'}, ConfigError, "ground_truth_type is 'labels'; choose"),
+    ],
+)
+def test_node_that_cannot_start_says_why(session, parameters, error, named):
+    with pytest.raises(error, match=named):
+        session.add(ComparisonNode, **{'teacher': 'absent', 'student': 'absent'} | parameters)
+
+
+def test_detections_need_vision_msgs(session, monkeypatch):
+    monkeypatch.setattr('pointdistiller_ros.comparison_node.Detection3DArray', None)
+    with pytest.raises(ConfigError, match='vision_msgs is not installed'):
+        add_node(session, ground_truth_type='detections')
+
+
+@pytest.mark.skipif(conversions.Detection3DArray is None, reason='vision_msgs is not installed')
+def test_ground_truth_of_vision_msgs(session):
+    node = add_node(session, ground_truth_type='detections')
+    boxes = build_truth(1, 10)
+    message = conversions.to_detection_array(
+        detections_from_boxes_cloud(boxes), boxes.header, ('Car', 'Van')
+    )
+    publisher(session, conversions.Detection3DArray, '/ground_truth').publish(message)
+    compare(session, node, publisher(session, PointCloud2, '/points'), build_cloud(1, 0.7))
+    spin_until(session, lambda: node.num_truth == 1)
+    assert node.summarize()['ground_truth']['student']['recall'] == 1
+
+
+def test_nothing_in_common(session):
+    with pytest.raises(ConfigError, match=r"no class in common: the teacher \['Car'\], the stu"):
+        add_node(session, FakeModel(class_names=('Car',)), FakeModel(class_names=('Bus',)))
+
+
+def test_a_report_is_never_overwritten(session, tmp_path):
+    (tmp_path / 'comparison.json').write_text('{}', encoding='utf-8')
+    with pytest.raises(ConfigError, match='holds a report or other files already'):
+        add_node(session, output=str(tmp_path))
+    assert (tmp_path / 'comparison.json').read_text(encoding='utf-8') == '{}'
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    """A randomly initialized detector with coarse pillars."""
+    import torch
+
+    from pointdistiller_core.config import ModelConfig
+    from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+    from pointdistiller_core.grid import Grid
+    from pointdistiller_core.models import build_detector
+
+    torch.manual_seed(0)
+    grid = Grid(point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1), voxel_size=(0.8, 0.8, 4))
+    config = ModelConfig(width=0.25, grid=grid)
+    folder = tmp_path_factory.mktemp('bundles') / 'tiny'
+    save_bundle(folder, build_detector(config), BundleInfo(model=config))
+    return folder
+
+
+@pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_executable_leaves_a_report_however_it_ends(session, bundle, tmp_path, ending):
+    parameters = {
+        'teacher': bundle,
+        'student': bundle,
+        'output': tmp_path / 'report',
+        'num_threads': 1,
+    }
+    words = [word for pair in parameters.items() for word in ('-p', ':='.join(map(str, pair)))]
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'pointdistiller_ros.comparison_node', '--ros-args', *words],
+        cwd=ROOT,
+        env=os.environ | {'ROS_LOG_DIR': str(tmp_path), 'OMP_NUM_THREADS': '1'},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    boxes = listen(session, PointCloud2, '/comparison/student/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    # The first may come before the other side knows the sender; the same again is no new cloud.
+    spin_until(session, lambda: clouds.publish(build_cloud(1, 0.7)) or boxes)
+    process.send_signal(ending)
+    _, log = process.communicate(timeout=TIMEOUT_S)
+    rows = read_csv(tmp_path / 'report' / 'clouds.csv')
+    assert [row['stamp_ns'] for row in rows] == ['1000000000']
+    if ending == signal.SIGKILL:
+        return
+    assert process.returncode == 0, log
+    assert 'Traceback' not in log
+    text = (tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8')
+    summary = json.loads(text)
+    assert summary['clouds']['compared'] == 1
+    assert summary['teacher']['sha256'] == summary['student']['sha256'] != {}
+    assert summary['student']['backend'] == 'torch'
+    assert summary['agreement']['recall'] in {None, 1.0}  # the same bundle twice
+    assert (tmp_path / 'report' / 'comparison.html').is_file()

@@ -1,0 +1,175 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""A bag through teacher and student in one process."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from ros_graph import FakeDetector
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from pointdistiller_core.datasets.bags import CloudBagWriter, bag_topics, read_clouds
+from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
+from pointdistiller_core.records import Detections
+from pointdistiller_ros import run
+from pointdistiller_ros import run_compare as runner
+from pointdistiller_ros.comparison_node import OUTPUTS, Model
+from pointdistiller_ros.run_compare import CompareOptions, run_compare
+
+NUM_CLOUDS = 6
+
+
+class FakeModel(FakeDetector):
+    """Sees a car around the first point where its intensity is at least a limit."""
+
+    def __init__(self, limit, delay_s=0.0):
+        super().__init__(delay_s)
+        self.limit = limit
+
+    def __call__(self, points, *, importance=False):
+        found = super().__call__(points, importance=importance)
+        found = found[found.scores >= self.limit]
+        return Detections(
+            found.boxes, found.scores, found.labels, None, found.counts, {'total': 10.0}
+        )
+
+
+def load(bundle, **_):
+    limits = {'teacher': 0.35, 'student': 0.55, 'slow': 0.0}
+    return Model(FakeModel(limits[bundle], 0.15 if bundle == 'slow' else 0.0), {'name': bundle})
+
+
+@pytest.fixture
+def bag(tmp_path, monkeypatch):
+    """Clouds with intensities 0.3 to 0.8, and labels of all but the last one."""
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for index in range(NUM_CLOUDS):
+            stamp, value = (index + 1) * 10**8, index / 10 + 0.3
+            writer.write('/front/points', stamp, 'velodyne', np.full((3, 4), value, np.float32))
+            if index < NUM_CLOUDS - 1:
+                box = {'dx': 4.0, 'dy': 1.6, 'dz': 1.5, 'yaw': 0.5, 'score': 1.0}
+                columns = {name: np.full(1, size, np.float32) for name, size in box.items()}
+                columns['label'] = np.zeros(1, np.int32)
+                center = np.full((1, 3), value, np.float32)
+                writer.write('/truth', stamp + 1000, 'velodyne', center, columns)
+    return str(tmp_path / 'bag')
+
+
+def options_of(bag, **changes):
+    return CompareOptions('teacher', 'student', bag, topic='/front/points', **changes)
+
+
+def test_lockstep_compares_every_cloud_and_records_everything(bag, tmp_path):
+    threads = set(threading.enumerate())
+    progress = []
+    summary = run_compare(
+        options_of(bag, record=str(tmp_path / 'out'), output=str(tmp_path / 'report')),
+        load=load,
+        on_cloud=progress.append,
+    )
+    assert summary['clouds'] == {
+        'received': NUM_CLOUDS,
+        'compared': NUM_CLOUDS,
+        'repeated': 0,
+        'failed': 0,
+        'dropped': 0,
+        'with_truth': 0,
+    }
+    # The teacher sees five cars, of 0.4 to 0.8, and the student the last three.
+    assert (summary['agreement']['recall'], summary['agreement']['precision']) == (3 / 5, 1)
+    assert summary['ground_truth'] is None
+    assert progress[-1] == NUM_CLOUDS
+    outputs = {f'/comparison/{name}' for name in OUTPUTS}
+    assert set(bag_topics(tmp_path / 'out')) == outputs | {'/front/points'}
+    clouds = [(index + 1) * 10**8 for index in range(NUM_CLOUDS)]
+    for topic in ('/front/points', '/comparison/teacher/boxes', '/comparison/student/boxes'):
+        assert [one.stamp_ns for one in read_clouds(tmp_path / 'out', topic)] == clouds
+    written = json.loads((tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8'))
+    assert written['agreement'] == summary['agreement']
+    assert written['complete'] is True
+    assert set(threading.enumerate()) <= threads
+
+
+def test_ground_truth_of_the_bag(bag):
+    parameters = {'stamp_tolerance': 0.01}
+    summary = run_compare(options_of(bag, ground_truth='/truth', parameters=parameters), load=load)
+    assert summary['clouds']['with_truth'] == NUM_CLOUDS - 1
+    truth = summary['ground_truth']
+    assert (truth['teacher']['recall'], truth['student']['recall']) == (4 / 5, 2 / 5)
+    assert truth['clouds_without_labels'] == 1
+    assert truth['labels_without_cloud'] == 0
+
+
+def test_slow_teacher_at_full_speed_drops_clouds_and_counts_them(bag):
+    options = CompareOptions('slow', 'student', bag, topic='/front/points', rate=5.0)
+    clouds = run_compare(options, load=load)['clouds']
+    assert clouds['dropped'] > 0
+    assert clouds['compared'] + clouds['dropped'] == clouds['received'] == NUM_CLOUDS
+
+
+def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    with CloudBagWriter(tmp_path / 'odd') as writer:
+        for index, columns in enumerate((4, 3, 4)):  # the second has no intensity
+            writer.write('/points', index + 1, 'lidar', np.ones((2, columns), np.float32))
+    summary = run_compare(CompareOptions('teacher', 'student', str(tmp_path / 'odd')), load=load)
+    assert (summary['clouds']['compared'], summary['clouds']['failed']) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'named'),
+    [
+        ({'bag': 'absent'}, DatasetError, 'absent: no such bag'),
+        ({'topic': '/none'}, DatasetError, '/front/points'),
+        ({'ground_truth': '/none'}, DatasetError, '/truth'),
+        ({'rate': -1.0}, ConfigError, r'rate .*-1\.0'),
+        ({'parameters': {'min_iou': 3.0}}, ConfigError, r'min_iou .*3\.0'),
+        ({'teacher': 'absent'}, CheckpointError, 'absent'),
+    ],
+)
+def test_what_cannot_be_used_is_named(bag, changes, error, named):
+    options = {'teacher': 'teacher', 'student': 'student', 'bag': bag, 'topic': '/front/points'}
+    loading = {} if error is CheckpointError else {'load': load}
+    with pytest.raises(error, match=named):
+        run_compare(CompareOptions(**options | changes), **loading)
+
+
+@pytest.mark.parametrize(
+    ('checks', 'code', 'failed'),
+    [
+        ([], 0, []),
+        (['--check', 'recall>=0.6'], 0, []),
+        (['--check', 'recall>=0.61', '--check', 'precision>=1'], 1, ['recall>=0.61']),
+    ],
+)
+def test_command_line(bag, monkeypatch, capfd, checks, code, failed):
+    asked = []
+
+    def compare(options):
+        asked.append(options)
+        return run_compare(options, load=load)
+
+    monkeypatch.setattr(runner, 'run_compare', compare)
+    words = ['compare', '--teacher', 'teacher', '--student', 'student', '--bag', bag]
+    words += ['--topic', '/front/points', '--student-score-threshold', '0.2', *checks]
+    assert run.main(words) == code
+    parameters = {'student_score_threshold': 0.2}
+    assert asked == [options_of(bag, parameters=parameters)]
+    out, log = capfd.readouterr()
+    assert out.splitlines()[1].split()[:3] == ['all', '0.600', '1.000']
+    assert [line.split(': ')[-1] for line in log.splitlines() if 'does not hold' in line] == failed
+
+
+@pytest.mark.parametrize(
+    'words', ['compare --bag drive', 'compare --teacher a --student b --bag c --rate 1 --lockstep']
+)
+def test_wrong_command_line(words, capsys):
+    with pytest.raises(SystemExit):
+        run.main(words.split())
+    assert 'usage: pointdistiller run compare' in capsys.readouterr().err
