@@ -18,7 +18,6 @@ from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 
 from pointdistiller_core import __version__
 
@@ -145,20 +144,6 @@ def test_launch_file_sets_parameters_that_exist(launched):
             values for values in launched[0][executable]['parameters'] if isinstance(values, dict)
         ]
         assert {name for values in given for name in values} <= known
-
-
-def test_rviz_shows_what_the_detector_sends():
-    text = (ROOT / 'config' / 'rviz' / 'detect.rviz').read_text(encoding='utf-8')
-    displays = yaml.safe_load(text)['Visualization Manager']['Displays']
-    topics = {
-        display['Topic']['Value']: display['Class'] for display in displays if 'Topic' in display
-    }
-    assert topics == {
-        '/points': 'rviz_default_plugins/PointCloud2',
-        '/detector/importance': 'rviz_default_plugins/PointCloud2',
-        '/detector/markers': 'rviz_default_plugins/MarkerArray',
-        '/detector/importance_markers': 'rviz_default_plugins/MarkerArray',
-    }
 
 
 @pytest.fixture(scope='module')
