@@ -8,10 +8,11 @@ ros2 launch pointdistiller_ros detect.launch.py bundle:=student bag:=drive rviz:
 
 from __future__ import annotations
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
-from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.conditions import IfCondition, evaluate_condition_expression
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -20,56 +21,56 @@ PACKAGE = 'pointdistiller_ros'
 SHARE = FindPackageShare(PACKAGE)
 
 
-BAG, POINTS = LaunchConfiguration('bag'), LaunchConfiguration('points')
-
-
-def text(value) -> ParameterValue:
-    """A parameter that stays text even where it looks like a number."""
-    return ParameterValue(value, value_type=str)
-
-
-def use_sim_time() -> dict[str, ParameterValue]:
-    """The parameter that every node has."""
-    return {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
-
-
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
-    return LaunchDescription([*declare_arguments(), detector(), bag_player(), rviz()])
+    return LaunchDescription([*declare_arguments(), OpaqueFunction(function=start), rviz()])
 
 
-def detector() -> Node:
+def start(context: LaunchContext) -> list[Node]:
+    """The nodes, for what stands on the command line.
+
+    No Python expression is made of it, so that paths and topics may have quotes in them.
+    """
+    bag, points = (LaunchConfiguration(name).perform(context) for name in ('bag', 'points'))
+    lockstep = evaluate_condition_expression(context, [LaunchConfiguration('lockstep')])
+    nodes = [detector(points, reliable=bool(bag))]
+    return [*nodes, bag_player(bag, points, lockstep=lockstep)] if bag else nodes
+
+
+def detector(points: str, *, reliable: bool) -> Node:
     """The node that detects."""
     # Big clouds between processes get lost where nobody asks for them again.
-    reliability = PythonExpression(["'reliable' if '", BAG, "' else 'best_effort'"])
+    quality = {'reliability': 'reliable'} if reliable else {}
     return Node(
         package=PACKAGE,
         executable='detector_node',
         name='detector',
         output='screen',
-        remappings=[('points', POINTS)],
+        remappings=[('points', points)],
         parameters=[
             LaunchConfiguration('params'),
-            {'bundle': text(LaunchConfiguration('bundle')), 'reliability': text(reliability)},
+            {'bundle': text(LaunchConfiguration('bundle')), **quality},
             use_sim_time(),
         ],
+        on_exit=end_after_failure,
     )
 
 
-def bag_player() -> Node:
-    """The node that plays a bag, where one is given."""
-    acknowledgment = PythonExpression(
-        ["'/detector/boxes' if '", LaunchConfiguration('lockstep'), "' == 'true' else ''"]
-    )
+def bag_player(bag: str, points: str, *, lockstep: bool) -> Node:
+    """The node that plays a bag."""
     return Node(
         package=PACKAGE,
         executable='bag_player_node',
         name='bag_player',
         output='screen',
-        condition=IfCondition(PythonExpression(["'", BAG, "' != ''"])),
         parameters=[
-            {'bag': text(BAG), 'topic': text(POINTS), 'acknowledgment': text(acknowledgment)}
+            {
+                'bag': text(bag),
+                'topic': text('/' + points.lstrip('/')),  # topics of a bag are full names
+                'acknowledgment': 'detector/boxes' if lockstep else '',
+            }
         ],
+        on_exit=end_after_failure,
     )
 
 
@@ -80,10 +81,26 @@ def rviz() -> Node:
         package='rviz2',
         executable='rviz2',
         condition=IfCondition(LaunchConfiguration('rviz')),
-        remappings=[('/points', POINTS)],
+        remappings=[('/points', LaunchConfiguration('points'))],
         arguments=['-d', config, '-f', LaunchConfiguration('frame')],
         parameters=[use_sim_time()],
     )
+
+
+def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None:
+    """End the others where a node could not start or go on: they would wait in vain."""
+    reason = f'{event.process_name} ended with exit code {event.returncode}'
+    return Shutdown(reason=reason) if event.returncode else None
+
+
+def text(value: str | LaunchConfiguration) -> ParameterValue:
+    """A parameter that stays text even where it looks like a number."""
+    return ParameterValue(value, value_type=str)
+
+
+def use_sim_time() -> dict[str, ParameterValue]:
+    """The parameter that every node has."""
+    return {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:

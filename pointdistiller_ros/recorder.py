@@ -12,6 +12,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
+from ament_index_python import get_package_share_directory
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -25,7 +26,7 @@ from rosbags.interfaces import (
 )
 
 from pointdistiller_core.datasets.bags import CloudBagWriter
-from pointdistiller_core.errors import ConfigError, PointDistillerError
+from pointdistiller_core.errors import ConfigError, DatasetError, PointDistillerError
 from pointdistiller_ros.messages import message_class
 from pointdistiller_ros.parameters import BagRecorderParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node
@@ -56,7 +57,7 @@ class BagRecorderNode(Node):
             raise ConfigError('parameter topics is empty; name the topics to record')
         self._error: PointDistillerError | None = None
         self._num_recorded: Counter[str] = Counter()
-        self._bag = CloudBagWriter(Path(settings.output))
+        self._bag = CloudBagWriter(Path(settings.output), find_definition)
         self._closing.callback(self._bag.close)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(SEARCH_PERIOD_S, self._subscribe_to_awaited, clock=steady)
@@ -112,6 +113,25 @@ class BagRecorderNode(Node):
             self._error = error
         else:
             self._num_recorded[topic] += 1
+
+
+def find_definition(message_type: str) -> str:
+    """The text of an installed .msg file.
+
+    Args:
+        message_type: e.g. `vision_msgs/msg/Detection3DArray`.
+
+    Raises:
+        DatasetError: it is not installed.
+    """
+    package, _, name = message_type.split('/')
+    try:
+        share = get_package_share_directory(package)
+        return (Path(share) / 'msg' / f'{name}.msg').read_text(encoding='utf-8')
+    except (LookupError, OSError) as error:
+        raise DatasetError(
+            f'no definition of {message_type} to record it with: {error}'
+        ) from error
 
 
 def _matching(offered: Sequence[QoSProfile]) -> QoSProfile:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ from rosbags.typesys.store import Typestore
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.cut_off_mcap import CutOffMcap, is_cut_off
 from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.datasets.message_types import add_types
 from pointdistiller_core.datasets.point_cloud2 import cloud_layout
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_core.records import GroundTruth
@@ -64,6 +65,13 @@ class BagCloud(BagMessage):
     message: Any
 
 
+def _no_definition(message_type: str) -> str:
+    raise DatasetError(
+        f'the definition of {message_type} is unknown here; only messages of the standard ROS 2 '
+        'packages can be written'
+    )
+
+
 class CloudBagWriter:
     """Writes an MCAP bag that ROS 2, RViz and Foxglove open.
 
@@ -71,17 +79,20 @@ class CloudBagWriter:
 
     Args:
         path: folder to create.
+        find_definition: the text of the .msg file of a type that is not of the standard packages;
+            raises DatasetError where there is none. It goes into the bag.
 
     Raises:
         DatasetError: `path` exists, looks like a ROS 1 bag, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, find_definition: Callable[[str], str] = _no_definition) -> None:
         if path.exists():
             raise DatasetError(f'{path} exists already; choose another name or remove it')
         if path.suffix == '.bag':  # readers take it for a file of ROS 1
             raise DatasetError(f'{path}: .bag is the suffix of ROS 1; choose a name without it')
-        self._path = path
+        self._path, self._find_definition = path, find_definition
+        self._types = get_typestore(Stores.LATEST)  # its own: it may get to know more
         self._connections: dict[str, Connection] = {}
         with _writing(path):
             self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
@@ -135,7 +146,7 @@ class CloudBagWriter:
         cdr: bytes | memoryview,
         offered_qos: Sequence[Qos] = (),
     ) -> None:
-        """Append a message of any standard type as ROS 2 sent it.
+        """Append a message of any type as ROS 2 sent it.
 
         Args:
             topic: topic of the message.
@@ -145,7 +156,7 @@ class CloudBagWriter:
             offered_qos: of the topic's publishers, kept with its first message.
 
         Raises:
-            DatasetError: the type is unknown or the file cannot be written.
+            DatasetError: the type has no definition, or the file cannot be written.
         """
         if topic not in self._connections:
             self._connections[topic] = self._connect(topic, message_type, offered_qos)
@@ -158,14 +169,10 @@ class CloudBagWriter:
             self._writer.close()
 
     def _connect(self, topic: str, message_type: str, offered_qos: Sequence[Qos]) -> Connection:
-        if message_type not in _types().fielddefs:
-            raise DatasetError(
-                f'{topic} is a {message_type}, whose definition is unknown here; only messages of '
-                'the standard ROS 2 packages can be written'
-            )
+        add_types(self._types, message_type, self._find_definition)
         with _writing(self._path):
             return self._writer.add_connection(
-                topic, message_type, typestore=_types(), offered_qos_profiles=offered_qos
+                topic, message_type, typestore=self._types, offered_qos_profiles=offered_qos
             )
 
 

@@ -23,7 +23,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_ros.conversions import to_stamp
-from pointdistiller_ros.recorder import BagRecorderNode
+from pointdistiller_ros.recorder import BagRecorderNode, find_definition
 
 
 def add_recorder(session, path, *topics, **parameters):
@@ -111,3 +111,35 @@ def test_no_topics(session, tmp_path):
     with pytest.raises(ConfigError, match='topics is empty'):
         session.add(BagRecorderNode, output=str(tmp_path / 'bag'))
     assert not (tmp_path / 'bag').exists()
+
+
+def test_definition_of_an_installed_message(tmp_path, monkeypatch):
+    share = tmp_path / 'share'
+    (share / 'ament_index' / 'resource_index' / 'packages').mkdir(parents=True)
+    (share / 'ament_index' / 'resource_index' / 'packages' / 'my_msgs').touch()
+    (share / 'my_msgs' / 'msg').mkdir(parents=True)
+    (share / 'my_msgs' / 'msg' / 'Cell.msg').write_text('uint8 state', encoding='utf-8')
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    assert find_definition('my_msgs/msg/Cell') == 'uint8 state'
+    for absent in ('my_msgs/msg/Row', 'other_msgs/msg/Cell'):
+        with pytest.raises(DatasetError, match=f'no definition of {absent}'):
+            find_definition(absent)
+    monkeypatch.delenv('AMENT_PREFIX_PATH')
+    with pytest.raises(DatasetError, match='AMENT_PREFIX_PATH'):
+        find_definition('my_msgs/msg/Cell')
+
+
+def test_detections_are_recorded(session, tmp_path):
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    recorder = add_recorder(session, tmp_path / 'bag', '/detections')
+    detection = vision.Detection3D(results=[vision.ObjectHypothesisWithPose()])
+    detection.results[0].hypothesis.class_id = 'Car'
+    message = vision.Detection3DArray(detections=[detection])
+    publisher(session, vision.Detection3DArray, '/detections').publish(message)
+    spin_until(session, lambda: recorder.num_recorded['/detections'] == 1)
+    recorder.destroy_node()
+    with AnyReader([tmp_path / 'bag']) as reader:
+        ((connection, _, raw),) = reader.messages()
+        (read,) = reader.deserialize(raw, connection.msgtype).detections
+    assert read.results[0].hypothesis.class_id == 'Car'
+    assert bytes(raw) == serialize_message(message)

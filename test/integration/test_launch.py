@@ -1,0 +1,230 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The launch file with `launch` itself: processes, parameters, endings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+import os
+from pathlib import Path
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ros_graph import listen, spin_until
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+pytest.importorskip('launch_ros', reason='needs ros2 launch (launch_ros)')
+
+from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
+from sensor_msgs.msg import PointCloud2
+import torch
+import yaml
+
+from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.datasets.bags import CloudBagWriter
+from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+from pointdistiller_core.grid import Grid
+from pointdistiller_core.models import build_detector
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH_FILE = ROOT / 'launch' / 'detect.launch.py'
+PACKAGE = 'pointdistiller_ros'
+NUM_CLOUDS = 3
+TIMEOUT_S = 60.0  # processes start and end slowly on a busy machine
+ENDED = 'process has finished cleanly'
+# What `ros2 launch` does, for machines with launch_ros and without ros2cli.
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+path, *words = sys.argv[1:]
+arguments = [word.split(':=', 1) for word in words]
+source = PythonLaunchDescriptionSource(path)
+service = LaunchService()
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
+)
+sys.exit(service.run())
+"""
+
+
+@pytest.fixture(scope='module')
+def prefix(tmp_path_factory) -> Path:
+    """What launch needs of an installation; the executables run the code under test."""
+    base = tmp_path_factory.mktemp('prefix')
+    marker = base / 'share' / 'ament_index' / 'resource_index' / 'packages' / PACKAGE
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    for folder in ('config', 'launch'):
+        shutil.copytree(ROOT / folder, base / 'share' / PACKAGE / folder)
+    (base / 'lib' / PACKAGE).mkdir(parents=True)
+    for name in ('detector_node', 'bag_player_node'):
+        script = base / 'lib' / PACKAGE / name
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m {PACKAGE}.{name} "$@"\n')
+        script.chmod(0o755)
+    return base
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory) -> Path:
+    """A randomly initialized detector with coarse pillars."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        width=0.25,
+        grid=Grid(
+            point_cloud_range=(0.0, -20.48, -3.0, 40.96, 20.48, 1.0),
+            voxel_size=(0.64, 0.64, 4.0),
+        ),
+        detection=DetectionConfig(score_threshold=0.0, max_detections=20),
+    )
+    folder = tmp_path_factory.mktemp('bundles') / "driver's bundle"
+    save_bundle(folder, build_detector(config), BundleInfo(model=config))
+    return folder
+
+
+class Launched:
+    """A launch file that runs, in a process group as in a terminal."""
+
+    def __init__(self, environment: dict[str, str], folder: Path, arguments: list[str]) -> None:
+        self._log = folder / 'launch.log'
+        with self._log.open('w', encoding='utf-8') as log:
+            self._process = subprocess.Popen(
+                [sys.executable, '-c', LAUNCH, str(LAUNCH_FILE), *arguments],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding='utf-8')
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def wait(self) -> int:
+        return self._process.wait(TIMEOUT_S)
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+@pytest.fixture
+def launch(prefix, tmp_path) -> Iterator[Callable[..., Launched]]:
+    """Starts the launch file with arguments; it has ended when the test ends."""
+    search_path = os.pathsep.join([str(prefix), os.environ.get('AMENT_PREFIX_PATH', '')])
+    environment = os.environ | {
+        'AMENT_PREFIX_PATH': search_path.rstrip(os.pathsep),
+        'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
+        'ROS_LOG_DIR': str(tmp_path / 'ros_log'),
+        'OMP_NUM_THREADS': '1',
+    }
+    started: list[Launched] = []
+
+    def run(**arguments: object) -> Launched:
+        words = [f'{name}:={value}' for name, value in arguments.items()]
+        started.append(Launched(environment, tmp_path, words))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.kill()
+
+
+def write_bag(folder: Path, topic: str) -> Path:
+    points = np.random.default_rng(0).uniform(0, 1, (200, 4)).astype(np.float32)
+    with CloudBagWriter(folder) as bag:
+        for index in range(NUM_CLOUDS):
+            bag.write(topic, (index + 1) * 10**9, 'lidar', points)
+    return folder
+
+
+def parameters_of(session, node_name: str, *names: str) -> list:
+    asking = session.add(partial(Node, 'asking'))
+    client = asking.create_client(GetParameters, f'{node_name}/get_parameters')
+    spin_until(session, client.service_is_ready)
+    answer = client.call_async(GetParameters.Request(names=names))
+    spin_until(session, answer.done)
+    return [parameter_value_to_python(value) for value in answer.result().values]
+
+
+def test_arguments_are_described():
+    description = runpy.run_path(str(LAUNCH_FILE))['generate_launch_description']()
+    arguments = {argument.name: argument for argument in description.get_launch_arguments()}
+    assert set(arguments) == {
+        *('bundle', 'points', 'bag', 'lockstep', 'rviz', 'frame', 'use_sim_time', 'params')
+    }
+    assert all(argument.description for argument in arguments.values())
+    assert [name for name, found in arguments.items() if found.default_value is None] == ['bundle']
+
+
+@pytest.mark.parametrize(
+    ('bag_name', 'points', 'lockstep'),
+    [("the 'best' drive", '/lidar/points', 'True'), ('2024', 'lidar/points', 'false')],
+)
+def test_bag_is_played_and_every_process_ends(
+    session, launch, bundle, tmp_path, bag_name, points, lockstep
+):
+    write_bag(tmp_path / bag_name, '/lidar/points')
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    running = launch(bundle=bundle, bag=bag_name, points=points, lockstep=lockstep)
+    spin_until(session, lambda: boxes and boxes[-1].header.stamp.sec == NUM_CLOUDS)
+    reliability, given = parameters_of(session, '/detector', 'reliability', 'bundle')
+    assert (reliability, given) == ('reliable', str(bundle))
+    spin_until(session, lambda: running.log.count(ENDED) == 1)
+    assert f'played {NUM_CLOUDS} clouds on /lidar/points' in running.log
+    running.interrupt()
+    assert running.wait() == 0
+    assert running.log.count(ENDED) == 2
+    assert 'Traceback' not in running.log
+
+
+def test_parameters_from_a_file(session, launch, bundle, tmp_path):
+    file = tmp_path / 'my parameters.yaml'
+    given = {'max_detections': 7, 'reliability': 'reliable'}
+    file.write_text(yaml.safe_dump({'detector': {'ros__parameters': given}}), encoding='utf-8')
+    running = launch(bundle=bundle, params=file, use_sim_time='true', points='front/points')
+    found = parameters_of(session, '/detector', *given, 'use_sim_time')
+    assert found == [7, 'reliable', True]
+    observer = session.add(partial(Node, 'observer'))
+    spin_until(session, lambda: observer.count_subscribers('/front/points') == 1)
+    running.interrupt()
+    assert running.wait() == 0
+    assert ENDED in running.log
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'named'),
+    [
+        ({'bundle': '2024'}, '2024: no such folder'),
+        ({'bag': 'absent'}, 'absent: no such bag'),
+        ({'points': '/other'}, '/other'),
+    ],
+)
+def test_node_that_cannot_start_ends_the_others(launch, bundle, tmp_path, wrong, named):
+    bag = write_bag(tmp_path / 'drive', '/points')
+    running = launch(**{'bundle': bundle, 'bag': bag} | wrong)
+    running.wait()
+    assert named in running.log
+    assert 'shutting down launched system' in running.log
+    assert 'Traceback' not in running.log
+
+
+def test_lockstep_that_is_neither_true_nor_false(launch, bundle):
+    running = launch(bundle=bundle, bag='drive', lockstep='maybe')
+    assert running.wait() == 1
+    assert "got 'maybe'" in running.log
