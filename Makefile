@@ -41,6 +41,9 @@ parity: install
 # Tables on the screen, JSON in bench_output/; times mean something on a quiet machine alone.
 bench: install
 	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/memory.py --clouds 1000
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/input_pipeline.py --device cpu --batch-size 2
 	[ ! -d $(DATA)/kitti_eval ] || $(BIN)/python benchmarks/kitti_metric.py --data $(DATA)/kitti_eval
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.deploy.backends import AUTO, Backend, Stopwatch, load_backend
+from pointdistiller_core.deploy.backends import AUTO, FP32, Backend, Stopwatch, load_backend
 from pointdistiller_core.deploy.bundle_format import BundleInfo, find_bundle, read_info
 from pointdistiller_core.errors import BackendError, CloudError
 from pointdistiller_core.records import Detections, Importance
@@ -40,6 +40,7 @@ class Detector:
         backend: str = AUTO,
         device: str = 'cpu',
         num_threads: int | None = None,
+        precision: str = FP32,
     ) -> Detector:
         """Load a bundle, or the bundle of a run folder.
 
@@ -52,15 +53,19 @@ class Detector:
             num_threads: CPU threads of the network; None is the library's own choice, at most the
                 cores that the process may use. For `torch` this is a setting of the whole process,
                 so it also holds for other detectors, and None leaves it as it is.
+            precision: of the network in `torch`: `fp32`, `bf16`, or on a GPU `fp16`. With one of
+                the last two, `auto` is `torch`.
 
         Raises:
             BackendError: the backend's package or files are missing.
             CheckpointError: no bundle there, or it is damaged.
-            ConfigError: no such backend or device on this machine.
+            ConfigError: no such backend, device or precision on this machine.
         """
         folder = find_bundle(bundle)
         info = read_info(folder)
-        loaded = load_backend(folder, backend, device=device, num_threads=num_threads)
+        loaded = load_backend(
+            folder, backend, device=device, num_threads=num_threads, precision=precision
+        )
         return cls(loaded, info)
 
     def close(self) -> None:
@@ -146,7 +151,7 @@ class Detector:
         return {
             'points': len(finite),
             'points_not_finite': len(finite) - len(points),
-            'intensity_outside': int(((intensity < low) | (intensity > high)).sum()),
+            'intensity_outside': int(np.count_nonzero((intensity < low) | (intensity > high))),
         }
 
 

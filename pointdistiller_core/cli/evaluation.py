@@ -61,6 +61,12 @@ BackendOption = Annotated[
         rich_help_panel=OF_BUNDLE,
     ),
 ]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help='Of torch: fp32 (the default), bf16, or on a GPU fp16.', rich_help_panel=OF_BUNDLE
+    ),
+]
 PredictionsOption = Annotated[
     Path | None,
     typer.Option(metavar='DIR', help="Any detector's files.", rich_help_panel=OF_FILES),
@@ -93,7 +99,10 @@ CurvesOption = Annotated[
 # What each form of the verb needs, and what it may have besides.
 FORMS = {
     'result files': ({'--predictions', '--labels'}, set()),
-    'a bundle': ({'BUNDLE', '--dataset'}, {'--results', '--camera-view', '--device', '--backend'}),
+    'a bundle': (
+        {'BUNDLE', '--dataset'},
+        {'--results', '--camera-view', '--device', '--backend', '--precision'},
+    ),
 }
 
 
@@ -120,6 +129,7 @@ def evaluate_command(
     camera_view: CameraViewOption = None,
     device: DeviceOption = None,
     backend: BackendOption = None,
+    precision: PrecisionOption = None,
     predictions: PredictionsOption = None,
     labels: LabelsOption = None,
     min_overlap: MinOverlapOption = None,
@@ -138,7 +148,7 @@ def evaluate_command(
         {
             **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
             **{'--camera-view': camera_view, '--device': device, '--backend': backend},
-            **{'--predictions': predictions, '--labels': labels},
+            **{'--precision': precision, '--predictions': predictions, '--labels': labels},
         }
     )
     if curves is not None and curves.suffix.lower() not in {'.png', '.svg'}:
@@ -157,6 +167,7 @@ def evaluate_command(
             overlaps,
             device=device or 'cpu',
             backend=backend or 'torch',
+            precision=precision or 'fp32',
             results=results,
         )
     report(evaluation, json_file=json_file, curves=curves)
@@ -222,6 +233,7 @@ def evaluate_bundle(
     *,
     device: str = 'cpu',
     backend: str = 'torch',
+    precision: str = 'fp32',
     results: Path | None = None,
 ) -> Evaluation:
     """Run a bundle on a labelled dataset and evaluate it.
@@ -232,6 +244,7 @@ def evaluate_bundle(
         min_overlaps: class -> least overlap of a hit; the bundle's other classes are left out.
         device: cpu or cuda.
         backend: what the network runs in.
+        precision: of torch.
         results: where to write the detections as KITTI's result files.
     """
     # torch takes seconds to import, and result files do not need it
@@ -241,7 +254,7 @@ def evaluate_bundle(
     from pointdistiller_core.kitti_format import check_results_folder, write_results
     from pointdistiller_core.training.validate import detect_objects
 
-    detector = Detector.load(bundle, backend=backend, device=device)
+    detector = Detector.load(bundle, backend=backend, device=device, precision=precision)
     names = detector.class_names
     dataset = KittiDataset(config, names)
     if results is not None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.training.verification import Verification
 
+SIMULATED = 'simulated scenes'
 SIMULATED_FRAMES, SIMULATION_SEED = 8, 20_220_511  # no study trains on this seed
 MOST_CHECKED = 50
 
@@ -62,7 +63,7 @@ def export_command(
         Path | None,
         typer.Option(
             metavar='ROOT',
-            help='A dataset in KITTI layout to compare with torch on; simulated scenes otherwise.',
+            help='A dataset in KITTI layout to compare with torch on, beside simulated scenes.',
         ),
     ] = None,
     check_split: Annotated[str, typer.Option(help='Split of that dataset.')] = 'val',
@@ -90,9 +91,10 @@ def export_command(
     )
     with redirect_stdout(sys.stderr):  # where the converters' own notes belong
         files = export_detector(load_detector_model(folder), to.value, clouds)
-    verification = verify_files(folder, to.value, files, check=check, split=check_split)
-    print_verification(verification, to.value, json_file=json_file)
-    if problems := verification.problems:
+    verifications = verify_files(folder, to.value, files, check=check, split=check_split)
+    problems = find_problems(verifications)
+    print_verifications(verifications, to.value, problems, json_file=json_file)
+    if problems:
         raise BackendError(
             f'{folder} is left as it was, for {to.value} disagrees with torch: '
             + '; '.join(problems)
@@ -139,40 +141,43 @@ def bag_clouds(bag: Path, wanted: int) -> Iterator[NDArray[np.float32]]:
 
 def verify_files(
     folder: Path, target: str, files: Mapping[str, bytes], *, check: Path | None, split: str
-) -> Verification:
-    """Compare a backend with torch before its files come into the bundle."""
+) -> dict[str, Verification]:
+    """Compare a backend with torch, on each dataset, before its files come into the bundle."""
     from pointdistiller_core.deploy.bundle_format import add_files, read_info, write_info
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.training.validate import spread_indices
     from pointdistiller_core.training.verification import LIMITS, verify_backend
 
-    with TemporaryDirectory() as trial, check_dataset(folder, check, split) as dataset:
+    verifications = {}
+    with TemporaryDirectory() as trial:
         write_info(Path(trial), read_info(folder).model_copy(update={'sha256': {}}))
         add_files(Path(trial), files)
         reference = Detector.load(folder, backend='torch')
         detector = Detector.load(trial, backend=target)
-        with progress_bar('compare with torch', 'clouds') as update:
-            return verify_backend(
-                reference,
-                detector,
-                dataset,
-                spread_indices(len(dataset), MOST_CHECKED),
-                limits=LIMITS[target],
-                on_frame=update,
-            )
+        for name, dataset in check_datasets(folder, check, split):
+            with progress_bar(f'compare on {name}', 'clouds') as update:
+                verifications[name] = verify_backend(
+                    reference,
+                    detector,
+                    dataset,
+                    spread_indices(len(dataset), MOST_CHECKED),
+                    limits=LIMITS[target],
+                    on_frame=update,
+                )
+    return verifications
 
 
-@contextmanager
-def check_dataset(folder: Path, root: Path | None, split: str) -> Iterator[KittiDataset]:
-    """Labelled frames to compare on: those of a dataset, or simulated ones."""
+def check_datasets(
+    folder: Path, root: Path | None, split: str
+) -> Iterator[tuple[str, KittiDataset]]:
+    """Labelled frames to compare on: those of a dataset, and simulated ones."""
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.datasets.simulated import simulate_dataset
     from pointdistiller_core.deploy.bundle_format import read_info
 
     names = read_info(folder).model.class_names
     if root is not None:
-        yield KittiDataset(DatasetConfig(root=root, split=split), names)
-        return
+        yield f'{root} ({split})', KittiDataset(DatasetConfig(root=root, split=split), names)
     with TemporaryDirectory() as simulated:
         simulate_dataset(
             Path(simulated),
@@ -181,14 +186,47 @@ def check_dataset(folder: Path, root: Path | None, split: str) -> Iterator[Kitti
             seed=SIMULATION_SEED,
             num_workers=1,
         )
-        yield KittiDataset(DatasetConfig(root=Path(simulated), split='val'), names)
+        yield SIMULATED, KittiDataset(DatasetConfig(root=Path(simulated), split='val'), names)
 
 
-def print_verification(verification: Verification, target: str, *, json_file: str | None) -> None:
+def find_problems(verifications: Mapping[str, Verification]) -> list[str]:
+    """Why the backend must not be used, dataset by dataset.
+
+    A detector of another sensor may find nothing in simulated scenes. That is a reason to refuse
+    only where there is nothing else to compare on.
+    """
+    return [
+        f'{problem} ({name})'
+        for name, verification in verifications.items()
+        for problem in verification.problems
+        if verification.agreement.num_boxes or name != SIMULATED or len(verifications) == 1
+    ]
+
+
+def print_verifications(
+    verifications: Mapping[str, Verification],
+    target: str,
+    problems: list[str],
+    *,
+    json_file: str | None,
+) -> None:
     """What was measured beside what is allowed."""
+    for name, each in verifications.items():
+        title = f'{target} against torch, {each.num_clouds} clouds of {name}'
+        columns = ['measure', 'value', 'limit']
+        print_table(title, columns, verification_rows(each, target), json_target=json_file)
+    checks = [
+        {'clouds': name, **asdict(each), 'fraction': each.agreement.fraction}
+        for name, each in verifications.items()
+    ]
+    write_json(json_file, {'target': target, 'problems': problems, 'checks': checks})
+
+
+def verification_rows(verification: Verification, target: str) -> list[list[str]]:
+    """Name, value and limit of each measure."""
     agreement, limits = verification.agreement, verification.limits
     rows = [
-        ['boxes of torch', str(agreement.num_boxes), '1'],
+        ['boxes of torch', str(agreement.num_boxes), '-'],
         [f'boxes of {target}', str(agreement.num_other_boxes), '-'],
         [
             f'in both (BEV IoU > {limits.min_iou})',
@@ -201,7 +239,7 @@ def print_verification(verification: Verification, target: str, *, json_file: st
             f'{limits.max_score_difference}',
         ],
     ]
-    rows += [
+    return rows + [
         [
             f'loss of {loss.metric} AP, {loss.class_name} ({loss.num_labels} labels)',
             f'{loss.torch:.2f} - {loss.backend:.2f} = {loss.loss:.2f}',
@@ -209,12 +247,3 @@ def print_verification(verification: Verification, target: str, *, json_file: st
         ]
         for loss in verification.losses
     ]
-    title = f'{target} against torch, {verification.num_clouds} clouds'
-    print_table(title, ['measure', 'value', 'limit'], rows, json_target=json_file)
-    values = {
-        'target': target,
-        **asdict(verification),
-        'fraction': agreement.fraction,
-        'problems': verification.problems,
-    }
-    write_json(json_file, values)

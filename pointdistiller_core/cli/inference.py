@@ -25,6 +25,9 @@ BackendOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network; the library's own choice.")
 ]
+PrecisionOption = Annotated[
+    str, typer.Option(help='Of the network in torch: fp32, bf16, or on a GPU fp16.')
+]
 BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')]
 
 
@@ -40,6 +43,7 @@ def detect_command(
     device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
     backend: BackendOption = 'auto',
     num_threads: ThreadsOption = None,
+    precision: PrecisionOption = 'fp32',
     pictures: Annotated[
         Path | None, typer.Option(help='Folder for a picture from above of each cloud.')
     ] = None,
@@ -53,7 +57,9 @@ def detect_command(
     from pointdistiller_core.datasets.kitti import read_points
     from pointdistiller_core.detector import Detector
 
-    detector = Detector.load(bundle, backend=backend, device=device, num_threads=num_threads)
+    detector = Detector.load(
+        bundle, backend=backend, device=device, num_threads=num_threads, precision=precision
+    )
     results = []
     for path in clouds:
         points = read_points(path)

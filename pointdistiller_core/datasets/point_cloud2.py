@@ -57,9 +57,11 @@ def points_from_cloud(
     if scale == 1.0 and _is_plain(records.dtype):
         return records.view(np.float32).reshape(-1, 4)
     points = np.zeros((len(records), 4), np.float32)
+    names = records.dtype.names or ()
+    copied = _copy_adjacent(records, points)
     with np.errstate(over='ignore', invalid='ignore'):  # float64 beyond float32 becomes infinite
-        for column, name in enumerate(records.dtype.names or ()):
-            points[:, column] = records[name]
+        for column in range(copied, len(names)):
+            points[:, column] = records[names[column]]
         points[:, 3] *= scale
     return points
 
@@ -198,6 +200,23 @@ def _is_plain(dtype: np.dtype[np.void]) -> bool:
     """Whether records are native float32 x, y, z, intensity side by side and nothing else."""
     plain = np.dtype([(name, np.float32) for name in dtype.names or ()])
     return dtype == plain and dtype.itemsize == 16
+
+
+def _copy_adjacent(records: NDArray[np.void], points: NDArray[np.float32]) -> int:
+    """Copy the leading fields that are native float32 side by side; returns how many these are.
+
+    A whole row at a time, which is many times as fast as one column after another.
+    """
+    fields = list((records.dtype.fields or {}).values())
+    start = fields[0][1]
+    expected = [(np.dtype(np.float32), start + 4 * index) for index in range(len(fields))]
+    matching = [field[:2] == wanted for field, wanted in zip(fields, expected, strict=True)]
+    count = [*matching, False].index(False)
+    if count:
+        row = np.dtype((np.void, 4 * count))
+        target: NDArray[np.void] = np.ndarray(len(points), row, points, 0, points.strides[:1])
+        target[:] = np.ndarray(len(points), row, records, start, records.strides)
+    return count
 
 
 def _name(cloud: Any) -> str:

@@ -41,6 +41,18 @@ def descending_order(values: Any) -> Any:
     return values.argsort(descending=True, stable=True)
 
 
+def highest(values: Any, count: int) -> Any:
+    """The first `count` of `descending_order`, without sorting all where there are far more."""
+    if len(values) <= count:
+        return descending_order(values)
+    if isinstance(values, np.ndarray):
+        lowest = np.partition(values, -count)[-count]
+    else:
+        lowest = values.topk(count).values[-1]
+    candidates = library_of(values).where(values >= lowest)[0]  # more of them where some are equal
+    return candidates[descending_order(values[candidates])[:count]]
+
+
 def sigmoid(logits: Any) -> Any:
     """1 / (1 + exp(-x)), without overflow."""
     if isinstance(logits, np.ndarray):

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import math
 from typing import Any
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.geometry.arrays import ArrayT, descending_order, library_of, sigmoid
+from pointdistiller_core.geometry.arrays import ArrayT, highest, library_of, sigmoid
 from pointdistiller_core.geometry.box_coding import decode_boxes, resolve_headings
 from pointdistiller_core.geometry.nms import class_wise_nms, rotated_nms
 
@@ -59,11 +60,25 @@ def best_anchors(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:
     Returns:
         (N,) scores of the best class, and (N,) int64 indices of the anchors.
     """
+    anchors = _near_threshold(logits, config.score_threshold)
+    scores = sigmoid(library_of(logits).amax(logits[anchors], 1))
+    above = library_of(logits).where(scores >= config.score_threshold)[0]
+    order = highest(scores[above], config.max_candidates)
+    return scores[above][order], anchors[above][order]
+
+
+def _near_threshold(logits: ArrayT, score_threshold: float) -> Any:
+    """(N,) ascending anchors whose best score may reach the threshold, and few others.
+
+    Nearly all anchors are far below it: one comparison of their logits drops them, which takes a
+    tenth of the time that their scores take.
+    """
+    rounding = 1e-6  # of a score in float32, with a margin
+    chance = score_threshold - rounding
+    lowest = math.log(chance / (1 - chance)) if chance > 0 else -math.inf
     xp = library_of(logits)
-    scores = sigmoid(xp.amax(logits, 1))
-    above = xp.where(scores >= config.score_threshold)[0]
-    order = descending_order(scores[above])[: config.max_candidates]
-    return scores[above][order], above[order]
+    (near,) = xp.where(logits.reshape(-1) >= lowest)
+    return xp.unique(near // logits.shape[1])
 
 
 def _suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:

@@ -190,7 +190,7 @@ def _for_near_pairs(overlap: Callable[[ArrayT, ArrayT], ArrayT], a: ArrayT, b: A
     parts = []
     rows = max(1, TESTS_AT_ONCE // max(1, len(b)))
     for start in range(0, max(1, len(a)), rows):
-        near = _near(a[start : start + rows], b)
+        near = may_overlap(a[start : start + rows], b)
         i, j = xp.where(near)
         part = to_type(near, a.dtype)
         part[i, j] = overlap(a[i + start], b[j])
@@ -199,7 +199,7 @@ def _for_near_pairs(overlap: Callable[[ArrayT, ArrayT], ArrayT], a: ArrayT, b: A
     return joined
 
 
-def _near(a: ArrayT, b: ArrayT) -> Any:
+def may_overlap(a: ArrayT, b: ArrayT) -> Any:
     """(N, M) bool: whether the circles around the boxes meet, seen from above."""
     reach = _radius(a)[:, None] + _radius(b)
     distance_x, distance_y = a[:, None, 0] - b[:, 0], a[:, None, 1] - b[:, 1]

@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 from pointdistiller_core.geometry.arrays import ArrayT, descending_order, library_of
-from pointdistiller_core.geometry.iou import rotated_iou_bev
+from pointdistiller_core.geometry.iou import aligned_iou_bev, may_overlap
 
-BLOCK = 256
+BLOCK = 128  # boxes that are compared with all worse ones at once
 
 
 def rotated_nms(boxes: ArrayT, scores: ArrayT, iou_threshold: float) -> Any:
@@ -23,15 +23,7 @@ def rotated_nms(boxes: ArrayT, scores: ArrayT, iou_threshold: float) -> Any:
     Returns:
         (kept,) int64 indices by descending score.
     """
-    order = descending_order(scores)
-    kept = [order[:0]]
-    while len(order):
-        block, order = order[:BLOCK], order[BLOCK:]
-        block = block[_greedy(rotated_iou_bev(boxes[block], boxes[block]) > iou_threshold)]
-        suppresses = rotated_iou_bev(boxes[block], boxes[order]) > iou_threshold
-        order = order[~suppresses.any(0)]
-        kept.append(block)
-    return library_of(boxes).concatenate(kept)
+    return class_wise_nms(boxes, scores, library_of(boxes).zeros_like(scores), iou_threshold)
 
 
 def class_wise_nms(boxes: ArrayT, scores: ArrayT, labels: Any, iou_threshold: float) -> Any:
@@ -39,37 +31,50 @@ def class_wise_nms(boxes: ArrayT, scores: ArrayT, labels: Any, iou_threshold: fl
 
     Args:
         boxes: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad].
-        scores: (N,).
+        scores: (N,); of equal scores the earlier box goes first.
         labels: (N,) class of each box.
         iou_threshold: BEV IoU; a strictly greater one suppresses.
 
     Returns:
         (kept,) int64 indices by descending score.
     """
+    order = descending_order(scores)
+    kept = [order[:0]]
+    while len(order):
+        block, order = order[:BLOCK], order[BLOCK:]
+        block = block[_greedy(_suppresses(boxes, labels, block, block, iou_threshold))]
+        if len(order):
+            suppresses = _suppresses(boxes, labels, block, order, iou_threshold)
+            order = order[~suppresses.any(0)]
+        kept.append(block)
+    return library_of(boxes).concatenate(kept)
+
+
+def _suppresses(boxes: ArrayT, labels: Any, better: Any, worse: Any, iou_threshold: float) -> Any:
+    """(N, M) whether the better of two boxes drops the worse one, of two lists of indices."""
     xp = library_of(boxes)
-    kept = [descending_order(scores[:0])]  # so that there may be no box
-    for label in xp.unique(labels):
-        members = xp.where(labels == label)[0]
-        kept.append(members[rotated_nms(boxes[members], scores[members], iou_threshold)])
-    indices = xp.concatenate(kept)
-    indices = indices[indices.argsort()]  # so that equal scores keep the order of the input
-    return indices[descending_order(scores[indices])]
+    candidates = may_overlap(boxes[better], boxes[worse])
+    candidates &= labels[better, None] == labels[worse]
+    if better is worse:
+        candidates = xp.triu(candidates, 1)
+    rows, columns = xp.where(candidates)
+    overlaps = aligned_iou_bev(boxes[better[rows]], boxes[worse[columns]])
+    candidates[rows, columns] = overlaps > iou_threshold
+    return candidates
 
 
-def _greedy(suppresses: Any) -> Any:
+def _greedy(earlier: Any) -> Any:
     """Which of the boxes, best first, survive one another.
 
     Every round settles at least one more box, usually nearly all of them.
 
     Args:
-        suppresses: (N, N) bool, whether the row's box would drop the column's box.
+        earlier: (N, N) bool, whether the row's box would drop the column's box, which is worse.
 
     Returns:
         (N,) bool.
     """
-    xp = library_of(suppresses)
-    earlier = xp.triu(suppresses, 1)
-    keep = xp.ones_like(earlier[0])
+    keep = library_of(earlier).ones_like(earlier[0])
     while True:
         settled = ~(earlier & keep[:, None]).any(0)
         if (settled == keep).all():

@@ -63,16 +63,16 @@ def group_points(
     inside, cells = _occupied_cells(points, grid)
     pillars, pillar_cells = _number_by_appearance(cells, grid)
     kept_pillars = min(len(pillar_cells), max_pillars)
-    members = np.flatnonzero(pillars < kept_pillars)
-    order = members[_stable_order(pillars[members], kept_pillars)]
-    sizes = np.bincount(pillars[members], minlength=kept_pillars)
+    sizes = np.bincount(pillars, minlength=kept_pillars)[:kept_pillars]
+    # those of pillars over the cap come last
+    order = _stable_order(pillars, len(pillar_cells))[: sizes.sum()]
     slots = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     order = order[slots < max_points_per_pillar]
 
     point_pillars = np.full(len(points), -1)
-    point_pillars[inside[members]] = pillars[members]
+    point_pillars[inside] = np.where(pillars < kept_pillars, pillars, -1)
     return PillarArrays(
-        points=points[inside[order]],
+        points=points.take(inside.take(order), axis=0),  # ten times as fast as points[...]
         cells=pillar_cells[:kept_pillars],
         num_points=np.minimum(sizes, max_points_per_pillar),
         max_points_per_pillar=max_points_per_pillar,
@@ -87,16 +87,22 @@ def group_points(
 
 def _occupied_cells(points: FloatArray, grid: Grid) -> tuple[IntArray, IntArray]:
     """(n,) indices of the points in range and (n,) BEV cells `row * W + column` of these."""
-    positions = np.ascontiguousarray(points[:, :3].T)  # per axis: faster than rows of three
-    low, high = np.array(grid.point_cloud_range, np.float32).reshape(2, 3, 1)
-    with np.errstate(over='ignore', invalid='ignore'):  # beyond float32 is out of range as well
-        cells = np.floor((positions - low) / np.array(grid.voxel_size, np.float32)[:, None])
-        in_grid = (cells >= 0) & (cells < np.array(grid.shape)[:, None])
-    # OpenPCDet crops x and y before it divides; rounding may differ from the cells' at the rim
-    cropped = (positions[:2] >= low[:2]) & (positions[:2] <= high[:2])
-    inside = np.flatnonzero(in_grid.all(0) & cropped.all(0))
-    columns, rows, _ = cells[:, inside].astype(np.int64)
-    return inside, rows * grid.bev_shape[1] + columns
+    low, high = np.array(grid.point_cloud_range, np.float32).reshape(2, 3)
+    size = np.array(grid.voxel_size, np.float32)
+    x, y = points[:, 0], points[:, 1]
+    # First what needs no arithmetic and drops half of a turn. OpenPCDet crops x and y, too, before
+    # it divides; rounding may differ from the cells' at the rim.
+    cropped = np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
+    x, y, z = np.ascontiguousarray(points.take(cropped, axis=0)[:, :3].T)
+    with np.errstate(over='ignore'):  # a height beyond float32 is out of range as well
+        columns, rows = (x - low[0]) / size[0], (y - low[1]) / size[1]
+        height = (z - low[2]) / size[2]
+    in_grid = (columns < grid.shape[0]) & (rows < grid.shape[1]) & (height >= 0) & (height < 1)
+    inside = np.flatnonzero(in_grid)
+    # none is negative, so that cutting off what follows the point is rounding down
+    cells = rows.take(inside).astype(np.int64) * grid.bev_shape[1]
+    cells += columns.take(inside).astype(np.int64)
+    return cropped.take(inside), cells
 
 
 def _number_by_appearance(cells: IntArray, grid: Grid) -> tuple[IntArray, IntArray]:
@@ -105,10 +111,10 @@ def _number_by_appearance(cells: IntArray, grid: Grid) -> tuple[IntArray, IntArr
     first = np.empty(height * width, np.int64)
     indices = np.arange(len(cells))
     first[cells[::-1]] = indices[::-1]  # of equal cells the last write stays
-    appearance = np.flatnonzero(first[cells] == indices)
-    pillar_cells = cells[appearance]
+    appearance = np.flatnonzero(first.take(cells) == indices)
+    pillar_cells = cells.take(appearance)
     first[pillar_cells] = np.arange(len(appearance))
-    return first[cells], pillar_cells
+    return first.take(cells), pillar_cells
 
 
 def _stable_order(pillars: IntArray, num_pillars: int) -> IntArray:

@@ -18,11 +18,21 @@ from pointdistiller_core.deploy.backends.backend import Backend, Found, Stopwatc
 from pointdistiller_core.deploy.bundle_format import WEIGHTS_FILE, read_info, read_verified
 from pointdistiller_core.errors import BackendError, ConfigError
 
-__all__ = ['AUTO', 'BACKENDS', 'Backend', 'BackendKind', 'Found', 'Stopwatch', 'load_backend']
+__all__ = [
+    'AUTO',
+    'BACKENDS',
+    'FP32',
+    'Backend',
+    'BackendKind',
+    'Found',
+    'Stopwatch',
+    'load_backend',
+]
 
 logger = logging.getLogger(__name__)
 
 AUTO = 'auto'
+FP32 = 'fp32'
 TORCH, ONNX, OPENVINO, OPENVINO_INT8 = 'torch', 'onnx', 'openvino', 'openvino-int8'
 
 
@@ -52,7 +62,12 @@ class BackendKind:
 
 
 def load_backend(
-    folder: Path, name: str = AUTO, *, device: str = 'cpu', num_threads: int | None = None
+    folder: Path,
+    name: str = AUTO,
+    *,
+    device: str = 'cpu',
+    num_threads: int | None = None,
+    precision: str = FP32,
 ) -> Backend:
     """A backend for a bundle.
 
@@ -61,28 +76,38 @@ def load_backend(
         name: of `BACKENDS`, or `auto`: the best one whose package and files are here.
         device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one.
         num_threads: CPU threads of the network; None is the library's choice.
+        precision: of `torch`, which is what `auto` then is: `fp32`, `bf16` or `fp16`.
 
     Raises:
         BackendError: the package or the files are missing; says how to get them.
-        ConfigError: no such backend, device or number of threads.
+        ConfigError: no such backend, device, number of threads or precision.
         CheckpointError: the bundle is damaged, or of another architecture than it says.
     """
     if num_threads is not None and num_threads < 1:
         raise ConfigError(f'num_threads {num_threads}: use 1 or more, or None')
     device = _best_device() if device == 'auto' else str(device)  # torch's own kind, too
     if name == AUTO:
-        name = _choose(folder, device)
+        name = _choose(folder, device) if precision == FP32 else TORCH
     elif name not in BACKENDS:
         raise ConfigError(f'backend {name!r}: unknown; choose from {[AUTO, *BACKENDS]}')
+    load = _loader(name, precision)
     if problem := _problem(folder, name):
         raise BackendError(problem)
     try:
-        return BACKENDS[name].load(folder, device=device, num_threads=num_threads)
+        return load(folder, device=device, num_threads=num_threads)
     except ImportError as error:
         raise BackendError(
             f'backend {name}: its package cannot be imported: {error}; '
             f'run: pip install --force-reinstall {BACKENDS[name].requirement}'
         ) from error
+
+
+def _loader(name: str, precision: str) -> Load:
+    if precision == FP32:
+        return BACKENDS[name].load
+    if name != TORCH:
+        raise ConfigError(f'precision {precision!r}: backend {name} has its own; use torch')
+    return partial(_load_torch, precision=precision)
 
 
 def _choose(folder: Path, device: str) -> str:
@@ -124,10 +149,12 @@ def _best_device() -> str:
     return str(find_device('auto'))
 
 
-def _load_torch(folder: Path, *, device: str, num_threads: int | None) -> Backend:
+def _load_torch(
+    folder: Path, *, device: str, num_threads: int | None, precision: str = FP32
+) -> Backend:
     from pointdistiller_core.deploy.backends.torch_backend import load_torch
 
-    return load_torch(folder, device=device, num_threads=num_threads)
+    return load_torch(folder, device=device, num_threads=num_threads, precision=precision)
 
 
 def _load_onnx(folder: Path, *, device: str, num_threads: int | None) -> Backend:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,21 @@ import torch
 
 from pointdistiller_core.deploy.backends.backend import Found, PillarImportance, Stopwatch
 from pointdistiller_core.deploy.bundle import load_detector_model
+from pointdistiller_core.deploy.device import find_device
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import BoxPredictions, PointPillars
+from pointdistiller_core.models.anchor_head import HeadOutput
 from pointdistiller_core.pointcloud.pillars import Pillars
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray
+
+
+PRECISIONS: Mapping[str, torch.dtype] = {
+    'fp32': torch.float32,
+    'bf16': torch.bfloat16,
+    'fp16': torch.float16,
+}
 
 
 class TorchBackend:
@@ -23,9 +35,15 @@ class TorchBackend:
 
     name = 'torch'
 
-    def __init__(self, model: PointPillars) -> None:
-        """Wrap a network that is in evaluation mode on the device that it shall run on."""
+    def __init__(self, model: PointPillars, precision: torch.dtype = torch.float32) -> None:
+        """Wrap a network that is in evaluation mode on the device that it shall run on.
+
+        Args:
+            model: its weights stay in float32.
+            precision: of the convolutions; pillars and boxes are computed in float32.
+        """
         self.model = model
+        self.precision = precision
         self.device = next(model.parameters()).device
 
     def __call__(self, points: FloatArray, watch: Stopwatch, *, importance: bool) -> Found:
@@ -46,11 +64,24 @@ class TorchBackend:
         if not len(pillars):  # nothing seen: whatever a network makes of it is no object
             none = pillars.points.new_zeros(0, 7)
             return BoxPredictions(none, none[:, 0], none[:, 0].long())
-        output = self.model(pillars)
+        output = self._run(pillars)
         self._lap(watch, 'network')
         (found,) = self.model.detect(output)
         self._lap(watch, 'decode')
         return found
+
+    def _run(self, pillars: Pillars) -> HeadOutput:
+        if self.precision == torch.float32:
+            output: HeadOutput = self.model(pillars)
+            return output
+        with torch.autocast(self.device.type, self.precision):
+            output = self.model(pillars)
+        return replace(
+            output,
+            class_logits=output.class_logits.float(),
+            box_residuals=output.box_residuals.float(),
+            direction_logits=output.direction_logits.float(),
+        )
 
     def _lap(self, watch: Stopwatch, stage: str) -> None:
         if self.device.type == 'cuda':  # kernels run on after the call that starts them
@@ -58,17 +89,44 @@ class TorchBackend:
         watch.lap(stage)
 
 
-def load_torch(folder: Path, *, device: str, num_threads: int | None) -> TorchBackend:
+def load_torch(
+    folder: Path, *, device: str, num_threads: int | None, precision: str = 'fp32'
+) -> TorchBackend:
     """The torch backend of a bundle.
 
     Args:
         folder: the bundle.
         device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one.
         num_threads: torch's setting for the whole process; None leaves it as it is.
+        precision: of `PRECISIONS`.
+
+    Raises:
+        ConfigError: the device is not there, or cannot compute in this precision.
     """
+    found = find_precision(precision, find_device(device))
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    return TorchBackend(load_detector_model(folder, device))
+    return TorchBackend(load_detector_model(folder, device), found)
+
+
+def find_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type of numbers of a name.
+
+    Raises:
+        ConfigError: unknown, or nothing that this device computes in.
+    """
+    if name not in PRECISIONS:
+        raise ConfigError(f'precision {name!r}: unknown; choose from {[*PRECISIONS]}')
+    precision = PRECISIONS[name]
+    if precision == torch.float16 and device.type != 'cuda':
+        raise ConfigError(f"precision 'fp16': only on a GPU, not on {device}; use bf16 or fp32")
+    if (
+        precision == torch.bfloat16
+        and device.type == 'cuda'
+        and not torch.cuda.is_bf16_supported()
+    ):
+        raise ConfigError(f"precision 'bf16': {device} has no such numbers; use fp16 or fp32")
+    return precision
 
 
 def _importance(pillars: Pillars) -> PillarImportance:

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from pointdistiller_core.cli import export
+from pointdistiller_core.cli.export import SIMULATED
 from pointdistiller_core.datasets.bags import write_kitti_bag
 from pointdistiller_core.deploy import exporters
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
 from pointdistiller_core.detector import Detector
+from pointdistiller_core.evaluation.agreement import Agreement
 from pointdistiller_core.training import verification
 
 
@@ -30,6 +32,11 @@ def sure_bundle(make_bundle, tmp_path):
     return tmp_path / 'sure'
 
 
+@pytest.fixture(autouse=True)
+def few_scenes(monkeypatch):
+    monkeypatch.setattr(export, 'SIMULATED_FRAMES', 1)
+
+
 def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -40,11 +47,15 @@ def test_adds_what_agrees(run, sure_bundle, dataset, name, tmp_path):
     code, out, err = run('export', sure_bundle, '--to', name, '--check', dataset, '--json', file)
     assert code == 0, err
     assert f'{name} against torch, 2 clouds' in out
+    assert f'{name} against torch, 1 clouds of simulated scenes' in out
     assert 'arrays.safetensors' in err
     values = json.loads(file.read_text())
-    assert values['agreement']['num_boxes'] >= 20
-    assert (values['fraction'], values['problems'], values['same_counts']) == (1.0, [], True)
-    assert values['losses'][0]['class_name'] == 'Car'
+    assert values['problems'] == []
+    assert [check['clouds'] for check in values['checks']] == [f'{dataset} (val)', SIMULATED]
+    for check in values['checks']:
+        assert check['agreement']['num_boxes'] >= 20
+        assert (check['fraction'], check['same_counts']) == (1.0, True)
+        assert check['losses'][0]['class_name'] == 'Car'
     assert Detector.load(sure_bundle).backend == name
 
 
@@ -97,11 +108,40 @@ def test_refuses_where_nothing_can_be_compared(run, make_bundle, dataset, name):
 
 
 @pytest.mark.parametrize('name', backends('onnx'))
-def test_simulated_clouds_by_default(run, sure_bundle, name, monkeypatch):
-    monkeypatch.setattr(export, 'SIMULATED_FRAMES', 1)
+def test_simulated_clouds_by_default(run, sure_bundle, name):
     code, out, err = run('export', sure_bundle, '--to', name)
     assert code == 0, err
-    assert 'onnx against torch, 1 clouds' in out
+    assert 'onnx against torch, 1 clouds of simulated scenes' in out
+
+
+def verification_of(*, num_boxes, found):
+    limits = verification.Limits(0.7, 0.9, 0.05, 0.5)
+    agreement = Agreement(num_boxes, found, num_boxes, found, 0.0)
+    return verification.Verification(limits, 3, agreement, (), same_counts=True)
+
+
+@pytest.mark.parametrize(
+    ('of_check', 'of_simulated', 'problems'),
+    [
+        ((50, 50), (50, 50), []),
+        ((50, 50), (50, 40), ['only 80.0% of the boxes are in both (simulated scenes)']),
+        ((50, 40), (50, 50), ['only 80.0% of the boxes are in both (data (val))']),
+        ((50, 50), (0, 0), []),
+        (None, (0, 0), ['torch finds no box']),
+        ((0, 0), (50, 50), ['torch finds no box']),
+    ],
+)
+def test_either_is_a_reason_to_refuse(of_check, of_simulated, problems):
+    pairs = {'data (val)': of_check, SIMULATED: of_simulated}
+    found = export.find_problems(
+        {
+            name: verification_of(num_boxes=pair[0], found=pair[1])
+            for name, pair in pairs.items()
+            if pair
+        }
+    )
+    assert len(found) == len(problems)
+    assert all(map(str.startswith, found, problems))
 
 
 @pytest.mark.parametrize('name', backends('openvino'))
@@ -128,3 +168,15 @@ def test_evaluate_in_a_backend(run, sure_bundle, dataset, name, tmp_path):
     )
     assert code == 0, err
     assert 'Car' in out
+
+
+@pytest.mark.parametrize('verb', ['evaluate', 'detect'])
+def test_precision_of_torch(run, sure_bundle, dataset, verb):
+    cloud = dataset / 'training/velodyne/000000.bin'
+    source = [cloud] if verb == 'detect' else ['--dataset', dataset]
+    code, out, err = run(verb, sure_bundle, *source, '--precision', 'bf16')
+    assert code == 0, err
+    assert 'Car' in out
+    code, _, err = run(verb, sure_bundle, *source, '--precision', 'fp16')
+    assert code == 2
+    assert "precision 'fp16': only on a GPU" in err

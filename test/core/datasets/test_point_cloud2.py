@@ -168,6 +168,20 @@ def test_pcl_layout_with_a_gap_before_the_intensity():
     assert points_from_cloud(cloud).tolist() == [[1, 2, 3, 0.25]]
 
 
+@pytest.mark.parametrize('adjacent', [0, 1, 2, 3, 4])
+@pytest.mark.parametrize('num_points', [1, 3])
+def test_leading_fields_side_by_side(adjacent, num_points):
+    names = ('x', 'y', 'z', 'intensity')
+    offsets = [3 + 4 * index + (0 if index < adjacent else 5) for index in range(4)]
+    fields = [(name, offset, FLOAT32) for name, offset in zip(names, offsets, strict=True)]
+    points = np.arange(num_points * 4, dtype=np.float32).reshape(-1, 4)
+    cloud = packed(list(map(tuple, points)), fields, point_step=29)
+    read = points_from_cloud(cloud)
+    np.testing.assert_array_equal(read, points)
+    read[:] = 0  # a copy of its own
+    np.testing.assert_array_equal(points_from_cloud(cloud), points)
+
+
 XYZ = [('x', 0, FLOAT32), ('y', 4, FLOAT32), ('z', 8, FLOAT32)]
 
 

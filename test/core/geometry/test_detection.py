@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 import torch
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.geometry.arrays import sigmoid
-from pointdistiller_core.geometry.detection import detect_frame
+from pointdistiller_core.geometry.arrays import library_of, sigmoid
+from pointdistiller_core.geometry.detection import best_anchors, detect_frame
 
 
 def raw_outputs(num_anchors: int) -> tuple[torch.Tensor, ...]:
@@ -40,6 +42,39 @@ def test_arrays_and_tensors_agree(num_anchors, class_wise):
     np.testing.assert_allclose(found[1], expected[1].numpy(), atol=1e-6)
     np.testing.assert_array_equal(found[2], expected[2].numpy())
     assert [part.dtype for part in found] == [np.float32, np.float32, np.int64]
+
+
+def plain_best_anchors(logits, config):
+    """The definition: every score, all of them sorted."""
+    scores = sigmoid(library_of(logits).amax(logits, 1))
+    above = np.flatnonzero(scores >= config.score_threshold)
+    scores = np.asarray(scores)
+    best = above[np.argsort(-scores[above], kind='stable')][: config.max_candidates]
+    return scores[best], best
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    threshold=st.sampled_from([0.0, 1e-7, 1e-6, 0.1, 0.5, 0.75, 1 - 1e-6, 1.0]),
+    spread=st.sampled_from([0.0, 1e-6, 1.0, 30.0, 1e4]),
+    max_candidates=st.sampled_from([1, 20, 1000]),
+    num_anchors=st.integers(0, 100),
+)
+def test_best_anchors_are_those_of_the_definition(
+    seed, threshold, spread, max_candidates, num_anchors
+):
+    rng = np.random.default_rng(seed)
+    limit = np.log(threshold / (1 - threshold)) if 0 < threshold < 1 else 0
+    logits = limit + spread * rng.standard_normal((num_anchors, 3))
+    logits[::3] = logits[:1]  # equal scores
+    logits[rng.random(logits.shape) < 0.05] = rng.choice([np.nan, np.inf, -np.inf])
+    logits = logits.astype(np.float32)
+    config = DetectionConfig(score_threshold=threshold, max_candidates=max_candidates)
+    for array in (logits, torch.from_numpy(logits)):
+        for found, expected in zip(
+            best_anchors(array, config), plain_best_anchors(array, config), strict=True
+        ):
+            np.testing.assert_array_equal(np.asarray(found), expected)
 
 
 def test_sigmoid_does_not_overflow(recwarn):

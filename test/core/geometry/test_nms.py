@@ -85,6 +85,22 @@ def test_classes_do_not_suppress_one_another():
     assert class_wise_nms(boxes, scores, labels, 0.3).tolist() == [1, 2]
 
 
+@pytest.mark.parametrize('block', [1, 7, 1024])
+def test_classes_one_by_one_give_the_same(monkeypatch, block: int):
+    monkeypatch.setattr(nms, 'BLOCK', block)
+    boxes, labels = clustered_boxes(300), torch.arange(300) % 3
+    scores = torch.linspace(0, 1, 100).repeat(3)[torch.randperm(300)]
+    expected = [
+        members[rotated_nms(boxes[members], scores[members], 0.2)]
+        for label in range(3)
+        for members in [(labels == label).nonzero()[:, 0]]
+    ]
+    found = class_wise_nms(boxes, scores, labels, 0.2)
+    assert sorted(found.tolist()) == sorted(torch.cat(expected).tolist())
+    order = sorted(found.tolist(), key=lambda index: (-scores[index], index))
+    assert found.tolist() == order
+
+
 def test_equal_scores_of_different_classes_keep_their_order():
     scores, labels = torch.tensor([0.5, 0.5, 0.5]), torch.tensor([2, 0, 1])
     assert class_wise_nms(row(0.0, 0.1, 0.2), scores, labels, 0.3).tolist() == [0, 1, 2]

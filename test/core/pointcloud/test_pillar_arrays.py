@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.datasets.kitti import read_points
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud.pillar_arrays import group_points
 from pointdistiller_core.pointcloud.pillars import group_pillars
@@ -17,13 +19,13 @@ from pointdistiller_core.pointcloud.pillars import group_pillars
 GRID = Grid(point_cloud_range=(0.0, -1.6, -3.0, 3.2, 1.6, 1.0), voxel_size=(0.16, 0.16, 4.0))
 
 
-def assert_same_pillars(points, *, max_points_per_pillar, max_pillars):
+def assert_same_pillars(points, *, max_points_per_pillar, max_pillars, grid=GRID):
     caps = {'max_points_per_pillar': max_points_per_pillar, 'max_pillars': max_pillars}
-    found = group_points(points, GRID, **caps)
-    expected = group_pillars([torch.from_numpy(points)], GRID, **caps)
+    found = group_points(points, grid, **caps)
+    expected = group_pillars([torch.from_numpy(points)], grid, **caps)
     _, rows, columns = expected.coords.numpy().T
     used = np.arange(max_points_per_pillar) < expected.num_points.numpy()[:, None]
-    np.testing.assert_array_equal(found.cells, rows * GRID.bev_shape[1] + columns)
+    np.testing.assert_array_equal(found.cells, rows * grid.bev_shape[1] + columns)
     np.testing.assert_array_equal(found.num_points, expected.num_points.numpy())
     np.testing.assert_array_equal(found.points, expected.points.numpy()[used])
     np.testing.assert_array_equal(found.point_pillars, expected.point_pillars[0].numpy())
@@ -63,6 +65,16 @@ def test_the_rim_and_values_that_are_no_position(recwarn):
     found = assert_same_pillars(points, max_points_per_pillar=4, max_pillars=100)
     assert 0 < found.counts['points_in_range'] < len(points)
     assert not recwarn.list
+
+
+def test_real_sweeps(kitti_mini):
+    for name in ('000008', '000010'):
+        points = read_points(kitti_mini / 'training' / 'velodyne' / f'{name}.bin')
+        for caps in ((32, 40_000), (5, 3_000)):
+            found = assert_same_pillars(
+                points, grid=ModelConfig().grid, max_points_per_pillar=caps[0], max_pillars=caps[1]
+            )
+            assert found.counts['points_over_cap'] > 0
 
 
 @pytest.mark.parametrize('max_pillars', [70_000, 100])

@@ -15,12 +15,14 @@ import weakref
 from backend_parameters import backends
 import numpy as np
 import pytest
+import torch
 
 from pointdistiller_core.datasets.kitti import read_points
 from pointdistiller_core.deploy.backends import BACKENDS
 from pointdistiller_core.deploy.backends.backend import usable_cores
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import BackendError, ConfigError
+from pointdistiller_core.evaluation.agreement import compare_detections
 
 EXACT = ('openvino', 'onnx')
 
@@ -146,6 +148,65 @@ def test_closing_frees_it(full_bundle, points, name):
         detector(points)
 
 
+@pytest.mark.parametrize('name', backends())
+def test_closing_while_others_call(full_bundle, points, name):
+    detector = Detector.load(full_bundle, backend=name)
+    expected = detector(points)
+
+    def call(index):
+        if index == 10:
+            detector.close()
+        try:
+            return detector(points)
+        except BackendError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(call, range(20)))
+    assert results[10] == 'the detector is closed; load the bundle again'
+    for found in results:
+        if not isinstance(found, str):
+            np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
+REOPEN = """
+import re, sys
+import numpy
+from pointdistiller_core.detector import Detector
+
+def resident_mb():
+    with open('/proc/self/status') as file:
+        return int(re.search(r'VmRSS:\\s+(\\d+)', file.read())[1]) / 1024
+
+def run():
+    detector = Detector.load(sys.argv[1], backend=sys.argv[2], num_threads=1)
+    detector(numpy.array([[9, 0, -1, 0.5]], 'f4'))
+    return detector
+
+def grown(keep):
+    before = resident_mb()
+    for _ in range(5):
+        detector = run()
+        if not keep:
+            detector.close()
+        held.append(detector)
+    return resident_mb() - before
+
+held = [run()]
+held[0].close()
+print(grown(keep=False), grown(keep=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+@pytest.mark.parametrize('name', backends(*EXACT))
+def test_closing_gives_memory_back(kitti_bundle, name):
+    command = [sys.executable, '-c', REOPEN, str(kitti_bundle), name]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    closed, kept = map(float, output.split())
+    assert closed < kept / 2  # megabytes: about 10 of 100
+
+
 @pytest.mark.parametrize('name', backends('openvino-int8', 'openvino', 'onnx'))
 def test_without_torch(full_bundle, points, tmp_path, name):
     np.save(tmp_path / 'points.npy', points)
@@ -204,6 +265,46 @@ def test_only_torch_has_the_module(full_bundle):
 def test_no_module_elsewhere(full_bundle, name):
     with pytest.raises(BackendError, match="backend onnx has no torch module; load with 'torch'"):
         _ = Detector.load(full_bundle, backend=name).model
+
+
+def assert_near(found, expected):
+    """Half precision moves boxes by centimetres and scores by hundredths."""
+    assert found.counts == expected.counts
+    assert not np.array_equal(found.scores, expected.scores)
+    assert np.abs(found.scores[:20] - expected.scores[:20]).max() < 0.05
+    assert [each.dtype for each in (found.boxes, found.scores)] == [np.float32, np.float32]
+    agreement = compare_detections([expected], [found], min_iou=0.5)
+    assert agreement.fraction > 0.9
+
+
+def test_bfloat16(full_bundle, points):
+    with Detector.load(full_bundle, precision='bf16') as detector:
+        assert detector.backend == 'torch'  # the only one that has it
+        assert {weight.dtype for weight in detector.model.parameters()} == {torch.float32}
+        assert_near(detector(points), Detector.load(full_bundle, backend='torch')(points))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+def test_half_precision_on_a_gpu(full_bundle, points, precision):
+    detector = Detector.load(full_bundle, device='cuda', precision=precision)
+    assert_near(detector(points), Detector.load(full_bundle, backend='torch')(points))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'precision': 'fp16'}, "precision 'fp16': only on a GPU, not on cpu; use bf16 or fp32"),
+        ({'precision': 'int4'}, "precision 'int4': unknown; choose from .*'fp32', 'bf16'"),
+        (
+            {'precision': 'bf16', 'backend': 'onnx'},
+            "precision 'bf16': backend onnx has its own; use torch",
+        ),
+    ],
+)
+def test_precisions_that_are_not_there(full_bundle, options, message):
+    with pytest.raises(ConfigError, match=message):
+        Detector.load(full_bundle, **options)
 
 
 def test_best_first():

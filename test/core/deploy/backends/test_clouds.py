@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+
 from backend_parameters import backends
 import numpy as np
 import pytest
@@ -68,6 +70,48 @@ def test_odd_clouds(full_bundle, reference, name, kind, recwarn):
     )
     np.testing.assert_array_equal(points, before)
     assert not [warning for warning in recwarn.list if 'RuntimeWarning' in str(warning.category)]
+
+
+@pytest.mark.parametrize('name', backends())
+@pytest.mark.parametrize(
+    'convert',
+    [
+        lambda points: points.astype(np.float64),
+        lambda points: points.astype('>f4'),
+        lambda points: points.astype('>f8'),
+        np.asfortranarray,
+        lambda points: np.repeat(points, 2, axis=0)[::2],
+        lambda points: np.frombuffer(points.tobytes(), np.float32).reshape(-1, 4),
+    ],
+    ids=['float64', 'big-endian', 'big-endian float64', 'column-major', 'strided', 'read-only'],
+)
+def test_arrays_of_other_layouts(full_bundle, name, convert):
+    detector, points = Detector.load(full_bundle, backend=name), uniform(500)
+    found, expected = detector(convert(points)), detector(points)
+    assert len(expected) > 0
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert found.counts == expected.counts
+
+
+@pytest.mark.parametrize('name', backends())
+def test_what_the_caps_cut_is_counted(bundle, name):
+    file = bundle / 'bundle.json'
+    values = json.loads(file.read_text())
+    values['model']['pillars'] |= {'max_points_per_pillar': 2, 'max_pillars': 3}
+    file.write_text(json.dumps(values))
+    columns = np.repeat(np.arange(5), [1, 2, 3, 4, 5])  # five cells, 15 points
+    points = np.stack([columns + 0.5, 0 * columns, 0 * columns, 0 * columns], 1)
+    counts = Detector.load(bundle, backend=name)(points.astype(np.float32)).counts
+    assert counts == {
+        'points': 15,
+        'points_not_finite': 0,
+        'intensity_outside': 0,
+        'points_in_range': 15,
+        'points_over_cap': 1 + 4 + 5,  # one of the third cell, all of the last two
+        'pillars': 3,
+        'pillars_over_cap': 2,
+    }
 
 
 @pytest.mark.parametrize('name', backends())
