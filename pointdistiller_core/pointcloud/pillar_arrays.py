@@ -95,11 +95,8 @@ def _occupied_cells(points: FloatArray, grid: Grid) -> tuple[IntArray, IntArray]
     cropped = np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
     x, y, z = np.ascontiguousarray(points.take(cropped, axis=0)[:, :3].T)
     with np.errstate(over='ignore'):  # a height beyond float32 is out of range as well
-        columns, rows, height = (
-            (x - low[0]) / size[0],
-            (y - low[1]) / size[1],
-            (z - low[2]) / size[2],
-        )
+        columns, rows = (x - low[0]) / size[0], (y - low[1]) / size[1]
+        height = (z - low[2]) / size[2]
     in_grid = (columns < grid.shape[0]) & (rows < grid.shape[1]) & (height >= 0) & (height < 1)
     inside = np.flatnonzero(in_grid)
     # none is negative, so that cutting off what follows the point is rounding down

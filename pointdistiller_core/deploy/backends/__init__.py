@@ -90,11 +90,9 @@ def load_backend(
         name = _choose(folder, device) if precision == FP32 else TORCH
     elif name not in BACKENDS:
         raise ConfigError(f'backend {name!r}: unknown; choose from {[AUTO, *BACKENDS]}')
-    if name != TORCH and precision != FP32:
-        raise ConfigError(f'precision {precision!r}: backend {name} has its own; use torch')
+    load = _loader(name, precision)
     if problem := _problem(folder, name):
         raise BackendError(problem)
-    load = BACKENDS[name].load if precision == FP32 else partial(_load_torch, precision=precision)
     try:
         return load(folder, device=device, num_threads=num_threads)
     except ImportError as error:
@@ -102,6 +100,14 @@ def load_backend(
             f'backend {name}: its package cannot be imported: {error}; '
             f'run: pip install --force-reinstall {BACKENDS[name].requirement}'
         ) from error
+
+
+def _loader(name: str, precision: str) -> Load:
+    if precision == FP32:
+        return BACKENDS[name].load
+    if name != TORCH:
+        raise ConfigError(f'precision {precision!r}: backend {name} has its own; use torch')
+    return partial(_load_torch, precision=precision)
 
 
 def _choose(folder: Path, device: str) -> str:

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pointdistiller_core.config import DetectionConfig, ModelConfig
-from pointdistiller_core.deploy.backends.array_model import ModelArrays, scatter_features
+from pointdistiller_core.deploy.backends.array_model import ModelArrays
 from pointdistiller_core.deploy.backends.backend import Found, PillarImportance, Stopwatch
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.geometry.detection import detect_frame
@@ -18,8 +21,11 @@ from pointdistiller_core.pointcloud.pillar_arrays import PillarArrays, group_poi
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
 
-INPUT, OUTPUTS = 'canvas', ('class_logits', 'box_residuals', 'direction_logits')
+INPUT, OUTPUTS = 'canvas', ('class_logits', 'boxes_and_directions')
+# Where an int8 network says what one level of its input is worth.
+INPUT_SCALE = 'pointdistiller_input_scale'
 Shape = tuple[int, ...]
+Select = Callable[['FloatArray'], 'IntArray']
 
 
 class Network(Protocol):
@@ -30,15 +36,19 @@ class Network(Protocol):
         """Shape of the input and of each output."""
         ...
 
-    def __call__(self, canvas: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Raw outputs of one frame.
+    def __call__(
+        self, features: FloatArray, cells: IntArray, select: Select
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Raw outputs of the cells of one frame that are worth a look; see `BevNetwork`.
 
         Args:
-            canvas: (1, C, H, W) float32 pillar features as a map.
+            features: (P, C) float32 of the pillars.
+            cells: (P,) `row * columns + column` of each pillar.
+            select: (A * K, H, W) class logits to the cells (n,) of the head's map to look at.
 
         Returns:
-            (1, num_anchors, K) class logits, (1, num_anchors, 7) box residuals and
-            (1, num_anchors, 2) direction logits, which the next call does not change.
+            (n,) these cells, their (n, A * K) class logits and their (n, A * 9) box residuals and
+            direction logits, which the next call does not change.
         """
         ...
 
@@ -60,8 +70,9 @@ class ArrayBackend:
         self._network = network
         if network.shapes != (expected := network_shapes(config, arrays)):
             raise CheckpointError(
-                f'the network for {name} is of another architecture: {network.shapes}, '
-                f'not {expected}; export the bundle again'
+                f'the network for {name} is of another architecture, or of another version of '
+                f'pointdistiller: {network.shapes}, not {expected}; run: '
+                f'pointdistiller export BUNDLE --to {name}'
             )
 
     def __call__(
@@ -91,38 +102,67 @@ class ArrayBackend:
             importance=_importance(pillars) if importance else None,
         )
 
-    def canvas(self, pillars: PillarArrays) -> FloatArray:
-        """(1, C, H, W) input of the network."""
-        grid = self._config.grid
-        return scatter_features(self._arrays.encode(pillars, grid), pillars.cells, grid)
-
     def _detect(
         self, pillars: PillarArrays, watch: Stopwatch, detection: DetectionConfig
     ) -> tuple[FloatArray, FloatArray, IntArray]:
         if not len(pillars):  # nothing seen: whatever a network makes of it is no object
             return np.zeros((0, 7), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
-        outputs = self._network(self.canvas(pillars))
+        features = self._arrays.encode(pillars, self._config.grid)
+        promising = partial(find_promising, detection=detection)
+        outputs = self._network(features, pillars.cells, promising)
         watch.lap('network')
-        class_logits, box_residuals, direction_logits = (output[0] for output in outputs)
-        found = detect_frame(
-            class_logits,
-            box_residuals,
-            direction_logits,
-            self._arrays.anchors_at,
+        found = self._decode(*outputs, detection)
+        watch.lap('decode')
+        return found
+
+    def _decode(
+        self,
+        cells: IntArray,
+        logits: FloatArray,
+        others: FloatArray,
+        detection: DetectionConfig,
+    ) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Boxes, scores and labels from the raw outputs of some cells; see `Network`."""
+        kinds = len(self._arrays.anchor_shapes)
+        anchors = (cells[:, None] * kinds + np.arange(kinds)).ravel()
+        residuals, directions = others[:, : 7 * kinds], others[:, 7 * kinds :]
+        return detect_frame(
+            logits.reshape(-1, len(self._config.class_names)),
+            residuals.reshape(-1, 7),
+            directions.reshape(-1, 2),
+            lambda indices: self._arrays.anchors_at(anchors[indices]),
             detection,
             direction_offset=self._config.head.direction_offset,
         )
-        watch.lap('decode')
-        return found
+
+
+def find_promising(logits: FloatArray, detection: DetectionConfig) -> IntArray:
+    """Cells where any of the logits (A * K, H, W) may pass a threshold, and few others."""
+    # A hair below it, for the scores of float32 are rounded; then the decoding decides.
+    lowest = min(detection.score_thresholds, default=detection.score_threshold) * (1 - 1e-5)
+    limit = math.log(lowest / (1 - lowest)) if lowest else -math.inf
+    return np.flatnonzero((logits >= np.float32(limit)).any(axis=0))
+
+
+def pick_cells(
+    logits: FloatArray, others: FloatArray, select: Select
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """What `Network` returns, of its outputs (A * K, H, W) and (H, W, A * 9)."""
+    cells = select(logits)
+    by_cell = others.reshape(-1, others.shape[-1])
+    return cells, logits.reshape(len(logits), -1)[:, cells].T, by_cell[cells]
 
 
 def network_shapes(config: ModelConfig, arrays: ModelArrays) -> dict[str, Shape]:
     """Shape of the network's input and outputs."""
-    sizes = len(config.class_names), 7, 2
-    outputs = {
-        name: (1, arrays.num_anchors, size) for name, size in zip(OUTPUTS, sizes, strict=True)
+    kinds, (rows, columns) = len(arrays.anchor_shapes), config.grid.bev_shape
+    height, width = len(arrays.anchor_ys), len(arrays.anchor_xs)
+    class_logits, others = OUTPUTS
+    return {
+        INPUT: (1, rows, columns, len(arrays.shift)),
+        class_logits: (1, kinds * len(config.class_names), height, width),
+        others: (1, height, width, kinds * 9),
     }
-    return {INPUT: (1, len(arrays.shift), *config.grid.bev_shape), **outputs}
 
 
 def _importance(pillars: PillarArrays) -> PillarImportance:

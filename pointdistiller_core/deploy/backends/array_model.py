@@ -51,18 +51,39 @@ class ModelArrays:
     anchor_shapes: FloatArray
 
     def encode(self, pillars: PillarArrays, grid: Grid) -> FloatArray:
-        """(P, C) features of each pillar; what `PillarEncoder` gives."""
-        num_points, starts = pillars.num_points[:, None], pillars.starts
+        """(P, C) features of pillars, of which there is one at least; as of `PillarEncoder`."""
         centers = _cell_centers(pillars.cells, grid)
-        offsets = pillars.points.copy()
-        offsets[:, :3] -= np.repeat(centers, pillars.num_points, axis=0)
-        means = np.add.reduceat(offsets[:, :3], starts, axis=0) / num_points.astype(np.float32)
-        constants = centers @ self.center_weights - means @ self.mean_weights + self.shift
-        maxima = np.maximum.reduceat(offsets @ self.offset_weights, starts, axis=0) + constants
-        has_unused = num_points < pillars.max_points_per_pillar
+        maxima, sums = self._reduce_points(pillars, centers)
+        means = sums / pillars.num_points[:, None].astype(np.float32)
+        maxima += centers @ self.center_weights - means @ self.mean_weights + self.shift
+        has_unused = pillars.num_points[:, None] < pillars.max_points_per_pillar
         lowest = np.where(has_unused, np.maximum(self.shift, 0), np.float32(0))
-        features: FloatArray = np.maximum(maxima, lowest)
+        features: FloatArray = np.maximum(maxima, lowest, out=maxima)
         return features
+
+    def _reduce_points(
+        self, pillars: PillarArrays, centers: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """(P, C) largest product of each pillar's points, and (P, 3) sum of their offsets [m].
+
+        First all pillars' first points, then the second points of those that have two, and so on:
+        whole arrays at a time, several times faster than `reduceat`.
+        """
+        order = np.argsort(-pillars.num_points)
+        starts, sizes, centers = pillars.starts[order], pillars.num_points[order], centers[order]
+        counts = np.searchsorted(-sizes, -np.arange(sizes[0]))  # that have a point in each slot
+        slots = enumerate(counts)
+        offsets = pillars.points[np.concatenate([starts[:n] + slot for slot, n in slots])]
+        stops = np.cumsum(counts)
+        for stop, count in zip(stops, counts, strict=True):
+            offsets[stop - count : stop, :3] -= centers[:count]
+        products = offsets @ self.offset_weights
+        maxima, sums = products[: len(order)], offsets[: len(order), :3].copy()
+        for stop, count in zip(stops[1:], counts[1:], strict=True):
+            np.maximum(maxima[:count], products[stop - count : stop], out=maxima[:count])
+            sums[:count] += offsets[stop - count : stop, :3]
+        back = np.argsort(order)
+        return maxima[back], sums[back]
 
     def anchors_at(self, indices: IntArray) -> FloatArray:
         """(N, 7) the anchors of these indices, numbered as `HeadOutput` says."""
@@ -75,14 +96,6 @@ class ModelArrays:
     def num_anchors(self) -> int:
         """Anchors of a frame."""
         return len(self.anchor_xs) * len(self.anchor_ys) * len(self.anchor_shapes)
-
-
-def scatter_features(features: FloatArray, cells: IntArray, grid: Grid) -> FloatArray:
-    """(1, C, H, W) map with the features (P, C) of pillars at cells (P,), zero elsewhere."""
-    height, width = grid.bev_shape
-    canvas = np.zeros((features.shape[1], height * width), np.float32)
-    canvas[:, cells] = features.T
-    return canvas.reshape(1, -1, height, width)
 
 
 def pack_arrays(arrays: ModelArrays) -> bytes:

@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from pointdistiller_core.deploy.backends.array_backend import INPUT, OUTPUTS
+from pointdistiller_core.deploy.backends.array_backend import INPUT, OUTPUTS, pick_cells
 from pointdistiller_core.deploy.backends.backend import usable_cores
+from pointdistiller_core.deploy.backends.canvas import Canvas
 from pointdistiller_core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.deploy.backends.array_backend import Shape
-    from pointdistiller_core.deploy.backends.backend import FloatArray
+    from pointdistiller_core.deploy.backends.array_backend import Select, Shape
+    from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
 
 GPU_PROVIDERS = ('TensorrtExecutionProvider', 'CUDAExecutionProvider')  # the first one present
 CPU_PROVIDER = 'CPUExecutionProvider'
@@ -30,7 +32,7 @@ REFUSALS = (
 
 
 class OnnxNetwork:
-    """A session, which several threads may use at once."""
+    """A session, taken in turn: memory for one frame, not one per caller."""
 
     def __init__(self, content: bytes, *, device: str, num_threads: int | None) -> None:
         """Open the content of an .onnx file.
@@ -60,6 +62,8 @@ class OnnxNetwork:
                 f'ONNX Runtime {onnxruntime.__version__} cannot read its network in the bundle; '
                 f'export the bundle again: {error}'
             ) from error
+        self._lock = Lock()
+        self._canvas = Canvas(self.shapes[INPUT])
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -67,10 +71,14 @@ class OnnxNetwork:
         ports = (*self._session.get_inputs(), *self._session.get_outputs())
         return {port.name: tuple(port.shape) for port in ports}
 
-    def __call__(self, canvas: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Raw outputs of one frame; see `Network`."""
-        logits, residuals, directions = self._session.run(list(OUTPUTS), {INPUT: canvas})
-        return logits, residuals, directions
+    def __call__(
+        self, features: FloatArray, cells: IntArray, select: Select
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Raw outputs of some cells of one frame; see `Network`."""
+        with self._lock:
+            self._canvas.fill(features, cells)
+            logits, others = self._session.run(list(OUTPUTS), {INPUT: self._canvas.array})
+        return pick_cells(logits[0], others[0], select)
 
 
 def find_providers(device: str) -> list[str | tuple[str, dict[str, int]]]:

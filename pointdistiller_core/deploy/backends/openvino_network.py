@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openvino
 
-from pointdistiller_core.deploy.backends.array_backend import OUTPUTS
+from pointdistiller_core.deploy.backends.array_backend import (
+    INPUT,
+    INPUT_SCALE,
+    OUTPUTS,
+    pick_cells,
+)
+from pointdistiller_core.deploy.backends.canvas import Canvas
 from pointdistiller_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.deploy.backends.array_backend import Shape
-    from pointdistiller_core.deploy.backends.backend import FloatArray
+    from pointdistiller_core.deploy.backends.array_backend import Select, Shape
+    from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
 
 SETTINGS = {
     'PERFORMANCE_HINT': 'LATENCY',
@@ -53,6 +59,8 @@ class OpenVinoNetwork:
             ) from error
         self._request = self._compiled.create_infer_request()
         self._lock = Lock()
+        self._canvas = Canvas(self.shapes[INPUT], _input_scale(model))
+        self._request.set_input_tensor(openvino.Tensor(self._canvas.array, shared_memory=True))
 
     @property
     def num_threads(self) -> int:
@@ -65,11 +73,19 @@ class OpenVinoNetwork:
         ports = (*self._compiled.inputs, *self._compiled.outputs)
         return {port.get_any_name(): tuple(port.shape) for port in ports}
 
-    def __call__(self, canvas: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Raw outputs of one frame; see `Network`."""
+    def __call__(
+        self, features: FloatArray, cells: IntArray, select: Select
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Raw outputs of some cells of one frame; see `Network`."""
         with self._lock:
-            self._request.infer([canvas], share_inputs=True)
-            logits, residuals, directions = (
-                np.array(self._request.get_tensor(name).data) for name in OUTPUTS
-            )
-        return logits, residuals, directions
+            self._canvas.fill(features, cells)
+            self._request.infer()
+            logits, others = (self._request.get_tensor(name).data[0] for name in OUTPUTS)
+            return pick_cells(logits, others, select)
+
+
+def _input_scale(model: openvino.Model) -> FloatArray | None:
+    """(C,) value of one level of an 8 bit input, for each channel; None where it is float32."""
+    if not model.has_rt_info(INPUT_SCALE):
+        return None
+    return np.array(model.get_rt_info(INPUT_SCALE).astype(str).split(), np.float32)

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.deploy.backends.array_model import (
-    pack_arrays,
-    scatter_features,
-    unpack_arrays,
-)
+from pointdistiller_core.deploy.backends.array_model import pack_arrays, unpack_arrays
+from pointdistiller_core.deploy.backends.canvas import Canvas
 from pointdistiller_core.deploy.exporters import export_detector, make_canvas, model_arrays
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
@@ -40,10 +37,37 @@ def test_canvas_is_that_of_torch(model, tiny_dataset, max_points_per_pillar):
     )
     full = pillars.num_points == max_points_per_pillar
     assert full.any()
-    canvas = scatter_features(model_arrays(model).encode(pillars, grid), pillars.cells, grid)
-    expected = make_canvas(model, points)
-    assert canvas.dtype == np.float32
-    np.testing.assert_allclose(canvas, expected, atol=2e-5)
+    canvas, expected = Canvas(canvas_shape(model)), make_canvas(model, points)
+    canvas.fill(model_arrays(model).encode(pillars, grid), pillars.cells)
+    assert canvas.array.dtype == np.float32
+    np.testing.assert_allclose(canvas.array, expected, atol=2e-5)
+
+
+def canvas_shape(model):
+    return 1, *model.config.grid.bev_shape, len(model.encoder.linear.weight)
+
+
+def test_canvas_forgets_the_cloud_before():
+    rng = np.random.default_rng(0)
+    full, some = rng.permutation(20), np.array([3, 7])
+    canvas, fresh = Canvas((1, 4, 5, 3)), Canvas((1, 4, 5, 3))
+    canvas.fill(rng.random((20, 3), np.float32), full)
+    features = rng.random((2, 3), np.float32)
+    for each in (canvas, fresh):
+        each.fill(features, some)
+    np.testing.assert_array_equal(canvas.array, fresh.array)
+    np.testing.assert_array_equal(canvas.array.reshape(20, 3)[some], features)
+    canvas.fill(np.zeros((0, 3), np.float32), full[:0])
+    assert not canvas.array.any()
+
+
+def test_canvas_of_eight_bits():
+    canvas = Canvas((1, 1, 4, 2), np.array([0.5, 0.001], np.float32))
+    features = np.array([[1.2, 0.0016], [1e9, np.inf], [0, 0.2]], np.float32)
+    canvas.fill(features, np.array([2, 0, 1]))
+    assert canvas.array.dtype == np.uint8
+    expected = [[255, 255], [0, 200], [2, 2], [0, 0]]
+    np.testing.assert_array_equal(canvas.array[0, 0], expected)
 
 
 def test_anchors_are_those_of_the_head(model):

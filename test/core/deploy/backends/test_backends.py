@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 import gc
+import json
+import shutil
 import subprocess
 import sys
 import weakref
@@ -84,6 +86,53 @@ def test_callers_in_several_threads(full_bundle, tiny_dataset, name):
         np.testing.assert_array_equal(first.boxes, second.boxes)
         np.testing.assert_array_equal(first.scores, second.scores)
         assert first.counts == second.counts
+
+
+@pytest.mark.parametrize('name', backends())
+def test_nothing_stays_of_the_cloud_before(full_bundle, points, name):
+    detector, fresh = (Detector.load(full_bundle, backend=name) for _ in range(2))
+    detector(points)
+    assert len(detector(points[:0])) == 0
+    few = points[::50]
+    found, expected = detector(few), fresh(few)
+    assert 0 < found.counts['pillars'] < detector(points).counts['pillars']
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def with_detection(bundle, folder, **values):
+    """A copy with other thresholds."""
+    copy = shutil.copytree(bundle, folder)
+    text = json.loads((copy / 'bundle.json').read_text())
+    text['model']['detection'] |= values
+    (copy / 'bundle.json').write_text(json.dumps(text))
+    return copy
+
+
+@pytest.mark.parametrize('name', backends(*EXACT))
+def test_cells_below_the_threshold_are_passed_over(full_bundle, points, tmp_path, name):
+    everything = Detector.load(full_bundle, backend='torch')(points)
+    threshold = float(everything.scores[len(everything) // 4])  # it is in, the next one is not
+    bundle = with_detection(full_bundle, tmp_path / 'bundle', score_threshold=threshold - 1e-6)
+    found = Detector.load(bundle, backend=name)(points)
+    assert_close(found, Detector.load(bundle, backend='torch')(points))
+    assert found.scores.min() == pytest.approx(threshold, abs=1e-5)
+
+
+@pytest.mark.parametrize('name', backends(*EXACT))
+def test_no_cell_passes_the_threshold(full_bundle, points, tmp_path, name):
+    bundle = with_detection(full_bundle, tmp_path / 'bundle', score_threshold=1.0)
+    assert len(Detector.load(bundle, backend='torch')(points)) == 0
+    assert len(Detector.load(bundle, backend=name)(points)) == 0
+
+
+@pytest.mark.parametrize('name', backends(*EXACT))
+def test_few_candidates(full_bundle, points, tmp_path, name):
+    caps = {'max_candidates': 64, 'nms_iou_threshold': 1.0}
+    bundle = with_detection(full_bundle, tmp_path / 'bundle', **caps)
+    found = Detector.load(bundle, backend=name)(points)
+    assert len(found) == 64
+    assert_close(found, Detector.load(bundle, backend='torch')(points))
 
 
 @pytest.mark.parametrize('name', backends())
