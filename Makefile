@@ -42,6 +42,7 @@ parity: install
 bench: install
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/input_pipeline.py --device cpu --batch-size 2
+	FASTDDS_DEFAULT_PROFILES_FILE=config/dds/fastdds.xml $(BIN)/python benchmarks/node.py
 	[ ! -d $(DATA)/kitti_eval ] || $(BIN)/python benchmarks/kitti_metric.py --data $(DATA)/kitti_eval
 
 clean:

@@ -33,7 +33,8 @@ setup(
     package_data={'pointdistiller_core': ['py.typed'], 'pointdistiller_ros': ['py.typed']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
-        *shared_files('package.xml', 'launch/*.launch.py', 'config/**/*.yaml', 'config/**/*.rviz'),
+        *shared_files('package.xml', 'launch/*.launch.py'),
+        *shared_files('config/**/*.yaml', 'config/**/*.rviz', 'config/**/*.xml'),
     ],
     zip_safe=True,
     install_requires=[

@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a measurement of speed or memory needs: full sweeps, and detectors without a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+from pathlib import Path
+import platform
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.config import ModelConfig, SimulationConfig, find_config, load_config
+from pointdistiller_core.config.simulation import SensorConfig
+from pointdistiller_core.datasets.point_cloud2 import cloud_layout
+from pointdistiller_core.datasets.simulated import simulate_scene
+
+MODELS = {'teacher': 'pointpillars', '4x': 'pointpillars_4x', '16x': 'pointpillars_16x'}
+COLUMNS = 2250  # of which about 120,000 of 144,000 rays come back
+CANDIDATES = 300  # boxes above the threshold in a sweep, as a trained detector has them
+
+
+def make_sweeps(count: int, seed: int) -> list[NDArray[np.float32]]:
+    """Full turns (N, 4) of a sensor of 64 beams, about 120,000 points each, all different."""
+    config = SimulationConfig(sensor=SensorConfig(num_columns=COLUMNS))
+    return [simulate_scene(config, seed=seed, index=index).points for index in range(count)]
+
+
+def to_message(points: NDArray[np.float32]) -> Any:
+    """The PointCloud2 that a driver makes of it: x, y, z, intensity, and ring and time."""
+    extra = {
+        'ring': np.zeros(len(points), np.uint16),
+        'time': np.zeros(len(points), np.float32),
+    }
+    layout = cloud_layout(points, extra)
+    fields = [SimpleNamespace(**field) for field in layout['fields']]
+    header = SimpleNamespace(frame_id='lidar')
+    return SimpleNamespace(**{**layout, 'fields': fields}, header=header)
+
+
+def save_untrained(
+    folder: Path,
+    name: str,
+    clouds: Sequence[NDArray[np.float32]],
+    *,
+    backends: Sequence[str],
+    seed: int,
+) -> None:
+    """Save a bundle of random weights that finds about as much as trained ones would.
+
+    Args:
+        folder: of the bundle; must not exist yet.
+        name: of `MODELS`.
+        clouds: (N, 4) from which batch norm and int8 take their ranges.
+        backends: what it is exported to, beside torch.
+        seed: of the weights.
+    """
+    from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
+
+    model = _build(name, clouds, seed)
+    save_bundle(folder, model, BundleInfo(model=model.config))
+    export_missing(folder, load_detector_model(folder), clouds, backends)
+
+
+def export_missing(
+    folder: Path, model: Any, clouds: Sequence[NDArray[np.float32]], backends: Sequence[str]
+) -> None:
+    """Add the files of the backends that a bundle lacks."""
+    from pointdistiller_core.deploy.backends import BACKENDS
+    from pointdistiller_core.deploy.bundle_format import add_files, read_info
+    from pointdistiller_core.deploy.exporters import export_detector
+
+    for backend in backends:
+        if not set(BACKENDS[backend].files) <= read_info(folder).sha256.keys():
+            add_files(folder, export_detector(model, backend, clouds))
+
+
+def machine() -> str:
+    """The processor in words, and how many cores this process may use."""
+    from pointdistiller_core.deploy.backends.backend import usable_cores
+
+    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
+    return f'{names[0] if names else platform.processor()}, {usable_cores()} cores'
+
+
+def _build(name: str, clouds: Sequence[NDArray[np.float32]], seed: int) -> Any:
+    """A network with the statistics of these clouds and about `CANDIDATES` boxes in each."""
+    import torch
+
+    from pointdistiller_core.models import build_detector
+
+    torch.manual_seed(seed)
+    config = load_config(ModelConfig, find_config('models', MODELS[name]))
+    # a momentum of 1 makes one batch the statistics
+    model = build_detector(config.model_copy(update={'norm_momentum': 1.0}))
+    pillars = model.group([torch.from_numpy(points) for points in clouds])
+    with torch.no_grad():
+        model.train()(pillars)
+        logits = model.eval()(pillars).class_logits
+        num_logits = model.head.channels[0]
+        maps = logits.reshape(-1, num_logits)
+        wanted = max(1, CANDIDATES * len(clouds) // num_logits)
+        _spread_logits(model.head.conv, maps, wanted, config.detection.score_threshold)
+    return model
+
+
+def _spread_logits(conv: Any, maps: Any, wanted: int, threshold: float) -> None:
+    """Let `wanted` cells of every channel of the maps (cells, channels) pass the threshold.
+
+    Most cells are empty and have the same value: where that is nearly the highest, the channel's
+    sign is turned.
+    """
+    empty = maps.median(dim=0).values
+    high, low = maps.topk(wanted, dim=0).values[-1], -(-maps).topk(wanted, dim=0).values[-1]
+    turned = empty - low > high - empty
+    sign, limit = 1.0 - 2.0 * turned.float(), (-low).where(turned, high)
+    channels = len(empty)
+    conv.weight[:channels] *= sign[:, None, None, None]
+    conv.bias[:channels] *= sign
+    conv.bias[:channels] += math.log(threshold / (1 - threshold)) - limit
