@@ -62,7 +62,10 @@ def main() -> int:
         'bundle': str(arguments.bundle or arguments.model),
         **{
             name: getattr(arguments, name)
-            for name in ('backend', 'threads', 'points', 'rate', 'reliability', 'seed', 'minutes')
+            for name in (
+                *('backend', 'threads', 'points', 'rate', 'reliability', 'profile_for'),
+                *('seed', 'minutes'),
+            )
         },
         'echo': echo,
         'node': node,
@@ -85,6 +88,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument(
         '--reliability', default='best_effort', choices=('best_effort', 'reliable')
+    )
+    parser.add_argument(
+        '--profile-for',
+        choices=('both', 'sender', 'receiver'),
+        default='both',
+        help='who uses the Fast DDS profile that the environment names',
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', type=Path, default=Path('bench_output/node.json'))
@@ -161,7 +170,12 @@ def process(
     command = [sys.executable, __file__, '--role', role, '--folder', str(folder)]
     for name in ('rate', 'reliability'):
         command += [f'--{name}', str(getattr(arguments, name))]
-    with subprocess.Popen([*command, *words]) as running:
+    side = 'sender' if role == 'publisher' else 'receiver'
+    environment = dict(os.environ)
+    if arguments.profile_for not in ('both', side):
+        for name in PROFILES:
+            environment.pop(name, None)
+    with subprocess.Popen([*command, *words], env=environment) as running:
         try:
             yield running
         finally:
@@ -264,7 +278,8 @@ def report(record: dict[str, Any]) -> None:
     print(
         f'{record["points"]} points at {record["rate"]:g} Hz, {record["reliability"]}, '
         f'{record["bundle"]} in {record["backend"]} with {record["threads"]} threads, '
-        f'seed {record["seed"]}; Fast DDS profile: {record["profiles"] or "none"}; '
+        f'seed {record["seed"]}; Fast DDS profile: {record["profiles"] or "none"} '
+        f'({record["profile_for"]}); '
         f'{record["machine"]}'
     )
     for role in ('echo', 'node'):
