@@ -8,6 +8,8 @@ ros2 launch pointdistiller_ros detect.launch.py bundle:=student bag:=drive rviz:
 
 from __future__ import annotations
 
+import os
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.conditions import IfCondition, evaluate_condition_expression
@@ -19,6 +21,9 @@ from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'pointdistiller_ros'
 SHARE = FindPackageShare(PACKAGE)
+# By which Fast DDS is told its transports, up to Jazzy and since; `docs/ros.md` says why.
+PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+TRANSPORTS = 'FASTDDS_BUILTIN_TRANSPORTS'
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -52,6 +57,7 @@ def detector(points: str, *, reliable: bool) -> Node:
             {'bundle': text(LaunchConfiguration('bundle')), **quality},
             use_sim_time(),
         ],
+        additional_env=shared_memory(),
         on_exit=end_after_failure,
     )
 
@@ -70,6 +76,7 @@ def bag_player(bag: str, points: str, *, lockstep: bool) -> Node:
                 'acknowledgment': 'detector/boxes' if lockstep else '',
             }
         ],
+        additional_env=shared_memory(),
         on_exit=end_after_failure,
     )
 
@@ -85,6 +92,14 @@ def rviz() -> Node:
         arguments=['-d', config, '-f', LaunchConfiguration('frame')],
         parameters=[use_sim_time()],
     )
+
+
+def shared_memory() -> dict[str, PathJoinSubstitution]:
+    """Room in shared memory for the clouds that a node sends; what is set outside holds."""
+    if any(name in os.environ for name in (*PROFILES, TRANSPORTS)):
+        return {}
+    file = PathJoinSubstitution([SHARE, 'config', 'dds', 'fastdds.xml'])
+    return dict.fromkeys(PROFILES, file)
 
 
 def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None:

@@ -24,6 +24,7 @@ pytest.importorskip('launch_ros', reason='needs ros2 launch (launch_ros)')
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
+from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import PointCloud2
 import torch
 import yaml
@@ -145,8 +146,8 @@ def launch(prefix, tmp_path) -> Iterator[Callable[..., Launched]]:
         running.kill()
 
 
-def write_bag(folder: Path, topic: str) -> Path:
-    points = np.random.default_rng(0).uniform(0, 1, (200, 4)).astype(np.float32)
+def write_bag(folder: Path, topic: str, num_points: int = 200) -> Path:
+    points = np.random.default_rng(0).uniform(0, 1, (num_points, 4)).astype(np.float32)
     with CloudBagWriter(folder) as bag:
         for index in range(NUM_CLOUDS):
             bag.write(topic, (index + 1) * 10**9, 'lidar', points)
@@ -205,6 +206,16 @@ def test_parameters_from_a_file(session, launch, bundle, tmp_path):
     running.interrupt()
     assert running.wait() == 0
     assert ENDED in running.log
+
+
+def test_big_clouds_of_a_bag_reach_whoever_does_not_ask_again(session, launch, bundle, tmp_path):
+    """As RViz does. Without room in shared memory, best effort loses nearly all of them."""
+    bag = write_bag(tmp_path / 'drive', '/points', num_points=120_000)
+    clouds = listen(session, PointCloud2, '/points', qos_profile_sensor_data)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    launch(bundle=bundle, bag=bag, lockstep='true')
+    spin_until(session, lambda: boxes and boxes[-1].header.stamp.sec == NUM_CLOUDS)
+    spin_until(session, lambda: len(clouds) == NUM_CLOUDS)
 
 
 @pytest.mark.parametrize(
