@@ -64,6 +64,7 @@ from pointdistiller_ros.conversions import (
     to_boxes_cloud,
 )
 from pointdistiller_ros.detector_node import PointDetector
+from pointdistiller_ros.messages import subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.worker import NewestWorker
@@ -282,11 +283,11 @@ class ComparisonNode(Node):
     def _subscribe(self) -> None:
         reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
         qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
-        points = self.create_subscription(PointCloud2, 'points', self._on_points, qos)
+        points = subscribe(self, PointCloud2, 'points', self._on_points, qos)
         kinds = {'boxes': PointCloud2, 'detections': Detection3DArray}
         if kind := kinds.get(self._settings.ground_truth_type):
             many = QoSProfile(depth=TRUTH_QUEUE_DEPTH, reliability=reliability)
-            self.create_subscription(kind, 'ground_truth', self._on_truth, many)
+            subscribe(self, kind, 'ground_truth', self._on_truth, many)
         names = ' and '.join(model.about['name'] for model in self._models.values())
         self.get_logger().info(f'comparing {names} in clouds on {points.topic_name}')
 
@@ -331,7 +332,9 @@ class ComparisonNode(Node):
         assert comparison is not None
         points = points_from_cloud(
             cloud,
+            intensity_field=self._settings.intensity_field,
             missing_intensity=self._settings.missing_intensity,
+            constant_intensity=self._settings.constant_intensity,
             intensity_scale=self._settings.intensity_scale or None,
         )
         if not self._warm:  # a network's first run takes longer: it is not measured

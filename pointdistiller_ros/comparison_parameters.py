@@ -68,10 +68,14 @@ class ComparisonParameters:
     num_pictures: int = parameter(
         4, 'clouds with most disagreements to draw in the report', range=(0, 100)
     )
+    intensity_field: str = parameter('', _DETECTOR['intensity_field'].metadata['description'])
     missing_intensity: str = parameter(
         'error',
         _DETECTOR['missing_intensity'].metadata['description'],
         choices=_DETECTOR['missing_intensity'].metadata['choices'],
+    )
+    constant_intensity: float = parameter(
+        0.0, _DETECTOR['constant_intensity'].metadata['description'], range=(-1e9, 1e9)
     )
     intensity_scale: float = parameter(
         0.0, _DETECTOR['intensity_scale'].metadata['description'], range=(0.0, 1e9)
