@@ -111,7 +111,8 @@ def test_duration(session, bag):
     player = add_player(session, bag, start=0.05, duration=0.1, rate=1000.0)
     clouds = listen(session, PointCloud2, '/lidar')
     player.start()
-    spin_until(session, player.finished)
+    spin_until(session, lambda: player.finished() and clouds)
+    assert player.num_played == 1
     assert stamps(clouds) == STAMPS[1:2]
 
 
