@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import cycle
 import json
 import os
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
@@ -40,7 +42,7 @@ from pointdistiller_ros.spinning import Session
 POINTS, BOXES = '/points', '/detector/boxes'
 PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 NUM_SWEEPS, WARM_UP = 4, 20  # clouds
-ECHO_S, PATIENCE_S, START_S = 15.0, 2.0, 120.0
+ECHO_S, PATIENCE_S, START_S, ASKING_PERIOD_S = 15.0, 2.0, 40.0, 0.5
 MOST_OVERHEAD_MS = 10.0  # median
 MILLISECONDS = 1e6  # [ns]
 
@@ -333,26 +335,43 @@ def run_echo(arguments: argparse.Namespace) -> int:
 
 
 def run_publisher(arguments: argparse.Namespace) -> int:
-    """Sends sweeps at a steady rate as soon as somebody listens."""
+    """Sends sweeps at a steady rate as soon as there are answers."""
     sweeps = np.load(arguments.folder / 'sweeps.npy')
-    clouds = [to_cloud(sweep, Header(frame_id='lidar')) for sweep in sweeps]
-    sent: list[tuple[int, int]] = []
+    clouds = cycle([to_cloud(sweep, Header(frame_id='lidar')) for sweep in sweeps])
     with Session() as session:
         node = session.add(partial(Node, 'publisher'))
         reliable = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
         publisher = node.create_publisher(PointCloud2, POINTS, reliable)
-        session.spin_until(publisher.get_subscription_count, START_S)
-        sleep(1.0)  # discovery is not symmetric
-        begin = monotonic()
+        wait_for_answer(session, node, lambda: send(publisher, next(clouds)))
+        begin, sent = monotonic(), []
         for index in range(arguments.count):
             sleep(max(0.0, begin + index / arguments.rate - monotonic()))
-            cloud, now = clouds[index % len(clouds)], monotonic_ns()
-            cloud.header.stamp = to_stamp(now)
-            publisher.publish(cloud)
-            sent.append((now, monotonic_ns()))
+            sent.append(send(publisher, next(clouds)))
         sleep(PATIENCE_S)
     save(arguments.folder / 'publisher.json', sent)
     return 0
+
+
+def send(publisher: Publisher[PointCloud2], cloud: PointCloud2) -> tuple[int, int]:
+    """Publish a cloud; when that began, which is its stamp, and when it was done [ns]."""
+    now = monotonic_ns()
+    cloud.header.stamp = to_stamp(now)
+    publisher.publish(cloud)
+    return now, monotonic_ns()
+
+
+def wait_for_answer(session: Session, node: Node, ask: Callable[[], Any]) -> None:
+    """Ask until there are boxes here and a listener elsewhere; without them, for a while."""
+    answers: list[PointCloud2] = []
+    subscription = node.create_subscription(PointCloud2, BOXES, answers.append, 5)
+    until = monotonic() + START_S
+
+    def ready() -> bool:
+        return bool(answers) and node.count_subscribers(BOXES) > 1
+
+    while not session.spin_until(ready, ASKING_PERIOD_S) and monotonic() < until:
+        ask()
+    node.destroy_subscription(subscription)
 
 
 def quality(arguments: argparse.Namespace) -> QoSProfile:

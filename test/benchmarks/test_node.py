@@ -40,7 +40,7 @@ def bundle(tmp_path) -> Path:
 def test_every_cloud_is_accounted_for(tmp_path, bundle):
     target = tmp_path / 'new' / 'node.json'
     options = ['--bundle', bundle, '--backend', 'torch', '--threads', 1, '--points', 500]
-    options += ['--reliability', 'reliable', '--minutes', 0.01, '--rate', 50, '--json', target]
+    options += ['--reliability', 'reliable', '--minutes', 0.025, '--rate', 20, '--json', target]
     done = subprocess.run(
         list(map(str, [sys.executable, ROOT / 'benchmarks' / 'node.py', *options])),
         env=os.environ | {'PYTHONPATH': str(ROOT), 'ROS_LOG_DIR': str(tmp_path / 'log')},
@@ -53,7 +53,7 @@ def test_every_cloud_is_accounted_for(tmp_path, bundle):
     for role in ('echo', 'node'):
         found = record[role]
         assert found['sent'] == 30
-        assert found['lost'] < 30
+        assert found['lost'] < 30, (role, done.stderr)
         assert found['memory_mb'] > 20
         times = found['times']
         assert times['end_to_end_ms']['max'] >= max(times[part]['max'] for part in PARTS)
