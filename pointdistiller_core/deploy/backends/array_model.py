@@ -56,9 +56,9 @@ class ModelArrays:
         maxima, sums = self._reduce_points(pillars, centers)
         means = sums / pillars.num_points[:, None].astype(np.float32)
         maxima += centers @ self.center_weights - means @ self.mean_weights + self.shift
-        has_unused = pillars.num_points[:, None] < pillars.max_points_per_pillar
-        lowest = np.where(has_unused, np.maximum(self.shift, 0), np.float32(0))
-        features: FloatArray = np.maximum(maxima, lowest, out=maxima)
+        has_unused = pillars.num_points < pillars.max_points_per_pillar
+        lowest = np.stack([np.zeros_like(self.shift), np.maximum(self.shift, 0)])
+        features: FloatArray = np.maximum(maxima, lowest.take(has_unused.view(np.int8), axis=0))
         return features
 
     def _reduce_points(
@@ -67,23 +67,25 @@ class ModelArrays:
         """(P, C) largest product of each pillar's points, and (P, 3) sum of their offsets [m].
 
         First all pillars' first points, then the second points of those that have two, and so on:
-        whole arrays at a time, several times faster than `reduceat`.
+        whole arrays at a time, several times faster than `reduceat`. So is `take`, compared with
+        brackets, and arithmetic on all four columns, compared with three of them.
         """
         order = np.argsort(-pillars.num_points)
-        starts, sizes, centers = pillars.starts[order], pillars.num_points[order], centers[order]
-        counts = np.searchsorted(-sizes, -np.arange(sizes[0]))  # that have a point in each slot
-        slots = enumerate(counts)
-        offsets = pillars.points[np.concatenate([starts[:n] + slot for slot, n in slots])]
-        stops = np.cumsum(counts)
-        for stop, count in zip(stops, counts, strict=True):
-            offsets[stop - count : stop, :3] -= centers[:count]
-        products = offsets @ self.offset_weights
-        maxima, sums = products[: len(order)], offsets[: len(order), :3].copy()
-        for stop, count in zip(stops[1:], counts[1:], strict=True):
-            np.maximum(maxima[:count], products[stop - count : stop], out=maxima[:count])
-            sums[:count] += offsets[stop - count : stop, :3]
+        starts, sizes = pillars.starts[order], pillars.num_points[order]
+        counts = np.searchsorted(-sizes, -np.arange(sizes[0]))  # pillars with a point in each slot
+        members = [starts[:count] + slot for slot, count in enumerate(counts)]
+        offsets = pillars.points.take(np.concatenate(members), axis=0)
+        origins = np.pad(centers.take(order, axis=0), ((0, 0), (0, 1)))  # intensity has none
+        parts = np.split(offsets, np.cumsum(counts)[:-1])
+        for part in parts:
+            part -= origins[: len(part)]
+        products = np.split(offsets @ self.offset_weights, np.cumsum(counts)[:-1])
+        maxima, sums = products[0], parts[0].copy()
+        for product, part in zip(products[1:], parts[1:], strict=True):
+            np.maximum(maxima[: len(part)], product, out=maxima[: len(part)])
+            sums[: len(part)] += part
         back = np.argsort(order)
-        return maxima[back], sums[back]
+        return maxima.take(back, axis=0), sums[:, :3].take(back, axis=0)
 
     def anchors_at(self, indices: IntArray) -> FloatArray:
         """(N, 7) the anchors of these indices, numbered as `HeadOutput` says."""
