@@ -10,24 +10,117 @@ ros2 launch pointdistiller_ros compare.launch.py teacher:=teacher student:=stude
 
 from __future__ import annotations
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
-from launch.conditions import IfCondition
-from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
+import os
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.conditions import IfCondition, evaluate_condition_expression
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'pointdistiller_ros'
 SHARE = FindPackageShare(PACKAGE)
-BAG, POINTS = LaunchConfiguration('bag'), LaunchConfiguration('points')
-GROUND_TRUTH = LaunchConfiguration('ground_truth')
 REPORT_TIMEOUT = '60'  # [s] that the report may take before the node is terminated
+# By which Fast DDS is told its transports, up to Jazzy and since; `docs/ros.md` says why.
+PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+TRANSPORTS = 'FASTDDS_BUILTIN_TRANSPORTS'
 
 
-def text(value) -> ParameterValue:
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` runs."""
+    return LaunchDescription([*declare_arguments(), OpaqueFunction(function=start), rviz()])
+
+
+def start(context: LaunchContext) -> list[Node]:
+    """The nodes, for what stands on the command line.
+
+    No Python expression is made of it, so that paths and topics may have quotes in them.
+    """
+    names = ('bag', 'points', 'ground_truth', 'ground_truth_type')
+    bag, points, truth, kind = (LaunchConfiguration(name).perform(context) for name in names)
+    lockstep = evaluate_condition_expression(context, [LaunchConfiguration('lockstep')])
+    nodes = [comparison(points, truth, kind if truth else 'none', reliable=bool(bag))]
+    if bag and truth:
+        nodes.append(bag_follower(bag, truth))
+    if bag:
+        nodes.append(bag_player(bag, points, lockstep=lockstep))
+    return nodes
+
+
+def comparison(points: str, truth: str, truth_type: str, *, reliable: bool) -> Node:
+    """The node that compares."""
+    # Big clouds between processes get lost where nobody asks for them again.
+    quality = {'reliability': 'reliable'} if reliable else {}
+    names = ('teacher', 'student', 'output')
+    return Node(
+        package=PACKAGE,
+        executable='comparison_node',
+        name='comparison',
+        output='screen',
+        # an empty name cannot be remapped to
+        remappings=[('points', points), ('ground_truth', truth or 'ground_truth')],
+        parameters=[
+            LaunchConfiguration('params'),
+            {name: text(LaunchConfiguration(name)) for name in names},
+            {'ground_truth_type': text(truth_type), **quality},
+            use_sim_time(),
+        ],
+        additional_env=shared_memory(),
+        sigterm_timeout=REPORT_TIMEOUT,
+        on_exit=end_after_failure,
+    )
+
+
+def bag_player(bag: str, points: str, *, lockstep: bool) -> Node:
+    """The node that plays the clouds of a bag. When it ends all does: the report is written."""
+    return Node(
+        package=PACKAGE,
+        executable='bag_player_node',
+        name='bag_player',
+        output='screen',
+        parameters=[
+            {
+                'bag': text(bag),
+                'topic': text('/' + points.lstrip('/')),  # topics of a bag are full names
+                'acknowledgment': 'comparison/student/boxes' if lockstep else '',
+            }
+        ],
+        additional_env=shared_memory(),
+        on_exit=Shutdown(reason='the bag is over'),
+    )
+
+
+def bag_follower(bag: str, truth: str) -> Node:
+    """The node that plays the ground truth of a bag along."""
+    return Node(
+        package=PACKAGE,
+        executable='bag_follower_node',
+        name='bag_follower',
+        output='screen',
+        parameters=[{'bag': text(bag), 'topic': text('/' + truth.lstrip('/'))}],
+        additional_env=shared_memory(),
+        on_exit=end_after_failure,
+    )
+
+
+def shared_memory() -> dict[str, PathJoinSubstitution]:
+    """Room in shared memory for the clouds that a node sends; what is set outside holds."""
+    if any(name in os.environ for name in (*PROFILES, TRANSPORTS)):
+        return {}
+    file = PathJoinSubstitution([SHARE, 'config', 'dds', 'fastdds.xml'])
+    return dict.fromkeys(PROFILES, file)
+
+
+def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None:
+    """End the others where a node could not start or go on: they would wait in vain."""
+    reason = f'{event.process_name} ended with exit code {event.returncode}'
+    return Shutdown(reason=reason) if event.returncode else None
+
+
+def text(value: str | LaunchConfiguration) -> ParameterValue:
     """A parameter that stays text even where it looks like a number."""
     return ParameterValue(value, value_type=str)
 
@@ -37,82 +130,6 @@ def use_sim_time() -> dict[str, ParameterValue]:
     return {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)}
 
 
-def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
-    player = bag_player()
-    # The report is written when the node ends: at the end of the bag.
-    end = OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown())])
-    return LaunchDescription(
-        [
-            *declare_arguments(),
-            comparison(),
-            bag_follower(),
-            player,
-            RegisterEventHandler(end),
-            rviz(),
-        ]
-    )
-
-
-def comparison() -> Node:
-    """The node that compares."""
-    # Big clouds between processes get lost where nobody asks for them again.
-    reliability = PythonExpression(["'reliable' if '", BAG, "' else 'best_effort'"])
-    truth_type = PythonExpression(
-        ["'", LaunchConfiguration('ground_truth_type'), "' if '", GROUND_TRUTH, "' else 'none'"]
-    )
-    # An empty name cannot be remapped to.
-    truth_topic = PythonExpression(["'", GROUND_TRUTH, "' or 'ground_truth'"])
-    names = ('teacher', 'student', 'output')
-    return Node(
-        package=PACKAGE,
-        executable='comparison_node',
-        name='comparison',
-        output='screen',
-        remappings=[('points', POINTS), ('ground_truth', truth_topic)],
-        parameters=[
-            LaunchConfiguration('params'),
-            {name: text(LaunchConfiguration(name)) for name in names},
-            {'reliability': text(reliability), 'ground_truth_type': text(truth_type)},
-            use_sim_time(),
-        ],
-        sigterm_timeout=REPORT_TIMEOUT,
-    )
-
-
-def bag_player() -> Node:
-    """The node that plays the clouds of a bag, where one is given."""
-    acknowledgment = PythonExpression(
-        [
-            *("'/comparison/student/boxes' if '", LaunchConfiguration('lockstep')),
-            "' == 'true' else ''",
-        ]
-    )
-    return Node(
-        package=PACKAGE,
-        executable='bag_player_node',
-        name='bag_player',
-        output='screen',
-        condition=IfCondition(PythonExpression(["'", BAG, "' != ''"])),
-        parameters=[
-            {'bag': text(BAG), 'topic': text(POINTS), 'acknowledgment': text(acknowledgment)}
-        ],
-    )
-
-
-def bag_follower() -> Node:
-    """The node that plays the ground truth of a bag along, where it has one."""
-    both = PythonExpression(["'", BAG, "' != '' and '", GROUND_TRUTH, "' != ''"])
-    return Node(
-        package=PACKAGE,
-        executable='bag_follower_node',
-        name='bag_follower',
-        output='screen',
-        condition=IfCondition(both),
-        parameters=[{'bag': text(BAG), 'topic': text(GROUND_TRUTH)}],
-    )
-
-
 def rviz() -> Node:
     """RViz, on request."""
     config = PathJoinSubstitution([SHARE, 'config', 'rviz', 'compare.rviz'])
@@ -120,7 +137,7 @@ def rviz() -> Node:
         package='rviz2',
         executable='rviz2',
         condition=IfCondition(LaunchConfiguration('rviz')),
-        remappings=[('/points', POINTS)],
+        remappings=[('/points', LaunchConfiguration('points'))],
         arguments=['-d', config, '-f', LaunchConfiguration('frame')],
         parameters=[use_sim_time()],
     )
