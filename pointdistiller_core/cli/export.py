@@ -128,15 +128,15 @@ def is_bag(source: Path) -> bool:
 
 
 def bag_clouds(bag: Path, wanted: int) -> Iterator[NDArray[np.float32]]:
-    """Clouds (N, 4) that are evenly spread over a bag's only PointCloud2 topic."""
+    """Returns (N, 4) of clouds that are evenly spread over a bag's only PointCloud2 topic."""
     from pointdistiller_core.datasets.bags import read_clouds
-    from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
+    from pointdistiller_core.datasets.point_cloud2 import drop_no_returns, points_from_cloud
     from pointdistiller_core.training.validate import spread_indices
 
     chosen = set(spread_indices(sum(1 for _ in read_clouds(bag)), wanted))
     for index, cloud in enumerate(read_clouds(bag)):
         if index in chosen:
-            yield points_from_cloud(cloud.message)
+            yield drop_no_returns(points_from_cloud(cloud.message))
 
 
 def verify_files(
