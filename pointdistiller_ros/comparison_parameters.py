@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of `comparison_node` and of `bag_follower_node`."""
+"""Parameters of `comparison_node`."""
 
 from __future__ import annotations
 
@@ -80,15 +80,4 @@ class ComparisonParameters:
         'best_effort',
         'quality of service of the subscription to points; reliable suits bags of big clouds',
         choices=('best_effort', 'reliable'),
-    )
-
-
-@dataclass(frozen=True)
-class BagFollowerParameters:
-    """Parameters of `bag_follower_node`."""
-
-    bag: str = parameter('', 'bag folder, .mcap, .db3 or ROS 1 .bag', required=True)
-    topic: str = parameter('', 'PointCloud2 topic to play along with /clock', required=True)
-    ahead: float = parameter(
-        1.0, 'how much earlier than recorded messages are sent [s]', range=(0.0, 3600.0)
     )

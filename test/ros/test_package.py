@@ -172,7 +172,7 @@ def test_launch_file_sets_parameters_that_exist(launched):
 
 def test_comparison_launch_file_starts_what_is_installed(compared):
     nodes, arguments = compared
-    ours = {'comparison_node', 'bag_player_node', 'bag_follower_node'}
+    ours = {'comparison_node', 'bag_player_node'}
     assert set(nodes) == ours | {'rviz2'}
     assert ours <= set(entry_points())
     assert names_in(list(nodes.values())) == set(arguments)
@@ -181,8 +181,22 @@ def test_comparison_launch_file_starts_what_is_installed(compared):
     assert all(about['description'] for about in arguments.values())
     assert 'condition' not in nodes['comparison_node']
     assert names_in(nodes['bag_player_node']['condition']) == {'bag'}
-    assert names_in(nodes['bag_follower_node']['condition']) == {'bag', 'ground_truth'}
     assert names_in(nodes['rviz2']['condition']) == {'rviz'}
+
+
+@pytest.mark.parametrize('topic', ['/truth', ''])
+def test_comparison_launch_file_plays_ground_truth_and_transforms(compared, topic):
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    from pointdistiller_ros.parameters import TF_TOPICS
+
+    (text,) = (
+        values['extra_topics']
+        for values in compared[0]['bag_player_node']['parameters']
+        if 'extra_topics' in values
+    )
+    assert names_in(text) == {'ground_truth'}
+    written = ''.join(topic if isinstance(part, Recorded) else part for part in text)
+    assert yaml.safe_load(written) == [*TF_TOPICS, topic]
 
 
 def test_comparison_launch_file_sets_parameters_that_exist(compared):
@@ -192,7 +206,6 @@ def test_comparison_launch_file_sets_parameters_that_exist(compared):
     tables = {
         'comparison_node': comparison_parameters.ComparisonParameters,
         'bag_player_node': parameters.BagPlayerParameters,
-        'bag_follower_node': comparison_parameters.BagFollowerParameters,
     }
     for executable, table in tables.items():
         known = {field.name for field in dataclasses.fields(table)} | {'use_sim_time'}
