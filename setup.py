@@ -87,7 +87,6 @@ setup(
             'detector_node = pointdistiller_ros.detector_node:main',
             'comparison_node = pointdistiller_ros.comparison_node:main',
             'bag_player_node = pointdistiller_ros.bag_player_node:main',
-            'bag_follower_node = pointdistiller_ros.bag_follower_node:main',
             'bag_recorder_node = pointdistiller_ros.recorder:main',
         ],
     },

@@ -23,6 +23,7 @@ from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'pointdistiller_ros'
 SHARE = FindPackageShare(PACKAGE)
+TF_TOPICS = ['/tf', '/tf_static']
 REPORT_TIMEOUT = '60'  # [s] that the report may take before the node is terminated
 # By which Fast DDS is told its transports, up to Jazzy and since; `docs/ros.md` says why.
 PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
@@ -43,11 +44,7 @@ def start(context: LaunchContext) -> list[Node]:
     bag, points, truth, kind = (LaunchConfiguration(name).perform(context) for name in names)
     lockstep = evaluate_condition_expression(context, [LaunchConfiguration('lockstep')])
     nodes = [comparison(points, truth, kind if truth else 'none', reliable=bool(bag))]
-    if bag and truth:
-        nodes.append(bag_follower(bag, truth))
-    if bag:
-        nodes.append(bag_player(bag, points, lockstep=lockstep))
-    return nodes
+    return [*nodes, bag_player(bag, points, truth, lockstep=lockstep)] if bag else nodes
 
 
 def comparison(points: str, truth: str, truth_type: str, *, reliable: bool) -> Node:
@@ -74,8 +71,9 @@ def comparison(points: str, truth: str, truth_type: str, *, reliable: bool) -> N
     )
 
 
-def bag_player(bag: str, points: str, *, lockstep: bool) -> Node:
-    """The node that plays the clouds of a bag. When it ends all does: the report is written."""
+def bag_player(bag: str, points: str, truth: str, *, lockstep: bool) -> Node:
+    """The node that plays a bag. When it ends all does: the report is written."""
+    extra_topics = [*TF_TOPICS, '/' + truth.lstrip('/')] if truth else TF_TOPICS
     return Node(
         package=PACKAGE,
         executable='bag_player_node',
@@ -86,23 +84,11 @@ def bag_player(bag: str, points: str, *, lockstep: bool) -> Node:
                 'bag': text(bag),
                 'topic': text('/' + points.lstrip('/')),  # topics of a bag are full names
                 'acknowledgment': 'comparison/student/boxes' if lockstep else '',
+                'extra_topics': extra_topics,
             }
         ],
         additional_env=shared_memory(),
         on_exit=Shutdown(reason='the bag is over'),
-    )
-
-
-def bag_follower(bag: str, truth: str) -> Node:
-    """The node that plays the ground truth of a bag along."""
-    return Node(
-        package=PACKAGE,
-        executable='bag_follower_node',
-        name='bag_follower',
-        output='screen',
-        parameters=[{'bag': text(bag), 'topic': text('/' + truth.lstrip('/'))}],
-        additional_env=shared_memory(),
-        on_exit=end_after_failure,
     )
 
 

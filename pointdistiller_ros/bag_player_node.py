@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from heapq import merge
 from pathlib import Path
 import sys
@@ -12,6 +14,7 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import Any
 
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
@@ -39,6 +42,7 @@ LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 POLL_PERIOD_S = 0.05
 SINGLE_CLOUD_PERIOD_S = 0.1  # of a bag with one cloud in a loop
 SETTLE_S = 0.3  # discovery is not symmetric: the other side may need a moment more
+ARRIVAL_TIMEOUT = Duration(seconds=2)  # of what is on its way in the middleware
 
 
 class BagPlayerNode(Node):
@@ -63,6 +67,7 @@ class BagPlayerNode(Node):
         self._sent_ns: int | None = None  # stamps
         self._acknowledged_ns: int | None = None
         self._num_played = 0
+        self._num_extra: Counter[str] = Counter()
         self._stopped = self._finished = False
         self._error: Exception | None = None
         super().__init__('bag_player', **node_options)
@@ -90,6 +95,17 @@ class BagPlayerNode(Node):
     def num_played(self) -> int:
         """Clouds sent so far."""
         return self._num_played
+
+    @property
+    def num_extra_played(self) -> dict[str, int]:
+        """Messages sent so far on each of the extra topics that can be played."""
+        return {topic: self._num_extra[topic] for topic in self._extra_publishers}
+
+    @property
+    def num_extra_subscribers(self) -> dict[str, int]:
+        """Subscriptions to each of the extra topics that can be played."""
+        publishers = self._extra_publishers.items()
+        return {topic: publisher.get_subscription_count() for topic, publisher in publishers}
 
     def start(self) -> None:
         """Begin to play, in a thread of its own."""
@@ -180,6 +196,7 @@ class BagPlayerNode(Node):
             self._play()
             while self._settings.loop and not self._stopped:
                 self._play()
+            self._wait_for_arrival()
         except Exception as error:  # handed over to whoever asks `finished`
             self._error = error
         self._finished = True
@@ -212,9 +229,17 @@ class BagPlayerNode(Node):
                 end_s = offset_s
             else:
                 self._extra_publishers[message.topic].publish(message.cdr)
+                self._num_extra[message.topic] += 1
         if self._settings.loop and not lockstep:
             num_periods = self._num_played - num_before - 1
             self._wait(end_s / num_periods if num_periods > 0 else SINGLE_CLOUD_PERIOD_S)
+
+    def _wait_for_arrival(self) -> None:
+        """Let the last messages arrive: those of a publisher that ends may be lost."""
+        for publisher in (self._cloud_publisher, *self._extra_publishers.values()):
+            if not self._stopped:
+                with suppress(RuntimeError):  # not every middleware knows what arrived
+                    publisher.wait_for_all_acked(ARRIVAL_TIMEOUT)
 
     def _send(self, cloud: BagCloud) -> None:
         self._sent_ns, self._acknowledged_ns = cloud.stamp_ns, None

@@ -24,7 +24,6 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.agreement_report import (
     JSON_FILE,
@@ -62,9 +61,10 @@ from pointdistiller_ros.conversions import (
     marker_keys,
     stamp_ns,
     to_boxes_cloud,
+    to_points,
 )
 from pointdistiller_ros.detector_node import PointDetector
-from pointdistiller_ros.messages import subscribe
+from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.worker import NewestWorker
@@ -155,7 +155,7 @@ class ComparisonNode(Node):
         self._worker = NewestWorker(self._process, on_error=self._on_error, name='comparison')
         self._comparison: OnlineComparison | None = None
         super().__init__('comparison', **node_options)
-        self._settings = declare_parameters(self, ComparisonParameters)
+        self._settings = declare_parameters(self, ComparisonParameters, fixed=True)
         check_settings(self._settings)
         self._report = ReportFolder(Path(self._settings.output)) if self._settings.output else None
         self._models = {role: self._load(load, role) for role in ('teacher', 'student')}
@@ -283,11 +283,14 @@ class ComparisonNode(Node):
     def _subscribe(self) -> None:
         reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
         qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
-        points = subscribe(self, PointCloud2, 'points', self._on_points, qos)
+        # Raw, so that reading a broken message is an error like any other of a cloud.
+        points = self.create_subscription(PointCloud2, 'points', self._on_points, qos, raw=True)
         kinds = {'boxes': PointCloud2, 'detections': Detection3DArray}
         if kind := kinds.get(self._settings.ground_truth_type):
             many = QoSProfile(depth=TRUTH_QUEUE_DEPTH, reliability=reliability)
-            subscribe(self, kind, 'ground_truth', self._on_truth, many)
+            subscribe(
+                self, kind, 'ground_truth', self._on_truth, many, on_error=self._on_bad_truth
+            )
         names = ' and '.join(model.about['name'] for model in self._models.values())
         self.get_logger().info(f'comparing {names} in clouds on {points.topic_name}')
 
@@ -304,21 +307,21 @@ class ComparisonNode(Node):
             'dropped': dropped,
         }
 
-    def _on_points(self, cloud: PointCloud2) -> None:
+    def _on_points(self, cloud: bytes) -> None:
         self._num_received += 1
         self._worker.submit(cloud)
 
     def _on_truth(self, message: PointCloud2 | Detection3DArray) -> None:
         comparison = self._comparison
         assert comparison is not None
-        try:
-            truth = self._read_truth(message, comparison.rules.class_names)
-            with self._lock:
-                comparison.add_truth(stamp_ns(message.header.stamp), truth)
-        except Exception as error:  # whatever a message breaks, the next one is read
-            self._num_bad_truth += 1
-            self._fatal = error if isinstance(error, ReportError) else self._fatal
-            self.get_logger().error(f'a ground truth is not used: {error}')
+        truth = self._read_truth(message, comparison.rules.class_names)
+        with self._lock:
+            comparison.add_truth(stamp_ns(message.header.stamp), truth)
+
+    def _on_bad_truth(self, error: Exception) -> None:
+        self._num_bad_truth += 1
+        self._fatal = error if isinstance(error, ReportError) else self._fatal
+        self.get_logger().error(f'a ground truth is not used: {error or type(error).__name__}')
 
     def _read_truth(self, message: Any, class_names: Sequence[str]) -> GroundTruth:
         if isinstance(message, PointCloud2):
@@ -327,16 +330,11 @@ class ComparisonNode(Node):
             return relabel_truth(truth_from_boxes_cloud(message), names, class_names)
         return truth_from_detection_array(message, class_names)
 
-    def _process(self, cloud: PointCloud2) -> None:
+    def _process(self, serialized: bytes) -> None:
         comparison = self._comparison
         assert comparison is not None
-        points = points_from_cloud(
-            cloud,
-            intensity_field=self._settings.intensity_field,
-            missing_intensity=self._settings.missing_intensity,
-            constant_intensity=self._settings.constant_intensity,
-            intensity_scale=self._settings.intensity_scale or None,
-        )
+        cloud = read_message(PointCloud2, serialized)
+        points = to_points(cloud, self._settings)
         if not self._warm:  # a network's first run takes longer: it is not measured
             for model in self._models.values():
                 model.detector(points)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of `comparison_node` and of `bag_follower_node`."""
+"""Parameters of `comparison_node`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pointdistiller_core.evaluation.agreement import SURE_SCORE
-from pointdistiller_ros.parameters import DetectorParameters, parameter
+from pointdistiller_ros.parameters import DetectorParameters, InputParameters, parameter
 
-_DETECTOR = DetectorParameters.__dataclass_fields__
+_BACKENDS = DetectorParameters.__dataclass_fields__['backend'].metadata['choices']
 
 
 @dataclass(frozen=True)
-class ComparisonParameters:
+class ComparisonParameters(InputParameters):
     """Parameters of `comparison_node`."""
 
     teacher: str = parameter('', "teacher's bundle, or run folder that holds one", required=True)
@@ -24,12 +24,12 @@ class ComparisonParameters:
     teacher_backend: str = parameter(
         'auto',
         'what the teacher runs in; auto is the first that is installed and in the bundle',
-        choices=_DETECTOR['backend'].metadata['choices'],
+        choices=_BACKENDS,
     )
     student_backend: str = parameter(
         'auto',
         'what the student runs in; auto is the first that is installed and in the bundle',
-        choices=_DETECTOR['backend'].metadata['choices'],
+        choices=_BACKENDS,
     )
     num_threads: int = parameter(0, 'CPU threads of each network; 0 is its own', range=(0, 1024))
     teacher_score_threshold: float = parameter(
@@ -67,32 +67,4 @@ class ComparisonParameters:
     )
     num_pictures: int = parameter(
         4, 'clouds with most disagreements to draw in the report', range=(0, 100)
-    )
-    intensity_field: str = parameter('', _DETECTOR['intensity_field'].metadata['description'])
-    missing_intensity: str = parameter(
-        'error',
-        _DETECTOR['missing_intensity'].metadata['description'],
-        choices=_DETECTOR['missing_intensity'].metadata['choices'],
-    )
-    constant_intensity: float = parameter(
-        0.0, _DETECTOR['constant_intensity'].metadata['description'], range=(-1e9, 1e9)
-    )
-    intensity_scale: float = parameter(
-        0.0, _DETECTOR['intensity_scale'].metadata['description'], range=(0.0, 1e9)
-    )
-    reliability: str = parameter(
-        'best_effort',
-        'quality of service of the subscription to points; reliable suits bags of big clouds',
-        choices=('best_effort', 'reliable'),
-    )
-
-
-@dataclass(frozen=True)
-class BagFollowerParameters:
-    """Parameters of `bag_follower_node`."""
-
-    bag: str = parameter('', 'bag folder, .mcap, .db3 or ROS 1 .bag', required=True)
-    topic: str = parameter('', 'PointCloud2 topic to play along with /clock', required=True)
-    ahead: float = parameter(
-        1.0, 'how much earlier than recorded messages are sent [s]', range=(0.0, 3600.0)
     )

@@ -18,11 +18,16 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.datasets.point_cloud2 import cloud_layout, records_from_cloud
+from pointdistiller_core.datasets.point_cloud2 import (
+    cloud_layout,
+    points_from_cloud,
+    records_from_cloud,
+)
 from pointdistiller_core.records import Detections, Importance
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
+    from pointdistiller_ros.parameters import InputParameters
 
 try:
     from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
@@ -77,6 +82,24 @@ def to_cloud(
     data = array('B')  # rclpy of ROS 2 Humble would look at each byte of anything else
     data.frombytes(layout.pop('data'))
     return PointCloud2(header=header, data=data, **layout)
+
+
+def to_points(cloud: PointCloud2, parameters: InputParameters) -> NDArray[np.float32]:
+    """Points of a cloud as the parameters ask for.
+
+    Returns:
+        (N, 4) x, y, z [m], intensity, in the frame of the cloud.
+
+    Raises:
+        CloudError: a field is missing or the message contradicts itself.
+    """
+    return points_from_cloud(
+        cloud,
+        intensity_field=parameters.intensity_field,
+        missing_intensity=parameters.missing_intensity,
+        constant_intensity=parameters.constant_intensity,
+        intensity_scale=parameters.intensity_scale or None,
+    )
 
 
 def to_boxes_cloud(detections: Detections, header: Header) -> PointCloud2:

@@ -25,11 +25,10 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import PointCloud2
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.records import Detections
-from pointdistiller_ros.conversions import to_diagnostics
+from pointdistiller_ros.conversions import to_diagnostics, to_points
 from pointdistiller_ros.diagnostics import (
     ERROR,
     OK,
@@ -373,13 +372,7 @@ class DetectorNode(LifecycleNode):
         assert outputs is not None
         settings = setup.settings
         cloud = read_message(PointCloud2, serialized)
-        points = points_from_cloud(
-            cloud,
-            intensity_field=settings.intensity_field,
-            missing_intensity=settings.missing_intensity,
-            constant_intensity=settings.constant_intensity,
-            intensity_scale=settings.intensity_scale or None,
-        )
+        points = to_points(cloud, settings)
         wanted = outputs.wanted(settings.outputs)
         read = perf_counter()
         detections = setup.detector(

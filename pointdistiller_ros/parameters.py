@@ -136,7 +136,41 @@ class DiagnosticParameters:
 
 
 @dataclass(frozen=True)
-class DetectorParameters:
+class InputParameters:
+    """How a node receives and reads its clouds."""
+
+    intensity_field: str = parameter(
+        '',
+        'field of the intensity; empty is the first of intensity, reflectivity, signal, i',
+        changeable=True,
+    )
+    missing_intensity: str = parameter(
+        'error',
+        'what to do with a cloud without intensity: refuse it, or take it as zero or constant',
+        choices=('error', 'zero', 'constant'),
+        changeable=True,
+    )
+    constant_intensity: float = parameter(
+        0.0,
+        'intensity of a cloud without, where missing_intensity is constant',
+        range=(-1e9, 1e9),
+        changeable=True,
+    )
+    intensity_scale: float = parameter(
+        0.0,
+        'factor on the raw intensity; 0 is 1 for floating point and 1 / largest for integers',
+        range=(0.0, 1e9),
+        changeable=True,
+    )
+    reliability: str = parameter(
+        'best_effort',
+        'quality of service of the subscription to points; reliable suits bags of big clouds',
+        choices=('best_effort', 'reliable'),
+    )
+
+
+@dataclass(frozen=True)
+class DetectorParameters(InputParameters):
     """Parameters of `detector_node`; -1, and 0 of a count, stand for the bundle's own value."""
 
     autostart: bool = parameter(
@@ -173,34 +207,6 @@ class DetectorParameters:
     )
     max_importance_markers: int = parameter(
         1000, 'most pillars in ~/importance_markers', range=(0, 100_000), changeable=True
-    )
-    intensity_field: str = parameter(
-        '',
-        'field of the intensity; empty is the first of intensity, reflectivity, signal, i',
-        changeable=True,
-    )
-    missing_intensity: str = parameter(
-        'error',
-        'what to do with a cloud without intensity: refuse it, or take it as zero or constant',
-        choices=('error', 'zero', 'constant'),
-        changeable=True,
-    )
-    constant_intensity: float = parameter(
-        0.0,
-        'intensity of a cloud without, where missing_intensity is constant',
-        range=(-1e9, 1e9),
-        changeable=True,
-    )
-    intensity_scale: float = parameter(
-        0.0,
-        'factor on the raw intensity; 0 is 1 for floating point and 1 / largest for integers',
-        range=(0.0, 1e9),
-        changeable=True,
-    )
-    reliability: str = parameter(
-        'best_effort',
-        'quality of service of the subscription to points; reliable suits bags of big clouds',
-        choices=('best_effort', 'reliable'),
     )
     outputs: OutputParameters = OutputParameters()
     mounting: MountingParameters = MountingParameters()
@@ -240,7 +246,9 @@ class BagRecorderParameters:
     topics: Sequence[str] = parameter(('',), 'topics to record')
 
 
-def declare_parameters(node: Node, table: type[ParametersT]) -> ParametersT:
+def declare_parameters(
+    node: Node, table: type[ParametersT], *, fixed: bool = False
+) -> ParametersT:
     """Declare every field of a parameter table on a node and read its value.
 
     A field whose default is itself a table stands for parameters with a dot in their name.
@@ -248,6 +256,8 @@ def declare_parameters(node: Node, table: type[ParametersT]) -> ParametersT:
     Args:
         node: node without these parameters.
         table: dataclass whose fields are made by `parameter`, or are such tables.
+        fixed: none of them may be set while the node runs, also not those that are changeable
+            elsewhere.
 
     Raises:
         ConfigError: a value has the wrong type or is out of range, or a required one is missing.
@@ -255,8 +265,10 @@ def declare_parameters(node: Node, table: type[ParametersT]) -> ParametersT:
     values = {}
     for name, field, default in _leaves(table()):
         default = list(default) if isinstance(default, tuple) else default
+        descriptor = _descriptor(name, field)
+        descriptor.read_only |= fixed
         with _naming(node, name):
-            declared = node.declare_parameter(name, default, _descriptor(name, field))
+            declared = node.declare_parameter(name, default, descriptor)
         values[name] = declared.value
         if problem := _problem(name, field, declared.value):
             raise ConfigError(f'{node.get_name()}: {problem}')

@@ -8,15 +8,17 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 import sys
 from typing import Any
 
 from rclpy.logging import get_logger
 
+from pointdistiller_core.datasets.bags import read_clouds
 from pointdistiller_core.evaluation.agreement_report import Check, find_number, format_table
-from pointdistiller_ros.bag_follower_node import BagFollowerNode
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
+from pointdistiller_ros.parameters import TF_TOPICS
 from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.spinning import Session
 
@@ -150,25 +152,25 @@ def add_compare_parser(commands: Any) -> None:
 
 
 def _add_nodes(session: Session, options: CompareOptions, load: Callable[..., Model]) -> _Run:
-    lockstep = options.rate is None
+    lockstep, truth = options.rate is None, options.ground_truth
+    if truth:  # the player would only warn of a topic that the bag does not have
+        next(read_clouds(Path(options.bag), truth), None)
     player = session.add(
         BagPlayerNode,
         bag=options.bag,
         topic=options.topic,
         rate=options.rate or 1.0,
+        extra_topics=[*TF_TOPICS, truth],  # an empty name is none
         acknowledgment=RESULT_TOPIC if lockstep else '',
     )
-    follower = None
-    if options.ground_truth:
-        follower = session.add(BagFollowerNode, bag=options.bag, topic=options.ground_truth)
-    names = {'points': player.topic, 'ground_truth': options.ground_truth}
+    names = {'points': player.topic, 'ground_truth': truth}
     node = session.add(
         partial(ComparisonNode, load),
         {name: topic for name, topic in names.items() if topic},
         teacher=options.teacher,
         student=options.student,
         output=options.output,
-        ground_truth_type='boxes' if options.ground_truth else 'none',
+        ground_truth_type='boxes' if truth else 'none',
         reliability='reliable',  # nothing of a bag shall be lost on the way
         **(options.parameters or {}),
     )
@@ -178,18 +180,18 @@ def _add_nodes(session: Session, options: CompareOptions, load: Callable[..., Mo
         recorder = session.add(
             BagRecorderNode, output=options.record, topics=topics, use_sim_time=True
         )
-    return _Run(session, player, node, follower, recorder)
+    return _Run(session, player, node, recorder, truth)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The nodes of a run."""
+    """The nodes of a run, and the topic of the ground truth; empty is none."""
 
     session: Session
     player: BagPlayerNode
     node: ComparisonNode
-    follower: BagFollowerNode | None
     recorder: BagRecorderNode | None
+    truth: str
 
     def play(self, on_cloud: Callable[[int], None]) -> None:
         self.session.spin_until(self.connected, DISCOVERY_TIMEOUT_S)
@@ -200,13 +202,13 @@ class _Run:
             if self.node.counts['failed'] > failed:  # no result will come, the log says why
                 failed = self.node.counts['failed']
                 self.player.go_on()
-            for node in (self.node, self.follower, self.recorder):
+            for node in (self.node, self.recorder):
                 if node is not None:
                     node.finished()
         on_cloud(self.player.num_played)
 
     def connected(self) -> bool:
-        if self.follower is not None and not self.follower.num_subscribers:
+        if self.truth and not self.player.num_extra_subscribers[self.truth]:
             return False
         if self.recorder is None:
             return self.player.num_subscribers >= 1
@@ -218,8 +220,8 @@ class _Run:
         spin = self.session.spin_until
         spin(lambda: node.counts['received'] == played, ARRIVAL_TIMEOUT_S)
         spin(lambda: node.wait_until_idle(0.0))
-        if self.follower is not None:
-            sent = self.follower.num_sent
+        if self.truth:
+            sent = self.player.num_extra_played[self.truth]
             spin(lambda: node.num_truth == sent, ARRIVAL_TIMEOUT_S)
         counts = node.counts
         if self.recorder is not None:

@@ -128,7 +128,7 @@ def is_bag(source: Path) -> bool:
 
 
 def bag_clouds(bag: Path, wanted: int) -> Iterator[NDArray[np.float32]]:
-    """Clouds (N, 4) that are evenly spread over a bag's only PointCloud2 topic."""
+    """Returns (N, 4) of clouds that are evenly spread over a bag's only PointCloud2 topic."""
     from pointdistiller_core.datasets.bags import read_clouds
     from pointdistiller_core.datasets.point_cloud2 import drop_no_returns, points_from_cloud
     from pointdistiller_core.training.validate import spread_indices

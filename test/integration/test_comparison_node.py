@@ -21,6 +21,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
@@ -188,6 +189,52 @@ def test_malformed_cloud_is_an_error_and_the_next_one_is_compared(session, lie):
     )
     compare(session, node, clouds, build_cloud(2, 0.7))
     assert (node.counts['failed'], node.counts['compared']) == (1, 1)
+
+
+@pytest.mark.parametrize('payload', [b'', bytes(range(200))])
+def test_bytes_that_are_no_cloud_are_one_error(session, payload):
+    node = add_node(session)
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, payload, build_cloud(2, 0.7))
+    counts = node.counts
+    assert (counts['received'], counts['failed'], counts['compared']) == (2, 1, 1)
+
+
+def test_bytes_that_are_no_ground_truth_are_one_error(session):
+    node = add_node(session, ground_truth_type='boxes')
+    truths = publisher(session, PointCloud2, '/ground_truth')
+    for message in (b'', build_truth(1, 10)):
+        truths.publish(message)
+    compare(session, node, publisher(session, PointCloud2, '/points'), build_cloud(1, 0.7))
+    spin_until(session, lambda: node.num_truth == 2)
+    summary = node.summarize()
+    assert summary['unusable_ground_truths'] == 1
+    assert summary['clouds']['with_truth'] == 1
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'recall'),
+    [
+        ({'intensity_field': 'strength'}, 0.5),  # 0.7 and 0.5
+        ({'intensity_field': 'strength', 'intensity_scale': 2.0}, 1.0),
+        ({'missing_intensity': 'constant', 'constant_intensity': 0.7}, 1.0),
+        ({'missing_intensity': 'zero'}, None),
+    ],
+)
+def test_intensity_as_the_parameters_say(session, parameters, recall):
+    node = add_node(session, **parameters)
+    cloud = build_cloud(1, 0.7, 0.5)
+    cloud.fields[3].name = 'strength'
+    compare(session, node, publisher(session, PointCloud2, '/points'), cloud)
+    assert node.counts['compared'] == 1
+    assert node.summarize()['agreement']['recall'] == recall
+
+
+def test_no_parameter_changes_while_clouds_are_compared(session):
+    node = add_node(session)
+    (answer,) = node.set_parameters([Parameter('missing_intensity', value='zero')])
+    assert not answer.successful
+    assert node.get_parameter('missing_intensity').value == 'error'
 
 
 @pytest.mark.parametrize('truth_first', [True, False])

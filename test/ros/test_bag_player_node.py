@@ -5,6 +5,10 @@
 from __future__ import annotations
 
 from functools import partial
+import os
+from pathlib import Path
+import subprocess
+import sys
 from time import monotonic, sleep
 
 import numpy as np
@@ -35,6 +39,7 @@ from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.conversions import stamp_ns
 from pointdistiller_ros.messages import message_class
 
+ROOT = Path(__file__).resolve().parents[2]
 FOREVER = QosTime(0, 0)
 QOS = Qos(
     QosHistory.KEEP_LAST,
@@ -143,6 +148,7 @@ def test_loop_of_one_cloud_is_no_flood(session, bag):
     assert 1 <= len(clouds) <= 4  # ten a second
 
 
+NUM_LATE, LATE_SIZE = 5, 3_000_000  # texts from the last cloud on: not there at once
 TEXTS = [9_950_000_000, 10_050_000_000, 10_150_000_000]
 
 
@@ -156,6 +162,9 @@ def rich_bag(tmp_path):
             writer.write_serialized('/text', 'std_msgs/msg/String', text, content, [QOS])
             writer.write_serialized('/latched', 'std_msgs/msg/String', text, content, [latched])
             writer.write('/lidar', cloud, 'velodyne', np.zeros((5, 4), np.float32))
+        for index in range(NUM_LATE):
+            content = bytes(serialize_message(String(data=str(index).ljust(LATE_SIZE))))
+            writer.write_serialized('/late', 'std_msgs/msg/String', cloud + index, content, [QOS])
         writer.write_serialized('/tf', 'tf2_msgs/msg/TFMessage', text, bytes(8), [QOS])
     return tmp_path / 'rich'
 
@@ -180,6 +189,36 @@ def test_extra_topics_are_played_in_between(session, rich_bag):
     assert player.num_played == 3  # clouds
 
 
+def test_what_comes_after_the_last_cloud_arrives_before_a_player_ends(session, rich_bag, tmp_path):
+    texts = listen(session, String, '/late', 50)
+    done = session.add(partial(Node, 'worker')).create_publisher(PointCloud2, '/done', 10)
+    session.add(partial(Node, 'listener')).create_subscription(
+        PointCloud2, '/lidar', lambda cloud: done.publish(PointCloud2(header=cloud.header)), 10
+    )
+    parameters = {'bag': rich_bag, 'acknowledgment': '/done', 'extra_topics': "['/late']"}
+    words = [word for pair in parameters.items() for word in ('-p', ':='.join(map(str, pair)))]
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'pointdistiller_ros.bag_player_node', '--ros-args', *words],
+        cwd=ROOT,
+        env=os.environ | {'ROS_LOG_DIR': str(tmp_path)},
+    )
+    spin_until(session, lambda: process.poll() is not None)
+    assert process.returncode == 0
+    spin_until(session, lambda: len(texts) == NUM_LATE)
+    assert [int(text.data) for text in texts] == list(range(NUM_LATE))
+
+
+def test_extra_messages_and_their_subscribers_are_counted(session, rich_bag):
+    player = add_player(session, rich_bag, extra_topics=['/text', '/late', '/none'], rate=1000.0)
+    listen(session, PointCloud2, '/lidar')
+    listen(session, String, '/text')
+    spin_until(session, lambda: player.num_extra_subscribers == {'/text': 1, '/late': 0})
+    assert player.num_extra_played == {'/text': 0, '/late': 0}
+    player.start()
+    spin_until(session, player.finished)
+    assert player.num_extra_played == {'/text': 3, '/late': NUM_LATE}
+
+
 def test_latched_messages_hold_from_the_start(session, rich_bag):
     player = add_player(session, rich_bag, extra_topics=['/latched'], start=0.12, rate=1000.0)
     clouds, clock = listen(session, PointCloud2, '/lidar'), listen(session, Clock, '/clock')
@@ -198,7 +237,7 @@ def test_extra_topics_that_cannot_be_played_are_named(session, rich_bag, capfd):
     if message_class('tf2_msgs/msg/TFMessage') is None:
         assert '/tf is not played: tf2_msgs/msg/TFMessage is not installed' in log
     assert '/absent is not played' in log
-    assert "['/latched', '/lidar', '/text', '/tf']" in log
+    assert "['/latched', '/late', '/lidar', '/text', '/tf']" in log
     assert '/tf_static' not in log.replace("'/tf_static'", '')
 
 

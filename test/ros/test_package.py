@@ -174,7 +174,7 @@ def test_launch_file_sets_parameters_that_exist(launched):
 
 def test_comparison_launch_file_starts_what_is_installed(compared):
     nodes, arguments = compared
-    ours = {'comparison_node', 'bag_player_node', 'bag_follower_node'}
+    ours = {'comparison_node', 'bag_player_node'}
     assert set(nodes) == ours | {'rviz2'}
     assert ours <= set(entry_points())
     assert names_in(list(nodes.values())) <= set(arguments)
@@ -184,6 +184,14 @@ def test_comparison_launch_file_starts_what_is_installed(compared):
     assert names_in(nodes['rviz2']['condition']) == {'rviz'}
 
 
+def test_comparison_launch_file_plays_ground_truth_and_transforms(compared):
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    from pointdistiller_ros.parameters import TF_TOPICS
+
+    (values,) = compared[0]['bag_player_node']['parameters']
+    assert values['extra_topics'] == [*TF_TOPICS, '/truth']
+
+
 def test_comparison_launch_file_sets_parameters_that_exist(compared):
     pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
     from pointdistiller_ros import comparison_parameters, parameters
@@ -191,7 +199,6 @@ def test_comparison_launch_file_sets_parameters_that_exist(compared):
     tables = {
         'comparison_node': comparison_parameters.ComparisonParameters,
         'bag_player_node': parameters.BagPlayerParameters,
-        'bag_follower_node': comparison_parameters.BagFollowerParameters,
     }
     for executable, table in tables.items():
         known = {field.name for field in dataclasses.fields(table)} | {'use_sim_time'}

@@ -5,19 +5,32 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 
+from kitti_folder import write_frame
 import numpy as np
 import pytest
 from ros_graph import FakeDetector
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from pointdistiller_core.datasets.bags import CloudBagWriter, bag_topics, read_clouds
+from rclpy.serialization import serialize_message
+from std_msgs.msg import String
+
+from pointdistiller_core.cli import main
+from pointdistiller_core.datasets.bags import (
+    KITTI_TOPIC,
+    TRUTH_TOPIC,
+    CloudBagWriter,
+    bag_topics,
+    read_clouds,
+)
 from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import run
 from pointdistiller_ros import run_compare as runner
+from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import OUTPUTS, Model
 from pointdistiller_ros.run_compare import CompareOptions, run_compare
 
@@ -46,18 +59,20 @@ def load(bundle, **_):
 
 @pytest.fixture
 def bag(tmp_path, monkeypatch):
-    """Clouds with intensities 0.3 to 0.8, and labels of all but the last one."""
+    """Clouds with intensities 0.3 to 0.8; after each but the first one its labels."""
     monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
     with CloudBagWriter(tmp_path / 'bag') as writer:
         for index in range(NUM_CLOUDS):
             stamp, value = (index + 1) * 10**8, index / 10 + 0.3
             writer.write('/front/points', stamp, 'velodyne', np.full((3, 4), value, np.float32))
-            if index < NUM_CLOUDS - 1:
+            if index:
                 box = {'dx': 4.0, 'dy': 1.6, 'dz': 1.5, 'yaw': 0.5, 'score': 1.0}
                 columns = {name: np.full(1, size, np.float32) for name, size in box.items()}
                 columns['label'] = np.zeros(1, np.int32)
                 center = np.full((1, 3), value, np.float32)
                 writer.write('/truth', stamp + 1000, 'velodyne', center, columns)
+        text = bytes(serialize_message(String(data='no real transform')))
+        writer.write_serialized('/tf', 'std_msgs/msg/String', stamp, text)
     return str(tmp_path / 'bag')
 
 
@@ -101,9 +116,42 @@ def test_ground_truth_of_the_bag(bag):
     summary = run_compare(options_of(bag, ground_truth='/truth', parameters=parameters), load=load)
     assert summary['clouds']['with_truth'] == NUM_CLOUDS - 1
     truth = summary['ground_truth']
-    assert (truth['teacher']['recall'], truth['student']['recall']) == (4 / 5, 2 / 5)
+    assert (truth['teacher']['recall'], truth['student']['recall']) == (1.0, 3 / 5)
     assert truth['clouds_without_labels'] == 1
     assert truth['labels_without_cloud'] == 0
+
+
+def test_transforms_are_played_with_the_ground_truth(bag, monkeypatch):
+    players = []
+
+    def build(**options):
+        players.append(BagPlayerNode(**options))
+        return players[0]
+
+    monkeypatch.setattr(runner, 'BagPlayerNode', build)
+    run_compare(options_of(bag, ground_truth='/truth'), load=load)
+    assert players[0].num_extra_played == {'/tf': 1, '/truth': NUM_CLOUDS - 1}
+
+
+def test_every_cloud_of_make_bag_gets_its_ground_truth(tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    box, num_clouds = [10, 0, 0, 4, 1.6, 1.5, 0.5], 25
+    for index in range(num_clouds):
+        write_frame(tmp_path, f'{index:06}', [[10, 0, 0, 0.5]], [box], ['Car'])
+    bag = tmp_path / 'bag'
+    words = ['pointdistiller', 'make-bag', str(tmp_path), str(bag), '--ground-truth']
+    monkeypatch.setattr(sys, 'argv', words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    options = CompareOptions(
+        'teacher', 'student', str(bag), topic=KITTI_TOPIC, ground_truth=TRUTH_TOPIC
+    )
+    summary = run_compare(options, load=load)
+    truth, clouds = summary['ground_truth'], summary['clouds']
+    assert clouds['with_truth'] == clouds['compared'] == clouds['received'] == num_clouds
+    assert truth['clouds_without_labels'] == 0
+    assert (truth['teacher']['recall'], truth['student']['recall']) == (1.0, 0.0)
 
 
 def test_slow_teacher_at_full_speed_drops_clouds_and_counts_them(bag):

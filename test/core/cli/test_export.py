@@ -8,12 +8,13 @@ import json
 import sys
 
 from backend_parameters import backends
+import numpy as np
 import pytest
 import torch
 
 from pointdistiller_core.cli import export
 from pointdistiller_core.cli.export import SIMULATED
-from pointdistiller_core.datasets.bags import write_kitti_bag
+from pointdistiller_core.datasets.bags import CloudBagWriter, write_kitti_bag
 from pointdistiller_core.deploy import exporters
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
 from pointdistiller_core.detector import Detector
@@ -73,6 +74,15 @@ def test_int8_learns_from_clouds(run, sure_bundle, dataset, name, source, tmp_pa
     assert code == 0, err
     assert json.loads(out)['target'] == name  # nothing else is on stdout
     assert Detector.load(sure_bundle).backend == name
+
+
+def test_clouds_of_a_bag_are_without_rays_without_return(tmp_path):
+    points = np.array([[0, 0, 0, 0], [1, 2, 3, 0.5], [0, 0, 0, 0.1]], np.float32)
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for second in (1, 2):
+            writer.write('/points', second * 10**9, 'lidar', points)
+    clouds = list(export.bag_clouds(tmp_path / 'bag', 2))
+    assert [cloud.tolist() for cloud in clouds] == [[[1, 2, 3, 0.5]]] * 2
 
 
 def test_int8_without_clouds(run, bundle):
