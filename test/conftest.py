@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import signal
 
 from hypothesis import settings
 import pytest
@@ -15,6 +16,8 @@ settings.register_profile('patient', deadline=None)
 settings.load_profile('patient')
 # Before torch is imported: see pointdistiller_core.cli.main.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+# A shell lets what it runs in the background ignore Ctrl-C; here it is sent, and must arrive.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 

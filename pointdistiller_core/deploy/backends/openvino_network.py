@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class OpenVinoNetwork:
         settings = dict(SETTINGS)
         if num_threads is not None:
             settings['INFERENCE_NUM_THREADS'] = str(num_threads)
-        core = openvino.Core()
+        core = _core()
         try:
             model = core.read_model(graph, weights)
             self._compiled = core.compile_model(model, 'CPU', settings)
@@ -82,6 +83,17 @@ class OpenVinoNetwork:
             self._request.infer()
             logits, others = (self._request.get_tensor(name).data[0] for name in OUTPUTS)
             return pick_cells(logits, others, select)
+
+
+@cache
+def _core() -> openvino.Core:
+    """The one core of the process, which is kept as long as that.
+
+    A CPU plugin gives the thread that makes it a stack for signal handlers, which OpenVINO takes
+    back from the thread that drops the plugin: the first one, if that is another, then handles
+    its next signal in memory that is gone or someone else's. So no plugin of ours is dropped.
+    """
+    return openvino.Core()
 
 
 def _input_scale(model: openvino.Model) -> FloatArray | None:
