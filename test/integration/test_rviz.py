@@ -46,8 +46,8 @@ def add_comparison(session) -> None:
 
 
 SENDERS = {
-    'detect.rviz': add_detector,
-    'compare.rviz': add_comparison,
+    'detector.rviz': add_detector,
+    'comparison.rviz': add_comparison,
 }  # the nodes that a configuration is for
 
 

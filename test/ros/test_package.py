@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = 'pointdistiller_ros'
 LAUNCH_FILE = ROOT / 'launch' / 'detect.launch.py'
 COMPARE_LAUNCH_FILE = ROOT / 'launch' / 'compare.launch.py'
+LAUNCHING = 'pointdistiller_ros.launching'
 LAUNCH_MODULES = (
     'launch',
     'launch.actions',
@@ -110,6 +111,8 @@ def launch(monkeypatch, file):
         module = ModuleType(name)
         module.__getattr__ = lambda kind: type(kind, (Recorded,), {})
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, LAUNCHING, None)  # forgotten after the test
+    del sys.modules[LAUNCHING]
     description = runpy.run_path(str(file))['generate_launch_description']()
     (parts,) = description.arguments
     arguments = {

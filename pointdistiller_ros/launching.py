@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files are made of; the only module that needs launch and launch_ros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import os
+from typing import Any
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.conditions import IfCondition, evaluate_condition_expression
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+PACKAGE = 'pointdistiller_ros'
+# By which Fast DDS is told its transports, up to Jazzy and since; `docs/ros.md` says why.
+PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+TRANSPORTS = 'FASTDDS_BUILTIN_TRANSPORTS'
+
+
+def describe(
+    name: str,
+    start: Callable[[LaunchContext], list[Node]],
+    *,
+    required: Mapping[str, str],
+    optional: Mapping[str, tuple[str, str]],
+) -> LaunchDescription:
+    """Arguments, nodes and RViz.
+
+    Args:
+        name: of the files in `config/nodes` and `config/rviz`.
+        start: makes the nodes, for what stands on the command line.
+        required: description of each argument without a default.
+        optional: default and description of each further one; the common ones are added.
+    """
+    common = {
+        'rviz': ('false', 'show clouds and results in RViz'),
+        'frame': ('velodyne', 'fixed frame of RViz: the frame of the clouds'),
+        'use_sim_time': ('false', 'take the time from /clock, which the bag player sends'),
+        'params': (shared_file('config', 'nodes', f'{name}.yaml'), f'parameters of the {name}'),
+    }
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(argument, description=description)
+                for argument, description in required.items()
+            ),
+            *(
+                DeclareLaunchArgument(argument, default_value=default, description=description)
+                for argument, (default, description) in {**optional, **common}.items()
+            ),
+            OpaqueFunction(function=start),
+            rviz(shared_file('config', 'rviz', f'{name}.rviz')),
+        ]
+    )
+
+
+def given(context: LaunchContext, name: str) -> str:
+    """An argument as it stands on the command line.
+
+    No Python expression is made of it, so that paths and topics may have quotes in them.
+    """
+    return LaunchConfiguration(name).perform(context)
+
+
+def given_bool(context: LaunchContext, name: str) -> bool:
+    """An argument that is true or false."""
+    return evaluate_condition_expression(context, [LaunchConfiguration(name)])
+
+
+def consumer(
+    name: str, arguments: list[str], *, bag: str, remappings: Mapping[str, str], **options: Any
+) -> Node:
+    """A node that works on clouds.
+
+    Args:
+        name: of the node; its executable is `NAME_node`.
+        arguments: of the launch file that are parameters of the node, as text.
+        bag: that is played; empty if the clouds come from elsewhere.
+        remappings: of its topics.
+        options: `parameters`, by name, and others of a `Node`.
+    """
+    # Big clouds between processes get lost where nobody asks for them again.
+    quality = {'reliability': 'reliable'} if bag else {}
+    values = {argument: text(LaunchConfiguration(argument)) for argument in arguments}
+    return Node(
+        package=PACKAGE,
+        executable=f'{name}_node',
+        name=name,
+        output='screen',
+        remappings=list(remappings.items()),
+        parameters=[
+            LaunchConfiguration('params'),
+            {**values, **options.pop('parameters', {}), **quality},
+            {'use_sim_time': use_sim_time()},
+        ],
+        additional_env=shared_memory(),
+        on_exit=end_after_failure,
+        **options,
+    )
+
+
+def bag_player(
+    bag: str, points: str, *, acknowledgment: str, on_exit: Any = None, **parameters: Any
+) -> Node:
+    """The node that plays a bag.
+
+    Args:
+        bag: to play.
+        points: topic of the clouds in it.
+        acknowledgment: topic to wait for before the next cloud; empty keeps the bag's time.
+        on_exit: what to do at its end; None ends the others if it failed.
+        parameters: further ones.
+    """
+    return Node(
+        package=PACKAGE,
+        executable='bag_player_node',
+        name='bag_player',
+        output='screen',
+        parameters=[
+            {
+                'bag': text(bag),
+                'topic': text(full_name(points)),  # topics of a bag are full names
+                'acknowledgment': acknowledgment,
+                **parameters,
+            }
+        ],
+        additional_env=shared_memory(),
+        on_exit=on_exit or end_after_failure,
+    )
+
+
+def rviz(config: PathJoinSubstitution) -> Node:
+    """RViz, on request."""
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        condition=IfCondition(LaunchConfiguration('rviz')),
+        remappings=[('/points', LaunchConfiguration('points'))],
+        arguments=['-d', config, '-f', LaunchConfiguration('frame')],
+        parameters=[{'use_sim_time': use_sim_time()}],
+    )
+
+
+def shared_file(*parts: str) -> PathJoinSubstitution:
+    """A file that is installed with the package."""
+    return PathJoinSubstitution([FindPackageShare(PACKAGE), *parts])
+
+
+def shared_memory() -> dict[str, PathJoinSubstitution]:
+    """Room in shared memory for the clouds that a node sends; what is set outside holds."""
+    if any(name in os.environ for name in (*PROFILES, TRANSPORTS)):
+        return {}
+    return dict.fromkeys(PROFILES, shared_file('config', 'dds', 'fastdds.xml'))
+
+
+def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None:
+    """End the others where a node could not start or go on: they would wait in vain."""
+    reason = f'{event.process_name} ended with exit code {event.returncode}'
+    return Shutdown(reason=reason) if event.returncode else None
+
+
+def text(value: str | LaunchConfiguration) -> ParameterValue:
+    """A parameter that stays text even where it looks like a number."""
+    return ParameterValue(value, value_type=str)
+
+
+def full_name(topic: str) -> str:
+    """The name of a topic with the leading slash that launch's users may leave out."""
+    return '/' + topic.lstrip('/')
+
+
+def use_sim_time() -> ParameterValue:
+    """The parameter that every node has."""
+    return ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)
