@@ -23,7 +23,9 @@ from ros_graph import (
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
@@ -278,3 +280,29 @@ def test_frame_of_tf_without_tf(session):
     answer = change(node, **{'mounting.frame': 'base_footprint'})
     assert not answer.successful
     assert 'tf2_ros' in answer.reason
+
+
+def test_mounting_by_tf(session, shelf):
+    tf2_ros = pytest.importorskip('tf2_ros', reason='tf2_ros is not installed')
+    shelf.detectors['first'].info = BundleInfo(model=ModelConfig(), sensor_height=1.5)
+    node = add_node(session, shelf, **{'mounting.frame': 'base_footprint'})
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(1))
+    spin_until(session, lambda: node.counts.failed == 1)  # nobody knows where the sensor is
+    sent = TransformStamped(child_frame_id=build_cloud(2).header.frame_id)
+    sent.header.frame_id = 'base_footprint'
+    sent.transform.translation.z = 2.0
+    broadcaster = tf2_ros.StaticTransformBroadcaster(session.add(partial(Node, 'sender')))
+    broadcaster.sendTransform(sent)
+
+    def answered():
+        clouds.publish(build_cloud(2))
+        return boxes
+
+    spin_until(session, answered)
+    expected = np.eye(4)
+    expected[2, 3] = 0.5
+    np.testing.assert_allclose(
+        shelf.detectors['first'].mountings[0].training_from_sensor, expected
+    )
