@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 import sys
+from typing import Any
 
 from rclpy.logging import get_logger
 
@@ -20,13 +21,10 @@ from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.detector_node import DetectorNode, PointDetector, load_detector
 from pointdistiller_ros.parameters import DetectorParameters
-from pointdistiller_ros.recorder import BagRecorderNode
+from pointdistiller_ros.playback import Playback
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare
 from pointdistiller_ros.spinning import Session
 
-POLL_PERIOD_S = 0.02
-DISCOVERY_TIMEOUT_S = 10.0
-ARRIVAL_TIMEOUT_S = 2.0  # of what is on its way in the middleware
 BOXES_TOPIC = '/detector/boxes'
 
 
@@ -94,9 +92,23 @@ def run_detect(
             missing in lock-step.
     """
     with Session() as session:
-        run = _add_nodes(session, options, load)
-        run.play(on_cloud)
-        return run.finish()
+        player = session.add(
+            BagPlayerNode,
+            bag=options.bag,
+            topic=options.topic,
+            rate=options.rate,
+            acknowledgment=BOXES_TOPIC if options.lockstep else '',
+        )
+        detector = session.add(
+            partial(DetectorNode, load), {'points': player.topic}, **_detector_parameters(options)
+        )
+        playback = Playback(session, player, options.record, detector.output_topics)
+        playback.play(on_cloud, num_failed=lambda: detector.counts.failed)
+        playback.settle(lambda: detector.counts.received, detector.wait_until_idle)
+        played, counts = player.num_played, detector.counts
+        playback.finish_recording(counts.results)
+        dropped = played - counts.results - counts.failed
+        return RunCounts(played, counts.results, counts.failed, dropped)
 
 
 def main(args: list[str] | None = None) -> int:
@@ -122,74 +134,16 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def _add_nodes(
-    session: Session, options: RunOptions, load: Callable[[DetectorParameters], PointDetector]
-) -> _Run:
-    player = session.add(
-        BagPlayerNode,
-        bag=options.bag,
-        topic=options.topic,
-        rate=options.rate,
-        acknowledgment=BOXES_TOPIC if options.lockstep else '',
-    )
+def _detector_parameters(options: RunOptions) -> dict[str, Any]:
     threshold = options.score_threshold
-    detector = session.add(
-        partial(DetectorNode, load),
-        {'points': player.topic},
-        bundle=options.bundle,
-        device=options.device,
-        backend=options.backend,
-        num_threads=options.num_threads,
-        reliability='reliable',  # nothing of a bag shall be lost on the way
+    return {
+        'bundle': options.bundle,
+        'device': options.device,
+        'backend': options.backend,
+        'num_threads': options.num_threads,
+        'reliability': 'reliable',  # nothing of a bag shall be lost on the way
         **({} if threshold is None else {'score_threshold': threshold}),
-    )
-    recorder = None
-    if options.record:
-        topics = [player.topic, *detector.output_topics]
-        recorder = session.add(
-            BagRecorderNode, output=options.record, topics=topics, use_sim_time=True
-        )
-    return _Run(session, player, detector, recorder)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """The nodes of a run."""
-
-    session: Session
-    player: BagPlayerNode
-    detector: DetectorNode
-    recorder: BagRecorderNode | None
-
-    def play(self, on_cloud: Callable[[int], None]) -> None:
-        self.session.spin_until(self.connected, DISCOVERY_TIMEOUT_S)
-        self.player.start()
-        failed = 0
-        while not self.session.spin_until(self.player.finished, POLL_PERIOD_S):
-            on_cloud(self.player.num_played)
-            if self.detector.counts.failed > failed:  # no result will come, the log says why
-                failed = self.detector.counts.failed
-                self.player.go_on()
-            if self.recorder is not None:
-                self.recorder.finished()
-        on_cloud(self.player.num_played)
-
-    def connected(self) -> bool:
-        if self.recorder is None:
-            return self.player.num_subscribers >= 1
-        return self.player.num_subscribers >= 2 and not self.recorder.awaited_topics
-
-    def finish(self) -> RunCounts:
-        """Let everything on its way arrive, then count."""
-        detector, recorder, played = self.detector, self.recorder, self.player.num_played
-        self.session.spin_until(lambda: detector.counts.received == played, ARRIVAL_TIMEOUT_S)
-        self.session.spin_until(lambda: detector.wait_until_idle(0.0))
-        results, failed = detector.counts.results, detector.counts.failed
-        if recorder is not None:
-            expected = {self.player.topic: played} | dict.fromkeys(detector.output_topics, results)
-            self.session.spin_until(lambda: recorder.num_recorded == expected, ARRIVAL_TIMEOUT_S)
-            recorder.finished()
-        return RunCounts(played, results, failed, dropped=played - results - failed)
+    }
 
 
 def _build_parser() -> ArgumentParser:

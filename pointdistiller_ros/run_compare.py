@@ -19,12 +19,9 @@ from pointdistiller_core.evaluation.agreement_report import Check, find_number, 
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
 from pointdistiller_ros.parameters import TF_TOPICS
-from pointdistiller_ros.recorder import BagRecorderNode
+from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, Playback
 from pointdistiller_ros.spinning import Session
 
-POLL_PERIOD_S = 0.02
-DISCOVERY_TIMEOUT_S = 10.0
-ARRIVAL_TIMEOUT_S = 2.0  # of what is on its way in the middleware
 RESULT_TOPIC = '/comparison/student/boxes'
 
 
@@ -75,10 +72,22 @@ def run_compare(
         PointDistillerError: a bag, a bundle or a parameter cannot be used, the report cannot be
             written, or a result is missing in lock-step.
     """
+    truth = options.ground_truth
     with Session() as session:
-        run = _add_nodes(session, options, load)
-        run.play(on_cloud)
-        return run.finish()
+        player, node = _add_nodes(session, options, load)
+        playback = Playback(session, player, options.record, node.output_topics)
+        playback.play(
+            on_cloud,
+            num_failed=lambda: node.counts['failed'],
+            ready=lambda: not truth or player.num_extra_subscribers[truth] > 0,
+            check=node.finished,
+        )
+        playback.settle(lambda: node.counts['received'], node.wait_until_idle)
+        if truth:
+            sent = player.num_extra_played[truth]
+            session.spin_until(lambda: node.num_truth == sent, ARRIVAL_TIMEOUT_S)
+        playback.finish_recording(node.counts['compared'] + node.counts['repeated'])
+        return node.summarize(complete=True)
 
 
 def main_compare(options: dict[str, Any]) -> int:
@@ -151,7 +160,9 @@ def add_compare_parser(commands: Any) -> None:
         parser.add_argument(f'--{name.replace("_", "-")}', type=kind, help=description)
 
 
-def _add_nodes(session: Session, options: CompareOptions, load: Callable[..., Model]) -> _Run:
+def _add_nodes(
+    session: Session, options: CompareOptions, load: Callable[..., Model]
+) -> tuple[BagPlayerNode, ComparisonNode]:
     lockstep, truth = options.rate is None, options.ground_truth
     if truth:  # the player would only warn of a topic that the bag does not have
         next(read_clouds(Path(options.bag), truth), None)
@@ -174,59 +185,4 @@ def _add_nodes(session: Session, options: CompareOptions, load: Callable[..., Mo
         reliability='reliable',  # nothing of a bag shall be lost on the way
         **(options.parameters or {}),
     )
-    recorder = None
-    if options.record:
-        topics = [player.topic, *node.output_topics]
-        recorder = session.add(
-            BagRecorderNode, output=options.record, topics=topics, use_sim_time=True
-        )
-    return _Run(session, player, node, recorder, truth)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """The nodes of a run, and the topic of the ground truth; empty is none."""
-
-    session: Session
-    player: BagPlayerNode
-    node: ComparisonNode
-    recorder: BagRecorderNode | None
-    truth: str
-
-    def play(self, on_cloud: Callable[[int], None]) -> None:
-        self.session.spin_until(self.connected, DISCOVERY_TIMEOUT_S)
-        self.player.start()
-        failed = 0
-        while not self.session.spin_until(self.player.finished, POLL_PERIOD_S):
-            on_cloud(self.player.num_played)
-            if self.node.counts['failed'] > failed:  # no result will come, the log says why
-                failed = self.node.counts['failed']
-                self.player.go_on()
-            for node in (self.node, self.recorder):
-                if node is not None:
-                    node.finished()
-        on_cloud(self.player.num_played)
-
-    def connected(self) -> bool:
-        if self.truth and not self.player.num_extra_subscribers[self.truth]:
-            return False
-        if self.recorder is None:
-            return self.player.num_subscribers >= 1
-        return self.player.num_subscribers >= 2 and not self.recorder.awaited_topics
-
-    def finish(self) -> dict[str, Any]:
-        """Let everything on its way arrive, then count."""
-        node, played = self.node, self.player.num_played
-        spin = self.session.spin_until
-        spin(lambda: node.counts['received'] == played, ARRIVAL_TIMEOUT_S)
-        spin(lambda: node.wait_until_idle(0.0))
-        if self.truth:
-            sent = self.player.num_extra_played[self.truth]
-            spin(lambda: node.num_truth == sent, ARRIVAL_TIMEOUT_S)
-        counts = node.counts
-        if self.recorder is not None:
-            recorder, results = self.recorder, counts['compared'] + counts['repeated']
-            expected = {self.player.topic: played} | dict.fromkeys(node.output_topics, results)
-            spin(lambda: recorder.num_recorded == expected, ARRIVAL_TIMEOUT_S)
-            recorder.finished()
-        return node.summarize(complete=True)
+    return player, node
