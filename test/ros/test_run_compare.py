@@ -44,8 +44,8 @@ class FakeModel(FakeDetector):
         super().__init__(delay_s)
         self.limit = limit
 
-    def __call__(self, points, *, importance=False):
-        found = super().__call__(points, importance=importance)
+    def __call__(self, points, **options):
+        found = super().__call__(points, **options)
         found = found[found.scores >= self.limit]
         return Detections(
             found.boxes, found.scores, found.labels, None, found.counts, {'total': 10.0}
