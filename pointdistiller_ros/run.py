@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 import sys
+from typing import Any
 
 from rclpy.logging import get_logger
 
@@ -22,6 +23,7 @@ from pointdistiller_ros.detector_node import DetectorNode, PointDetector, load_d
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare
+from pointdistiller_ros.run_parameters import add_parameter_option, check_parameters
 from pointdistiller_ros.spinning import Session
 
 POLL_PERIOD_S = 0.02
@@ -45,6 +47,7 @@ class RunOptions:
         backend: what the network runs in; auto is the best that is there.
         num_threads: CPU threads of the network; 0 is its own.
         score_threshold: lowest score to publish; None is the node's default.
+        parameters: further parameters of the detector node.
     """
 
     bundle: str
@@ -57,6 +60,7 @@ class RunOptions:
     backend: str = 'auto'
     num_threads: int = 0
     score_threshold: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def main(args: list[str] | None = None) -> int:
     options = vars(_build_parser().parse_args(args))
     if options.pop('command') == 'compare':
         return main_compare(options)
+    options['parameters'] = dict(options['parameters'])
     counts = run_detect(RunOptions(**options))
     get_logger('pointdistiller').info(
         f'{counts.played} clouds played: {counts.results} results, {counts.failed} failed, '
@@ -133,16 +138,17 @@ def _add_nodes(
         acknowledgment=BOXES_TOPIC if options.lockstep else '',
     )
     threshold = options.score_threshold
-    detector = session.add(
-        partial(DetectorNode, load),
-        {'points': player.topic},
-        bundle=options.bundle,
-        device=options.device,
-        backend=options.backend,
-        num_threads=options.num_threads,
-        reliability='reliable',  # nothing of a bag shall be lost on the way
+    parameters = {
+        'bundle': options.bundle,
+        'device': options.device,
+        'backend': options.backend,
+        'num_threads': options.num_threads,
+        'reliability': 'reliable',  # nothing of a bag shall be lost on the way
         **({} if threshold is None else {'score_threshold': threshold}),
-    )
+        **options.parameters,
+    }
+    detector = session.add(partial(DetectorNode, load), {'points': player.topic}, **parameters)
+    check_parameters(detector, options.parameters)
     recorder = None
     if options.record:
         topics = [player.topic, *detector.output_topics]
@@ -208,6 +214,7 @@ def _build_parser() -> ArgumentParser:
     detect.add_argument('--backend', default='auto', help='openvino-int8, openvino, onnx, torch')
     detect.add_argument('--num-threads', type=int, default=0, help='CPU threads; 0 is the default')
     detect.add_argument('--score-threshold', type=float, help='lowest score to publish')
+    add_parameter_option(detect)
     return parser
 
 

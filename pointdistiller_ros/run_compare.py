@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 import sys
@@ -20,6 +20,7 @@ from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
 from pointdistiller_ros.parameters import TF_TOPICS
 from pointdistiller_ros.recorder import BagRecorderNode
+from pointdistiller_ros.run_parameters import add_parameter_option, check_parameters
 from pointdistiller_ros.spinning import Session
 
 POLL_PERIOD_S = 0.02
@@ -52,7 +53,7 @@ class CompareOptions:
     record: str = ''
     output: str = ''
     rate: float | None = None
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_compare(
@@ -96,6 +97,7 @@ def main_compare(options: dict[str, Any]) -> int:
     checks = [Check.parse(text) for text in options.pop('check')]
     given = {name: options.pop(name) for name in _PARAMETERS}
     parameters = {name: value for name, value in given.items() if value is not None}
+    parameters |= dict(options.pop('parameters'))
     summary = run_compare(CompareOptions(**options, parameters=parameters))
     sys.stdout.write(format_table(summary))
     failed = [check for check in checks if not check.holds(summary)]
@@ -149,6 +151,7 @@ def add_compare_parser(commands: Any) -> None:
     )
     for name, (kind, description) in _PARAMETERS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', type=kind, help=description)
+    add_parameter_option(parser)
 
 
 def _add_nodes(session: Session, options: CompareOptions, load: Callable[..., Model]) -> _Run:
@@ -164,16 +167,17 @@ def _add_nodes(session: Session, options: CompareOptions, load: Callable[..., Mo
         acknowledgment=RESULT_TOPIC if lockstep else '',
     )
     names = {'points': player.topic, 'ground_truth': truth}
-    node = session.add(
-        partial(ComparisonNode, load),
-        {name: topic for name, topic in names.items() if topic},
-        teacher=options.teacher,
-        student=options.student,
-        output=options.output,
-        ground_truth_type='boxes' if truth else 'none',
-        reliability='reliable',  # nothing of a bag shall be lost on the way
-        **(options.parameters or {}),
-    )
+    parameters = {
+        'teacher': options.teacher,
+        'student': options.student,
+        'output': options.output,
+        'ground_truth_type': 'boxes' if truth else 'none',
+        'reliability': 'reliable',  # nothing of a bag shall be lost on the way
+        **options.parameters,
+    }
+    remapped = {name: topic for name, topic in names.items() if topic}
+    node = session.add(partial(ComparisonNode, load), remapped, **parameters)
+    check_parameters(node, options.parameters)
     recorder = None
     if options.record:
         topics = [player.topic, *node.output_topics]
