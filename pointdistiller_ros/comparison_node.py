@@ -290,14 +290,15 @@ class ComparisonNode(Node):
     def _subscribe(self) -> None:
         reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
         qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
-        # Raw, so that reading a broken message is an error like any other of a cloud.
-        points = self.create_subscription(PointCloud2, 'points', self._on_points, qos, raw=True)
+        # Before the clouds: a player begins when it sees that these are listened to.
         kinds = {'boxes': PointCloud2, 'detections': Detection3DArray}
         if kind := kinds.get(self._settings.ground_truth_type):
             many = QoSProfile(depth=TRUTH_QUEUE_DEPTH, reliability=reliability)
             subscribe(
                 self, kind, 'ground_truth', self._on_truth, many, on_error=self._on_bad_truth
             )
+        # Raw, so that reading a broken message is an error like any other of a cloud.
+        points = self.create_subscription(PointCloud2, 'points', self._on_points, qos, raw=True)
         names = ' and '.join(model.about['name'] for model in self._models.values())
         self.get_logger().info(f'comparing {names} in clouds on {points.topic_name}')
 
