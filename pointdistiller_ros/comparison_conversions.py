@@ -48,12 +48,14 @@ def to_agreement_markers(
         shown: as in `to_box_markers`.
     """
     names = [f'{group} {name}' for group in groups for name in class_names]
+    turns = [one.orientations for one in groups.values() if one.orientations is not None]
     found = list(groups.values())
     shifts = [len(class_names) * index for index in range(len(found))]
     joined = Detections(
         np.concatenate([one.boxes for one in found]),
         np.concatenate([one.scores for one in found]),
         np.concatenate([one.labels + shift for one, shift in zip(found, shifts, strict=True)]),
+        orientations=np.concatenate(turns) if turns else None,  # all have them, or none
     )
     message = to_box_markers(joined, header, names, shown)
     for marker in message.markers:

@@ -24,6 +24,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.agreement_report import (
     JSON_FILE,
@@ -67,6 +68,7 @@ from pointdistiller_ros.detector_node import PointDetector
 from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.transforms import Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
 
 OUTPUTS = {  # the last one tells that all others of a cloud are out
@@ -75,6 +77,7 @@ OUTPUTS = {  # the last one tells that all others of a cloud are out
     'agreement': DiagnosticArray,
     'student/boxes': PointCloud2,
 }
+ROLES = ('teacher', 'student')
 QUEUE_DEPTH = 5
 TRUTH_QUEUE_DEPTH = 100
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -154,11 +157,14 @@ class ComparisonNode(Node):
         # First, so that the node can be destroyed wherever the rest fails.
         self._worker = NewestWorker(self._process, on_error=self._on_error, name='comparison')
         self._comparison: OnlineComparison | None = None
+        self._transforms: Transforms | None = None  # where TF is needed
         super().__init__('comparison', **node_options)
         self._settings = declare_parameters(self, ComparisonParameters, fixed=True)
         check_settings(self._settings)
+        if self._settings.mounting.frame:
+            self._transforms = Transforms(self)
         self._report = ReportFolder(Path(self._settings.output)) if self._settings.output else None
-        self._models = {role: self._load(load, role) for role in ('teacher', 'student')}
+        self._models = {role: self._load(load, role) for role in ROLES}
         self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
         self._shown_markers: frozenset[tuple[str, int]] | None = None
         self._num_received = self._num_failed = self._num_bad_truth = self._reported_drops = 0
@@ -249,6 +255,9 @@ class ComparisonNode(Node):
                 self._write_report(self._comparison, self._report)
         finally:
             self._comparison = None  # so that a second call writes nothing
+            if self._transforms is not None:
+                self._transforms.close()
+            self._transforms = None
             super().destroy_node()
 
     def _load(self, load: Callable[..., Model], role: str) -> Model:
@@ -268,10 +277,8 @@ class ComparisonNode(Node):
                 self.get_logger().warning(
                     f'only the {role} knows {", ".join(others)}: not compared'
                 )
-        ranges = tuple(
-            dict.fromkeys(one for model in self._models.values() for one in model.ranges)
-        )
-        if len(ranges) > 1:
+        ranges = tuple(one for model in self._models.values() for one in model.ranges)
+        if len(set(ranges)) > 1:
             self.get_logger().warning(
                 f'teacher and student see different ranges, {ranges[0]} and {ranges[1]}: what is '
                 'in one of them alone counts as missed or extra'
@@ -283,14 +290,15 @@ class ComparisonNode(Node):
     def _subscribe(self) -> None:
         reliability = QoSReliabilityPolicy[self._settings.reliability.upper()]
         qos = QoSProfile(depth=QUEUE_DEPTH, reliability=reliability)
-        # Raw, so that reading a broken message is an error like any other of a cloud.
-        points = self.create_subscription(PointCloud2, 'points', self._on_points, qos, raw=True)
+        # Before the clouds: a player begins when it sees that these are listened to.
         kinds = {'boxes': PointCloud2, 'detections': Detection3DArray}
         if kind := kinds.get(self._settings.ground_truth_type):
             many = QoSProfile(depth=TRUTH_QUEUE_DEPTH, reliability=reliability)
             subscribe(
                 self, kind, 'ground_truth', self._on_truth, many, on_error=self._on_bad_truth
             )
+        # Raw, so that reading a broken message is an error like any other of a cloud.
+        points = self.create_subscription(PointCloud2, 'points', self._on_points, qos, raw=True)
         names = ' and '.join(model.about['name'] for model in self._models.values())
         self.get_logger().info(f'comparing {names} in clouds on {points.topic_name}')
 
@@ -335,23 +343,44 @@ class ComparisonNode(Node):
         assert comparison is not None
         cloud = read_message(PointCloud2, serialized)
         points = to_points(cloud, self._settings)
+        mountings = self._find_mountings(cloud.header.frame_id)
         if not self._warm:  # a network's first run takes longer: it is not measured
-            for model in self._models.values():
-                model.detector(points)
+            for role, mounting in mountings.items():
+                self._models[role].detector(points, mounting=mounting)
             self._warm = True
         names = comparison.rules.class_names
-        teacher, student = (self._detect(role, points, names) for role in ('teacher', 'student'))
-        result = CloudResult(stamp_ns(cloud.header.stamp), points, teacher, student)
+        teacher, student = (self._detect(role, points, mountings[role], names) for role in ROLES)
+        result = CloudResult(
+            stamp_ns(cloud.header.stamp),
+            points,
+            teacher,
+            student,
+            (mountings['teacher'], mountings['student']),
+        )
         with self._lock:
             agreement = comparison.add(result)
         self._last_error = None
         self._publish(cloud.header, result, agreement, comparison.rules)
 
+    def _find_mountings(self, frame_id: str) -> dict[str, Mounting | None]:
+        """The mounting of a cloud's sensor for each role: they may differ in what they expect."""
+        given = self._settings.mounting
+        return {
+            role: find_mounting(
+                given, self._transforms, frame_id, model.detector.info.sensor_height
+            )
+            for role, model in self._models.items()
+        }
+
     def _detect(
-        self, role: str, points: NDArray[np.float32], class_names: Sequence[str]
+        self,
+        role: str,
+        points: NDArray[np.float32],
+        mounting: Mounting | None,
+        class_names: Sequence[str],
     ) -> Detections:
         detector = self._models[role].detector
-        found = detector(points)
+        found = detector(points, mounting=mounting)
         sure = found[found.scores >= getattr(self._settings, f'{role}_score_threshold')]
         return relabel(sure, detector.class_names, class_names)
 
@@ -366,10 +395,11 @@ class ComparisonNode(Node):
         if 'teacher/boxes' in wanted:
             self._outputs['teacher/boxes'].publish(to_boxes_cloud(result.teacher, header))
         if 'markers' in wanted:
+            matches = agreement.matches
             groups = {
-                'agreed': agreement.pairs[1],
-                'missed': result.teacher[agreement.matches.missed],
-                'extra': agreement.extra,
+                'agreed': result.student[matches.true_positives],
+                'missed': result.teacher[matches.missed],
+                'extra': result.student[matches.false_positives],
             }
             markers = to_agreement_markers(groups, header, rules.class_names, self._shown_markers)
             self._shown_markers = marker_keys(markers)

@@ -43,14 +43,13 @@ from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
 from pointdistiller_ros.parameters import (
     ClassThresholds,
     DetectorParameters,
-    MountingParameters,
     changed_parameters,
     declare_parameters,
     to_detection_config,
 )
 from pointdistiller_ros.quality import create_subscription
 from pointdistiller_ros.spinning import spin_node
-from pointdistiller_ros.transforms import Transforms
+from pointdistiller_ros.transforms import Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
 
 if TYPE_CHECKING:
@@ -104,13 +103,11 @@ class Setup:
         settings: the node's parameters.
         detector: made from them.
         detection: thresholds and caps.
-        mounting: of the sensor, unless TF knows it; None is where the training sensor was.
     """
 
     settings: DetectorParameters
     detector: PointDetector
     detection: DetectionConfig
-    mounting: Mounting | None
 
 
 def load_detector(parameters: DetectorParameters) -> PointDetector:
@@ -332,7 +329,6 @@ class DetectorNode(LifecycleNode):
             settings,
             detector,
             to_detection_config(detector.info.model.detection, settings, thresholds),
-            to_mounting(settings.mounting, detector.info.sensor_height),
         )
 
     def _kept_detector(self, settings: DetectorParameters) -> PointDetector | None:
@@ -394,11 +390,8 @@ class DetectorNode(LifecycleNode):
         self._monitor.succeed(detections, to_latency_ms(times, detections))
 
     def _mounting(self, setup: Setup, frame_id: str) -> Mounting | None:
-        frame = setup.settings.mounting.frame
-        if not frame:
-            return setup.mounting
-        assert self._transforms is not None
-        return self._transforms.mounting(frame, frame_id, setup.detector.info.sensor_height)
+        height = setup.detector.info.sensor_height
+        return find_mounting(setup.settings.mounting, self._transforms, frame_id, height)
 
     def _on_error(self, error: Exception) -> None:
         self._monitor.fail(error)
@@ -430,19 +423,6 @@ class DetectorNode(LifecycleNode):
         self._diagnostics_publisher.publish(
             to_diagnostics(name, now.to_msg(), level, message, values)
         )
-
-
-def to_mounting(parameters: MountingParameters, training_height: float) -> Mounting | None:
-    """The mounting that parameters give by numbers; None where all are left as they are."""
-    if parameters == MountingParameters():
-        return None
-    return Mounting.from_angles(
-        training_height,
-        height=parameters.height or training_height,
-        roll=parameters.roll,
-        pitch=parameters.pitch,
-        yaw=parameters.yaw,
-    )
 
 
 def to_latency_ms(times: Sequence[float], detections: Detections) -> dict[str, float]:

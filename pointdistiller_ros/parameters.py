@@ -71,7 +71,7 @@ class OutputParameters:
 
 @dataclass(frozen=True)
 class MountingParameters:
-    """Where the sensor of `detector_node` is."""
+    """Where the sensor of a node's clouds is."""
 
     frame: str = parameter(
         '',
@@ -137,7 +137,7 @@ class DiagnosticParameters:
 
 @dataclass(frozen=True)
 class InputParameters:
-    """How a node receives and reads its clouds."""
+    """How a node receives and reads its clouds, and where their sensor is."""
 
     intensity_field: str = parameter(
         '',
@@ -167,6 +167,7 @@ class InputParameters:
         'quality of service of the subscription to points; reliable suits bags of big clouds',
         choices=('best_effort', 'reliable'),
     )
+    mounting: MountingParameters = MountingParameters()
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,6 @@ class DetectorParameters(InputParameters):
         1000, 'most pillars in ~/importance_markers', range=(0, 100_000), changeable=True
     )
     outputs: OutputParameters = OutputParameters()
-    mounting: MountingParameters = MountingParameters()
     diagnostics: DiagnosticParameters = DiagnosticParameters()
 
 

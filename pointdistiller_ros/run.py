@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 import sys
 from typing import Any
@@ -23,6 +23,7 @@ from pointdistiller_ros.detector_node import DetectorNode, PointDetector, load_d
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.playback import Playback
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare
+from pointdistiller_ros.run_parameters import add_parameter_option, check_parameters
 from pointdistiller_ros.spinning import Session
 
 BOXES_TOPIC = '/detector/boxes'
@@ -43,6 +44,7 @@ class RunOptions:
         backend: what the network runs in; auto is the best that is there.
         num_threads: CPU threads of the network; 0 is its own.
         score_threshold: lowest score to publish; None is the node's default.
+        parameters: further parameters of the detector node.
     """
 
     bundle: str
@@ -55,6 +57,7 @@ class RunOptions:
     backend: str = 'auto'
     num_threads: int = 0
     score_threshold: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def run_detect(
         detector = session.add(
             partial(DetectorNode, load), {'points': player.topic}, **_detector_parameters(options)
         )
+        check_parameters(detector, options.parameters)
         playback = Playback(session, player, options.record, detector.output_topics)
         playback.play(on_cloud, num_failed=lambda: detector.counts.failed)
         playback.settle(lambda: detector.counts.received, detector.wait_until_idle)
@@ -126,6 +130,7 @@ def main(args: list[str] | None = None) -> int:
     options = vars(_build_parser().parse_args(args))
     if options.pop('command') == 'compare':
         return main_compare(options)
+    options['parameters'] = dict(options['parameters'])
     counts = run_detect(RunOptions(**options))
     get_logger('pointdistiller').info(
         f'{counts.played} clouds played: {counts.results} results, {counts.failed} failed, '
@@ -143,6 +148,7 @@ def _detector_parameters(options: RunOptions) -> dict[str, Any]:
         'num_threads': options.num_threads,
         'reliability': 'reliable',  # nothing of a bag shall be lost on the way
         **({} if threshold is None else {'score_threshold': threshold}),
+        **options.parameters,
     }
 
 
@@ -162,6 +168,7 @@ def _build_parser() -> ArgumentParser:
     detect.add_argument('--backend', default='auto', help='openvino-int8, openvino, onnx, torch')
     detect.add_argument('--num-threads', type=int, default=0, help='CPU threads; 0 is the default')
     detect.add_argument('--score-threshold', type=float, help='lowest score to publish')
+    add_parameter_option(detect)
     return parser
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 import sys
@@ -20,6 +20,7 @@ from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
 from pointdistiller_ros.parameters import TF_TOPICS
 from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, Playback
+from pointdistiller_ros.run_parameters import add_parameter_option, check_parameters
 from pointdistiller_ros.spinning import Session
 
 RESULT_TOPIC = '/comparison/student/boxes'
@@ -49,7 +50,7 @@ class CompareOptions:
     record: str = ''
     output: str = ''
     rate: float | None = None
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_compare(
@@ -105,6 +106,7 @@ def main_compare(options: dict[str, Any]) -> int:
     checks = [Check.parse(text) for text in options.pop('check')]
     given = {name: options.pop(name) for name in _PARAMETERS}
     parameters = {name: value for name, value in given.items() if value is not None}
+    parameters |= dict(options.pop('parameters'))
     summary = run_compare(CompareOptions(**options, parameters=parameters))
     sys.stdout.write(format_table(summary))
     failed = [check for check in checks if not check.holds(summary)]
@@ -158,6 +160,7 @@ def add_compare_parser(commands: Any) -> None:
     )
     for name, (kind, description) in _PARAMETERS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', type=kind, help=description)
+    add_parameter_option(parser)
 
 
 def _add_nodes(
@@ -175,14 +178,15 @@ def _add_nodes(
         acknowledgment=RESULT_TOPIC if lockstep else '',
     )
     names = {'points': player.topic, 'ground_truth': truth}
-    node = session.add(
-        partial(ComparisonNode, load),
-        {name: topic for name, topic in names.items() if topic},
-        teacher=options.teacher,
-        student=options.student,
-        output=options.output,
-        ground_truth_type='boxes' if truth else 'none',
-        reliability='reliable',  # nothing of a bag shall be lost on the way
-        **(options.parameters or {}),
-    )
+    parameters = {
+        'teacher': options.teacher,
+        'student': options.student,
+        'output': options.output,
+        'ground_truth_type': 'boxes' if truth else 'none',
+        'reliability': 'reliable',  # nothing of a bag shall be lost on the way
+        **options.parameters,
+    }
+    remapped = {name: topic for name, topic in names.items() if topic}
+    node = session.add(partial(ComparisonNode, load), remapped, **parameters)
+    check_parameters(node, options.parameters)
     return player, node

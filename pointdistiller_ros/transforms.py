@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where sensors are, by TF: the only place that needs tf2_ros."""
+"""Where sensors are, by numbers or by TF: the only place that needs tf2_ros."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rclpy.time import Time
 
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CloudError, ConfigError
+from pointdistiller_ros.parameters import MountingParameters
 
 try:
     from tf2_ros import Buffer, TransformException, TransformListener
@@ -57,6 +58,37 @@ class Transforms:
     def close(self) -> None:
         """Listen no longer."""
         self._listener.unregister()
+
+
+def find_mounting(
+    parameters: MountingParameters,
+    transforms: Transforms | None,
+    sensor: str,
+    training_height: float,
+) -> Mounting | None:
+    """The mounting that parameters give; None where all are left as they are.
+
+    Args:
+        parameters: of a node.
+        transforms: where the parameters name a frame.
+        sensor: frame of the clouds.
+        training_height: of the training sensor above the ground [m].
+
+    Raises:
+        CloudError: TF does not connect the frames.
+    """
+    if parameters.frame:
+        assert transforms is not None
+        return transforms.mounting(parameters.frame, sensor, training_height)
+    if parameters == MountingParameters():
+        return None
+    return Mounting.from_angles(
+        training_height,
+        height=parameters.height or training_height,
+        roll=parameters.roll,
+        pitch=parameters.pitch,
+        yaw=parameters.yaw,
+    )
 
 
 def to_mounting(ground_from_sensor: Transform, training_height: float) -> Mounting:

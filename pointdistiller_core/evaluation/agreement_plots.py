@@ -125,8 +125,11 @@ def plot_timeline(comparison: OnlineComparison) -> bytes:
 def draw_cloud(
     result: CloudResult, agreement: CloudAgreement, comparison: OnlineComparison, title: str
 ) -> bytes:
-    """One cloud from above as PNG: what both have, what the student misses and what it adds."""
-    points = result.points
+    """One cloud from above as PNG: what both have, what the student misses and what it adds.
+
+    Above is that of the teacher's training frame, to which ranges belong, too.
+    """
+    points = result.level_points
     x_min, x_max, y_min, y_max = extent_of(points, agreement.reference.boxes)
     if ranges := comparison.rules.ranges:
         limits = np.array(ranges)

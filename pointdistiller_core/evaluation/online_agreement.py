@@ -10,7 +10,7 @@ rule of PASCAL VOC (Everingham et al., 2010, section 4.2), which nuScenes follow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 import math
 from typing import TYPE_CHECKING, Any
@@ -119,10 +119,7 @@ def relabel(detections: Detections, names: Sequence[str], new_names: Sequence[st
     """
     new_labels = _new_labels(detections.labels, names, new_names)
     kept = np.flatnonzero(new_labels != IGNORE_LABEL)
-    found = detections[kept]
-    return Detections(
-        found.boxes, found.scores, new_labels[kept], None, found.counts, found.latency_ms
-    )
+    return replace(detections[kept], labels=new_labels[kept], importance=None)
 
 
 def relabel_truth(

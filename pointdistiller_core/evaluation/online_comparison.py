@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import heapq
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from pointdistiller_core.evaluation.online_agreement import (
 )
 from pointdistiller_core.evaluation.running_statistics import LatencyHistogram, Timeline
 from pointdistiller_core.evaluation.stamp_matching import StampMatcher
+from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ class ComparisonRules:
         class_names: names that labels index.
         iou_thresholds: least IoU from above of a pair, for each class.
         distances: where bands of distances begin [m], after the first.
-        ranges: x_min, y_min, z_min, x_max, y_max, z_max [m] of each detector; labelled boxes
-            whose centers are in none of them count neither way. Empty: all count.
+        ranges: x_min, y_min, z_min, x_max, y_max, z_max [m] of teacher and student, each in its
+            training frame; labelled boxes whose centers are in neither count neither way. Empty:
+            all count.
     """
 
     class_names: tuple[str, ...]
@@ -65,12 +67,26 @@ class CloudResult:
         points: (N, 4) x, y, z [m], intensity.
         teacher: its detections.
         student: its detections.
+        mountings: of the sensor, for teacher and student; None is where the training sensor was.
+            Boxes are compared in the teacher's training frame, for there they are upright.
     """
 
     stamp_ns: int
     points: FloatArray
     teacher: Detections
     student: Detections
+    mountings: tuple[Mounting | None, Mounting | None] = (None, None)
+
+    @property
+    def level_points(self) -> FloatArray:
+        """(N, 4) the points in the teacher's training frame."""
+        mounting = self.mountings[0]
+        return mounting.points_to_training(self.points) if mounting else self.points
+
+    def level_boxes(self, boxes: FloatArray) -> FloatArray:
+        """(N, 7) boxes of the cloud's frame in the teacher's training frame."""
+        mounting = self.mountings[0]
+        return mounting.boxes_to_training(boxes) if mounting else boxes
 
 
 class RowLog(Protocol):
@@ -152,7 +168,8 @@ class OnlineComparison:
         repeated and changes no other number.
 
         Returns:
-            The student's boxes beside those of the teacher.
+            The student's boxes beside those of the teacher, row by row those of the result, in the
+            teacher's training frame.
         """
         agreement = self._compare(result)
         if self._is_repeated(result.stamp_ns):
@@ -170,9 +187,7 @@ class OnlineComparison:
         self._keep_worst(result, agreement.num_disagreements)
         if result.stamp_ns != NO_STAMP:
             no_points = np.zeros((0, 4), np.float32)  # a view would keep the whole cloud
-            without_points = CloudResult(
-                result.stamp_ns, no_points, result.teacher, result.student
-            )
+            without_points = replace(result, points=no_points)
             self._count_truth(self._matcher.add_left(result.stamp_ns, without_points))
         return agreement
 
@@ -181,12 +196,13 @@ class OnlineComparison:
 
         Args:
             stamp_ns: of the cloud.
-            truth: labels index the names of the rules.
+            truth: in the cloud's frame; labels index the names of the rules.
         """
-        self._count_truth(self._matcher.add_right(stamp_ns, self._in_range(truth)))
+        self._count_truth(self._matcher.add_right(stamp_ns, truth))
 
     def _compare(self, result: CloudResult) -> CloudAgreement:
-        return compare_cloud(result.teacher, result.student, self.rules.iou_thresholds)
+        teacher, student = (_leveled(result, one) for one in (result.teacher, result.student))
+        return compare_cloud(teacher, student, self.rules.iou_thresholds)
 
     def _is_repeated(self, stamp_ns: int) -> bool:
         if stamp_ns == NO_STAMP:
@@ -204,24 +220,28 @@ class OnlineComparison:
     def _count_truth(self, pair: tuple[CloudResult, GroundTruth] | None) -> None:
         if pair is None:
             return
-        result, truth = pair
+        result, labelled = pair
+        truth = self._in_range(result, labelled)
         self.counts['with_truth'] += 1
         row: dict[str, float] = {'stamp_ns': result.stamp_ns}
         for name, found in (('teacher', result.teacher), ('student', result.student)):
-            agreement = compare_cloud(truth, found, self.rules.iou_thresholds)
+            agreement = compare_cloud(truth, _leveled(result, found), self.rules.iou_thresholds)
             self._count(f'{name}_truth', agreement)
             numbers = numbers_of(agreement, self.rules)
             row |= {f'{name}_{key}': value for key, value in numbers.items()}
         self._log.write('ground_truth', row)
 
-    def _in_range(self, truth: GroundTruth) -> GroundTruth:
+    def _in_range(self, result: CloudResult, truth: GroundTruth) -> GroundTruth:
+        """Labels in the teacher's training frame; what is in neither range counts neither way."""
+        boxes = result.level_boxes(truth.boxes)
         if not self.rules.ranges:
-            return truth
-        centers = truth.boxes[:, None, :3]
-        limits = np.array(self.rules.ranges)
-        covered = np.all((centers >= limits[:, :3]) & (centers <= limits[:, 3:]), axis=2)
-        labels = np.where(covered.any(axis=1), truth.labels, IGNORE_LABEL)
-        return GroundTruth(truth.boxes, labels)
+            return GroundTruth(boxes, truth.labels)
+        covered = np.zeros(len(truth), np.bool_)
+        for limits, mounting in zip(self.rules.ranges, result.mountings, strict=True):
+            seen = mounting.boxes_to_training(truth.boxes) if mounting else truth.boxes
+            low, high = np.array(limits).reshape(2, 3)
+            covered |= np.all((seen[:, :3] >= low) & (seen[:, :3] <= high), axis=1)
+        return GroundTruth(boxes, np.where(covered, truth.labels, IGNORE_LABEL))
 
     def _row(
         self, result: CloudResult, cloud: Mapping[str, float], times: Sequence[float]
@@ -243,6 +263,11 @@ class OnlineComparison:
         heapq.heappush(self._worst, (num_disagreements, -self.counts['compared'], result))
         if len(self._worst) > self._num_worst:
             heapq.heappop(self._worst)
+
+
+def _leveled(result: CloudResult, found: Detections) -> Detections:
+    """Detections of a result in the teacher's training frame."""
+    return replace(found, boxes=result.level_boxes(found.boxes), orientations=None)
 
 
 def numbers_of(agreement: CloudAgreement, rules: ComparisonRules) -> dict[str, float]:

@@ -119,6 +119,25 @@ class Mounting:
             return moved, None
         return moved, _turned(quaternion_from_rotation(rotation), yaw)
 
+    def boxes_to_training(self, boxes: FloatArray) -> FloatArray:
+        """Boxes that `boxes_to_sensor` made, or that are labelled as it does, moved back.
+
+        Args:
+            boxes: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad] of the heading as the sensor sees it
+                from above; a sensor on its side sees none.
+
+        Returns:
+            (N, 7) boxes that are upright in the training frame.
+        """
+        (a, b), (c, d) = self.training_from_sensor[:2, :2].T  # of level headings, in the sensor
+        side = np.copysign(1, a * d - b * c)  # -1 where the sensor hangs upside down
+        yaw = boxes[:, 6].astype(np.float64)
+        x, y = side * np.cos(yaw), side * np.sin(yaw)
+        moved = boxes.copy()
+        moved[:, :3] = transform_points(self.training_from_sensor, boxes[:, :3])
+        moved[:, 6] = wrap_angle(np.arctan2(a * y - c * x, d * x - b * y).astype(np.float32))
+        return moved
+
 
 def _turned(quaternion: NDArray[np.float64], yaw: NDArray[np.floating[Any]]) -> FloatArray:
     """(N, 4) a rotation after turns about z [rad]: the product of their quaternions."""

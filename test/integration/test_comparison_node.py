@@ -24,11 +24,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
+from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.deploy.bundle_format import BundleInfo
+from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.records import Detections
-from pointdistiller_ros import conversions
+from pointdistiller_ros import conversions, transforms
 from pointdistiller_ros.comparison_node import ComparisonNode, Model
 from pointdistiller_ros.conversions import (
     detections_from_boxes_cloud,
@@ -41,41 +44,50 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class FakeModel(FakeDetector):
-    """Sees a car around each point whose intensity is at least its own limit."""
+    """Sees an upright car around each point whose intensity is at least its own limit."""
 
-    def __init__(self, limit=0.0, delay_s=0.0, class_names=('Car', 'Van')):
+    def __init__(self, limit=0.0, delay_s=0.0, class_names=('Car', 'Van'), height=1.73):
         super().__init__(delay_s)
         self.limit, self.class_names = limit, class_names
+        self.info = BundleInfo(model=ModelConfig(), sensor_height=height)
 
-    def __call__(self, points, *, importance=False):
-        found = super().__call__(points, importance=importance)
-        seen = points[points[:, 3] >= self.limit]
-        sizes = np.tile(np.array([4, 2, 1.5, 0], np.float32), (len(seen), 1))
-        boxes = np.concatenate([seen[:, :3], sizes], axis=1)
+    def __call__(self, points, *, mounting=None, **options):
+        found = super().__call__(points, mounting=mounting, **options)
+        level = mounting.points_to_training(points) if mounting else points
+        seen = level[points[:, 3] >= self.limit]
+        sizes = np.tile(np.array([4, 2, 1.5, 0.3], np.float32), (len(seen), 1))
+        boxes, turns = np.concatenate([seen[:, :3], sizes], axis=1), None
+        if mounting:
+            boxes, turns = mounting.boxes_to_sensor(boxes)
         labels = np.full(len(seen), self.class_names.index('Car'), np.int64)
-        return Detections(boxes, seen[:, 3], labels, None, found.counts, {'total': 10.0})
+        numbers = {'counts': found.counts, 'latency_ms': {'total': 10.0}, 'orientations': turns}
+        return Detections(boxes, seen[:, 3], labels, **numbers)
 
 
-def add_node(session, teacher=None, student=None, **parameters):
+def add_node(session, teacher=None, student=None, *, ranges=(), names=None, **parameters):
     models = {'big': teacher or FakeModel(0.3), 'small': student or FakeModel(0.6)}
 
     def load(bundle, *, backend, device, num_threads):
         assert (backend, device, num_threads) == ('auto', 'cpu', 0)
-        return Model(models[bundle], {'name': bundle})
+        return Model(models[bundle], {'name': bundle}, ranges)
 
     build = partial(ComparisonNode, load)
-    return session.add(build, teacher='big', student='small', **parameters)
+    return session.add(build, names, teacher='big', student='small', **parameters)
 
 
-def build_cloud(second, *intensities):
+def build_cloud(second, *intensities, mounting=None):
     """A point each 10 m: at 0.5 the teacher alone sees a car there, at 0.7 both do."""
     points = [(10 * (index + 1), 0, 0, value) for index, value in enumerate(intensities)]
     rows = np.array(points, np.float32).reshape(-1, 4)
+    if mounting:
+        rows[:, :3] = mounting.points_to_sensor(rows[:, :3])
     return to_cloud(rows, Header(stamp=Time(sec=second), frame_id='lidar'))
 
 
-def build_truth(second, *places, label=0):
-    boxes = np.array([(x, 0, 0, 4, 2, 1.5, 0) for x in places], np.float32).reshape(-1, 7)
+def build_truth(second, *places, label=0, mounting=None):
+    boxes = np.array([(x, 0, 0, 4, 2, 1.5, 0.2) for x in places], np.float32).reshape(-1, 7)
+    if mounting:
+        boxes, _ = mounting.boxes_to_sensor(boxes)
     ones = np.ones(len(places), np.float32)
     truth = Detections(boxes, ones, np.full(len(places), label, np.int64))
     return to_boxes_cloud(truth, Header(stamp=Time(sec=second), frame_id='lidar'))
@@ -145,7 +157,7 @@ def test_first_run_of_the_networks_is_not_measured(session):
         *(session, node, publisher(session, PointCloud2, '/points')),
         *(build_cloud(1, 0.7), build_cloud(2, 0.7)),
     )
-    assert len(teacher.asked_importance) == 3
+    assert teacher.mountings == [None] * 3
     assert node.summarize()['latency']['teacher']['clouds'] == 2
 
 
@@ -235,6 +247,72 @@ def test_no_parameter_changes_while_clouds_are_compared(session):
     (answer,) = node.set_parameters([Parameter('missing_intensity', value='zero')])
     assert not answer.successful
     assert node.get_parameter('missing_intensity').value == 'error'
+
+
+POSE = {'height': 3.0, 'roll': 0.1, 'pitch': 0.35, 'yaw': -1.2}
+MOUNTED = {f'mounting.{name}': value for name, value in POSE.items()}
+
+
+def test_each_model_gets_the_mounting_against_its_own_training(session):
+    models = FakeModel(0.3, height=1.7), FakeModel(0.6, height=1.0)
+    node = add_node(session, *models, **MOUNTED)
+    markers = listen(session, MarkerArray, '/comparison/markers')
+    boxes = listen(session, PointCloud2, '/comparison/student/boxes')
+    spin_until(session, lambda: all(map(node.count_subscribers, node.output_topics[1::2])))
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7))
+    for model in models:
+        expected = Mounting.from_angles(model.info.sensor_height, **POSE).training_from_sensor
+        assert len(model.mountings) == 2  # the first run is not measured
+        for found in model.mountings:
+            np.testing.assert_array_equal(found.training_from_sensor, expected)
+    spin_until(session, lambda: boxes and markers)
+    places = detections_from_boxes_cloud(boxes[0]).boxes[:, :3]
+    np.testing.assert_allclose(places, [[10, 0, 0]], atol=1e-5)  # in the cloud's frame
+    (car,) = (one for one in markers[0].markers if one.type == Marker.LINE_LIST)
+    assert abs(car.pose.orientation.x) > 0.1  # as tilted as a level car is from there
+    assert node.summarize()['settings']['mounting'] == {'frame': ''} | POSE
+
+
+def numbers_of(part):
+    """All numbers of a part of the summary; NaN is what there is not."""
+    for value in part.values():
+        yield from (
+            numbers_of(value) if isinstance(value, dict) else [np.nan if value is None else value]
+        )
+
+
+def assert_same_numbers(first, second):
+    for part in ('agreement', 'ground_truth'):
+        numbers = [list(numbers_of(one.summarize()[part] or {})) for one in (first, second)]
+        assert numbers[1] == pytest.approx(numbers[0], rel=1e-3, abs=1e-4, nan_ok=True)
+
+
+def test_sensor_that_is_tilted_and_higher_changes_no_number(session):
+    mounting = Mounting.from_angles(1.73, **POSE)
+    ranges = ((0, -5, -1, 35, 5, 1),)  # the last label is not in it
+    level = add_node(session, ranges=ranges, ground_truth_type='boxes')
+    names = {'points': '/tilted/points', 'ground_truth': '/tilted/truth'}
+    tilted = add_node(session, ranges=ranges, names=names, ground_truth_type='boxes', **MOUNTED)
+    for node, base, place in ((level, '', None), (tilted, '/tilted', mounting)):
+        truths = publisher(session, PointCloud2, f'{base}/{"truth" if base else "ground_truth"}')
+        truths.publish(build_truth(1, 10, 20, 30, 40, mounting=place))
+        clouds = publisher(session, PointCloud2, f'{base}/points')
+        compare(session, node, clouds, build_cloud(1, 0.7, 0.5, mounting=place))
+        spin_until(session, lambda node=node: node.num_truth == 1)
+    assert_same_numbers(level, tilted)
+    summary = tilted.summarize()
+    assert summary['agreement']['recall'] == 0.5
+    assert summary['ground_truth']['teacher']['recall'] == pytest.approx(2 / 3)
+    assert summary['agreement']['distances']['0-20 m']['num_matched'] == 1
+
+
+@pytest.mark.skipif(transforms.Buffer is not None, reason='tf2_ros is installed')
+def test_frame_of_tf_without_tf(session, tmp_path):
+    parameters = {'mounting.frame': 'base_footprint', 'output': str(tmp_path / 'report')}
+    with pytest.raises(ConfigError, match=r'parameter mounting\.frame needs tf2_ros'):
+        add_node(session, **parameters)
+    assert not (tmp_path / 'report').exists()
 
 
 @pytest.mark.parametrize('truth_first', [True, False])
@@ -387,21 +465,46 @@ def test_a_report_is_never_overwritten(session, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def bundle(tmp_path_factory):
-    """A randomly initialized detector with coarse pillars."""
+def bundles(tmp_path_factory):
+    """Two randomly initialized detectors with coarse pillars."""
     import torch
 
-    from pointdistiller_core.config import ModelConfig
-    from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+    from pointdistiller_core.deploy.bundle import save_bundle
     from pointdistiller_core.grid import Grid
     from pointdistiller_core.models import build_detector
 
-    torch.manual_seed(0)
     grid = Grid(point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1), voxel_size=(0.8, 0.8, 4))
-    config = ModelConfig(width=0.25, grid=grid)
-    folder = tmp_path_factory.mktemp('bundles') / 'tiny'
-    save_bundle(folder, build_detector(config), BundleInfo(model=config))
-    return folder
+    detection = DetectionConfig(score_threshold=0.0, max_detections=20)
+    config = ModelConfig(width=0.25, grid=grid, detection=detection)
+    folders = [tmp_path_factory.mktemp('bundles') / name for name in ('tiny', 'small')]
+    for seed, folder in enumerate(folders):
+        torch.manual_seed(seed)
+        save_bundle(folder, build_detector(config), BundleInfo(model=config))
+    return folders
+
+
+@pytest.fixture(scope='module')
+def bundle(bundles):
+    """One of them."""
+    return bundles[0]
+
+
+def test_real_detectors_on_a_sensor_that_is_tilted_and_higher(session, bundles):
+    given = dict(zip(('teacher', 'student'), map(str, bundles), strict=True))
+    given |= {'teacher_score_threshold': 0.0, 'student_score_threshold': 0.0, 'num_threads': 1}
+    level = session.add(ComparisonNode, **given, min_iou=0.01)
+    names = {'points': '/tilted/points'}
+    tilted = session.add(ComparisonNode, names, **given, **MOUNTED, min_iou=0.01)
+    points = np.random.default_rng(0).uniform((1, -9, -2, 0), (22, 9, 0, 1), (300, 4))
+    points = points.astype(np.float32)
+    seen = points.copy()
+    seen[:, :3] = Mounting.from_angles(1.73, **POSE).points_to_sensor(points[:, :3])
+    for node, name, rows in ((level, '/points', points), (tilted, '/tilted/points', seen)):
+        clouds = publisher(session, PointCloud2, name)
+        cloud = to_cloud(rows, Header(stamp=Time(sec=1), frame_id='lidar'))
+        compare(session, node, clouds, cloud)
+    assert_same_numbers(level, tilted)
+    assert 0 < tilted.summarize()['agreement']['recall'] < 1
 
 
 @pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

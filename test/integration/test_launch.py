@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The launch file with `launch` itself: processes, parameters, endings."""
+"""The launch files with `launch` itself: processes, parameters, endings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+import json
 import os
 from pathlib import Path
 import runpy
@@ -36,7 +37,9 @@ from pointdistiller_core.grid import Grid
 from pointdistiller_core.models import build_detector
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCH_FILE = ROOT / 'launch' / 'detect.launch.py'
+DETECT, COMPARE = 'detect', 'compare'  # the launch files
+BUNDLES = {DETECT: ('bundle',), COMPARE: ('teacher', 'student')}  # their required arguments
+ARGUMENTS = {'points', 'bag', 'lockstep', 'rviz', 'frame', 'use_sim_time', 'params'}
 PACKAGE = 'pointdistiller_ros'
 NUM_CLOUDS = 3
 TIMEOUT_S = 60.0  # processes start and end slowly on a busy machine
@@ -58,6 +61,10 @@ sys.exit(service.run())
 """
 
 
+def launch_file(name: str) -> Path:
+    return ROOT / 'launch' / f'{name}.launch.py'
+
+
 @pytest.fixture(scope='module')
 def prefix(tmp_path_factory) -> Path:
     """What launch needs of an installation; the executables run the code under test."""
@@ -68,7 +75,7 @@ def prefix(tmp_path_factory) -> Path:
     for folder in ('config', 'launch'):
         shutil.copytree(ROOT / folder, base / 'share' / PACKAGE / folder)
     (base / 'lib' / PACKAGE).mkdir(parents=True)
-    for name in ('detector_node', 'bag_player_node'):
+    for name in ('detector_node', 'comparison_node', 'bag_player_node'):
         script = base / 'lib' / PACKAGE / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m {PACKAGE}.{name} "$@"\n')
         script.chmod(0o755)
@@ -95,11 +102,13 @@ def bundle(tmp_path_factory) -> Path:
 class Launched:
     """A launch file that runs, in a process group as in a terminal."""
 
-    def __init__(self, environment: dict[str, str], folder: Path, arguments: list[str]) -> None:
+    def __init__(
+        self, file: Path, environment: dict[str, str], folder: Path, arguments: list[str]
+    ) -> None:
         self._log = folder / 'launch.log'
         with self._log.open('w', encoding='utf-8') as log:
             self._process = subprocess.Popen(
-                [sys.executable, '-c', LAUNCH, str(LAUNCH_FILE), *arguments],
+                [sys.executable, '-c', LAUNCH, str(file), *arguments],
                 cwd=folder,
                 env=environment,
                 stdout=log,
@@ -126,7 +135,7 @@ class Launched:
 
 @pytest.fixture
 def launch(prefix, tmp_path) -> Iterator[Callable[..., Launched]]:
-    """Starts the launch file with arguments; it has ended when the test ends."""
+    """Starts a launch file with arguments; it has ended when the test ends."""
     search_path = os.pathsep.join([str(prefix), os.environ.get('AMENT_PREFIX_PATH', '')])
     environment = os.environ | {
         'AMENT_PREFIX_PATH': search_path.rstrip(os.pathsep),
@@ -136,9 +145,9 @@ def launch(prefix, tmp_path) -> Iterator[Callable[..., Launched]]:
     }
     started: list[Launched] = []
 
-    def run(**arguments: object) -> Launched:
-        words = [f'{name}:={value}' for name, value in arguments.items()]
-        started.append(Launched(environment, tmp_path, words))
+    def run(name: str, **arguments: object) -> Launched:
+        words = [f'{key}:={value}' for key, value in arguments.items()]
+        started.append(Launched(launch_file(name), environment, tmp_path, words))
         return started[-1]
 
     yield run
@@ -146,11 +155,19 @@ def launch(prefix, tmp_path) -> Iterator[Callable[..., Launched]]:
         running.kill()
 
 
-def write_bag(folder: Path, topic: str, num_points: int = 200) -> Path:
+def write_bag(
+    folder: Path, topic: str, *, num_points: int = 200, truth: str = '', period_ns: int = 10**9
+) -> Path:
+    """Clouds, and where a topic is given for them, a labelled car for each."""
     points = np.random.default_rng(0).uniform(0, 1, (num_points, 4)).astype(np.float32)
+    car = {'dx': 4.0, 'dy': 1.6, 'dz': 1.5, 'yaw': 0.5, 'score': 1.0}
+    columns = {name: np.full(1, value, np.float32) for name, value in car.items()}
+    columns['label'] = np.zeros(1, np.int32)
     with CloudBagWriter(folder) as bag:
-        for index in range(NUM_CLOUDS):
-            bag.write(topic, (index + 1) * 10**9, 'lidar', points)
+        for stamp in range(period_ns, (NUM_CLOUDS + 1) * period_ns, period_ns):
+            bag.write(topic, stamp, 'lidar', points)
+            if truth:
+                bag.write(truth, stamp, 'lidar', points[:1, :3], columns)
     return folder
 
 
@@ -163,14 +180,17 @@ def parameters_of(session, node_name: str, *names: str) -> list:
     return [parameter_value_to_python(value) for value in answer.result().values]
 
 
-def test_arguments_are_described():
-    description = runpy.run_path(str(LAUNCH_FILE))['generate_launch_description']()
+@pytest.mark.parametrize(
+    ('file', 'more'),
+    [(DETECT, set()), (COMPARE, {'ground_truth', 'ground_truth_type', 'output'})],
+)
+def test_arguments_are_described(file, more):
+    description = runpy.run_path(str(launch_file(file)))['generate_launch_description']()
     arguments = {argument.name: argument for argument in description.get_launch_arguments()}
-    assert set(arguments) == {
-        *('bundle', 'points', 'bag', 'lockstep', 'rviz', 'frame', 'use_sim_time', 'params')
-    }
+    assert set(arguments) == {*BUNDLES[file], *ARGUMENTS, *more}
     assert all(argument.description for argument in arguments.values())
-    assert [name for name, found in arguments.items() if found.default_value is None] == ['bundle']
+    required = [name for name, found in arguments.items() if found.default_value is None]
+    assert required == list(BUNDLES[file])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +202,7 @@ def test_bag_is_played_and_every_process_ends(
 ):
     write_bag(tmp_path / bag_name, '/lidar/points')
     boxes = listen(session, PointCloud2, '/detector/boxes')
-    running = launch(bundle=bundle, bag=bag_name, points=points, lockstep=lockstep)
+    running = launch(DETECT, bundle=bundle, bag=bag_name, points=points, lockstep=lockstep)
     spin_until(session, lambda: boxes and boxes[-1].header.stamp.sec == NUM_CLOUDS)
     reliability, given = parameters_of(session, '/detector', 'reliability', 'bundle')
     assert (reliability, given) == ('reliable', str(bundle))
@@ -194,13 +214,39 @@ def test_bag_is_played_and_every_process_ends(
     assert 'Traceback' not in running.log
 
 
-def test_parameters_from_a_file(session, launch, bundle, tmp_path):
-    file = tmp_path / 'my parameters.yaml'
-    given = {'max_detections': 7, 'reliability': 'reliable'}
-    file.write_text(yaml.safe_dump({'detector': {'ros__parameters': given}}), encoding='utf-8')
-    running = launch(bundle=bundle, params=file, use_sim_time='true', points='front/points')
-    found = parameters_of(session, '/detector', *given, 'use_sim_time')
-    assert found == [7, 'reliable', True]
+def test_bag_with_ground_truth_is_compared_to_its_end(launch, bundle, tmp_path):
+    bag, truth = tmp_path / "driver's bag", '/labels/boxes'
+    write_bag(bag, '/lidar/points', truth=truth, period_ns=10**6)  # faster than anyone detects
+    topics = {'points': 'lidar/points', 'ground_truth': 'labels/boxes'}
+    bundles = dict.fromkeys(BUNDLES[COMPARE], bundle)
+    running = launch(COMPARE, **bundles, **topics, bag=bag.name, output='my report')
+    assert running.wait() == 0
+    assert running.log.count(ENDED) == 2
+    assert 'Traceback' not in running.log
+    report = tmp_path / 'my report'
+    summary = json.loads((report / 'comparison.json').read_text(encoding='utf-8'))
+    counts = summary['clouds']
+    assert summary['complete']
+    assert counts['received'] == counts['compared'] == counts['with_truth'] == NUM_CLOUDS
+    assert summary['ground_truth']['teacher']['num_reference'] == NUM_CLOUDS
+    assert summary['settings']['reliability'] == 'reliable'
+    assert (report / 'comparison.html').is_file()
+
+
+@pytest.mark.parametrize(
+    ('file', 'node', 'given'),
+    [
+        (DETECT, 'detector', {'max_detections': 7, 'reliability': 'reliable'}),
+        (COMPARE, 'comparison', {'min_iou': 0.25, 'mounting.pitch': 0.5}),
+    ],
+)
+def test_parameters_from_a_file(session, launch, bundle, tmp_path, file, node, given):
+    params = tmp_path / 'my parameters.yaml'
+    params.write_text(yaml.safe_dump({node: {'ros__parameters': given}}), encoding='utf-8')
+    bundles = dict.fromkeys(BUNDLES[file], bundle)
+    running = launch(file, **bundles, params=params, use_sim_time='true', points='front/points')
+    found = parameters_of(session, f'/{node}', *given, 'use_sim_time')
+    assert found == [*given.values(), True]
     observer = session.add(partial(Node, 'observer'))
     spin_until(session, lambda: observer.count_subscribers('/front/points') == 1)
     running.interrupt()
@@ -213,29 +259,33 @@ def test_big_clouds_of_a_bag_reach_whoever_does_not_ask_again(session, launch, b
     bag = write_bag(tmp_path / 'drive', '/points', num_points=120_000)
     clouds = listen(session, PointCloud2, '/points', qos_profile_sensor_data)
     boxes = listen(session, PointCloud2, '/detector/boxes')
-    launch(bundle=bundle, bag=bag, lockstep='true')
+    launch(DETECT, bundle=bundle, bag=bag, lockstep='true')
     spin_until(session, lambda: boxes and boxes[-1].header.stamp.sec == NUM_CLOUDS)
     spin_until(session, lambda: len(clouds) == NUM_CLOUDS)
 
 
 @pytest.mark.parametrize(
-    ('wrong', 'named'),
+    ('file', 'wrong', 'named'),
     [
-        ({'bundle': '2024'}, '2024: no such folder'),
-        ({'bag': 'absent'}, 'absent: no such bag'),
-        ({'points': '/other'}, '/other'),
+        (DETECT, {'bundle': '2024'}, '2024: no such folder'),
+        (DETECT, {'bag': 'absent'}, 'absent: no such bag'),
+        (DETECT, {'points': '/other'}, '/other'),
+        (COMPARE, {'teacher': '2024'}, '2024: no such folder'),
+        (COMPARE, {'bag': 'absent'}, 'absent: no such bag'),
     ],
 )
-def test_node_that_cannot_start_ends_the_others(launch, bundle, tmp_path, wrong, named):
+def test_node_that_cannot_start_ends_the_others(launch, bundle, tmp_path, file, wrong, named):
     bag = write_bag(tmp_path / 'drive', '/points')
-    running = launch(**{'bundle': bundle, 'bag': bag} | wrong)
+    running = launch(file, **dict.fromkeys(BUNDLES[file], bundle) | {'bag': bag} | wrong)
     running.wait()
     assert named in running.log
     assert 'shutting down launched system' in running.log
     assert 'Traceback' not in running.log
 
 
-def test_lockstep_that_is_neither_true_nor_false(launch, bundle):
-    running = launch(bundle=bundle, bag='drive', lockstep='maybe')
+@pytest.mark.parametrize('file', [DETECT, COMPARE])
+def test_lockstep_that_is_neither_true_nor_false(launch, bundle, file):
+    bundles = dict.fromkeys(BUNDLES[file], bundle)
+    running = launch(file, **bundles, bag='drive', lockstep='maybe')
     assert running.wait() == 1
     assert "got 'maybe'" in running.log

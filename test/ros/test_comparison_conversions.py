@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import cos, nan, sin
 from types import SimpleNamespace
 
@@ -76,6 +77,14 @@ def test_markers_by_group_and_class():
     np.testing.assert_allclose(colors, expected, rtol=1e-6)
     texts = [marker.text for marker in message.markers if marker.text]
     assert texts == ['agreed Car 0.90', 'missed Van 0.90', 'missed Van 0.50']
+
+
+def test_markers_of_tilted_boxes_are_tilted():
+    tilted = replace(found(5), orientations=np.float32([[0.6, 0, 0, 0.8]]))
+    nothing = replace(found(), orientations=np.zeros((0, 4), np.float32))
+    message = to_agreement_markers({'agreed': tilted, 'missed': nothing}, HEADER, CLASSES)
+    turn = message.markers[0].pose.orientation
+    assert [turn.x, turn.y, turn.z, turn.w] == pytest.approx([0.6, 0, 0, 0.8])
 
 
 def test_only_vanished_markers_are_deleted():

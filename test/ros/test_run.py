@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 import threading
 
 import numpy as np
@@ -18,6 +19,7 @@ from pointdistiller_ros import run
 from pointdistiller_ros.conversions import detections_from_boxes_cloud
 from pointdistiller_ros.outputs import OUTPUTS
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
+from pointdistiller_ros.run_parameters import parse_parameter
 
 NUM_CLOUDS = 6
 
@@ -91,6 +93,8 @@ def test_score_threshold(bag, tmp_path):
         ({'topic': '/none'}, DatasetError, '/front/points'),
         ({'rate': -1.0}, ConfigError, r'rate .*-1\.0'),
         ({'bundle': 'absent'}, CheckpointError, 'absent'),
+        ({'parameters': {'mounting.hight': 2.0}}, ConfigError, r'no parameter mounting\.hight'),
+        ({'parameters': {'mounting.height': 2}}, ConfigError, r'mounting\.height .*DOUBLE'),
     ],
 )
 def test_what_cannot_be_used_is_named(bag, changes, error, named):
@@ -111,7 +115,33 @@ def test_command_line(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize('words', ['', 'detect --bag drive', 'detect --rate 1 --lockstep'])
+def test_any_parameter_on_the_command_line(bag, monkeypatch):
+    detector = FakeDetector()
+    play = partial(run_detect, load=lambda _: detector)
+    monkeypatch.setattr(run, 'run_detect', play)
+    given = ['-p', 'mounting.height:=2.5', '--param', 'intensity_scale:=0.5']
+    assert run.main(['detect', '--bundle', 'b', '--bag', bag, '--lockstep', *given]) == 0
+    assert len(detector.mountings) == NUM_CLOUDS
+    lifted = 2.5 - detector.info.sensor_height
+    assert {one.training_from_sensor[2, 3] for one in detector.mountings} == {lifted}
+
+
+def test_values_on_the_command_line_have_the_type_of_their_yaml():
+    texts = ['a.b:=1', 'a:=1.0', 'a:=true', 'a:=', 'a:=[1.0, 2.0]', 'a:=b:=c']
+    values = [parse_parameter(text) for text in texts]
+    assert values == [
+        *(('a.b', 1), ('a', 1.0), ('a', True), ('a', ''), ('a', [1.0, 2.0]), ('a', 'b:=c'))
+    ]
+    assert [type(value) for _, value in values[:2]] == [int, float]
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        *('', 'detect --bag drive', 'detect --rate 1 --lockstep'),
+        'detect --bag drive --bundle b -p mounting.height=2.0',
+    ],
+)
 def test_wrong_command_line(words, capsys):
     with pytest.raises(SystemExit):
         run.main(words.split())

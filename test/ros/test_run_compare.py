@@ -44,8 +44,8 @@ class FakeModel(FakeDetector):
         super().__init__(delay_s)
         self.limit = limit
 
-    def __call__(self, points, *, importance=False):
-        found = super().__call__(points, importance=importance)
+    def __call__(self, points, **options):
+        found = super().__call__(points, **options)
         found = found[found.scores >= self.limit]
         return Detections(
             found.boxes, found.scores, found.labels, None, found.counts, {'total': 10.0}
@@ -178,6 +178,7 @@ def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
         ({'ground_truth': '/none'}, DatasetError, '/truth'),
         ({'rate': -1.0}, ConfigError, r'rate .*-1\.0'),
         ({'parameters': {'min_iou': 3.0}}, ConfigError, r'min_iou .*3\.0'),
+        ({'parameters': {'max_iou': 1.0}}, ConfigError, 'comparison has no parameter max_iou'),
         ({'teacher': 'absent'}, CheckpointError, 'absent'),
     ],
 )
@@ -206,8 +207,8 @@ def test_command_line(bag, monkeypatch, capfd, checks, code, failed):
     monkeypatch.setattr(runner, 'run_compare', compare)
     words = ['compare', '--teacher', 'teacher', '--student', 'student', '--bag', bag]
     words += ['--topic', '/front/points', '--student-score-threshold', '0.2', *checks]
-    assert run.main(words) == code
-    parameters = {'student_score_threshold': 0.2}
+    assert run.main([*words, '-p', 'mounting.height:=2.5']) == code
+    parameters = {'student_score_threshold': 0.2, 'mounting.height': 2.5}
     assert asked == [options_of(bag, parameters=parameters)]
     out, log = capfd.readouterr()
     assert out.splitlines()[1].split()[:3] == ['all', '0.600', '1.000']

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
+from io import BytesIO
 import json
 import re
 
+from matplotlib.image import imread
 import numpy as np
 import pytest
 
@@ -27,6 +30,7 @@ from pointdistiller_core.evaluation.online_comparison import (
     ComparisonRules,
     OnlineComparison,
 )
+from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.records import Detections, GroundTruth
 
 FACTS = {
@@ -46,7 +50,7 @@ def found(*places, total=10.0):
 
 def build_comparison(num_clouds=3, *, truth=False, log=None):
     """The teacher sees cars at 5 and 15 m; the student the first, in 10 ms instead of 40."""
-    rules = ComparisonRules(('Car', 'Van'), (0.7, 0.5), ranges=((0, -5, -3, 50, 5, 1),))
+    rules = ComparisonRules(('Car', 'Van'), (0.7, 0.5), ranges=((0, -5, -3, 50, 5, 1),) * 2)
     comparison = OnlineComparison(rules, log=log)
     points = np.random.default_rng(0).uniform(0, 20, (50, 4)).astype(np.float32)
     for stamp in range(1, num_clouds + 1):
@@ -189,6 +193,20 @@ def test_picture_of_a_cloud():
     ((result, agreement),) = comparison.worst
     picture = draw_cloud(result, agreement, comparison, 'title')
     assert picture.startswith(b'\x89PNG')
+
+
+def test_picture_of_a_cloud_shows_the_ground_from_above():
+    """However the sensor is mounted, here to the left and upside down."""
+    comparison = build_comparison(1)
+    ((level, agreement),) = comparison.worst
+    left = Mounting.from_angles(1.5, height=2.5, roll=np.pi, pitch=0.3, yaw=np.pi / 2)
+    points = level.points.copy()
+    points[:, :3] = left.points_to_sensor(points[:, :3])
+    seen = replace(level, points=points, mountings=(left, left))
+    first, second = (
+        imread(BytesIO(draw_cloud(one, agreement, comparison, 'title'))) for one in (level, seen)
+    )
+    np.testing.assert_allclose(first, second, atol=0.1)
 
 
 def test_machine():

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 from hypothesis import given
@@ -150,9 +151,11 @@ def test_names_of_bands():
 
 
 def test_relabel_by_name():
-    found = relabel(detections((1, 0.9, 0), (2, 0.8, 1)), ('Car', 'Van'), ('Pedestrian', 'Car'))
+    tilted = replace(detections((1, 0.9, 0), (2, 0.8, 1)), orientations=np.eye(4)[:2])
+    found = relabel(tilted, ('Car', 'Van'), ('Pedestrian', 'Car'))
     assert found.labels.tolist() == [1]
     assert found.boxes[:, 0].tolist() == [1]
+    assert found.orientations.tolist() == [[1, 0, 0, 0]]
     truth = GroundTruth(detections(*[(x, 1, 0) for x in range(4)]).boxes, np.array([0, 1, -1, 7]))
     relabelled = relabel_truth(truth, ('Car', 'Van'), ('Pedestrian', 'Car'))
     assert relabelled.labels.tolist() == [1, IGNORE_LABEL, IGNORE_LABEL, IGNORE_LABEL]

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,9 +14,11 @@ from pointdistiller_core.evaluation.online_comparison import (
     OnlineComparison,
     default_overlaps,
 )
+from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.records import Detections, GroundTruth
 
 CLASSES = ('Car', 'Van')
+SHIFT = np.array([0, 0, -0.3, 0, 0, 0, 0.1], np.float32)
 
 
 class Rows:
@@ -31,6 +35,17 @@ def found(*places, total=10.0):
     scores = np.linspace(0.9, 0.5, len(places), dtype=np.float32)
     labels = np.zeros(len(places), np.int64)
     return Detections(boxes, scores, labels, latency_ms={'total': total})
+
+
+def turned(*places):
+    """The same, a bit lower and turned."""
+    return replace(found(*places), boxes=found(*places).boxes + SHIFT)
+
+
+def flat(values):
+    """The numbers of nested dicts."""
+    for value in values.values():
+        yield from flat(value) if isinstance(value, dict) else [value]
 
 
 def truth(*places):
@@ -134,6 +149,55 @@ def test_truth_out_of_both_ranges_counts_neither_way():
     assert comparison.tallies['student_truth'].numbers().recall == 1
 
 
+def seen_from(mountings, *records):
+    """The records as a sensor with a mounting sees them."""
+    moved = [mountings[0].boxes_to_sensor(one.boxes) for one in records]
+    return [
+        replace(one, boxes=boxes, orientations=turns)
+        if isinstance(one, Detections)
+        else GroundTruth(boxes, one.labels)
+        for one, (boxes, turns) in zip(records, moved, strict=True)
+    ]
+
+
+@pytest.mark.parametrize('roll', [0.0, 0.4, np.pi])
+def test_a_sensor_somewhere_else_changes_no_number(roll):
+    pose = {'height': 3.0, 'roll': roll, 'pitch': 0.35, 'yaw': 2.0}
+    # As high above the ground as both were trained: the student's frame is a metre lower.
+    mountings = tuple(Mounting.from_angles(height, **pose) for height in (1.7, 0.7))
+    ranges = ((0, -10, -3, 20, 10, 1), (0, -10, -2, 40, 10, 2))
+    numbers = []
+    for mounted in (False, True):
+        comparison = build(rules={'ranges': ranges, 'distances': (14.0,)})
+        records = found(5, 15), turned(5.4, 15.7, 30), truth(-5, 5, 30, 50)
+        if mounted:
+            records = seen_from(mountings, *records)
+        points = np.ones((1, 4), np.float32)
+        one = CloudResult(1, points, *records[:2], mountings if mounted else (None, None))
+        comparison.add_truth(1, records[2])
+        comparison.add(one)
+        tallies = comparison.tallies.values()
+        numbers.append([value for tally in tallies for value in flat(tally.to_dict(CLASSES))])
+    assert len(numbers[0]) > 100
+    assert numbers[1] == pytest.approx(numbers[0], rel=1e-4, abs=1e-5, nan_ok=True)
+    assert comparison.tallies['student_truth'].numbers().num_reference == 2
+
+
+def test_labels_are_in_range_through_the_mounting_of_each():
+    """Seen from 3 m above the training sensor of one, and as high as that of the other."""
+    high, low = (
+        Mounting.from_angles(height, height=4.0, roll=0.0, pitch=0.0, yaw=0.0)
+        for height in (1.0, 4.0)
+    )
+    for mountings, expected in (((high, high), 1), ((low, high), 1), ((low, low), 0)):
+        comparison = build(rules={'ranges': ((0, -10, -2, 20, 10, 1),) * 2})
+        (labels,) = seen_from((high,), truth(5))
+        comparison.add_truth(1, labels)
+        points = np.zeros((0, 4), np.float32)
+        comparison.add(CloudResult(1, points, found(), found(), mountings))
+        assert comparison.tallies['teacher_truth'].numbers().num_reference == expected
+
+
 def test_the_worst_clouds_are_kept_with_their_points():
     comparison = build(num_worst=2)
     for stamp, extra in enumerate([1, 0, 3, 1, 2], start=1):
@@ -146,7 +210,7 @@ def test_the_worst_clouds_are_kept_with_their_points():
 def test_arguments_stay_as_they_are():
     teacher, student, labels = found(5, 15), found(5), truth(5)
     before = [item.boxes.copy() for item in (teacher, student, labels)]
-    comparison = build(rules={'ranges': ((0, 0, 0, 1, 1, 1),)})
+    comparison = build(rules={'ranges': ((0, 0, 0, 1, 1, 1),) * 2})
     comparison.add_truth(1, labels)
     comparison.add(result(1, teacher, student))
     for item, boxes in zip((teacher, student, labels), before, strict=True):

@@ -83,6 +83,20 @@ def test_there_and_back(yaw, pitch, roll, height):
     np.testing.assert_array_equal(points, before)
 
 
+@given(angles, tilts, strategies.sampled_from([0.0, 0.4, pi - 0.4, pi]), angles)
+def test_boxes_there_and_back(mount_yaw, pitch, roll, yaw):
+    mounting = Mounting.from_angles(1.73, height=2.5, roll=roll, pitch=pitch, yaw=mount_yaw)
+    box = BOX.copy()
+    box[0, 6] = yaw
+    seen, _ = mounting.boxes_to_sensor(box)
+    before = seen.copy()
+    moved = mounting.boxes_to_training(seen)
+    np.testing.assert_allclose(moved[:, :6], box[:, :6], atol=1e-5)
+    assert np.cos(moved[0, 6] - yaw) > 1 - 1e-6
+    assert moved.dtype == np.float32
+    np.testing.assert_array_equal(seen, before)
+
+
 @pytest.mark.filterwarnings('error')
 def test_what_is_not_finite_stays_so():
     mounting = Mounting.from_angles(1.7, height=2.0, roll=0.1, pitch=0.2, yaw=0.8)
@@ -94,4 +108,5 @@ def test_nothing_is_moved_to_nothing():
     mounting = Mounting.from_angles(1.7, height=2.0, roll=0.1, pitch=0.2, yaw=0.8)
     boxes, orientations = mounting.boxes_to_sensor(np.zeros((0, 7), np.float32))
     assert (boxes.shape, orientations.shape) == ((0, 7), (0, 4))
+    assert mounting.boxes_to_training(boxes).shape == (0, 7)
     assert mounting.points_to_training(np.zeros((0, 4), np.float32)).shape == (0, 4)
