@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+import signal
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from rclpy.executors import (
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
 
 from pointdistiller_core.errors import PointDistillerError
 
@@ -45,16 +47,14 @@ def spin_node(
     Returns:
         Exit code: 0, or 2 after a `PointDistillerError`, which is logged.
     """
-    rclpy.init(args=args)
     try:
-        _spin(build(), finished, num_threads)
+        with _interrupted_by_signals(), _initialized(args):
+            _spin(build(), finished, num_threads)
     except PointDistillerError as error:
         get_logger('pointdistiller').fatal(str(error))
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
         pass  # how a user ends a node
-    finally:
-        rclpy.try_shutdown()
     return 0
 
 
@@ -115,6 +115,32 @@ class Session:
                 return False
             self._executor.spin_once(timeout_sec=POLL_PERIOD_S)
         return True
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Let what ends a process raise KeyboardInterrupt, also where a shell had it ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _initialized(args: list[str] | None) -> Iterator[None]:
+    """The middleware, without its handlers of signals.
+
+    These wake the executor from another thread, by when it may be gone: on a busy machine now and
+    then a segmentation fault, and no report.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
 
 
 def _build_executor(num_threads: int, context: Context | None = None) -> Executor:
