@@ -49,6 +49,7 @@ setup(
         'rosbags>=0.11',
         'safetensors>=0.4.3',
         'tensorboard>=2.14',
+        'threadpoolctl>=3.8',
         'torch>=2.4',
         'trimesh>=4.4',
         'typer>=0.12',

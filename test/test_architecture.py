@@ -14,13 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = 'pointdistiller_core'
-BASE = {'errors', 'grid', 'config', 'records', 'geometry', 'kitti_format'}
+BASE = {'blas', 'errors', 'grid', 'config', 'records', 'geometry', 'kitti_format'}
 SEES = {
+    'blas': set(),
     'errors': set(),
     'grid': {'errors'},
     'config': {'errors', 'grid'},
     'records': {'errors', 'grid', 'config'},
-    'geometry': {'errors', 'grid', 'config'},
+    'geometry': {'blas', 'errors', 'grid', 'config'},
     'kitti_format': BASE,
     'datasets': BASE,
     'evaluation': BASE,

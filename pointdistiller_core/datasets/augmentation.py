@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import AugmentationConfig
 from pointdistiller_core.datasets.ground_truth_database import GroundTruthDatabase, paste_objects
 from pointdistiller_core.datasets.object_noise import move_objects
@@ -22,6 +23,7 @@ from pointdistiller_core.records import Frame, GroundTruth
 Range = tuple[float, float, float, float, float, float]
 
 
+@products_in_calling_thread()
 def augment(
     frame: Frame,
     config: AugmentationConfig,

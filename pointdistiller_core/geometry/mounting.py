@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.geometry.transforms import (
     invert_rigid,
     quaternion_from_rotation,
@@ -80,6 +81,7 @@ class Mounting:
         pose[2, 3] = height
         return cls.above_ground(pose, training_height)
 
+    @products_in_calling_thread()
     def points_to_training(self, points: FloatArray) -> FloatArray:
         """Points (N, 4) x, y, z [m], intensity of the sensor, in the training frame.
 

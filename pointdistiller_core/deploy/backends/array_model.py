@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 import safetensors.numpy
 
+from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import ModelConfig
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.grid import Grid
@@ -50,6 +51,7 @@ class ModelArrays:
     anchor_ys: FloatArray
     anchor_shapes: FloatArray
 
+    @products_in_calling_thread()
     def encode(self, pillars: PillarArrays, grid: Grid) -> FloatArray:
         """(P, C) features of pillars, of which there is one at least; as of `PillarEncoder`."""
         centers = _cell_centers(pillars.cells, grid)

@@ -1,0 +1,24 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""How many threads NumPy's matrix products take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np  # noqa: F401 (only a library that is loaded is found)
+from threadpoolctl import ThreadpoolController
+
+_LIBRARIES = ThreadpoolController().select(user_api='blas')
+
+
+@contextmanager
+def products_in_calling_thread() -> Iterator[None]:
+    """Let matrix products of NumPy run in the thread that asks for them; also a decorator.
+
+    OpenBLAS shares those of large arrays among threads that go on spinning for a while after,
+    on the cores that the network needs next: on two cores this takes up to five times as long.
+    """
+    with _LIBRARIES.limit(limits=1):
+        yield

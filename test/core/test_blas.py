@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Matrix products that stay in their thread."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController
+
+from pointdistiller_core.blas import products_in_calling_thread
+from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.deploy.backends.array_model import ModelArrays
+from pointdistiller_core.geometry.mounting import Mounting
+from pointdistiller_core.pointcloud.pillar_arrays import group_points
+
+LIBRARIES = ThreadpoolController().select(user_api='blas')
+
+
+def num_threads() -> set[int]:
+    return {library.num_threads for library in LIBRARIES.lib_controllers}
+
+
+@pytest.fixture(autouse=True)
+def _two_threads():
+    if not LIBRARIES.lib_controllers:
+        pytest.skip("NumPy's BLAS is none that has threads")
+    with LIBRARIES.limit(limits=2):
+        yield
+        assert num_threads() == {2}
+
+
+@products_in_calling_thread()
+def fail():
+    with products_in_calling_thread():
+        assert num_threads() == {1}
+    assert num_threads() == {1}
+    raise KeyError
+
+
+def test_one_thread_within_and_all_after():
+    with pytest.raises(KeyError):
+        fail()
+    assert num_threads() == {2}
+
+
+class Watched(np.ndarray):
+    """Notes how many threads its products may take."""
+
+    seen: ClassVar[list[set[int]]] = []
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        if ufunc is np.matmul:
+            Watched.seen.append(num_threads())
+        plain = [np.asarray(one) for one in inputs]
+        return getattr(ufunc, method)(*plain, **options)
+
+
+def test_encoder_and_mounting_stay_in_their_thread(monkeypatch):
+    monkeypatch.setattr(Watched, 'seen', [])
+    weights = {'offset_weights': 4, 'center_weights': 3, 'mean_weights': 3}
+    arrays = ModelArrays(
+        **{name: np.ones((rows, 8), np.float32).view(Watched) for name, rows in weights.items()},
+        shift=np.zeros(8, np.float32),
+        **{name: np.zeros(1, np.float32) for name in ('anchor_xs', 'anchor_ys')},
+        anchor_shapes=np.zeros((1, 5), np.float32),
+    )
+    grid = ModelConfig().grid
+    points = np.full((5, 4), 0.5, np.float32)
+    arrays.encode(group_points(points, grid, max_points_per_pillar=8, max_pillars=9), grid)
+    Mounting(np.eye(4)).points_to_training(points.view(Watched))
+    assert Watched.seen == [{1}] * 4
