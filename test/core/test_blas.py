@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +19,15 @@ from pointdistiller_core.deploy.backends.array_model import ModelArrays
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.pointcloud.pillar_arrays import group_points
 
-LIBRARIES = ThreadpoolController().select(user_api='blas')
+# Other modules bring libraries of their own (SciPy an OpenBLAS): only NumPy's are asked.
+PATHS_OF_NUMPY = (
+    'import json, numpy, threadpoolctl;'
+    "libraries = threadpoolctl.ThreadpoolController().select(user_api='blas');"
+    'print(json.dumps([library.filepath for library in libraries.lib_controllers]))'
+)
+LIBRARIES = ThreadpoolController().select(
+    filepath=json.loads(subprocess.check_output([sys.executable, '-c', PATHS_OF_NUMPY]))
+)
 
 
 def num_threads() -> set[int]:
