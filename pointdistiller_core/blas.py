@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 import numpy as np  # noqa: F401 (only a library that is loaded is found)
 from threadpoolctl import ThreadpoolController
 
 _LIBRARIES = ThreadpoolController().select(user_api='blas')
+# What was set before is remembered by whoever comes in: two at a time would take each other's.
+_ONE_AT_A_TIME = RLock()
 
 
 @contextmanager
@@ -19,6 +22,7 @@ def products_in_calling_thread() -> Iterator[None]:
 
     OpenBLAS shares those of large arrays among threads that go on spinning for a while after,
     on the cores that the network needs next: on two cores this takes up to five times as long.
+    The setting is the process's, so callers in several threads take turns.
     """
-    with _LIBRARIES.limit(limits=1):
+    with _ONE_AT_A_TIME, _LIBRARIES.limit(limits=1):
         yield

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 import json
 import subprocess
 import sys
+from threading import Event
 from typing import ClassVar
 
 import numpy as np
 import pytest
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import ModelConfig
@@ -39,6 +41,7 @@ def _two_threads():
     if not LIBRARIES.lib_controllers:
         pytest.skip("NumPy's BLAS is none that has threads")
     with LIBRARIES.limit(limits=2):
+        OpenBLASController.clear_controlling_thread()  # other threads may set it, too
         yield
         assert num_threads() == {2}
 
@@ -54,6 +57,29 @@ def fail():
 def test_one_thread_within_and_all_after():
     with pytest.raises(KeyError):
         fail()
+    assert num_threads() == {2}
+
+
+def test_callers_that_overlap():
+    """The first to come is the first to go; the second neither loses the limit nor keeps it."""
+    first_is_in, second_is_in, first_is_out = Event(), Event(), Event()
+
+    def first():
+        with products_in_calling_thread():
+            first_is_in.set()
+            second_is_in.wait(0.5)  # unless it has to wait itself
+        first_is_out.set()
+
+    def second():
+        assert first_is_in.wait(10)
+        with products_in_calling_thread():
+            second_is_in.set()
+            assert first_is_out.wait(10)
+            return num_threads()
+
+    with ThreadPoolExecutor() as pool:
+        _, within = pool.submit(first), pool.submit(second)
+    assert within.result() == {1}
     assert num_threads() == {2}
 
 
