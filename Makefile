@@ -46,7 +46,7 @@ bench: install
 	$(BIN)/python benchmarks/memory.py --clouds 1000
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/input_pipeline.py --device cpu --batch-size 2
-	FASTDDS_DEFAULT_PROFILES_FILE=config/dds/fastdds.xml $(BIN)/python benchmarks/node.py
+	FASTDDS_DEFAULT_PROFILES_FILE=config/dds/fastdds.xml $(BIN)/python benchmarks/node.py --minutes 10
 	[ ! -d $(DATA)/kitti_eval ] || $(BIN)/python benchmarks/kitti_metric.py --data $(DATA)/kitti_eval
 
 clean:
