@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 DIAGNOSTICS_PERIOD_S = 1.0
 LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a detector is made from
 BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
+# Further than a running clock goes at once: somebody sought in a bag, or simulated time begins.
+FORWARDS = JumpThreshold(min_forward=Duration(seconds=10), min_backward=None)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -164,7 +166,7 @@ class DetectorNode(LifecycleNode):
         self._points: Subscription | None = None  # while active
         self._problem: Exception | None = None  # of the last transition
         self._starting = False
-        self._jumps: JumpHandle | None = None
+        self._jumps: list[JumpHandle] = []
         self._monitor = Monitor()
         super().__init__('detector', **node_options)
         self._settings = declare_parameters(self, DetectorParameters)
@@ -175,9 +177,13 @@ class DetectorNode(LifecycleNode):
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, self._always, clock=steady)
-        self._jumps = self.get_clock().create_jump_callback(
-            BACKWARDS, post_callback=self._on_time_jump
-        )
+        self._jumps = [
+            self.get_clock().create_jump_callback(threshold, post_callback=react)
+            for threshold, react in (
+                (BACKWARDS, self._on_jump_back),
+                (FORWARDS, self._on_jump_forward),
+            )
+        ]
         if self._settings.autostart:
             self._start()
 
@@ -199,8 +205,8 @@ class DetectorNode(LifecycleNode):
         """Finish the cloud that is worked on, then end."""
         self._deactivate()
         self._clean_up()
-        if self._jumps is not None:
-            self._jumps.unregister()
+        for jump in self._jumps:
+            jump.unregister()
         super().destroy_node()
 
     # Transitions
@@ -399,11 +405,15 @@ class DetectorNode(LifecycleNode):
 
     # Time and state
 
-    def _on_time_jump(self, jump: object) -> None:  # noqa: ARG002
+    def _on_jump_back(self, jump: object) -> None:  # noqa: ARG002
         """A bag begins again, or simulated time begins: what is shown is not of this time."""
         self._monitor.restart()
         if self._worker is not None and self._outputs is not None:
             self._outputs.clear_markers()
+
+    def _on_jump_forward(self, jump: object) -> None:  # noqa: ARG002
+        """The time that was left out is no silence."""
+        self._monitor.restart()
 
     def _report(self) -> None:
         now = self.get_clock().now()

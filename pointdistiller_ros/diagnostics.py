@@ -64,7 +64,7 @@ class Monitor:
         self._now = Report()
         self._reported = CloudCounts()
         self._reported_at = monotonic()
-        self._heard_ns: int | None = None
+        self._heard_ns = 0  # as a clock says that has not begun: not known
 
     @property
     def counts(self) -> CloudCounts:
@@ -74,7 +74,7 @@ class Monitor:
     def restart(self) -> None:
         """The time of the next report is that of the last cloud: the clock has jumped."""
         with self._lock:
-            self._heard_ns = None
+            self._heard_ns = 0
 
     def receive(self, now_ns: int) -> None:
         """A cloud has come, at this time of the node's clock."""
@@ -110,7 +110,7 @@ class Monitor:
     def report(self, now_ns: int) -> Report:
         """What has happened up to this time of the node's clock; the next report begins here."""
         with self._lock:
-            self._heard_ns = now_ns if self._heard_ns is None else self._heard_ns
+            self._heard_ns = self._heard_ns or now_ns
             now = monotonic()
             report = replace(
                 self._now,

@@ -174,6 +174,7 @@ def test_silence_is_measured_in_simulated_time(session):
         spin_until(session, lambda: states)
         return states[-1].status[0].message
 
+    spin_until(session, lambda: states)  # a report before the first /clock
     assert message_at(100) == 'waiting for the first cloud'
     clouds.publish(build_cloud())
     spin_until(session, lambda: node.counts.results == 1)
@@ -181,6 +182,20 @@ def test_silence_is_measured_in_simulated_time(session):
     assert 'no cloud for 7.0 s' in message_at(107)
     assert message_at(50) == 'detecting'  # the bag began again
     assert 'no cloud for 2.0 s' in message_at(52)
+    assert message_at(1000) == 'detecting'  # somebody sought in the bag
+    assert 'no cloud for 3.0 s' in message_at(1003)
+
+
+def test_a_clock_that_begins_early_is_no_silence(session):
+    node = add_node(session, use_sim_time=True)
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    spin_until(session, lambda: states)
+    clock = publisher(session, Clock, '/clock')
+    clock.publish(Clock(clock=Time(sec=6)))  # too little for a jump
+    spin_until(session, lambda: node.get_clock().now().nanoseconds == 6 * 10**9)
+    states.clear()
+    spin_until(session, lambda: states)
+    assert states[-1].status[0].message == 'waiting for the first cloud'
 
 
 def test_intensity_range_is_reported(session):

@@ -125,6 +125,16 @@ def test_time_that_goes_back_is_no_silence():
     assert monitor.report(3 * SECOND).silence_s == 0.0
 
 
+def test_before_a_clock_begins_there_is_no_silence():
+    monitor = Monitor()
+    assert monitor.report(0).silence_s == 0.0
+    assert monitor.report(100 * SECOND).silence_s == 0.0
+    assert monitor.report(103 * SECOND).silence_s == 3.0
+    monitor.restart()
+    monitor.receive(0)
+    assert monitor.report(200 * SECOND).silence_s == 0.0
+
+
 def test_range_of_the_intensity():
     last = replace(Detections.empty(), intensity_range=(0.0, 0.75))
     assert values_of(replace(GOOD, last=last))['intensity'] == '0 to 0.75'
