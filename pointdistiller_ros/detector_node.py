@@ -49,7 +49,7 @@ from pointdistiller_ros.parameters import (
 )
 from pointdistiller_ros.quality import create_subscription
 from pointdistiller_ros.spinning import spin_node
-from pointdistiller_ros.transforms import Transforms, find_mounting
+from pointdistiller_ros.transforms import BACKWARDS, Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
 DIAGNOSTICS_PERIOD_S = 1.0
 LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a detector is made from
-BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
 # Further than a running clock goes at once: somebody sought in a bag, or simulated time begins.
 FORWARDS = JumpThreshold(min_forward=Duration(seconds=10), min_backward=None)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
