@@ -259,7 +259,7 @@ class DetectorNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._setup = self._set_up(self._settings, ())
-        self._outputs = Outputs(self)
+        self._outputs = Outputs(self, self._settings.outputs)
         self._introduce(self._setup)
 
     def _activate(self) -> None:
@@ -314,7 +314,9 @@ class DetectorNode(LifecycleNode):
                 self._setup = self._set_up(settings, changes)
             except Exception as error:  # whatever is wrong with a bundle, the old one stays
                 return SetParametersResult(successful=False, reason=describe(error))
-            if self._setup.detector is not before.detector and self._outputs is not None:
+            assert self._outputs is not None
+            self._outputs.change(settings.outputs)
+            if self._setup.detector is not before.detector:
                 self._introduce(self._setup)
         self._settings = settings
         return answer
@@ -374,7 +376,7 @@ class DetectorNode(LifecycleNode):
         settings = setup.settings
         cloud = read_message(PointCloud2, serialized)
         points = to_points(cloud, settings)
-        wanted = outputs.wanted(settings.outputs)
+        wanted = outputs.wanted()
         read = perf_counter()
         detections = setup.detector(
             points,

@@ -30,7 +30,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
@@ -89,6 +89,10 @@ def change(node, **values):
 
 def value(node, name):
     return node.get_parameter(name).value
+
+
+def is_deletion(message):
+    return [marker.action for marker in message.markers] == [Marker.DELETEALL]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +253,48 @@ def test_outputs_that_are_turned_off_are_not_built(session):
     clouds.publish(build_cloud(1))
     spin_until(session, lambda: len(boxes) == 2 and importance)
     assert shelf.detectors['first'].asked_importance == [False, True]
-    assert (len(markers), stamps(importance)) == (1, [2])
+    spin_until(session, lambda: len(markers) == 2)
+    assert is_deletion(markers[1])  # what was displayed is not of this cloud
+    assert stamps(importance) == [2]
+
+
+def test_markers_that_are_turned_off_are_deleted_once(session, shelf):
+    node = add_node(session, shelf)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    kinds = ('markers', 'importance_markers')
+    shown = {kind: listen(session, MarkerArray, f'/detector/{kind}') for kind in kinds}
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(0))
+    spin_until(session, lambda: boxes and all(shown.values()))
+    for index, kind in enumerate(kinds):
+        assert change(node, **{f'outputs.{kind}': False}).successful
+        spin_until(session, lambda kind=kind: len(shown[kind]) == 2)  # without a further cloud
+        assert is_deletion(shown[kind][1])
+        assert [len(shown[other]) for other in kinds] == [2, 1 + index]
+    assert change(node, **{'outputs.markers': False, 'score_threshold': 0.5}).successful
+    clouds.publish(build_cloud(1))
+    spin_until(session, lambda: len(boxes) == 2)
+    assert change(node, **{'outputs.markers': True}).successful
+    clouds.publish(build_cloud(2))
+    spin_until(session, lambda: len(shown['markers']) == 3)
+    assert [marker.action for marker in shown['markers'][2].markers] == [
+        Marker.DELETEALL,
+        Marker.ADD,
+        Marker.ADD,
+    ]
+    assert len(shown['importance_markers']) == 2
+
+
+def test_markers_of_the_cloud_in_work_do_not_outlive_their_deletion(session, shelf):
+    detector = shelf.detectors['first'] = FakeDetector(delay_s=0.4)
+    node = add_node(session, shelf)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    markers = listen(session, MarkerArray, '/detector/markers')
+    publisher(session, PointCloud2, '/points').publish(build_cloud())
+    spin_until(session, lambda: detector.asked_importance)
+    assert change(node, **{'outputs.markers': False}).successful
+    spin_until(session, lambda: boxes and markers)  # boxes are sent after all others
+    assert [is_deletion(message) for message in markers] == [True]
 
 
 def test_mounting(session, shelf):
