@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 import os
 import sys
@@ -104,11 +105,13 @@ class Setup:
         settings: the node's parameters.
         detector: made from them.
         detection: thresholds and caps.
+        transforms: where the mounting is TF's.
     """
 
     settings: DetectorParameters
     detector: PointDetector
     detection: DetectionConfig
+    transforms: Transforms | None
 
 
 def load_detector(parameters: DetectorParameters) -> PointDetector:
@@ -160,7 +163,6 @@ class DetectorNode(LifecycleNode):
         self._load = load
         self._setup: Setup | None = None  # while configured
         self._outputs: Outputs | None = None  # while configured
-        self._transforms: Transforms | None = None  # while configured, where TF is needed
         self._worker: NewestWorker[tuple[bytes, float]] | None = None  # while active
         self._points: Subscription | None = None  # while active
         self._problem: Exception | None = None  # of the last transition
@@ -293,11 +295,11 @@ class DetectorNode(LifecycleNode):
     def _clean_up(self) -> None:
         if self._outputs is not None:
             self._outputs.destroy()
-        if self._transforms is not None:
-            self._transforms.close()
         if self._setup is not None:
             self._setup.detector.close()
-        self._outputs = self._transforms = self._setup = None
+            if self._setup.transforms is not None:
+                self._setup.transforms.close()
+        self._outputs = self._setup = None
 
     # Parameters
 
@@ -325,18 +327,20 @@ class DetectorNode(LifecycleNode):
         """What to work with from now on; the detector is kept where its parameters are.
 
         Raises:
-            PointDistillerError: the parameters ask for what cannot be had.
+            PointDistillerError: the parameters ask for what cannot be had; nothing is changed.
         """
         detector = self._kept_detector(settings) or self._load_detector(settings)
-        self._class_thresholds.declare(detector.class_names)
-        thresholds = self._class_thresholds.values(detector.class_names, changes)
-        if settings.mounting.frame and self._transforms is None:
-            self._transforms = Transforms(self)
-        return Setup(
-            settings,
-            detector,
-            to_detection_config(detector.info.model.detection, settings, thresholds),
-        )
+        transforms = self._setup.transforms if self._setup is not None else None
+        with ExitStack() as undo:
+            if not settings.mounting.frame:
+                transforms = None
+            elif transforms is None:
+                transforms = Transforms(self)
+                undo.callback(transforms.close)
+            thresholds = self._class_thresholds.declare(detector.class_names, changes)
+            undo.pop_all()
+        detection = to_detection_config(detector.info.model.detection, settings, thresholds)
+        return Setup(settings, detector, detection, transforms)
 
     def _kept_detector(self, settings: DetectorParameters) -> PointDetector | None:
         if self._setup is None:
@@ -398,7 +402,7 @@ class DetectorNode(LifecycleNode):
 
     def _mounting(self, setup: Setup, frame_id: str) -> Mounting | None:
         height = setup.detector.info.sensor_height
-        return find_mounting(setup.settings.mounting, self._transforms, frame_id, height)
+        return find_mounting(setup.settings.mounting, setup.transforms, frame_id, height)
 
     def _on_error(self, error: Exception) -> None:
         self._monitor.fail(error)

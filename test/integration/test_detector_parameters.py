@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import partial
 import json
+import re
 from threading import Event
 
 import numpy as np
@@ -25,6 +26,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
@@ -35,6 +37,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_ros import transforms
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.parameters import DetectorParameters, to_detection_config
 from pointdistiller_ros.spinning import Session
@@ -212,13 +215,50 @@ def test_another_bundle_brings_its_classes(session, shelf):
     assert value(node, 'score_thresholds.Car') == 0.5  # as it was given at the start
 
 
+def all_parameters(node):
+    """Name, value and descriptor of every parameter."""
+    names = node.get_parameters_by_prefix('')
+    return {name: (value(node, name), node.describe_parameter(name)) for name in names}
+
+
 def test_bundle_whose_thresholds_are_wrong_changes_nothing(session, shelf):
     node = add_node(session, shelf, **{'score_thresholds.Truck': 7.0})
+    before = all_parameters(node)
     answer = change(node, bundle='traffic')
     assert not answer.successful
     assert 'score_thresholds.Truck' in answer.reason
+    assert all_parameters(node) == before  # not even those of Bus, which comes before Truck
     assert change(node, **{'score_thresholds.Car': 0.25}).successful
     assert value(node, 'score_thresholds.Car') == 0.25
+
+
+def test_request_that_tf_is_missing_for_changes_nothing(session, shelf, monkeypatch):
+    monkeypatch.setattr(transforms, 'Buffer', None)  # as where tf2_ros is not installed
+    node = add_node(session, shelf)
+    before = all_parameters(node)
+    answer = change(node, **{'bundle': 'second', 'mounting.frame': 'base_footprint'})
+    assert not answer.successful
+    assert 'tf2_ros' in answer.reason
+    assert all_parameters(node) == before
+
+
+def test_threshold_of_a_class_that_the_new_bundle_does_not_have(session, shelf):
+    node = add_node(session, shelf)
+    before = all_parameters(node)
+    answer = change(node, **{'bundle': 'second', 'score_thresholds.Car': 0.5})
+    assert not answer.successful
+    assert re.search(r"score_thresholds\.Car.*has \['Pedestrian', 'Cyclist'\]", answer.reason)
+    assert all_parameters(node) == before
+    both = {'bundle': 'second', 'score_thresholds.Cyclist': 0.5}
+    assert change(node, **both).successful
+    with pytest.raises(ParameterNotDeclaredException):
+        change(node, **{'bundle': 'first', 'score_thresholds.Car': 0.5})  # rclpy's own answer
+    assert change(node, bundle='first').successful
+    assert value(node, 'score_thresholds.Cyclist') == 0.5
+    assert not change(node, **{'score_thresholds.Car': 7.0}).successful
+    assert {name for name in all_parameters(node) if name.startswith('score_thresholds.')} == {
+        f'score_thresholds.{name}' for name in ('Car', 'Pedestrian', 'Cyclist')
+    }
 
 
 def test_bundle_with_other_classes_altogether(session, shelf):
@@ -315,8 +355,6 @@ def test_mounting(session, shelf):
 
 
 def test_frame_of_tf_without_tf(session):
-    from pointdistiller_ros import transforms
-
     if transforms.Buffer is not None:
         pytest.skip('tf2_ros is installed')
     with pytest.raises(ConfigError, match=r'parameter mounting\.frame needs tf2_ros'):
