@@ -167,6 +167,7 @@ class DetectorNode(LifecycleNode):
         self._points: Subscription | None = None  # while active
         self._problem: Exception | None = None  # of the last transition
         self._starting = False
+        self._finalized = False
         self._jumps: list[JumpHandle] = []
         self._monitor = Monitor()
         super().__init__('detector', **node_options)
@@ -234,6 +235,7 @@ class DetectorNode(LifecycleNode):
         """Stop and free everything, whatever the state."""
         self._deactivate()
         self._clean_up()
+        self._finalized = True
         return SUCCESS
 
     def _start(self) -> None:
@@ -299,7 +301,7 @@ class DetectorNode(LifecycleNode):
             self._setup.detector.close()
             if self._setup.transforms is not None:
                 self._setup.transforms.close()
-        self._outputs = self._setup = None
+        self._outputs = self._setup = self._problem = None
 
     # Parameters
 
@@ -316,12 +318,18 @@ class DetectorNode(LifecycleNode):
                 self._setup = self._set_up(settings, changes)
             except Exception as error:  # whatever is wrong with a bundle, the old one stays
                 return SetParametersResult(successful=False, reason=describe(error))
-            assert self._outputs is not None
-            self._outputs.change(settings.outputs)
-            if self._setup.detector is not before.detector:
-                self._introduce(self._setup)
+            self._replace(before, self._setup)
         self._settings = settings
         return answer
+
+    def _replace(self, before: Setup, setup: Setup) -> None:
+        """End and tell what a change of the setup brings with it."""
+        assert self._outputs is not None
+        self._outputs.change(setup.settings.outputs)
+        if before.transforms is not None and setup.transforms is None:
+            before.transforms.close()
+        if setup.detector is not before.detector:
+            self._introduce(setup)
 
     def _set_up(self, settings: DetectorParameters, changes: Sequence[Parameter]) -> Setup:
         """What to work with from now on; the detector is kept where its parameters are.
@@ -425,6 +433,8 @@ class DetectorNode(LifecycleNode):
         report = self._monitor.report(now.nanoseconds)
         setup = self._setup
         level, message = OK, 'unconfigured' if setup is None else 'inactive'
+        if self._finalized:
+            message = 'finalized'
         if self._problem is not None:
             level, message = ERROR, f'transition failed: {describe(self._problem)}'
         elif self._worker is not None:

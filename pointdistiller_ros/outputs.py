@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
+from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
@@ -51,19 +53,26 @@ class Outputs:
     Args:
         node: its private topics are the results'.
         parameters: which of them to build.
+
+    Raises:
+        ConfigError: a parameter asks for a quality of service that does not exist; no publisher is
+            left.
     """
 
     def __init__(self, node: Node, parameters: OutputParameters) -> None:
         self._node = node
         self._parameters = parameters
         self._sending = Lock()  # so that markers of a cloud in work do not follow their deletion
-        self._publishers = {
-            name: create_publisher(node, kind, f'~/{name}', QoSProfile(depth=QUEUE_DEPTH))
-            for name, kind in OUTPUTS.items()
-            if kind is not None
-        }
+        self._publishers: dict[str, Publisher] = {}
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._model_info = node.create_publisher(String, '~/model_info', latched)
+        with ExitStack() as undo:
+            undo.callback(self.destroy)
+            for name, kind in OUTPUTS.items():
+                if kind is not None:
+                    qos = QoSProfile(depth=QUEUE_DEPTH)
+                    self._publishers[name] = create_publisher(node, kind, f'~/{name}', qos)
+            undo.pop_all()
         self._shown_markers: frozenset[tuple[str, int]] | None = None
 
     @property

@@ -389,3 +389,12 @@ def test_mounting_by_tf(session, shelf):
     np.testing.assert_allclose(
         shelf.detectors['first'].mountings[0].training_from_sensor, expected
     )
+
+
+def test_tf_is_listened_to_while_a_frame_is_given(session, shelf):
+    pytest.importorskip('tf2_ros', reason='tf2_ros is not installed')
+    node = add_node(session, shelf)
+    for frame, listeners in (('base', 1), ('map', 1), ('', 0), ('base', 1)):
+        assert change(node, **{'mounting.frame': frame}).successful
+        topics = [subscription.topic_name for subscription in node.subscriptions]
+        assert [topics.count(topic) for topic in ('/tf', '/tf_static')] == [listeners] * 2
