@@ -48,7 +48,7 @@ from pointdistiller_ros.parameters import (
     declare_parameters,
     to_detection_config,
 )
-from pointdistiller_ros.quality import create_subscription
+from pointdistiller_ros.quality import create_publisher, create_subscription
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.transforms import BACKWARDS, Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
@@ -176,7 +176,9 @@ class DetectorNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         # Of their own, so that they go on while a bundle is loaded.
         self._always = MutuallyExclusiveCallbackGroup()
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self._diagnostics_publisher = create_publisher(
+            self, DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
+        )
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, self._always, clock=steady)
         self._jumps = [

@@ -64,14 +64,14 @@ class Outputs:
         self._parameters = parameters
         self._sending = Lock()  # so that markers of a cloud in work do not follow their deletion
         self._publishers: dict[str, Publisher] = {}
-        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        self._model_info = node.create_publisher(String, '~/model_info', latched)
         with ExitStack() as undo:
-            undo.callback(self.destroy)
             for name, kind in OUTPUTS.items():
                 if kind is not None:
                     qos = QoSProfile(depth=QUEUE_DEPTH)
                     self._publishers[name] = create_publisher(node, kind, f'~/{name}', qos)
+                    undo.callback(node.destroy_publisher, self._publishers[name])
+            latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+            self._model_info = create_publisher(node, String, '~/model_info', latched)
             undo.pop_all()
         self._shown_markers: frozenset[tuple[str, int]] | None = None
 

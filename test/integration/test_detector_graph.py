@@ -67,9 +67,21 @@ def test_overridden_quality_of_service(session):
     assert points.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
 
 
+@pytest.mark.parametrize('output', ['boxes', 'markers', 'importance', 'model_info', 'diagnostics'])
+def test_quality_of_service_of_every_output_may_change(session, output):
+    topic = '/diagnostics' if output == 'diagnostics' else f'/detector/{output}'
+    node = add_node(session, **{f'qos_overrides.{topic}.publisher.reliability': 'best_effort'})
+    (found,) = node.get_publishers_info_by_topic(topic)
+    assert found.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+
+
 @pytest.mark.parametrize(
     ('name', 'value'),
-    [('/points.subscription.reliability', 'maybe'), ('/detector/boxes.publisher.depth', 'x')],
+    [
+        ('/points.subscription.reliability', 'maybe'),
+        ('/detector/boxes.publisher.depth', 'x'),
+        ('/diagnostics.publisher.reliability', 'maybe'),
+    ],
 )
 def test_quality_of_service_that_does_not_exist(session, name, value):
     topic = name.split('.')[0]
