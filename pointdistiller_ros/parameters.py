@@ -59,7 +59,7 @@ def parameter(
 
 @dataclass(frozen=True)
 class OutputParameters:
-    """Which results `detector_node` builds for their subscribers; `~/boxes` is not to turn off."""
+    """Which results `detector_node` builds for their subscribers; `~/boxes` cannot be off."""
 
     detections: bool = parameter(True, 'build ~/detections when subscribed to', changeable=True)
     markers: bool = parameter(True, 'build ~/markers when subscribed to', changeable=True)

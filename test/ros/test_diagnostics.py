@@ -12,6 +12,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.records import Detections
+from pointdistiller_ros import diagnostics
 from pointdistiller_ros.diagnostics import (
     ERROR,
     OK,
@@ -109,6 +110,19 @@ def test_reports_follow_one_another():
     assert report.recent == CloudCounts(failed=1)
     assert (report.silence_s, report.max_latency_ms) == (4.0, 0.0)
     assert 'points' not in values_of(report)
+
+
+def test_rates_are_those_since_the_report_before(monkeypatch):
+    times = iter([10.0, 12.0, 16.0])
+    monkeypatch.setattr(diagnostics, 'monotonic', lambda: next(times))
+    monitor = Monitor()
+    for results, received, expected in ((3, 5, ('2.50', '1.50')), (1, 2, ('0.50', '0.25'))):
+        for _ in range(received):
+            monitor.receive(SECOND)
+        for _ in range(results):
+            monitor.succeed(found(), {'end_to_end': 1.0})
+        values = values_of(monitor.report(SECOND))
+        assert (values['input_hz'], values['output_hz']) == expected
 
 
 def test_silence_begins_anew_when_time_jumps():
