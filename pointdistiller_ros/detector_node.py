@@ -280,6 +280,7 @@ class DetectorNode(LifecycleNode):
             'points',
             self._on_points,
             qos,
+            on_lost=self._monitor.lose,
             callback_group=self._always,
             raw=True,  # so that reading a broken message is an error like any other of a cloud
         )

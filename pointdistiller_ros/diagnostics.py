@@ -20,12 +20,21 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 @dataclass(frozen=True)
 class CloudCounts:
-    """What became of clouds: `received` is the sum of the others and of what is in work."""
+    """What became of clouds.
+
+    Attributes:
+        received: the sum of the following three, and of what is in work.
+        results: all messages for them are sent.
+        failed: there is no result for them.
+        dropped: replaced by a newer one before they were worked on.
+        lost: never received, as far as the middleware knows.
+    """
 
     received: int = 0
     results: int = 0
     failed: int = 0
     dropped: int = 0
+    lost: int = 0
 
     def __sub__(self, earlier: CloudCounts) -> CloudCounts:
         return CloudCounts(
@@ -86,6 +95,11 @@ class Monitor:
         """Clouds will never be worked on."""
         with self._lock:
             self._count(dropped=clouds)
+
+    def lose(self, clouds: int) -> None:
+        """Clouds were sent and have not arrived."""
+        with self._lock:
+            self._count(lost=clouds)
 
     def fail(self, error: Exception) -> None:
         """There is no result for a cloud."""
@@ -169,6 +183,10 @@ def _measurements(report: Report) -> Iterator[tuple[str, float, str]]:
     if recent.received:
         text = f'{recent.dropped} of {recent.received} clouds dropped: slower than its input'
         yield 'max_drop_fraction', recent.dropped / recent.received, text
+    if recent.lost:
+        sent = recent.received + recent.lost
+        text = f'{recent.lost} of {sent} clouds lost on their way'
+        yield 'max_drop_fraction', recent.lost / sent, text
     latency = report.max_latency_ms
     yield 'max_latency_ms', latency, f'a cloud took {latency:.0f} ms'
     if isinstance(report.last, Detections):

@@ -105,7 +105,10 @@ class Limits:
     )
     stale_after_s: float = parameter(1.0, 'without any cloud', range=(0.0, 1e6), changeable=True)
     max_drop_fraction: float = parameter(
-        0.1, 'of the clouds, because newer ones came', range=(0.0, 1.0), changeable=True
+        0.1,
+        'of the clouds, replaced by newer ones or lost on their way',
+        range=(0.0, 1.0),
+        changeable=True,
     )
     max_cut_fraction: float = parameter(
         0.1,

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from functools import partial
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
@@ -119,6 +123,40 @@ def test_driver_that_dies_and_comes_back(session):
         spin_until(session, lambda: node.count_publishers('/points') == 0)
         states.clear()
         spin_until(session, lambda: states and 'no cloud for' in states[-1].status[0].message)
+
+
+BIG_CLOUDS = """
+import time, rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import PointCloud2
+rclpy.init()
+node = rclpy.create_node('driver')
+clouds = node.create_publisher(PointCloud2, '/points', qos_profile_sensor_data)
+while True:
+    clouds.publish(PointCloud2(data=bytes(2_000_000)))
+    time.sleep(0.05)
+"""
+
+
+def test_clouds_that_the_middleware_loses_are_counted(session):
+    """Without its profile, Fast DDS loses big clouds between processes; it tells how many."""
+    if not get_rmw_implementation_identifier().startswith('rmw_fastrtps'):
+        pytest.skip('another middleware loses other clouds')
+    node = add_node(session)
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    plain = {name: value for name, value in os.environ.items() if not name.startswith('FAST')}
+    driver = subprocess.Popen([sys.executable, '-c', BIG_CLOUDS], env=plain)
+    try:
+        spin_until(session, lambda: node.counts.lost > 20)
+        lost = node.counts.lost
+        states.clear()
+        spin_until(session, lambda: len(states) == 2)  # the second is of a whole second
+    finally:
+        driver.kill()
+        driver.wait()
+    (status,) = states[1].status
+    assert 'clouds lost on their way' in status.message
+    assert int({pair.key: pair.value for pair in status.values}['clouds_lost']) > lost
 
 
 def test_malformed_clouds_between_good_ones(session):

@@ -70,6 +70,8 @@ def test_at_the_limits_all_is_well():
         ({'max_latency_ms': 1001.0}, ERROR, 'a cloud took 1001 ms'),
         ({'recent': CloudCounts(received=10, dropped=2)}, WARN, '2 of 10 clouds dropped'),
         ({'recent': CloudCounts(received=10, dropped=6)}, ERROR, '6 of 10 clouds dropped'),
+        ({'recent': CloudCounts(received=8, lost=2)}, WARN, '2 of 10 clouds lost on their way'),
+        ({'recent': CloudCounts(lost=3)}, ERROR, '3 of 3 clouds lost on their way'),
         ({'last': found(points_in_range=10, points_over_cap=3)}, WARN, '3 points cut off'),
         ({'last': found(pillars=1, pillars_over_cap=9)}, ERROR, '9 pillars cut off'),
         ({'last': found(points=50, intensity_outside=1)}, WARN, 'intensity of 1 points'),
@@ -123,6 +125,15 @@ def test_rates_are_those_since_the_report_before(monkeypatch):
             monitor.succeed(found(), {'end_to_end': 1.0})
         values = values_of(monitor.report(SECOND))
         assert (values['input_hz'], values['output_hz']) == expected
+
+
+def test_lost_clouds_are_counted_apart():
+    monitor = Monitor()
+    monitor.receive(SECOND)
+    monitor.lose(2)
+    monitor.lose(1)
+    assert monitor.report(SECOND).recent == CloudCounts(received=1, lost=3)
+    assert values_of(monitor.report(SECOND))['clouds_lost'] == '3'
 
 
 def test_silence_begins_anew_when_time_jumps():
