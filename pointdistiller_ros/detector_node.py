@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 import os
 import sys
@@ -47,9 +48,9 @@ from pointdistiller_ros.parameters import (
     declare_parameters,
     to_detection_config,
 )
-from pointdistiller_ros.quality import create_subscription
+from pointdistiller_ros.quality import create_publisher, create_subscription
 from pointdistiller_ros.spinning import spin_node
-from pointdistiller_ros.transforms import Transforms, find_mounting
+from pointdistiller_ros.transforms import BACKWARDS, Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
 
 DIAGNOSTICS_PERIOD_S = 1.0
 LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a detector is made from
-BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
+# Further than a running clock goes at once: somebody sought in a bag, or simulated time begins.
+FORWARDS = JumpThreshold(min_forward=Duration(seconds=10), min_backward=None)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -103,11 +105,13 @@ class Setup:
         settings: the node's parameters.
         detector: made from them.
         detection: thresholds and caps.
+        transforms: where the mounting is TF's.
     """
 
     settings: DetectorParameters
     detector: PointDetector
     detection: DetectionConfig
+    transforms: Transforms | None
 
 
 def load_detector(parameters: DetectorParameters) -> PointDetector:
@@ -159,12 +163,12 @@ class DetectorNode(LifecycleNode):
         self._load = load
         self._setup: Setup | None = None  # while configured
         self._outputs: Outputs | None = None  # while configured
-        self._transforms: Transforms | None = None  # while configured, where TF is needed
         self._worker: NewestWorker[tuple[bytes, float]] | None = None  # while active
         self._points: Subscription | None = None  # while active
         self._problem: Exception | None = None  # of the last transition
         self._starting = False
-        self._jumps: JumpHandle | None = None
+        self._finalized = False
+        self._jumps: list[JumpHandle] = []
         self._monitor = Monitor()
         super().__init__('detector', **node_options)
         self._settings = declare_parameters(self, DetectorParameters)
@@ -172,12 +176,18 @@ class DetectorNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         # Of their own, so that they go on while a bundle is loaded.
         self._always = MutuallyExclusiveCallbackGroup()
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self._diagnostics_publisher = create_publisher(
+            self, DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
+        )
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, self._always, clock=steady)
-        self._jumps = self.get_clock().create_jump_callback(
-            BACKWARDS, post_callback=self._on_time_jump
-        )
+        self._jumps = [
+            self.get_clock().create_jump_callback(threshold, post_callback=react)
+            for threshold, react in (
+                (BACKWARDS, self._on_jump_back),
+                (FORWARDS, self._on_jump_forward),
+            )
+        ]
         if self._settings.autostart:
             self._start()
 
@@ -199,8 +209,8 @@ class DetectorNode(LifecycleNode):
         """Finish the cloud that is worked on, then end."""
         self._deactivate()
         self._clean_up()
-        if self._jumps is not None:
-            self._jumps.unregister()
+        for jump in self._jumps:
+            jump.unregister()
         super().destroy_node()
 
     # Transitions
@@ -227,6 +237,7 @@ class DetectorNode(LifecycleNode):
         """Stop and free everything, whatever the state."""
         self._deactivate()
         self._clean_up()
+        self._finalized = True
         return SUCCESS
 
     def _start(self) -> None:
@@ -254,7 +265,7 @@ class DetectorNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._setup = self._set_up(self._settings, ())
-        self._outputs = Outputs(self)
+        self._outputs = Outputs(self, self._settings.outputs)
         self._introduce(self._setup)
 
     def _activate(self) -> None:
@@ -269,6 +280,7 @@ class DetectorNode(LifecycleNode):
             'points',
             self._on_points,
             qos,
+            on_lost=self._monitor.lose,
             callback_group=self._always,
             raw=True,  # so that reading a broken message is an error like any other of a cloud
         )
@@ -288,11 +300,11 @@ class DetectorNode(LifecycleNode):
     def _clean_up(self) -> None:
         if self._outputs is not None:
             self._outputs.destroy()
-        if self._transforms is not None:
-            self._transforms.close()
         if self._setup is not None:
             self._setup.detector.close()
-        self._outputs = self._transforms = self._setup = None
+            if self._setup.transforms is not None:
+                self._setup.transforms.close()
+        self._outputs = self._setup = self._problem = None
 
     # Parameters
 
@@ -309,27 +321,37 @@ class DetectorNode(LifecycleNode):
                 self._setup = self._set_up(settings, changes)
             except Exception as error:  # whatever is wrong with a bundle, the old one stays
                 return SetParametersResult(successful=False, reason=describe(error))
-            if self._setup.detector is not before.detector and self._outputs is not None:
-                self._introduce(self._setup)
+            self._replace(before, self._setup)
         self._settings = settings
         return answer
+
+    def _replace(self, before: Setup, setup: Setup) -> None:
+        """End and tell what a change of the setup brings with it."""
+        assert self._outputs is not None
+        self._outputs.change(setup.settings.outputs)
+        if before.transforms is not None and setup.transforms is None:
+            before.transforms.close()
+        if setup.detector is not before.detector:
+            self._introduce(setup)
 
     def _set_up(self, settings: DetectorParameters, changes: Sequence[Parameter]) -> Setup:
         """What to work with from now on; the detector is kept where its parameters are.
 
         Raises:
-            PointDistillerError: the parameters ask for what cannot be had.
+            PointDistillerError: the parameters ask for what cannot be had; nothing is changed.
         """
         detector = self._kept_detector(settings) or self._load_detector(settings)
-        self._class_thresholds.declare(detector.class_names)
-        thresholds = self._class_thresholds.values(detector.class_names, changes)
-        if settings.mounting.frame and self._transforms is None:
-            self._transforms = Transforms(self)
-        return Setup(
-            settings,
-            detector,
-            to_detection_config(detector.info.model.detection, settings, thresholds),
-        )
+        transforms = self._setup.transforms if self._setup is not None else None
+        with ExitStack() as undo:
+            if not settings.mounting.frame:
+                transforms = None
+            elif transforms is None:
+                transforms = Transforms(self)
+                undo.callback(transforms.close)
+            thresholds = self._class_thresholds.declare(detector.class_names, changes)
+            undo.pop_all()
+        detection = to_detection_config(detector.info.model.detection, settings, thresholds)
+        return Setup(settings, detector, detection, transforms)
 
     def _kept_detector(self, settings: DetectorParameters) -> PointDetector | None:
         if self._setup is None:
@@ -369,7 +391,7 @@ class DetectorNode(LifecycleNode):
         settings = setup.settings
         cloud = read_message(PointCloud2, serialized)
         points = to_points(cloud, settings)
-        wanted = outputs.wanted(settings.outputs)
+        wanted = outputs.wanted()
         read = perf_counter()
         detections = setup.detector(
             points,
@@ -391,7 +413,7 @@ class DetectorNode(LifecycleNode):
 
     def _mounting(self, setup: Setup, frame_id: str) -> Mounting | None:
         height = setup.detector.info.sensor_height
-        return find_mounting(setup.settings.mounting, self._transforms, frame_id, height)
+        return find_mounting(setup.settings.mounting, setup.transforms, frame_id, height)
 
     def _on_error(self, error: Exception) -> None:
         self._monitor.fail(error)
@@ -399,17 +421,23 @@ class DetectorNode(LifecycleNode):
 
     # Time and state
 
-    def _on_time_jump(self, jump: object) -> None:  # noqa: ARG002
+    def _on_jump_back(self, jump: object) -> None:  # noqa: ARG002
         """A bag begins again, or simulated time begins: what is shown is not of this time."""
         self._monitor.restart()
         if self._worker is not None and self._outputs is not None:
             self._outputs.clear_markers()
+
+    def _on_jump_forward(self, jump: object) -> None:  # noqa: ARG002
+        """The time that was left out is no silence."""
+        self._monitor.restart()
 
     def _report(self) -> None:
         now = self.get_clock().now()
         report = self._monitor.report(now.nanoseconds)
         setup = self._setup
         level, message = OK, 'unconfigured' if setup is None else 'inactive'
+        if self._finalized:
+            message = 'finalized'
         if self._problem is not None:
             level, message = ERROR, f'transition failed: {describe(self._problem)}'
         elif self._worker is not None:

@@ -20,12 +20,21 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 @dataclass(frozen=True)
 class CloudCounts:
-    """What became of clouds: `received` is the sum of the others and of what is in work."""
+    """What became of clouds.
+
+    Attributes:
+        received: the sum of the following three, and of what is in work.
+        results: all messages for them are sent.
+        failed: there is no result for them.
+        dropped: replaced by a newer one before they were worked on.
+        lost: never received, as far as the middleware knows.
+    """
 
     received: int = 0
     results: int = 0
     failed: int = 0
     dropped: int = 0
+    lost: int = 0
 
     def __sub__(self, earlier: CloudCounts) -> CloudCounts:
         return CloudCounts(
@@ -64,7 +73,7 @@ class Monitor:
         self._now = Report()
         self._reported = CloudCounts()
         self._reported_at = monotonic()
-        self._heard_ns: int | None = None
+        self._heard_ns = 0  # as a clock says that has not begun: not known
 
     @property
     def counts(self) -> CloudCounts:
@@ -74,7 +83,7 @@ class Monitor:
     def restart(self) -> None:
         """The time of the next report is that of the last cloud: the clock has jumped."""
         with self._lock:
-            self._heard_ns = None
+            self._heard_ns = 0
 
     def receive(self, now_ns: int) -> None:
         """A cloud has come, at this time of the node's clock."""
@@ -86,6 +95,11 @@ class Monitor:
         """Clouds will never be worked on."""
         with self._lock:
             self._count(dropped=clouds)
+
+    def lose(self, clouds: int) -> None:
+        """Clouds were sent and have not arrived."""
+        with self._lock:
+            self._count(lost=clouds)
 
     def fail(self, error: Exception) -> None:
         """There is no result for a cloud."""
@@ -110,7 +124,7 @@ class Monitor:
     def report(self, now_ns: int) -> Report:
         """What has happened up to this time of the node's clock; the next report begins here."""
         with self._lock:
-            self._heard_ns = now_ns if self._heard_ns is None else self._heard_ns
+            self._heard_ns = self._heard_ns or now_ns
             now = monotonic()
             report = replace(
                 self._now,
@@ -169,6 +183,10 @@ def _measurements(report: Report) -> Iterator[tuple[str, float, str]]:
     if recent.received:
         text = f'{recent.dropped} of {recent.received} clouds dropped: slower than its input'
         yield 'max_drop_fraction', recent.dropped / recent.received, text
+    if recent.lost:
+        sent = recent.received + recent.lost
+        text = f'{recent.lost} of {sent} clouds lost on their way'
+        yield 'max_drop_fraction', recent.lost / sent, text
     latency = report.max_latency_ms
     yield 'max_latency_ms', latency, f'a cloud took {latency:.0f} ms'
     if isinstance(report.last, Detections):

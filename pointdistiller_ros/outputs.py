@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence, Set
+from contextlib import ExitStack
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
@@ -40,6 +43,7 @@ OUTPUTS = {  # name and type of each result; None where the message package is n
     'importance_markers': MarkerArray,
 }
 IMPORTANCE_OUTPUTS = {'importance', 'importance_markers'}
+MARKER_OUTPUTS = {'markers', 'importance_markers'}  # stay on a display until they are deleted
 QUEUE_DEPTH = 5
 
 
@@ -48,17 +52,27 @@ class Outputs:
 
     Args:
         node: its private topics are the results'.
+        parameters: which of them to build.
+
+    Raises:
+        ConfigError: a parameter asks for a quality of service that does not exist; no publisher is
+            left.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, parameters: OutputParameters) -> None:
         self._node = node
-        self._publishers = {
-            name: create_publisher(node, kind, f'~/{name}', QoSProfile(depth=QUEUE_DEPTH))
-            for name, kind in OUTPUTS.items()
-            if kind is not None
-        }
-        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        self._model_info = node.create_publisher(String, '~/model_info', latched)
+        self._parameters = parameters
+        self._sending = Lock()  # so that markers of a cloud in work do not follow their deletion
+        self._publishers: dict[str, Publisher] = {}
+        with ExitStack() as undo:
+            for name, kind in OUTPUTS.items():
+                if kind is not None:
+                    qos = QoSProfile(depth=QUEUE_DEPTH)
+                    self._publishers[name] = create_publisher(node, kind, f'~/{name}', qos)
+                    undo.callback(node.destroy_publisher, self._publishers[name])
+            latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+            self._model_info = create_publisher(node, String, '~/model_info', latched)
+            undo.pop_all()
         self._shown_markers: frozenset[tuple[str, int]] | None = None
 
     @property
@@ -66,12 +80,22 @@ class Outputs:
         """Full names of the topics, `~/boxes` first."""
         return [publisher.topic_name for publisher in self._publishers.values()]
 
-    def wanted(self, parameters: OutputParameters) -> set[str]:
+    def change(self, parameters: OutputParameters) -> None:
+        """Build these from now on, and delete what is displayed of those that are turned off."""
+        with self._sending:
+            before, self._parameters = self._parameters, parameters
+            self._delete_markers(
+                name
+                for name in MARKER_OUTPUTS
+                if getattr(before, name) and not getattr(parameters, name)
+            )
+
+    def wanted(self) -> set[str]:
         """The results that somebody subscribes to and that are not turned off."""
         return {
             name
             for name, out in self._publishers.items()
-            if getattr(parameters, name, True) and out.get_subscription_count()
+            if getattr(self._parameters, name, True) and out.get_subscription_count()
         }
 
     def describe(self, info: BundleInfo, bundle: str, backend: str) -> None:
@@ -80,7 +104,7 @@ class Outputs:
 
     def publish(
         self,
-        wanted: Collection[str],
+        wanted: Set[str],
         header: Header,
         points: NDArray[np.float32],
         detections: Detections,
@@ -91,7 +115,7 @@ class Outputs:
         """Build and send the wanted results of one cloud, `~/boxes` last.
 
         Args:
-            wanted: names of results.
+            wanted: names of results; those that are turned off meanwhile are left out.
             header: of the cloud.
             points: (N, 4) of the cloud.
             detections: in the frame of the cloud; with importance where that is wanted.
@@ -99,30 +123,37 @@ class Outputs:
             max_importance_markers: most pillars in `~/importance_markers`.
         """
         importance = detections.importance
-        if 'detections' in wanted:
-            self._send('detections', to_detection_array(detections, header, class_names))
-        if 'markers' in wanted:
-            markers = to_box_markers(detections, header, class_names, self._shown_markers)
-            self._shown_markers = marker_keys(markers)
-            self._send('markers', markers)
-        if 'importance' in wanted and importance is not None:
-            self._send('importance', to_importance_cloud(points, importance, header))
-        if 'importance_markers' in wanted and importance is not None:
-            heat = to_importance_markers(importance, header, max_importance_markers)
-            self._send('importance_markers', heat)
-        if 'boxes' in wanted:
-            self._send('boxes', to_boxes_cloud(detections, header))
+        with self._sending:
+            wanted = wanted & self.wanted()
+            if 'detections' in wanted:
+                self._send('detections', to_detection_array(detections, header, class_names))
+            if 'markers' in wanted:
+                markers = to_box_markers(detections, header, class_names, self._shown_markers)
+                self._shown_markers = marker_keys(markers)
+                self._send('markers', markers)
+            if 'importance' in wanted and importance is not None:
+                self._send('importance', to_importance_cloud(points, importance, header))
+            if 'importance_markers' in wanted and importance is not None:
+                heat = to_importance_markers(importance, header, max_importance_markers)
+                self._send('importance_markers', heat)
+            if 'boxes' in wanted:
+                self._send('boxes', to_boxes_cloud(detections, header))
 
     def clear_markers(self) -> None:
         """Delete whatever is displayed."""
-        self._shown_markers = None
-        for name in ('markers', 'importance_markers'):
-            self._send(name, MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
+        with self._sending:
+            self._delete_markers(MARKER_OUTPUTS)
 
     def destroy(self) -> None:
         """End the publishers."""
         for publisher in (*self._publishers.values(), self._model_info):
             self._node.destroy_publisher(publisher)
+
+    def _delete_markers(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name == 'markers':
+                self._shown_markers = None
+            self._send(name, MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
 
     def _send(self, name: str, message: object) -> None:
         self._publishers[name].publish(message)

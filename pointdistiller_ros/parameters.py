@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager
 import dataclasses
 from dataclasses import dataclass
 from math import pi
@@ -59,7 +59,7 @@ def parameter(
 
 @dataclass(frozen=True)
 class OutputParameters:
-    """Which results `detector_node` builds for their subscribers; `~/boxes` always is."""
+    """Which results `detector_node` builds for their subscribers; `~/boxes` cannot be off."""
 
     detections: bool = parameter(True, 'build ~/detections when subscribed to', changeable=True)
     markers: bool = parameter(True, 'build ~/markers when subscribed to', changeable=True)
@@ -105,7 +105,10 @@ class Limits:
     )
     stale_after_s: float = parameter(1.0, 'without any cloud', range=(0.0, 1e6), changeable=True)
     max_drop_fraction: float = parameter(
-        0.1, 'of the clouds, because newer ones came', range=(0.0, 1.0), changeable=True
+        0.1,
+        'of the clouds, replaced by newer ones or lost on their way',
+        range=(0.0, 1.0),
+        changeable=True,
     )
     max_cut_fraction: float = parameter(
         0.1,
@@ -299,31 +302,46 @@ class ClassThresholds:
         self._node = node
         self._names: set[str] = set()
 
-    def declare(self, class_names: Sequence[str]) -> None:
+    def declare(
+        self, class_names: Sequence[str], changes: Sequence[Parameter] = ()
+    ) -> list[float]:
         """Declare one for each class, and those of other classes no longer.
 
+        Args:
+            class_names: names of the classes.
+            changes: request that is about to be granted.
+
+        Returns:
+            Threshold of each class after the changes; -1 is none.
+
         Raises:
-            ConfigError: a value that was given has the wrong type or is out of range.
+            ConfigError: a value that was given has the wrong type or is out of range, or a change
+                is of another class; then nothing is declared that was not before.
         """
-        names = {f'{self.PREFIX}{name}' for name in class_names}
-        field = dataclasses.fields(_ClassThreshold)[0]
-        for name in sorted(names - self._names):
-            with _naming(self._node, name):
-                self._node.declare_parameter(name, field.default, _descriptor(name, field))
-            self._names.add(name)
-        for gone in self._names - names:
+        names = [f'{self.PREFIX}{name}' for name in class_names]
+        changed = {change.name: change.value for change in changes}
+        # rclpy would store it after this, without a range, and could not declare it again.
+        if strangers := sorted(self._names.intersection(changed).difference(names)):
+            raise ConfigError(f'no such class: {strangers}; the bundle has {list(class_names)}')
+        self._declare(set(names) - self._names)
+        for gone in self._names.difference(names):
             self._node.undeclare_parameter(gone)
-        self._names &= names
+        self._names = set(names)
+        return [changed.get(name, self._node.get_parameter(name).value) for name in names]
 
     def concern(self, changes: Sequence[Parameter]) -> bool:
         """Whether any of these changes is of one of them."""
         return any(change.name in self._names for change in changes)
 
-    def values(self, class_names: Sequence[str], changes: Sequence[Parameter]) -> list[float]:
-        """Threshold of each class, with changes that are not made yet; -1 is none."""
-        changed = {change.name: change.value for change in changes}
-        names = [f'{self.PREFIX}{name}' for name in class_names]
-        return [changed.get(name, self._node.get_parameter(name).value) for name in names]
+    def _declare(self, names: Set[str]) -> None:
+        """Declare all of these or none."""
+        field = dataclasses.fields(_ClassThreshold)[0]
+        with ExitStack() as undo:
+            for name in sorted(names):
+                with _naming(self._node, name):
+                    self._node.declare_parameter(name, field.default, _descriptor(name, field))
+                undo.callback(self._node.undeclare_parameter, name)
+            undo.pop_all()
 
 
 @dataclass(frozen=True)

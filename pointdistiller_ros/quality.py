@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rclpy.exceptions import InvalidParameterTypeException
@@ -16,6 +17,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
 from pointdistiller_core.errors import ConfigError
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # its name in Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 POLICIES = (
     QoSPolicyKind.HISTORY,
@@ -48,16 +54,32 @@ def create_subscription(
     topic: str,
     callback: Callable[[Any], None],
     default: QoSProfile,
+    *,
+    on_lost: Callable[[int], None],
     **options: Any,
 ) -> Subscription:
-    """A subscription; the arguments as of `create_publisher`, and of `Node.create_subscription`.
+    """A subscription.
+
+    Args:
+        node: that subscribes.
+        kind: of the messages.
+        topic: relative to the node.
+        callback: called with each message.
+        default: quality of service without parameters.
+        on_lost: told how many messages have not arrived, where the middleware can tell.
+        options: further arguments of `Node.create_subscription`.
 
     Raises:
         ConfigError: a parameter asks for what does not exist.
     """
     options['qos_overriding_options'] = QoSOverridingOptions(POLICIES)
+    events = SubscriptionEventCallbacks(message_lost=lambda lost: on_lost(lost.total_count_change))
+    create = partial(node.create_subscription, kind, topic, callback, default, **options)
     with _naming_overrides(node, topic):
-        return node.create_subscription(kind, topic, callback, default, **options)
+        try:
+            return create(event_callbacks=events)
+        except UnsupportedEventTypeError:
+            return create()
 
 
 @contextmanager

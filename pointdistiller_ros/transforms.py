@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from geometry_msgs.msg import Transform
 import numpy as np
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
@@ -18,9 +20,14 @@ try:
 except ImportError:  # not part of every installation; a mounting can be given by numbers
     Buffer = TransformException = TransformListener = None
 
+BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
+
 
 class Transforms:
     """Listens to TF.
+
+    When the node's time jumps back, as when a bag begins again, all but the static transforms are
+    forgotten: tf2 would refuse the new ones as old, and the newest would be of the bag's end.
 
     Args:
         node: that shall subscribe to it.
@@ -37,6 +44,9 @@ class Transforms:
             )
         self._buffer = Buffer()
         self._listener = TransformListener(self._buffer, node)
+        self._jump = node.get_clock().create_jump_callback(
+            BACKWARDS, post_callback=lambda _jump: self._buffer.clear()
+        )
 
     def mounting(self, ground: str, sensor: str, training_height: float) -> Mounting:
         """The newest mounting of a sensor.
@@ -57,6 +67,7 @@ class Transforms:
 
     def close(self) -> None:
         """Listen no longer."""
+        self._jump.unregister()
         self._listener.unregister()
 
 

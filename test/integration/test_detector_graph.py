@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from functools import partial
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
@@ -67,9 +71,21 @@ def test_overridden_quality_of_service(session):
     assert points.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
 
 
+@pytest.mark.parametrize('output', ['boxes', 'markers', 'importance', 'model_info', 'diagnostics'])
+def test_quality_of_service_of_every_output_may_change(session, output):
+    topic = '/diagnostics' if output == 'diagnostics' else f'/detector/{output}'
+    node = add_node(session, **{f'qos_overrides.{topic}.publisher.reliability': 'best_effort'})
+    (found,) = node.get_publishers_info_by_topic(topic)
+    assert found.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+
+
 @pytest.mark.parametrize(
     ('name', 'value'),
-    [('/points.subscription.reliability', 'maybe'), ('/detector/boxes.publisher.depth', 'x')],
+    [
+        ('/points.subscription.reliability', 'maybe'),
+        ('/detector/boxes.publisher.depth', 'x'),
+        ('/diagnostics.publisher.reliability', 'maybe'),
+    ],
 )
 def test_quality_of_service_that_does_not_exist(session, name, value):
     topic = name.split('.')[0]
@@ -107,6 +123,40 @@ def test_driver_that_dies_and_comes_back(session):
         spin_until(session, lambda: node.count_publishers('/points') == 0)
         states.clear()
         spin_until(session, lambda: states and 'no cloud for' in states[-1].status[0].message)
+
+
+BIG_CLOUDS = """
+import time, rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import PointCloud2
+rclpy.init()
+node = rclpy.create_node('driver')
+clouds = node.create_publisher(PointCloud2, '/points', qos_profile_sensor_data)
+while True:
+    clouds.publish(PointCloud2(data=bytes(2_000_000)))
+    time.sleep(0.05)
+"""
+
+
+def test_clouds_that_the_middleware_loses_are_counted(session):
+    """Without its profile, Fast DDS loses big clouds between processes; it tells how many."""
+    if not get_rmw_implementation_identifier().startswith('rmw_fastrtps'):
+        pytest.skip('another middleware loses other clouds')
+    node = add_node(session)
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    plain = {name: value for name, value in os.environ.items() if not name.startswith('FAST')}
+    driver = subprocess.Popen([sys.executable, '-c', BIG_CLOUDS], env=plain)
+    try:
+        spin_until(session, lambda: node.counts.lost > 20)
+        lost = node.counts.lost
+        states.clear()
+        spin_until(session, lambda: len(states) == 2)  # the second is of a whole second
+    finally:
+        driver.kill()
+        driver.wait()
+    (status,) = states[1].status
+    assert 'clouds lost on their way' in status.message
+    assert int({pair.key: pair.value for pair in status.values}['clouds_lost']) > lost
 
 
 def test_malformed_clouds_between_good_ones(session):
@@ -174,6 +224,7 @@ def test_silence_is_measured_in_simulated_time(session):
         spin_until(session, lambda: states)
         return states[-1].status[0].message
 
+    spin_until(session, lambda: states)  # a report before the first /clock
     assert message_at(100) == 'waiting for the first cloud'
     clouds.publish(build_cloud())
     spin_until(session, lambda: node.counts.results == 1)
@@ -181,6 +232,20 @@ def test_silence_is_measured_in_simulated_time(session):
     assert 'no cloud for 7.0 s' in message_at(107)
     assert message_at(50) == 'detecting'  # the bag began again
     assert 'no cloud for 2.0 s' in message_at(52)
+    assert message_at(1000) == 'detecting'  # somebody sought in the bag
+    assert 'no cloud for 3.0 s' in message_at(1003)
+
+
+def test_a_clock_that_begins_early_is_no_silence(session):
+    node = add_node(session, use_sim_time=True)
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    spin_until(session, lambda: states)
+    clock = publisher(session, Clock, '/clock')
+    clock.publish(Clock(clock=Time(sec=6)))  # too little for a jump
+    spin_until(session, lambda: node.get_clock().now().nanoseconds == 6 * 10**9)
+    states.clear()
+    spin_until(session, lambda: states)
+    assert states[-1].status[0].message == 'waiting for the first cloud'
 
 
 def test_intensity_range_is_reported(session):

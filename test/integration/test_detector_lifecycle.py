@@ -13,6 +13,7 @@ from ros_graph import FakeDetector, build_cloud, listen, publisher, service, spi
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
@@ -199,6 +200,44 @@ def test_manager_is_told_why_also_after_autostart(session, garage, capfd):
     node.set_parameters([Parameter('bundle', value='broken')])
     assert not manager.change(CONFIGURE)
     assert capfd.readouterr().err.count('transition failed: broken: no such folder') == 1
+
+
+def test_diagnostics_name_the_state(session, garage):
+    wrong = {'qos_overrides./points.subscription.reliability': 'maybe'}
+    node = session.add(partial(DetectorNode, garage), bundle='broken', autostart=False, **wrong)
+    manager = Manager(session)
+    states = listen(session, DiagnosticArray, '/diagnostics')
+
+    def state():
+        states.clear()
+        spin_until(session, lambda: states)
+        (status,) = states[0].status
+        return status.level, status.message
+
+    assert state() == (DiagnosticStatus.OK, 'unconfigured')
+    assert not manager.change(CONFIGURE)
+    failed = (DiagnosticStatus.ERROR, 'transition failed: broken: no such folder')
+    assert state() == failed
+    node.set_parameters([Parameter('bundle', value='fake')])
+    assert manager.change(CONFIGURE)
+    assert state() == (DiagnosticStatus.OK, 'inactive')
+    assert not manager.change(ACTIVATE)
+    assert state()[0] == DiagnosticStatus.ERROR
+    assert manager.change(CLEANUP)
+    assert state() == (DiagnosticStatus.OK, 'unconfigured')
+    node.set_parameters([Parameter('bundle', value='broken')])
+    assert not manager.change(CONFIGURE)
+    assert state() == failed
+    assert manager.change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert state() == (DiagnosticStatus.OK, 'finalized')
+
+
+def test_publishers_of_a_transition_that_fails_are_ended(session, garage):
+    wrong = {'qos_overrides./detector/importance_markers.publisher.reliability': 'maybe'}
+    node = session.add(partial(DetectorNode, garage), bundle='fake', autostart=False, **wrong)
+    before = list(node.publishers)
+    assert not Manager(session).change(CONFIGURE)
+    assert list(node.publishers) == before
 
 
 def test_transition_that_does_not_exist_changes_nothing(session, garage):

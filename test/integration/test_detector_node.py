@@ -37,6 +37,7 @@ from pointdistiller_core.datasets.bags import read_clouds, write_kitti_bag
 from pointdistiller_core.datasets.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_ros import outputs
 from pointdistiller_ros.conversions import (
     detections_from_boxes_cloud,
     marker_keys,
@@ -79,21 +80,49 @@ def test_empty_cloud_has_an_empty_result(session):
     assert len(detections_from_boxes_cloud(boxes[0])) == 0
 
 
-def test_outputs_are_built_for_subscribers_only(session):
+@pytest.fixture
+def built(monkeypatch):
+    """Names of the functions that built a message, as they are called."""
+    calls = []
+
+    def count(name, build):
+        return lambda *arguments: calls.append(name) or build(*arguments)
+
+    for name in (
+        'to_boxes_cloud',
+        'to_detection_array',
+        'to_box_markers',
+        'to_importance_cloud',
+        'to_importance_markers',
+    ):
+        monkeypatch.setattr(outputs, name, count(name, getattr(outputs, name)))
+    return calls
+
+
+def test_outputs_are_built_for_subscribers_only(session, built):
     detector = FakeDetector()
-    add_node(session, detector)
-    boxes = listen(session, PointCloud2, '/detector/boxes')
+    node = add_node(session, detector)
     clouds = publisher(session, PointCloud2, '/points')
     clouds.publish(build_cloud(0))
+    spin_until(session, lambda: node.counts.results == 1)
+    assert built == []
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    spin_until(session, lambda: node.count_subscribers('/detector/boxes'))
+    clouds.publish(build_cloud(1))
     spin_until(session, lambda: len(boxes) == 1)
+    assert built == ['to_boxes_cloud']
     markers = listen(session, MarkerArray, '/detector/markers')
     importance = listen(session, PointCloud2, '/detector/importance')
     pillars = listen(session, MarkerArray, '/detector/importance_markers')
-    clouds.publish(build_cloud(1))
+    for output in ('markers', 'importance', 'importance_markers'):
+        spin_until(session, lambda name=output: node.count_subscribers(f'/detector/{name}'))
+    clouds.publish(build_cloud(2))
     spin_until(session, lambda: len(boxes) == 2 and markers and importance and pillars)
-    assert detector.asked_importance == [False, True]
+    others = ['to_box_markers', 'to_importance_cloud', 'to_importance_markers', 'to_boxes_cloud']
+    assert built == ['to_boxes_cloud', *others]
+    assert detector.asked_importance == [False, False, True]
     assert marker_keys(markers[0]) == {('Car', 0), ('Car text', 0)}
-    assert stamps(importance) == stamps(pillars[0].markers) == [2]
+    assert stamps(importance) == stamps(pillars[0].markers) == [3]
     scores = records_from_cloud(importance[0], ['importance'])['importance']
     assert scores.tolist() == pytest.approx([1.0, 2 / 3, 1 / 3, 0.0])
 

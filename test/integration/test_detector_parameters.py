@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import partial
 import json
+import re
 from threading import Event
 
 import numpy as np
@@ -25,16 +26,18 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_ros import transforms
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.parameters import DetectorParameters, to_detection_config
 from pointdistiller_ros.spinning import Session
@@ -89,6 +92,10 @@ def change(node, **values):
 
 def value(node, name):
     return node.get_parameter(name).value
+
+
+def is_deletion(message):
+    return [marker.action for marker in message.markers] == [Marker.DELETEALL]
 
 
 @pytest.mark.parametrize(
@@ -208,13 +215,50 @@ def test_another_bundle_brings_its_classes(session, shelf):
     assert value(node, 'score_thresholds.Car') == 0.5  # as it was given at the start
 
 
+def all_parameters(node):
+    """Name, value and descriptor of every parameter."""
+    names = node.get_parameters_by_prefix('')
+    return {name: (value(node, name), node.describe_parameter(name)) for name in names}
+
+
 def test_bundle_whose_thresholds_are_wrong_changes_nothing(session, shelf):
     node = add_node(session, shelf, **{'score_thresholds.Truck': 7.0})
+    before = all_parameters(node)
     answer = change(node, bundle='traffic')
     assert not answer.successful
     assert 'score_thresholds.Truck' in answer.reason
+    assert all_parameters(node) == before  # not even those of Bus, which comes before Truck
     assert change(node, **{'score_thresholds.Car': 0.25}).successful
     assert value(node, 'score_thresholds.Car') == 0.25
+
+
+def test_request_that_tf_is_missing_for_changes_nothing(session, shelf, monkeypatch):
+    monkeypatch.setattr(transforms, 'Buffer', None)  # as where tf2_ros is not installed
+    node = add_node(session, shelf)
+    before = all_parameters(node)
+    answer = change(node, **{'bundle': 'second', 'mounting.frame': 'base_footprint'})
+    assert not answer.successful
+    assert 'tf2_ros' in answer.reason
+    assert all_parameters(node) == before
+
+
+def test_threshold_of_a_class_that_the_new_bundle_does_not_have(session, shelf):
+    node = add_node(session, shelf)
+    before = all_parameters(node)
+    answer = change(node, **{'bundle': 'second', 'score_thresholds.Car': 0.5})
+    assert not answer.successful
+    assert re.search(r"score_thresholds\.Car.*has \['Pedestrian', 'Cyclist'\]", answer.reason)
+    assert all_parameters(node) == before
+    both = {'bundle': 'second', 'score_thresholds.Cyclist': 0.5}
+    assert change(node, **both).successful
+    with pytest.raises(ParameterNotDeclaredException):
+        change(node, **{'bundle': 'first', 'score_thresholds.Car': 0.5})  # rclpy's own answer
+    assert change(node, bundle='first').successful
+    assert value(node, 'score_thresholds.Cyclist') == 0.5
+    assert not change(node, **{'score_thresholds.Car': 7.0}).successful
+    assert {name for name in all_parameters(node) if name.startswith('score_thresholds.')} == {
+        f'score_thresholds.{name}' for name in ('Car', 'Pedestrian', 'Cyclist')
+    }
 
 
 def test_bundle_with_other_classes_altogether(session, shelf):
@@ -249,7 +293,48 @@ def test_outputs_that_are_turned_off_are_not_built(session):
     clouds.publish(build_cloud(1))
     spin_until(session, lambda: len(boxes) == 2 and importance)
     assert shelf.detectors['first'].asked_importance == [False, True]
-    assert (len(markers), stamps(importance)) == (1, [2])
+    spin_until(session, lambda: len(markers) == 2)
+    assert is_deletion(markers[1])  # what was displayed is not of this cloud
+    assert stamps(importance) == [2]
+
+
+def test_markers_that_are_turned_off_are_deleted_once(session, shelf):
+    node = add_node(session, shelf)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    kinds = ('markers', 'importance_markers')
+    shown = {kind: listen(session, MarkerArray, f'/detector/{kind}') for kind in kinds}
+    clouds = publisher(session, PointCloud2, '/points')
+    clouds.publish(build_cloud(0))
+    spin_until(session, lambda: boxes and all(shown.values()))
+    for index, kind in enumerate(kinds):
+        assert change(node, **{f'outputs.{kind}': False}).successful
+        spin_until(session, lambda kind=kind: len(shown[kind]) == 2)  # without a further cloud
+        assert is_deletion(shown[kind][1])
+        assert [len(shown[other]) for other in kinds] == [2, 1 + index]
+    assert change(node, **{'outputs.markers': False, 'score_threshold': 0.5}).successful
+    clouds.publish(build_cloud(1))
+    spin_until(session, lambda: len(boxes) == 2)
+    assert change(node, **{'outputs.markers': True}).successful
+    clouds.publish(build_cloud(2))
+    spin_until(session, lambda: len(shown['markers']) == 3)
+    assert [marker.action for marker in shown['markers'][2].markers] == [
+        Marker.DELETEALL,
+        Marker.ADD,
+        Marker.ADD,
+    ]
+    assert len(shown['importance_markers']) == 2
+
+
+def test_markers_of_the_cloud_in_work_do_not_outlive_their_deletion(session, shelf):
+    detector = shelf.detectors['first'] = FakeDetector(delay_s=0.4)
+    node = add_node(session, shelf)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    markers = listen(session, MarkerArray, '/detector/markers')
+    publisher(session, PointCloud2, '/points').publish(build_cloud())
+    spin_until(session, lambda: detector.asked_importance)
+    assert change(node, **{'outputs.markers': False}).successful
+    spin_until(session, lambda: boxes and markers)  # boxes are sent after all others
+    assert [is_deletion(message) for message in markers] == [True]
 
 
 def test_mounting(session, shelf):
@@ -270,8 +355,6 @@ def test_mounting(session, shelf):
 
 
 def test_frame_of_tf_without_tf(session):
-    from pointdistiller_ros import transforms
-
     if transforms.Buffer is not None:
         pytest.skip('tf2_ros is installed')
     with pytest.raises(ConfigError, match=r'parameter mounting\.frame needs tf2_ros'):
@@ -306,3 +389,12 @@ def test_mounting_by_tf(session, shelf):
     np.testing.assert_allclose(
         shelf.detectors['first'].mountings[0].training_from_sensor, expected
     )
+
+
+def test_tf_is_listened_to_while_a_frame_is_given(session, shelf):
+    pytest.importorskip('tf2_ros', reason='tf2_ros is not installed')
+    node = add_node(session, shelf)
+    for frame, listeners in (('base', 1), ('map', 1), ('', 0), ('base', 1)):
+        assert change(node, **{'mounting.frame': frame}).successful
+        topics = [subscription.topic_name for subscription in node.subscriptions]
+        assert [topics.count(topic) for topic in ('/tf', '/tf_static')] == [listeners] * 2

@@ -12,6 +12,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.records import Detections
+from pointdistiller_ros import diagnostics
 from pointdistiller_ros.diagnostics import (
     ERROR,
     OK,
@@ -69,6 +70,8 @@ def test_at_the_limits_all_is_well():
         ({'max_latency_ms': 1001.0}, ERROR, 'a cloud took 1001 ms'),
         ({'recent': CloudCounts(received=10, dropped=2)}, WARN, '2 of 10 clouds dropped'),
         ({'recent': CloudCounts(received=10, dropped=6)}, ERROR, '6 of 10 clouds dropped'),
+        ({'recent': CloudCounts(received=8, lost=2)}, WARN, '2 of 10 clouds lost on their way'),
+        ({'recent': CloudCounts(lost=3)}, ERROR, '3 of 3 clouds lost on their way'),
         ({'last': found(points_in_range=10, points_over_cap=3)}, WARN, '3 points cut off'),
         ({'last': found(pillars=1, pillars_over_cap=9)}, ERROR, '9 pillars cut off'),
         ({'last': found(points=50, intensity_outside=1)}, WARN, 'intensity of 1 points'),
@@ -111,6 +114,28 @@ def test_reports_follow_one_another():
     assert 'points' not in values_of(report)
 
 
+def test_rates_are_those_since_the_report_before(monkeypatch):
+    times = iter([10.0, 12.0, 16.0])
+    monkeypatch.setattr(diagnostics, 'monotonic', lambda: next(times))
+    monitor = Monitor()
+    for results, received, expected in ((3, 5, ('2.50', '1.50')), (1, 2, ('0.50', '0.25'))):
+        for _ in range(received):
+            monitor.receive(SECOND)
+        for _ in range(results):
+            monitor.succeed(found(), {'end_to_end': 1.0})
+        values = values_of(monitor.report(SECOND))
+        assert (values['input_hz'], values['output_hz']) == expected
+
+
+def test_lost_clouds_are_counted_apart():
+    monitor = Monitor()
+    monitor.receive(SECOND)
+    monitor.lose(2)
+    monitor.lose(1)
+    assert monitor.report(SECOND).recent == CloudCounts(received=1, lost=3)
+    assert values_of(monitor.report(SECOND))['clouds_lost'] == '3'
+
+
 def test_silence_begins_anew_when_time_jumps():
     monitor = Monitor()
     monitor.receive(100 * SECOND)
@@ -123,6 +148,16 @@ def test_time_that_goes_back_is_no_silence():
     monitor = Monitor()
     monitor.receive(100 * SECOND)
     assert monitor.report(3 * SECOND).silence_s == 0.0
+
+
+def test_before_a_clock_begins_there_is_no_silence():
+    monitor = Monitor()
+    assert monitor.report(0).silence_s == 0.0
+    assert monitor.report(100 * SECOND).silence_s == 0.0
+    assert monitor.report(103 * SECOND).silence_s == 3.0
+    monitor.restart()
+    monitor.receive(0)
+    assert monitor.report(200 * SECOND).silence_s == 0.0
 
 
 def test_range_of_the_intensity():
