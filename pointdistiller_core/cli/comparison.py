@@ -14,6 +14,7 @@ import typer
 
 from pointdistiller_core.cli.output import (
     JsonOption,
+    print_cuts,
     print_note,
     print_table,
     progress_bar,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.distill.feature_similarity import Similarity
     from pointdistiller_core.evaluation.equal_recall import EqualRecall
-    from pointdistiller_core.records import Detections, Frame
+    from pointdistiller_core.records import Detections, Frame, Importance
 
 PICTURES = 3
 SHOWN_SCORE = 0.3  # in the pictures, of a class that some detector hardly finds
@@ -102,14 +103,20 @@ def compare_command(
     if frame and picture is None:
         raise ConfigError(f'--frame {", ".join(frame)}: give --picture DIR, too')
     drawn = choose_frames(frames, frame or []) if picture else []
-    rows = compare_detectors(detectors, frames, metric=metric, difficulty=difficulty)
+    found = detect_all(detectors, frames)
+    rows = compare_found(found, frames, metric=metric, difficulty=difficulty)
     title = f'{metric.value}, {difficulty.value}, {dataset} ({split}, {len(frames)} frames)'
     print_false_positives(rows, list(detectors), title, json_file=json_file)
     settings = {'metric': metric.value, 'difficulty': difficulty.value, 'num_frames': len(frames)}
     classes = {name: [asdict(row) for row in of_class] for name, of_class in rows.items()}
     write_json(json_file, {**settings, 'classes': classes})
-    for index in drawn:
-        draw_detectors(picture or Path(), frames[index], detectors, rows)
+    if picture is not None:
+        first = next(iter(detectors.values()))
+        for index in drawn:
+            importance = first(frames[index].points, importance=True).importance
+            draw_importance(picture, frames[index], importance, frames.class_names)
+            of_frame = {name: items[index] for name, items in found.items()}
+            draw_found_at_recall(picture, frames[index], of_frame, frames.class_names, rows)
 
 
 def load_detectors(bundles: Sequence[Path], device: str) -> dict[str, Detector]:
@@ -123,8 +130,22 @@ def load_detectors(bundles: Sequence[Path], device: str) -> dict[str, Detector]:
     }
 
 
-def compare_detectors(
-    detectors: Mapping[str, Detector],
+def detect_all(
+    detectors: Mapping[str, Detector], frames: KittiDataset
+) -> dict[str, list[Detections]]:
+    """Detections of every frame, by detector; says what the caps of its pillars left out."""
+    from pointdistiller_core.training.validate import detect_clouds
+
+    found = {}
+    for name, detector in detectors.items():
+        with progress_bar(name, 'frames') as update:
+            found[name] = detect_clouds(detector, frames, range(len(frames)), update)
+        print_cuts(found[name], name=name)
+    return found
+
+
+def compare_found(
+    found: Mapping[str, Sequence[Detections]],
     frames: KittiDataset,
     *,
     metric: Metric,
@@ -132,15 +153,18 @@ def compare_detectors(
 ) -> dict[str, list[EqualRecall]]:
     """False positives of all detectors at the recalls that all of them reach."""
     from pointdistiller_core.evaluation.equal_recall import compare_at_equal_recall
-    from pointdistiller_core.training.validate import detect_dataset
+    from pointdistiller_core.training.validate import to_objects
 
-    found = {}
-    for name, detector in detectors.items():
-        with progress_bar(name, 'frames') as update:
-            found[name] = detect_dataset(detector.model, frames, on_frame=update)
-    truth = [frames.objects(index) for index in range(len(frames))]
+    indices = range(len(frames))
     return compare_at_equal_recall(
-        truth, found, frames.class_names, metric=metric.value, difficulty=difficulty.value
+        [frames.objects(index) for index in indices],
+        {
+            name: to_objects(items, frames, indices, frames.class_names)
+            for name, items in found.items()
+        },
+        frames.class_names,
+        metric=metric.value,
+        difficulty=difficulty.value,
     )
 
 
@@ -216,36 +240,56 @@ def print_false_positives(
     print_table(f'False positives per frame: {title}', columns, cells, json_target=json_file)
 
 
-def draw_detectors(
-    folder: Path,
-    frame: Frame,
-    detectors: Mapping[str, Detector],
-    rows: Mapping[str, Sequence[EqualRecall]],
+def draw_importance(
+    folder: Path, frame: Frame, importance: Importance | None, class_names: Sequence[str]
 ) -> None:
-    """Two pictures of a frame: importance, and what the detectors find at the last recall."""
-    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
-    from pointdistiller_core.evaluation.pictures import draw_found, draw_scene
+    """A picture of a frame, its points colored by importance."""
+    from pointdistiller_core.evaluation.pictures import draw_scene
 
-    class_names = next(iter(detectors.values())).class_names
-    found = {name: detector(frame.points, importance=True) for name, detector in detectors.items()}
-    importance = next(iter(found.values())).importance
+    path = folder / f'{frame.frame_id}_importance.png'
     draw_scene(
-        folder / f'{frame.frame_id}_importance.png',
+        path,
         frame.points,
         importance=importance.point_scores if importance else None,
         truth=frame.ground_truth,
         title=f'Frame {frame.frame_id}: importance',
         class_names=class_names,
     )
+    print_note(f'wrote {path}')
+
+
+def draw_found_at_recall(
+    folder: Path,
+    frame: Frame,
+    found: Mapping[str, Detections],
+    class_names: Sequence[str],
+    rows: Mapping[str, Sequence[EqualRecall]],
+) -> None:
+    """A picture of what detectors find where they find equally much of the whole split.
+
+    Args:
+        folder: for the picture.
+        frame: with labels.
+        found: by detector: the detections that `rows` were made of, since a box computed anew
+            may end just below the score that it set.
+        class_names: names that labels index.
+        rows: class, and `ALL_CLASSES`, -> recalls that all detectors reach, ascending.
+    """
+    from pointdistiller_core.evaluation.equal_recall import ALL_CLASSES
+    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.pictures import draw_found
+
+    common = rows[ALL_CLASSES]
+    recall = f'{common[-1].recall:.0%} of' if common else 'equally much of each class in'
     path = folder / f'{frame.frame_id}_comparison.png'
     draw_found(
         path,
         frame,
         {name: item[shown(item, name, class_names, rows)] for name, item in found.items()},
         [MIN_OVERLAPS[class_name] for class_name in class_names],
-        title=f'Frame {frame.frame_id}, at equal recall',
+        title=f'Frame {frame.frame_id}, cut where all find {recall} the whole split',
     )
-    print_note(f'wrote {path} and {frame.frame_id}_importance.png')
+    print_note(f'wrote {path}')
 
 
 def shown(
@@ -254,12 +298,21 @@ def shown(
     class_names: Sequence[str],
     rows: Mapping[str, Sequence[EqualRecall]],
 ) -> NDArray[np.bool_]:
-    """(N,) detections with at least the score of the last recall that all detectors reach."""
+    """(N,) detections with at least their class's score at the last recall of all classes.
+
+    Where the classes have none in common, each is cut at its own last, and at `SHOWN_SCORE` where
+    it has none either.
+    """
     import numpy as np
 
+    from pointdistiller_core.evaluation.equal_recall import ALL_CLASSES
+
+    num_common = len(rows[ALL_CLASSES])
     thresholds = [
-        rows[class_name][-1].score_thresholds[name] if rows[class_name] else SHOWN_SCORE
-        for class_name in class_names
+        of_class[(num_common or len(of_class)) - 1].score_thresholds[name]
+        if of_class
+        else SHOWN_SCORE
+        for of_class in (rows[class_name] for class_name in class_names)
     ]
     keep: NDArray[np.bool_] = detections.scores >= np.array(thresholds)[detections.labels]
     return keep

@@ -13,6 +13,7 @@ import typer
 
 from pointdistiller_core.cli.output import (
     JsonOption,
+    print_cuts,
     print_note,
     print_table,
     progress_bar,
@@ -252,7 +253,7 @@ def evaluate_bundle(
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.evaluation.kitti import evaluate_kitti
     from pointdistiller_core.kitti_format import check_results_folder, write_results
-    from pointdistiller_core.training.validate import detect_objects
+    from pointdistiller_core.training.validate import detect_clouds, to_objects
 
     detector = Detector.load(bundle, backend=backend, device=device, precision=precision)
     names = detector.class_names
@@ -265,9 +266,12 @@ def evaluate_bundle(
             f'{bundle} knows {list(names)}, which have no least overlap; '
             f'give --min-overlap {names[0]}=0.5'
         )
+    indices = range(len(dataset))
     with progress_bar('evaluate', 'frames') as update:
-        detections = detect_objects(detector, dataset, on_frame=update)
-    truth = [dataset.objects(index) for index in range(len(dataset))]
+        found = detect_clouds(detector, dataset, indices, update)
+    print_cuts(found)
+    detections = to_objects(found, dataset, indices, names)
+    truth = [dataset.objects(index) for index in indices]
     result = evaluate_kitti(truth, detections, tuple(evaluated), min_overlaps=evaluated)
     if results is not None:
         write_results(results, dict(zip(dataset.frame_ids, detections, strict=True)))

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pointdistiller_core.cli.output import JsonOption, print_note, print_table, write_json
+from pointdistiller_core.cli.output import (
+    JsonOption,
+    print_cuts,
+    print_note,
+    print_table,
+    write_json,
+)
 from pointdistiller_core.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -101,6 +107,7 @@ def _print_detections(
     ]
     columns = ['cloud', 'class', 'score', 'x', 'y', 'z', 'dx', 'dy', 'dz', 'yaw']
     print_table('Detections, LiDAR frame [m, rad]', columns, rows, json_target=json_file)
+    print_cuts(found for _, found in results)
     write_json(
         json_file,
         [

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 import json
 from pathlib import Path
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +24,9 @@ from rich.progress import (
 )
 from rich.table import Table
 import typer
+
+if TYPE_CHECKING:
+    from pointdistiller_core.records import Detections
 
 JsonOption = Annotated[
     str | None,
@@ -47,13 +51,35 @@ def print_note(message: str) -> None:
     notes.print(escape(message), highlight=False, soft_wrap=True)
 
 
+def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
+    """Say how much of some clouds the caps of the pillars left out, where they did.
+
+    Args:
+        found: detections of these clouds, whose counts tell.
+        name: of the detector, where there are several.
+    """
+    total: Counter[str] = Counter()
+    for item in found:
+        total.update(item.counts)
+    points, pillars = total['points_over_cap'], total['pillars_over_cap']
+    if points or pillars:
+        print_note(
+            f'{name}{": " if name else ""}cut off by max_points_per_pillar and max_pillars: '
+            f'{points} of {total["points_in_range"]} points in range, '
+            f'{pillars} of {total["pillars"] + pillars} pillars'
+        )
+
+
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, json_target: str | None
 ) -> None:
     """Print a table, the first column left-aligned; on stderr where stdout takes the JSON."""
     table = Table(title=title, title_justify='left')
     for index, column in enumerate(columns):
-        table.add_column(column, justify='left' if index == 0 else 'right', no_wrap=index == 0)
+        first = index == 0
+        table.add_column(
+            column, justify='left' if first else 'right', no_wrap=first, overflow='fold'
+        )
     for row in rows:
         table.add_row(*row)
     # Wide enough for every number: a terminal may wrap a line, but nothing is cut short.

@@ -313,7 +313,7 @@ def _draw_boxes(axes: Axes, boxes: FloatArray, style: Style) -> None:
         axes.add_collection(collection, autolim=False)
     if style.marker:
         x, y = boxes[:, :2].T
-        axes.scatter(x, y, marker=style.marker, s=90, c=style.color, linewidths=2)
+        axes.scatter(x, y, marker=style.marker, s=40, c=style.color, linewidths=1.5)
 
 
 def _draw_panel(axes: Axes, panel: Panel, truth: GroundTruth) -> dict[str, int]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from pointdistiller_core.datasets import FrameDataset
-from pointdistiller_core.deploy.backends import TORCH
 from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS, KittiResult, evaluate_kitti
 from pointdistiller_core.kitti_format import KittiObjects, objects_from_boxes
 from pointdistiller_core.models import BoxPredictions, PointPillars
@@ -102,19 +101,6 @@ def to_objects(
         )
         for index, frame in zip(indices, found, strict=True)
     ]
-
-
-def detect_objects(
-    detector: Detector,
-    dataset: FrameDataset,
-    on_frame: Callable[[int, int], None] | None = None,
-) -> list[KittiObjects]:
-    """Detections of every frame as KITTI's objects, by whatever the detector runs in."""
-    if detector.backend == TORCH:  # which takes several frames at once
-        return detect_dataset(detector.model, dataset, on_frame=on_frame)
-    indices = range(len(dataset))
-    found = detect_clouds(detector, dataset, indices, on_frame)
-    return to_objects(found, dataset, indices, detector.class_names)
 
 
 def spread_indices(num_frames: int, wanted: int) -> list[int]:

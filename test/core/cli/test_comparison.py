@@ -4,17 +4,95 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 import json
 
 from matplotlib.image import imread
 import numpy as np
 import pytest
 
+from pointdistiller_core.cli import comparison
 from pointdistiller_core.cli.comparison import choose_frames, name_bundles, shown
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets import KittiDataset
+from pointdistiller_core.evaluation import pictures
 from pointdistiller_core.evaluation.equal_recall import EqualRecall
 from pointdistiller_core.records import Detections
+
+FALSE_BOX = np.array([[13, 0, -1, 3.9, 1.6, 1.56, 0]], np.float32)
+
+
+class KnownDetector:
+    """Knows its answers; asked again, it is a little less sure, as rounding can make it."""
+
+    class_names = ('Car',)
+
+    def __init__(self, answers: Mapping[bytes, Detections]) -> None:
+        self._answers = answers  # by the points
+        self._times_asked: Counter[bytes] = Counter()
+
+    def __call__(self, points: np.ndarray, *, importance: bool = False) -> Detections:  # noqa: ARG002
+        cloud = points.tobytes()
+        known = self._answers[cloud]
+        scores = known.scores - np.float32(1e-6 * self._times_asked[cloud])
+        self._times_asked[cloud] += 1
+        return Detections(known.boxes, scores, known.labels, counts=known.counts)
+
+
+@pytest.fixture
+def known_detectors(monkeypatch, dataset) -> None:
+    """Both find all cars; `rash` makes one up in the first frame, and in both at a low score."""
+    frames = KittiDataset(DatasetConfig(root=dataset, split='val'), ('Car',))
+    answers: dict[str, dict[bytes, Detections]] = {'sure': {}, 'rash': {}}
+    for index, frame in enumerate(frames):
+        cars, cloud = frame.ground_truth.boxes, frame.points.tobytes()
+        answers['sure'][cloud] = detections(cars, [0.9, 0.8])
+        made_up = [*cars, *FALSE_BOX, *FALSE_BOX]
+        answers['rash'][cloud] = detections(made_up, [0.7, 0.6, (0.65, 0.3)[index], 0.2])
+    detectors = {name: KnownDetector(of) for name, of in answers.items()}
+    monkeypatch.setattr(comparison, 'load_detectors', lambda *_: detectors)
+
+
+def detections(boxes: object, scores: list[float]) -> Detections:
+    labels = np.zeros(len(scores), np.int64)
+    counts = {'points_in_range': 50, 'points_over_cap': 3, 'pillars': 20, 'pillars_over_cap': 1}
+    return Detections(np.array(boxes), np.array(scores, np.float32), labels, counts=counts)
+
+
+@pytest.mark.usefixtures('known_detectors')
+def test_false_positives_of_known_detections(run, dataset):
+    code, output, notes = run('compare', 'sure', 'rash', '--dataset', dataset, '--json', '-')
+    assert code == 0
+    classes = json.loads(output)['classes']
+    # Four cars: one is found at 0.7, a second too, and two more at 0.6, behind the false 0.65.
+    expected = [0.0] * 5 + [0.5] * 5
+    for rows in classes.values():
+        assert [row['recall'] for row in rows] == pytest.approx(np.arange(0.1, 1.05, 0.1))
+        assert [row['false_positives'] for row in rows] == [
+            {'sure': 0.0, 'rash': number} for number in expected
+        ]
+    thresholds = classes['Car'][-1]['score_thresholds']
+    assert thresholds == pytest.approx({'sure': 0.8, 'rash': 0.6})
+    assert 'rash: cut off by max_points_per_pillar and max_pillars: 6 of 100 points' in notes
+
+
+@pytest.mark.usefixtures('known_detectors')
+def test_pictures_hold_the_box_that_sets_the_recall(run, dataset, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        pictures,
+        'draw_found',
+        lambda path, _frame, found, _overlaps, *, title: drawn.update({path.name: (found, title)}),
+    )
+    options = ['--dataset', dataset, '--picture', tmp_path]
+    assert run('compare', 'sure', 'rash', *options)[0] == 0
+    found, title = drawn['000000_comparison.png']
+    assert found['sure'].scores == pytest.approx([0.9, 0.8])
+    assert found['rash'].scores == pytest.approx([0.7, 0.6, 0.65])
+    assert '100%' in title
+    assert found.keys() == drawn['000001_comparison.png'][0].keys()
+    assert drawn['000001_comparison.png'][0]['rash'].scores == pytest.approx([0.7, 0.6])
 
 
 def test_false_positives_and_pictures(run, make_bundle, dataset, tmp_path):
@@ -43,6 +121,13 @@ def test_overlap_and_difficulty_are_a_choice(run, make_bundle, dataset):
     written = json.loads(output)
     assert (written['metric'], written['difficulty']) == ('bev', 'hard')
     assert 'bev, hard' in table
+
+
+def test_no_name_is_cut_short_in_a_wide_table(capsys):
+    names = [letter * 20 for letter in 'ABCDEFGHI']
+    comparison.print_false_positives({'Car': []}, names, '', json_file=None)
+    table = capsys.readouterr().out
+    assert all(table.count(name[0]) >= 20 for name in names)
 
 
 def test_what_cannot_be_compared(run, make_bundle, dataset, tmp_path):
@@ -75,15 +160,37 @@ def test_bundles_have_short_names_where_these_tell_them_apart(tmp_path):
     assert name_bundles(twice) == [str(path) for path in twice]
 
 
-def test_pictures_show_what_counts_at_the_last_recall():
-    scores = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
-    detections = Detections(np.zeros((4, 7), np.float32), scores, np.array([0, 0, 1, 1]))
-    rows = {
-        'Car': [EqualRecall(r, {}, {'student': t}) for r, t in ((0.1, 0.95), (0.2, 0.7))],
-        'Cyclist': [],
-    }
-    keep = shown(detections, 'student', ('Car', 'Cyclist'), rows)
-    assert keep.tolist() == [True, False, True, False]
+@pytest.mark.parametrize(
+    ('num_common', 'expected'),
+    [
+        (2, [True, True, False, True, True, False]),  # each at its second row
+        (1, [True, False, False, True, False, False]),
+        (0, [True, True, True, True, True, False]),  # each at its own last row
+    ],
+)
+def test_pictures_show_what_counts_at_the_last_common_recall(num_common, expected):
+    scores = np.array([0.9, 0.6, 0.4, 0.9, 0.4, 0.2], np.float32)
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    found = Detections(np.zeros((6, 7), np.float32), scores, labels)
+    rows = {'Car': at_recalls(0.8, 0.5, 0.3), 'Cyclist': at_recalls(0.6, 0.4), 'Van': []}
+    rows['all'] = at_recalls(0, 0)[:num_common]
+    keep = shown(found, 'student', ('Car', 'Cyclist', 'Van'), rows)
+    assert keep.tolist() == expected
+
+
+def test_pictures_cut_a_class_without_recalls_at_a_score():
+    scores = np.array([0.9, 0.31, 0.29], np.float32)
+    found = Detections(np.zeros((3, 7), np.float32), scores, np.array([0, 1, 1]))
+    rows = {'Car': at_recalls(0.8), 'Van': [], 'all': at_recalls(0)}
+    assert shown(found, 'student', ('Car', 'Van'), rows).tolist() == [True, True, False]
+
+
+def at_recalls(*thresholds: float) -> list[EqualRecall]:
+    """A row of the detector `student` for each threshold."""
+    return [
+        EqualRecall(tenth / 10, {}, {'student': threshold})
+        for tenth, threshold in enumerate(thresholds, 1)
+    ]
 
 
 def test_features_of_a_student(run, make_bundle, dataset, tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import re
 import subprocess
 import sys
 import tarfile
@@ -156,6 +157,35 @@ def test_classes_of_a_bundle_without_a_least_overlap(run, bundle, dataset):
 def test_what_few_labels_allow_is_said(run, bundle, dataset):
     _, _, notes = run('evaluate', bundle, '--dataset', dataset)
     assert 'labels; a perfect detector has AP|R40 ' in notes
+
+
+def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):
+    caps = {'max_points_per_pillar': 1, 'max_pillars': 10}
+    cut = make_bundle('cut', pillars=tiny_model.pillars.model_copy(update=caps))
+    notes = run('evaluate', cut, '--dataset', dataset)[2]
+    # Ten points of each of the two clouds remain, one in a pillar.
+    points, used = re.search(r'(\d+) of (\d+) points in range', notes).groups()
+    assert int(used) - int(points) == 20
+    pillars, occupied = re.search(r'(\d+) of (\d+) pillars', notes).groups()
+    assert int(occupied) - int(pillars) == 20
+    clouds = [dataset / 'training' / 'velodyne' / f'00000{index}.bin' for index in (0, 1)]
+    assert notes_of_cuts(run('detect', cut, *clouds, '--backend', 'torch')[2])
+    caps = {'max_points_per_pillar': 1000, 'max_pillars': 1024}
+    whole = make_bundle('whole', pillars=tiny_model.pillars.model_copy(update=caps))
+    assert not notes_of_cuts(run('evaluate', whole, '--dataset', dataset)[2])
+    assert not notes_of_cuts(run('detect', whole, *clouds, '--backend', 'torch')[2])
+
+
+def notes_of_cuts(notes: str) -> list[str]:
+    return re.findall(r'cut off by max_points_per_pillar and max_pillars: \d+ of', notes)
+
+
+def test_a_bundle_runs_in_the_precision_that_was_asked_for(run, bundle, dataset, tmp_path):
+    for precision in ('fp32', 'bf16'):
+        options = ['--precision', precision, '--results', tmp_path / precision]
+        assert run('evaluate', bundle, '--dataset', dataset, *options)[0] == 0
+    texts = [(tmp_path / name / '000000.txt').read_text('utf-8') for name in ('fp32', 'bf16')]
+    assert texts[0] != texts[1]
 
 
 def test_a_bundle_does_not_mix_its_results_with_others(run, bundle, dataset, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 import numpy as np
@@ -67,6 +68,18 @@ def test_scene_is_written_at_its_width_with_every_box(tmp_path, points):
     image = pixels_of(path)
     assert image.shape[1] == pictures.WIDTH
     assert all(has_color(image, kind) for kind in ('truth', 'teacher', 'student'))
+
+
+def test_points_have_the_color_of_their_importance(tmp_path):
+    # 20 pixels a meter: the points lie in the middle of pixels, away from the range rings.
+    points = np.array([[30.025, 5.025, 0, 0], [50.025, -5.025, 0, 0]], np.float32)
+    importance = np.array([0, 1], np.float32)
+    path = tmp_path / 'scene.png'
+    draw_scene(path, points, importance=importance, extent=(0, 80, -20, 20))
+    image = pixels_of(path)
+    drawn = np.array([image[299, 600], image[500, 1000]]) / 255
+    expected = colormaps['inferno']([0.3, 1.0])[:, :3]  # the darkest colors are not used
+    np.testing.assert_allclose(drawn, expected, atol=0.01)
 
 
 def test_height_follows_from_the_extent(tmp_path):
