@@ -249,6 +249,12 @@ def test_openvino_runs_on_the_cpu_alone(full_bundle, name):
         Detector.load(full_bundle, backend=name, device='cuda')
 
 
+@pytest.mark.parametrize('name', backends('openvino'))
+def test_openvino_takes_the_cpu_where_it_may_choose(full_bundle, name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert Detector.load(full_bundle, backend=name, device='auto').backend == name
+
+
 @pytest.mark.parametrize('name', backends('onnx'))
 def test_a_device_that_onnx_runtime_lacks(full_bundle, name):
     with pytest.raises(
