@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.backends.array_backend import INPUT, OUTPUTS, pick_cells
-from pointdistiller_core.deploy.backends.backend import usable_cores
 from pointdistiller_core.deploy.backends.canvas import Canvas
 from pointdistiller_core.errors import BackendError, CheckpointError, ConfigError
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.datasets.kitti import read_points
 from pointdistiller_core.deploy.backends import BACKENDS
-from pointdistiller_core.deploy.backends.backend import usable_cores
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import BackendError, ConfigError
 from pointdistiller_core.evaluation.agreement import compare_detections
