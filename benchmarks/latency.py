@@ -35,14 +35,15 @@ import numpy as np
 import torch
 from untrained import MODELS, export_missing, machine, make_sweeps, save_untrained, to_message
 
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.deploy.backends import BACKENDS
-from pointdistiller_core.deploy.backends.backend import usable_cores
 from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.geometry import detection
 
-STAGES = ('cloud', 'pillars', 'network', 'decode', 'nms', 'total')  # `nms` is a part of `decode`
+NMS = 'decode.nms'  # a part of `decode`, so the stages without it and `total` add up
+STAGES = ('cloud', 'pillars', 'network', 'decode', NMS, 'total')
 PEER, STUDENT = ('teacher', 'torch'), ('4x', 'openvino-int8')
 ON_GPU = ('torch', 'onnx')
 
@@ -168,7 +169,7 @@ def measure(configuration: Configuration, messages: Sequence[Any], spent: list[f
         cloud = (perf_counter() - start) * 1e3
         found = configuration.detector(points)
         total = (perf_counter() - start) * 1e3
-        times = {**found.latency_ms, 'cloud': cloud, 'nms': sum(spent), 'total': total}
+        times = {**found.latency_ms, 'cloud': cloud, NMS: sum(spent), 'total': total}
         if not configuration.cold:
             configuration.cold = times
             continue
@@ -178,7 +179,7 @@ def measure(configuration: Configuration, messages: Sequence[Any], spent: list[f
 
 
 def to_records(configuration: Configuration, points: int, seed: int) -> Iterator[dict[str, Any]]:
-    """A record for each stage."""
+    """A record for each stage; model, backend, precision, threads and stage name it."""
     for stage in STAGES:
         times = configuration.warm[stage]
         yield {
@@ -203,12 +204,12 @@ def report(configurations: Sequence[Configuration], points: int) -> None:
     """A row for each configuration, and how much faster the student is than its teacher."""
     print(f'{machine()}, load {os.getloadavg()[0]:.1f}; sweeps of {points} points')
     names = [*STAGES, 'p95', 'p99', 'cold']
-    heads = ''.join(f'{name:>9}' for name in names)
+    heads = ''.join(f'{name:>11}' for name in names)
     print(f'{"medians [ms]":13}{"backend":15}threads boxes{heads}')
     for each in configurations:
         values = [median(each.warm[stage]) for stage in STAGES]
         values += [*np.percentile(each.warm['total'], [95, 99]), each.cold['total']]
-        numbers = ''.join(f'{value:9.2f}' for value in values)
+        numbers = ''.join(f'{value:11.2f}' for value in values)
         boxes = mean(each.boxes)
         backend = each.backend + (f' {each.precision}' if each.precision != 'fp32' else '')
         print(f'{each.model:13}{backend:15}{each.threads:7}{boxes:6.0f}{numbers}')

@@ -81,7 +81,7 @@ def export_missing(
 
 def machine() -> str:
     """The processor in words, and how many cores this process may use."""
-    from pointdistiller_core.deploy.backends.backend import usable_cores
+    from pointdistiller_core.cores import usable_cores
 
     lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]

@@ -53,7 +53,9 @@ class Detector:
             backend: `openvino-int8`, `openvino`, `onnx` or `torch`; `auto` is the first of these
                 whose package is installed and whose files the bundle has. On a GPU, `torch` comes
                 first.
-            device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one.
+            device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one that the
+                backend can use. For any backend, that is torch or, where torch is not installed,
+                ONNX Runtime.
             num_threads: CPU threads of the network; None is the library's own choice, at most the
                 cores that the process may use. For `torch` this is a setting of the whole process,
                 so it also holds for other detectors, and None leaves it as it is.
@@ -61,7 +63,7 @@ class Detector:
                 the last two, `auto` is `torch`.
 
         Raises:
-            BackendError: the backend's package or files are missing.
+            BackendError: the backend's package, its files or the GPU's libraries are missing.
             CheckpointError: no bundle there, or it is damaged.
             ConfigError: no such backend, device or precision on this machine.
         """

@@ -14,9 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = 'pointdistiller_core'
-BASE = {'blas', 'errors', 'grid', 'config', 'records', 'geometry', 'kitti_format'}
+BASE = {'blas', 'cores', 'errors', 'grid', 'config', 'records', 'geometry', 'kitti_format'}
 SEES = {
     'blas': set(),
+    'cores': set(),
     'errors': set(),
     'grid': {'errors'},
     'config': {'errors', 'grid'},

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-import os
 from pathlib import Path
 import signal
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +24,7 @@ from pointdistiller_core.config import (
     find_config,
     load_config,
 )
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ def _simulate(output: Path, data: SimulatedDataConfig) -> None:
     from pointdistiller_core.training.study import DATA
 
     splits = {'train': data.train, 'val': data.val, 'test': data.test}
-    workers = os.cpu_count() or 1
-    simulate_frames(output / DATA, data.simulation, splits, seed=data.seed, workers=workers)
+    simulate_frames(output / DATA, data.simulation, splits, seed=data.seed, workers=usable_cores())
 
 
 @contextmanager

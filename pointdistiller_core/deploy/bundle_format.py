@@ -22,6 +22,7 @@ from pointdistiller_core.errors import CheckpointError, ConfigError
 
 FORMAT_VERSION = 1
 INFO_FILE = 'bundle.json'
+DIGEST = 'info_sha256'  # key of `bundle.json`: what the rest of it was when it was written
 WEIGHTS_FILE = 'model.safetensors'
 
 
@@ -60,11 +61,12 @@ def read_info(folder: Path) -> BundleInfo:
     """What a bundle says about itself, without reading its weights.
 
     Raises:
-        CheckpointError: missing, malformed or from a newer version.
+        CheckpointError: missing, malformed, altered or from a newer version.
     """
     file = folder / INFO_FILE
     try:
-        values = json.loads(file.read_bytes())
+        content = file.read_bytes()
+        values = json.loads(content)
     except OSError as error:
         raise CheckpointError(f'{file}: cannot be read: {error.strerror}') from error
     except ValueError as error:
@@ -76,6 +78,13 @@ def read_info(folder: Path) -> BundleInfo:
         raise CheckpointError(
             f'{file}: bundle format {version}, but this version of pointdistiller reads up to '
             f'format {FORMAT_VERSION}; update pointdistiller'
+        )
+    digest = values.pop(DIGEST, None)  # bundles of earlier versions have none
+    if digest is not None and digest != _info_digest(content):
+        raise CheckpointError(
+            f'{file}: altered: its {DIGEST} is {digest}, which does not fit the rest of it. '
+            'Only model.detection may be edited by hand, for exported files know the rest; '
+            'copy the bundle again from where it came'
         )
     try:
         return parse_config(BundleInfo, values, where=str(file))
@@ -121,10 +130,23 @@ def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def write_info(folder: Path, info: BundleInfo) -> None:
     """Write or replace `bundle.json` in one step."""
-    text = json.dumps(info.model_dump(mode='json'), indent=2)
-    write_text(folder / INFO_FILE, text + '\n')
+    values = info.model_dump(mode='json')
+    values[DIGEST] = _info_digest(json.dumps(values))
+    write_text(folder / INFO_FILE, json.dumps(values, indent=2) + '\n')
 
 
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:
     """Checksum of each file."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def _info_digest(content: bytes | str) -> str:
+    """Checksum of what `bundle.json` says, without itself and `model.detection`.
+
+    Layout, order of keys and `1` for `1.0` make no difference: editors change them.
+    """
+    values = json.loads(content, parse_int=float)
+    values.pop(DIGEST, None)
+    if isinstance(model := values.get('model'), dict):
+        model.pop('detection', None)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

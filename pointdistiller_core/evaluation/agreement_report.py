@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import json
 import math
 import operator
-import os
 from pathlib import Path
 import platform
 import re
 from typing import TYPE_CHECKING, Any
 
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.errors import ConfigError, PointDistillerError
 from pointdistiller_core.evaluation.online_comparison import OnlineComparison
 
@@ -129,14 +129,13 @@ def to_json(summary: Mapping[str, Any]) -> str:
 
 def describe_machine() -> dict[str, Any]:
     """What the times were measured on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     try:
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:  # not Linux
         lines = []
     names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
     processor = next(names, platform.processor() or platform.machine())
-    return {'processor': processor, 'cores': cores, 'system': platform.platform()}
+    return {'processor': processor, 'cores': usable_cores(), 'system': platform.platform()}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 import pointdistiller_core
 from pointdistiller_core.config import TrainingConfig, dump_config
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.atomic import named_refusals, write_text
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_core.training.run import CONFIG_FILE
@@ -60,7 +61,7 @@ class StudyListener:
 
 def default_jobs(training: TrainingConfig) -> int:
     """Runs at once where each has two cores, or one for each process that it consists of."""
-    return max(1, (os.cpu_count() or 1) // max(2, 1 + training.num_workers))
+    return max(1, usable_cores() // max(2, 1 + training.num_workers))
 
 
 def run_jobs(
@@ -107,7 +108,7 @@ class _Runner:
         self._output = output
         self._device = device
         self._listener = listener
-        self._threads = max(1, (os.cpu_count() or 1) // num_jobs)
+        self._threads = max(1, usable_cores() // num_jobs)
         self._stopped = Event()
         self._starting = Lock()
         self._processes: list[subprocess.Popen[bytes]] = []

@@ -55,22 +55,26 @@ def test_records_of_every_stage(small_bundle, tmp_path, name):
     before = sorted(small_bundle.iterdir())
     options = ['--bundle', f'small={small_bundle}', '--backends', 'torch', name]
     options += ['--models', '--threads', 1, '--clouds', 2, '--rounds', 1]
+    options += ['--precision', 'fp32', 'bf16']
     printed = run('latency.py', *options, folder=tmp_path)
     records = json.loads((tmp_path / 'bench_output' / 'latency.json').read_text(encoding='utf-8'))
-    stages = ('cloud', 'pillars', 'network', 'decode', 'nms', 'total')
-    assert [(record['backend'], record['stage']) for record in records] == [
-        (backend, stage) for backend in ('torch', name) for stage in stages
+    stages = ('cloud', 'pillars', 'network', 'decode', 'decode.nms', 'total')
+    networks = [('torch', 'fp32'), ('torch', 'bf16'), (name, 'fp32')]
+    assert [(record['backend'], record['precision'], record['stage']) for record in records] == [
+        (*network, stage) for network in networks for stage in stages
     ]
     for record in records:
         assert (record['model'], record['threads'], record['calls']) == ('small', 1, 1)
         assert 115_000 < record['points'] < 125_000
         assert 0 <= record['median_ms'] <= record['p95_ms'] <= record['p99_ms']
-    by_stage = {record['stage']: record['median_ms'] for record in records[len(stages) :]}
+    by_stage = {record['stage']: record['median_ms'] for record in records[-len(stages) :]}
     parts = sum(by_stage[stage] for stage in ('cloud', 'pillars', 'network', 'decode'))
     assert parts <= by_stage['total'] + 0.01
-    assert [line.split()[:2] for line in printed.splitlines()[-2:]] == [
-        ['small', 'torch'],
-        ['small', name],
+    assert by_stage['decode.nms'] <= by_stage['decode'] + 0.01
+    assert [line.split()[:3] for line in printed.splitlines()[-3:]] == [
+        ['small', 'torch', '1'],
+        ['small', 'torch', 'bf16'],
+        ['small', name, '1'],
     ]
     assert sorted(small_bundle.iterdir()) == before  # exported aside
 

@@ -74,22 +74,26 @@ def load_backend(
     Args:
         folder: the bundle.
         name: of `BACKENDS`, or `auto`: the best one whose package and files are here.
-        device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one that the backend
+            can use. For any backend, that is torch or, where torch is not installed, ONNX Runtime.
         num_threads: CPU threads of the network; None is the library's choice.
         precision: of `torch`, which is what `auto` then is: `fp32`, `bf16` or `fp16`.
 
     Raises:
-        BackendError: the package or the files are missing; says how to get them.
+        BackendError: the package, the files or the GPU's libraries are missing; says how to get
+            them.
         ConfigError: no such backend, device, number of threads or precision.
         CheckpointError: the bundle is damaged, or of another architecture than it says.
     """
     if num_threads is not None and num_threads < 1:
         raise ConfigError(f'num_threads {num_threads}: use 1 or more, or None')
-    device = _best_device() if device == 'auto' else str(device)  # torch's own kind, too
-    if name == AUTO:
-        name = _choose(folder, device) if precision == FP32 else TORCH
-    elif name not in BACKENDS:
+    if name == AUTO and precision != FP32:
+        name = TORCH
+    if name != AUTO and name not in BACKENDS:
         raise ConfigError(f'backend {name!r}: unknown; choose from {[AUTO, *BACKENDS]}')
+    device = _best_device(folder, name) if device == 'auto' else str(device)  # torch's own, too
+    if name == AUTO:
+        name = _choose(folder, device)
     load = _loader(name, precision)
     if problem := _problem(folder, name):
         raise BackendError(problem)
@@ -141,12 +145,27 @@ def _problem(folder: Path, name: str) -> str | None:
     return None
 
 
-def _best_device() -> str:
-    if find_spec('torch') is None:
+def _best_device(folder: Path, name: str) -> str:
+    """A GPU where there is one that the backend can use."""
+    if name == AUTO:
+        name = ONNX if find_spec('torch') is None else TORCH
+    if name not in {TORCH, ONNX} or _problem(folder, name):
         return 'cpu'
+    return _ask_torch() if name == TORCH else _ask_onnx_runtime()
+
+
+def _ask_torch() -> str:
     from pointdistiller_core.deploy.device import find_device
 
     return str(find_device('auto'))
+
+
+def _ask_onnx_runtime() -> str:
+    try:
+        from pointdistiller_core.deploy.backends.onnx_network import has_gpu
+    except ImportError:  # said where it is loaded, if it is
+        return 'cpu'
+    return 'cuda' if has_gpu() else 'cpu'
 
 
 def _load_torch(

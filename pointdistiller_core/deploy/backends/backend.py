@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-import os
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -97,10 +96,3 @@ class Stopwatch:
     def finish(self) -> dict[str, float]:
         """The time of each stage and their `total`, which includes what lies between."""
         return {**self._stages, 'total': (perf_counter() - self._start) * 1e3}
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -4,22 +4,26 @@
 
 from __future__ import annotations
 
+import logging
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.backends.array_backend import INPUT, OUTPUTS, pick_cells
-from pointdistiller_core.deploy.backends.backend import usable_cores
 from pointdistiller_core.deploy.backends.canvas import Canvas
-from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.errors import BackendError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.array_backend import Select, Shape
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
 
-GPU_PROVIDERS = ('TensorrtExecutionProvider', 'CUDAExecutionProvider')  # the first one present
+logger = logging.getLogger(__name__)
+
+GPU_PROVIDERS = ('TensorrtExecutionProvider', 'CUDAExecutionProvider')  # best first
 CPU_PROVIDER = 'CPUExecutionProvider'
 ERROR_SEVERITY = 3
 REFUSALS = (
@@ -29,6 +33,8 @@ REFUSALS = (
     onnxruntime_pybind11_state.InvalidProtobuf,
     onnxruntime_pybind11_state.NotImplemented,
 )
+# Of a provider: missing libraries and drivers, no such GPU.
+NOT_LOADED = (RuntimeError, onnxruntime_pybind11_state.EPFail)
 
 
 class OnnxNetwork:
@@ -43,8 +49,9 @@ class OnnxNetwork:
             num_threads: of the network; None is as many as there are usable cores.
 
         Raises:
+            BackendError: a GPU is asked for, and none of its providers can be loaded.
             CheckpointError: ONNX Runtime cannot read it.
-            ConfigError: ONNX Runtime has no such device here.
+            ConfigError: this build of ONNX Runtime has no such device.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads or usable_cores()
@@ -54,9 +61,7 @@ class OnnxNetwork:
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         self.num_threads: int = options.intra_op_num_threads
         try:
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=find_providers(device)
-            )
+            self._session = _open_session(content, options, device)
         except REFUSALS as error:
             raise CheckpointError(
                 f'ONNX Runtime {onnxruntime.__version__} cannot read its network in the bundle; '
@@ -81,20 +86,63 @@ class OnnxNetwork:
         return pick_cells(logits[0], others[0], select)
 
 
-def find_providers(device: str) -> list[str | tuple[str, dict[str, int]]]:
-    """The providers of a device, the best first.
+def has_gpu() -> bool:
+    """Whether ONNX Runtime can use a GPU here: providers are listed without one, too."""
+    try:
+        onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), 'cuda', 0)
+    except RuntimeError as error:
+        logger.info('ONNX Runtime has no GPU here: %s', error)
+        return False
+    return True
+
+
+def find_providers(device: str) -> list[str]:
+    """The providers of a GPU, the best first.
 
     Raises:
         ConfigError: there is none in this build of ONNX Runtime.
     """
-    if device == 'cpu':
-        return [CPU_PROVIDER]
-    kind, _, index = device.partition(':')
     available = onnxruntime.get_available_providers()
     found = [name for name in GPU_PROVIDERS if name in available]
-    if kind != 'cuda' or not found:
+    if device.partition(':')[0] != 'cuda' or not found:
         raise ConfigError(
             f'device {device!r}: ONNX Runtime has only {available} here; use cpu, or for cuda '
             'run: pip install onnxruntime-gpu'
         )
-    return [*((name, {'device_id': int(index or 0)}) for name in found), CPU_PROVIDER]
+    return found
+
+
+def _open_session(
+    content: bytes, options: onnxruntime.SessionOptions, device: str
+) -> onnxruntime.InferenceSession:
+    """A session on a device and on no other.
+
+    ONNX Runtime would go on without a provider whose libraries are missing, on the CPU if need be.
+    It also ships the TensorRT provider to those who have no TensorRT: CUDA is tried after it.
+    """
+    # whatever fails later is not repeated on the CPU
+    strict = {'sess_options': options, 'enable_fallback': False}
+    if device == 'cpu':
+        return onnxruntime.InferenceSession(content, providers=[CPU_PROVIDER], **strict)
+    names = find_providers(device)
+    index = int(device.partition(':')[2] or 0)
+    reasons = []
+    for start, name in enumerate(names):
+        providers = [(each, {'device_id': index}) for each in names[start:]]
+        try:
+            session = onnxruntime.InferenceSession(
+                content, providers=[*providers, CPU_PROVIDER], **strict
+            )
+        except NOT_LOADED as error:
+            reasons.append(f'{name}: {error}')
+        else:
+            loaded = session.get_providers()
+            if any(each in loaded for each in names):
+                return session
+            reasons.append(f'{name}: not among the loaded {loaded}')
+        logger.info('%s', reasons[-1])
+    raise BackendError(
+        f'device {device!r}: ONNX Runtime {onnxruntime.__version__} can load none of '
+        f'{", ".join(names)}; use cpu, or install the CUDA and cuDNN that this version asks for: '
+        + '; '.join(reasons)
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+import sys
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,6 +47,15 @@ class TorchBackend:
         self.model = model
         self.precision = precision
         self.device = next(model.parameters()).device
+
+    def __del__(self) -> None:
+        """Give a GPU its memory back, which torch would keep for its next network.
+
+        Only here no call is under way any more, in whatever thread.
+        """
+        if self.device.type == 'cuda' and not sys.is_finalizing():
+            del self.model
+            torch.cuda.empty_cache()
 
     def __call__(
         self,

@@ -20,6 +20,7 @@ from pointdistiller_core.cli import study as verb
 from pointdistiller_core.cli.app import app
 from pointdistiller_core.cli.study import parse_seeds
 from pointdistiller_core.config import StudyConfig, StudySizeConfig, load_config
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.bundle import read_info
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.training import study_runner
@@ -52,7 +53,7 @@ arms:
   - {name: taught, title: distilled, experiment: {distillation: default}}
 """
 # One thread for each process: other numbers of threads round differently.
-JOBS = str(max(2, os.cpu_count() or 1))
+JOBS = str(max(2, usable_cores()))
 
 
 def run_study(folder: Path, *options: str):

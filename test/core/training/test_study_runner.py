@@ -20,6 +20,7 @@ from pointdistiller_core.config import (
     ExperimentConfig,
     TrainingConfig,
 )
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.training import study_runner
 from pointdistiller_core.training.study import Job, is_complete
 from pointdistiller_core.training.study_runner import StudyListener, default_jobs, run_jobs
@@ -95,11 +96,19 @@ def test_all_runs_are_completed_the_teacher_before_those_it_teaches(tmp_path, nu
     assert [outcome.job for outcome in outcomes] == JOBS
     assert not any(outcome.error for outcome in outcomes)
     assert listener.ends.index('teacher') < listener.ends.index('taught')
-    threads = max(1, os.cpu_count() // num_jobs)
+    threads = max(1, usable_cores() // num_jobs)
     for each in JOBS:
         assert is_complete(tmp_path / each.folder)
         assert (tmp_path / f'{each.folder}.yaml').exists()
         assert log_of(tmp_path, each.arm) == f'begins {threads}\n'
+
+
+@pytest.mark.usefixtures('scripts')
+def test_runs_share_the_cores_that_this_process_may_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'cpu_count', lambda: 64)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(16)))
+    run_jobs(tmp_path, JOBS[:1], num_jobs=3)
+    assert log_of(tmp_path, 'teacher') == 'begins 5\n'
 
 
 @pytest.mark.usefixtures('scripts')
@@ -190,10 +199,11 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path):
 
 
 def test_two_cores_for_each_run_or_one_for_each_of_its_processes(monkeypatch):
-    monkeypatch.setattr(os, 'cpu_count', lambda: 16)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 64)  # of which this process may use 16
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(16)))
     assert default_jobs(TrainingConfig(num_workers=0)) == 8
     assert default_jobs(TrainingConfig(num_workers=4)) == 3
-    monkeypatch.setattr(os, 'cpu_count', lambda: 1)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {3})
     assert default_jobs(TrainingConfig()) == 1
 
 

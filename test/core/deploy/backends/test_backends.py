@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.datasets.kitti import read_points
 from pointdistiller_core.deploy.backends import BACKENDS
-from pointdistiller_core.deploy.backends.backend import usable_cores
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import BackendError, ConfigError
 from pointdistiller_core.evaluation.agreement import compare_detections
@@ -207,6 +207,27 @@ def test_closing_gives_memory_back(kitti_bundle, name):
     assert closed < kept / 2  # megabytes: about 10 of 100
 
 
+def test_closing_returns_a_gpus_memory_after_the_network_is_gone(full_bundle, monkeypatch):
+    detector = Detector.load(full_bundle, backend='torch')
+    weights = weakref.ref(next(detector.model.parameters()))
+    weights_left = []
+    monkeypatch.setattr(torch.cuda, 'empty_cache', lambda: weights_left.append(weights()))
+    detector._backend.device = torch.device('cuda')
+    detector.close()
+    assert weights_left == [None]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_closing_gives_a_gpus_memory_back(full_bundle, points):
+    reserved = []
+    for _ in range(2):  # what the first call leaves is of the libraries, not of the network
+        with Detector.load(full_bundle, backend='torch', device='cuda') as detector:
+            detector(points)
+            opened = torch.cuda.memory_reserved()
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[1] == reserved[0] < opened
+
+
 @pytest.mark.parametrize('name', backends('openvino-int8', 'openvino', 'onnx'))
 def test_without_torch(full_bundle, points, tmp_path, name):
     np.save(tmp_path / 'points.npy', points)
@@ -247,6 +268,12 @@ def test_unknown_backend_lists_them(full_bundle):
 def test_openvino_runs_on_the_cpu_alone(full_bundle, name):
     with pytest.raises(ConfigError, match=r"device 'cuda': backend openvino runs on cpu"):
         Detector.load(full_bundle, backend=name, device='cuda')
+
+
+@pytest.mark.parametrize('name', backends('openvino'))
+def test_openvino_takes_the_cpu_where_it_may_choose(full_bundle, name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert Detector.load(full_bundle, backend=name, device='auto').backend == name
 
 
 @pytest.mark.parametrize('name', backends('onnx'))
