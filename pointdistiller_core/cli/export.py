@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 import sys
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.datasets import FrameDataset, Frames
     from pointdistiller_core.training.verification import Verification
 
 SIMULATED = 'simulated scenes'
 SIMULATED_FRAMES, SIMULATION_SEED = 8, 20_220_511  # no study trains on this seed
 MOST_CHECKED = 50
+LEAST_HELD_OUT = 10  # clouds; fewer say little
 
 
 class Target(str, Enum):
@@ -54,7 +55,8 @@ def export_command(
         typer.Option(
             metavar='ROOT|BAG',
             help='A dataset in KITTI layout, or a bag, whose clouds are like those that the '
-            'detector will see; int8 needs it.',
+            'detector will see; int8 needs it. Without --check its boxes are compared with '
+            "torch's, too.",
         ),
     ] = None,
     split: Annotated[str, typer.Option(help='Split of the calibration dataset.')] = 'train',
@@ -62,8 +64,9 @@ def export_command(
     check: Annotated[
         Path | None,
         typer.Option(
-            metavar='ROOT',
-            help='A dataset in KITTI layout to compare with torch on, beside simulated scenes.',
+            metavar='ROOT|BAG',
+            help='A dataset in KITTI layout, or a bag, to compare with torch on, beside '
+            'simulated scenes. Only a dataset has labels, and so an AP.',
         ),
     ] = None,
     check_split: Annotated[str, typer.Option(help='Split of that dataset.')] = 'val',
@@ -75,8 +78,9 @@ def export_command(
     --check data/kitti`
     """
     from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model
-    from pointdistiller_core.deploy.bundle_format import add_files
+    from pointdistiller_core.deploy.bundle_format import add_files, read_info
     from pointdistiller_core.deploy.exporters import export_detector
+    from pointdistiller_core.training.validate import spread_indices
 
     if to is Target.OPENVINO_INT8 and calibration is None:
         raise ConfigError(
@@ -84,14 +88,27 @@ def export_command(
             '--calibration with a dataset or a bag'
         )
     folder = find_bundle(bundle)
-    clouds = (
-        calibration_clouds(calibration, split, frames)
-        if calibration and to is Target.OPENVINO_INT8
-        else ()
+    known = open_frames(calibration, split) if calibration else None
+    learned = (
+        spread_indices(len(known), frames)
+        if known is not None and to is Target.OPENVINO_INT8
+        else []
     )
     with redirect_stdout(sys.stderr):  # where the converters' own notes belong
-        files = export_detector(load_detector_model(folder), to.value, clouds)
-    verifications = verify_files(folder, to.value, files, check=check, split=check_split)
+        files = export_detector(
+            load_detector_model(folder), to.value, calibration_clouds(known, learned)
+        )
+    if check is not None:
+        real = check_clouds(check, check_split, read_info(folder).model.class_names)
+    elif calibration is not None and known is not None:
+        real = held_out_clouds(name_of(calibration, split), known, learned)
+    else:
+        real = None
+        print_note(
+            'no real cloud is compared: give --check, or --calibration, with clouds like those '
+            'that the detector will see'
+        )
+    verifications = verify_files(folder, to.value, files, real)
     problems = find_problems(verifications)
     print_verifications(verifications, to.value, problems, json_file=json_file)
     if problems:
@@ -104,22 +121,84 @@ def export_command(
     print_note(f'{folder}: added {", ".join(files)} ({size:.1f} MB)')
 
 
-def calibration_clouds(source: Path, split: str, wanted: int) -> Iterator[NDArray[np.float32]]:
-    """Clouds (N, 4) that are evenly spread over a dataset or a bag."""
+@dataclass(frozen=True)
+class CheckedClouds:
+    """Clouds to compare a backend with torch on.
+
+    Attributes:
+        name: where they come from.
+        frames: hold them.
+        indices: of the frames that are compared.
+        labels: the same frames with labels, or None.
+    """
+
+    name: str
+    frames: Frames
+    indices: Sequence[int]
+    labels: FrameDataset | None
+
+
+def open_frames(source: Path, split: str) -> Frames:
+    """The clouds of a dataset or a bag, without labels."""
+    from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.datasets.bags import BagFrames
+
     if is_bag(source):
-        yield from bag_clouds(source, wanted)
+        return BagFrames(source)
+    return KittiDataset(
+        DatasetConfig(root=source, split=split, camera_view=False), (), labelled=False
+    )
+
+
+def calibration_clouds(
+    frames: Frames | None, indices: Sequence[int]
+) -> Iterator[NDArray[np.float32]]:
+    """(N, 4) points of some frames."""
+    if frames is None:
         return
+    with progress_bar('calibrate', 'clouds') as update:
+        for done, index in enumerate(indices, start=1):
+            yield frames[index].points
+            update(done, len(indices))
+
+
+def check_clouds(source: Path, split: str, class_names: Sequence[str]) -> CheckedClouds:
+    """Evenly spread frames of a dataset, with labels, or of a bag."""
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.training.validate import spread_indices
 
-    dataset = KittiDataset(
-        DatasetConfig(root=source, split=split, camera_view=False), (), labelled=False
-    )
-    indices = spread_indices(len(dataset), wanted)
-    with progress_bar('calibrate', 'clouds') as update:
-        for done, index in enumerate(indices, start=1):
-            yield dataset[index].points
-            update(done, len(indices))
+    name = name_of(source, split)
+    if is_bag(source):
+        clouds = open_frames(source, split)
+        return CheckedClouds(name, clouds, spread_indices(len(clouds), MOST_CHECKED), None)
+    dataset = KittiDataset(DatasetConfig(root=source, split=split), class_names)
+    return CheckedClouds(name, dataset, spread_indices(len(dataset), MOST_CHECKED), dataset)
+
+
+def held_out_clouds(name: str, frames: Frames, learned: Sequence[int]) -> CheckedClouds:
+    """Evenly spread clouds of the calibration's source that int8 has not learned from.
+
+    Where these are too few, all are compared, and a note says so.
+    """
+    from pointdistiller_core.training.validate import spread_indices
+
+    candidates = sorted(set(range(len(frames))) - set(learned))
+    if learned and len(candidates) < LEAST_HELD_OUT:
+        print_note(
+            f'{name}: calibration leaves {len(candidates)} of {len(frames)} clouds to compare '
+            'on, so those that it has learned from are compared, too; use fewer --frames, or give '
+            '--check'
+        )
+        candidates = list(range(len(frames)))
+    elif learned:
+        name += ', held out from calibration'
+    chosen = [candidates[index] for index in spread_indices(len(candidates), MOST_CHECKED)]
+    return CheckedClouds(name, frames, chosen, None)
+
+
+def name_of(source: Path, split: str) -> str:
+    """A dataset or a bag in a table."""
+    return str(source) if is_bag(source) else f'{source} ({split})'
 
 
 def is_bag(source: Path) -> bool:
@@ -127,66 +206,49 @@ def is_bag(source: Path) -> bool:
     return source.suffix in {'.mcap', '.db3', '.bag'} or (source / 'metadata.yaml').is_file()
 
 
-def bag_clouds(bag: Path, wanted: int) -> Iterator[NDArray[np.float32]]:
-    """Returns (N, 4) of clouds that are evenly spread over a bag's only PointCloud2 topic."""
-    from pointdistiller_core.datasets.bags import read_clouds
-    from pointdistiller_core.datasets.point_cloud2 import drop_no_returns, points_from_cloud
-    from pointdistiller_core.training.validate import spread_indices
-
-    chosen = set(spread_indices(sum(1 for _ in read_clouds(bag)), wanted))
-    for index, cloud in enumerate(read_clouds(bag)):
-        if index in chosen:
-            yield drop_no_returns(points_from_cloud(cloud.message))
-
-
 def verify_files(
-    folder: Path, target: str, files: Mapping[str, bytes], *, check: Path | None, split: str
+    folder: Path, target: str, files: Mapping[str, bytes], real: CheckedClouds | None
 ) -> dict[str, Verification]:
-    """Compare a backend with torch, on each dataset, before its files come into the bundle."""
+    """Compare a backend with torch, on each set of clouds, before its files are in the bundle."""
     from pointdistiller_core.deploy.bundle_format import add_files, read_info, write_info
     from pointdistiller_core.detector import Detector
-    from pointdistiller_core.training.validate import spread_indices
     from pointdistiller_core.training.verification import LIMITS, verify_backend
 
     verifications = {}
-    with TemporaryDirectory() as trial:
+    with TemporaryDirectory() as trial, TemporaryDirectory() as simulated:
         write_info(Path(trial), read_info(folder).model_copy(update={'sha256': {}}))
         add_files(Path(trial), files)
         reference = Detector.load(folder, backend='torch')
         detector = Detector.load(trial, backend=target)
-        for name, dataset in check_datasets(folder, check, split):
-            with progress_bar(f'compare on {name}', 'clouds') as update:
-                verifications[name] = verify_backend(
+        scenes = simulate_clouds(Path(simulated), reference.class_names)
+        for clouds in (scenes,) if real is None else (real, scenes):
+            with progress_bar(f'compare on {clouds.name}', 'clouds') as update:
+                verifications[clouds.name] = verify_backend(
                     reference,
                     detector,
-                    dataset,
-                    spread_indices(len(dataset), MOST_CHECKED),
+                    clouds.frames,
+                    clouds.indices,
                     limits=LIMITS[target],
+                    labels=clouds.labels,
                     on_frame=update,
                 )
     return verifications
 
 
-def check_datasets(
-    folder: Path, root: Path | None, split: str
-) -> Iterator[tuple[str, KittiDataset]]:
-    """Labelled frames to compare on: those of a dataset, and simulated ones."""
+def simulate_clouds(folder: Path, class_names: Sequence[str]) -> CheckedClouds:
+    """Simulated scenes, which every detector is compared on."""
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.datasets.simulated import simulate_dataset
-    from pointdistiller_core.deploy.bundle_format import read_info
 
-    names = read_info(folder).model.class_names
-    if root is not None:
-        yield f'{root} ({split})', KittiDataset(DatasetConfig(root=root, split=split), names)
-    with TemporaryDirectory() as simulated:
-        simulate_dataset(
-            Path(simulated),
-            SimulationConfig(),
-            splits={'val': SIMULATED_FRAMES},
-            seed=SIMULATION_SEED,
-            num_workers=1,
-        )
-        yield SIMULATED, KittiDataset(DatasetConfig(root=Path(simulated), split='val'), names)
+    simulate_dataset(
+        folder,
+        SimulationConfig(),
+        splits={'val': SIMULATED_FRAMES},
+        seed=SIMULATION_SEED,
+        num_workers=1,
+    )
+    dataset = KittiDataset(DatasetConfig(root=folder, split='val'), class_names)
+    return CheckedClouds(SIMULATED, dataset, range(len(dataset)), dataset)
 
 
 def find_problems(verifications: Mapping[str, Verification]) -> list[str]:

@@ -13,10 +13,18 @@ from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.kitti_format import Calibration, KittiObjects
 from pointdistiller_core.records import Frame
 
-__all__ = ['DATASETS', 'FrameDataset', 'KittiDataset', 'build_dataset']
+__all__ = ['DATASETS', 'FrameDataset', 'Frames', 'KittiDataset', 'build_dataset']
 
 
-class FrameDataset(Protocol):
+class Frames(Protocol):
+    """Frames by their number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Frame: ...
+
+
+class FrameDataset(Frames, Protocol):
     """Frames, as a rule labelled, and what the KITTI metric needs of each."""
 
     @property
@@ -28,10 +36,6 @@ class FrameDataset(Protocol):
     def cache(self) -> Path:
         """Folder for what is derived from the frames; it may not exist yet."""
         ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Frame: ...
 
     def fingerprint(self, index: int, /) -> str:
         """Another one whenever the frame changed."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+import itertools
 from pathlib import Path
 import shutil
 from types import TracebackType
@@ -25,9 +26,13 @@ from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.cut_off_mcap import CutOffMcap, is_cut_off
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.datasets.message_types import add_types
-from pointdistiller_core.datasets.point_cloud2 import cloud_layout
+from pointdistiller_core.datasets.point_cloud2 import (
+    cloud_layout,
+    drop_no_returns,
+    points_from_cloud,
+)
 from pointdistiller_core.errors import DatasetError, PointDistillerError
-from pointdistiller_core.records import GroundTruth
+from pointdistiller_core.records import Frame, GroundTruth
 
 CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
@@ -252,6 +257,38 @@ def read_clouds(
                 frame_id=message.header.frame_id,
                 message=message,
             )
+
+
+class BagFrames:
+    """The clouds of a bag's only PointCloud2 topic by their number, without rays without return.
+
+    They are read where they are asked for. In ascending order the bag is gone through once; a
+    number that is not above the last one starts over.
+
+    Args:
+        bag: bag folder, .mcap, .db3, or ROS 1 .bag.
+
+    Raises:
+        DatasetError: as `read_clouds`.
+    """
+
+    def __init__(self, bag: Path) -> None:
+        self._bag = bag
+        self._length = self._next = sum(1 for _ in read_clouds(bag))
+        self._rest: Iterator[BagCloud] = iter(())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Frame:
+        if not 0 <= index < self._length:
+            raise IndexError(f'cloud {index} of {self._length} in {self._bag}')
+        if index < self._next:
+            self._rest, self._next = read_clouds(self._bag), 0
+        cloud = next(itertools.islice(self._rest, index - self._next, None))
+        self._next = index + 1
+        points = drop_no_returns(points_from_cloud(cloud.message))
+        return Frame(points, str(index), stamp_ns=cloud.stamp_ns)
 
 
 def write_kitti_bag(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS, KittiResult, evaluate_kitti
 from pointdistiller_core.kitti_format import KittiObjects, objects_from_boxes
 from pointdistiller_core.models import BoxPredictions, PointPillars
@@ -71,14 +71,14 @@ def detect_dataset(
 
 def detect_clouds(
     detector: Detector,
-    dataset: FrameDataset,
+    frames: Frames,
     indices: Sequence[int],
     on_frame: Callable[[int, int], None] | None = None,
 ) -> list[Detections]:
     """Detections of some frames, one after another: any backend, as it runs live."""
     found = []
     for done, index in enumerate(indices, start=1):
-        found.append(detector(dataset[index].points))
+        found.append(detector(frames[index].points))
         if on_frame is not None:
             on_frame(done, len(indices))
     return found

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a backend says what torch says, on labelled frames."""
+"""Whether a backend says what torch says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.deploy.backends import ONNX, OPENVINO, OPENVINO_INT8
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.evaluation.agreement import SURE_SCORE, Agreement, compare_detections
@@ -117,11 +117,11 @@ class Verification:
 def verify_backend(
     reference: Detector,
     detector: Detector,
-    dataset: FrameDataset,
+    frames: Frames,
     indices: Sequence[int],
     *,
     limits: Limits,
-    labelled: bool = True,
+    labels: FrameDataset | None,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Compare a backend with torch on the same frames.
@@ -129,19 +129,21 @@ def verify_backend(
     Args:
         reference: the bundle in torch.
         detector: the same bundle in the backend.
-        dataset: frames.
+        frames: hold the clouds.
         indices: of the frames to compare on.
         limits: what is asked for.
-        labelled: whether the frames have labels, and so an AP.
+        labels: what has the same frames with labels, and so an AP; None where nothing has.
         on_frame: hears how many frames the backend has done, and how many there are.
     """
-    expected = detect_clouds(reference, dataset, indices)
-    found = detect_clouds(detector, dataset, indices, on_frame)
+    expected = detect_clouds(reference, frames, indices)
+    found = detect_clouds(detector, frames, indices, on_frame)
     return Verification(
         limits,
         len(indices),
         compare_detections(expected, found, min_iou=limits.min_iou),
-        _losses(expected, found, dataset, indices, reference.class_names) if labelled else (),
+        _losses(expected, found, labels, indices, reference.class_names)
+        if labels is not None
+        else (),
         [frame.counts for frame in expected] == [frame.counts for frame in found],
     )
 

@@ -8,18 +8,18 @@ import json
 import sys
 
 from backend_parameters import backends
-import numpy as np
 import pytest
 import torch
 
 from pointdistiller_core.cli import export
 from pointdistiller_core.cli.export import SIMULATED
-from pointdistiller_core.datasets.bags import CloudBagWriter, write_kitti_bag
+from pointdistiller_core.datasets.bags import write_kitti_bag
 from pointdistiller_core.deploy import exporters
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.evaluation.agreement import Agreement
 from pointdistiller_core.training import verification
+from pointdistiller_core.training.validate import spread_indices
 
 
 @pytest.fixture
@@ -76,13 +76,58 @@ def test_int8_learns_from_clouds(run, sure_bundle, dataset, name, source, tmp_pa
     assert Detector.load(sure_bundle).backend == name
 
 
-def test_clouds_of_a_bag_are_without_rays_without_return(tmp_path):
-    points = np.array([[0, 0, 0, 0], [1, 2, 3, 0.5], [0, 0, 0, 0.1]], np.float32)
-    with CloudBagWriter(tmp_path / 'bag') as writer:
-        for second in (1, 2):
-            writer.write('/points', second * 10**9, 'lidar', points)
-    clouds = list(export.bag_clouds(tmp_path / 'bag', 2))
-    assert [cloud.tolist() for cloud in clouds] == [[[1, 2, 3, 0.5]]] * 2
+@pytest.mark.parametrize('name', backends('onnx'))
+@pytest.mark.parametrize('option', ['--check', '--calibration'])
+def test_boxes_are_compared_on_a_bag(run, sure_bundle, dataset, name, option, tmp_path):
+    bag = tmp_path / 'clouds.mcap'
+    write_kitti_bag(dataset, bag)
+    code, out, err = run('export', sure_bundle, '--to', name, option, bag, '--json', '-')
+    assert code == 0, err
+    real, simulated = json.loads(out)['checks']
+    assert [real['clouds'], simulated['clouds']] == [str(bag), SIMULATED]
+    assert (real['num_clouds'], real['fraction'], real['losses']) == (2, 1.0, [])
+    assert real['agreement']['num_boxes'] >= 20
+    assert simulated['losses']
+    assert 'no real cloud' not in err
+
+
+@pytest.mark.parametrize('name', backends('onnx'))
+def test_real_clouds_that_disagree_are_a_reason(run, sure_bundle, dataset, name, monkeypatch):
+    """Simulated scenes alone would not show it."""
+    before = files_of(sure_bundle)
+    honest = verification.verify_backend
+
+    def short_sighted(reference, detector, *arguments, labels, **options):
+        seen = detector if labels is not None else lambda points: detector(points[::2])
+        return honest(reference, seen, *arguments, labels=labels, **options)
+
+    monkeypatch.setattr(verification, 'verify_backend', short_sighted)
+    options = ('--calibration', dataset, '--split', 'val')
+    code, _, err = run('export', sure_bundle, '--to', name, *options)
+    assert code == 2
+    assert f'of the boxes are in both ({dataset} (val))' in err
+    assert f'({SIMULATED})' not in err
+    assert files_of(sure_bundle) == before
+
+
+@pytest.mark.parametrize(
+    ('num_clouds', 'num_learned', 'name', 'chosen'),
+    [
+        (8, 0, 'bag', range(8)),
+        (40, 20, 'bag, held out from calibration', range(1, 40, 2)),
+        (200, 100, 'bag, held out from calibration', range(1, 200, 4)),
+        (20, 20, 'bag', range(20)),
+        (20, 11, 'bag', range(20)),
+    ],
+)
+def test_int8_is_checked_on_what_it_has_not_learned_from(
+    num_clouds, num_learned, name, chosen, capsys
+):
+    learned = spread_indices(num_clouds, num_learned) if num_learned else []
+    clouds = export.held_out_clouds('bag', [None] * num_clouds, learned)
+    assert (clouds.name, list(clouds.indices)) == (name, list(chosen))
+    few = num_learned > 0 and num_clouds - num_learned < 10
+    assert few == ('those that it has learned from are compared, too' in capsys.readouterr().err)
 
 
 def test_int8_without_clouds(run, bundle):
@@ -122,6 +167,7 @@ def test_simulated_clouds_by_default(run, sure_bundle, name):
     code, out, err = run('export', sure_bundle, '--to', name)
     assert code == 0, err
     assert 'onnx against torch, 1 clouds of simulated scenes' in out
+    assert 'no real cloud is compared: give --check' in err
 
 
 def verification_of(*, num_boxes, found):
