@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointdistiller_core.cli.output import OverrideOption, print_note, progress_bar
+from pointdistiller_core.cli.output import OverrideOption, print_note, print_table, progress_bar
 from pointdistiller_core.config import DistillationConfig, ExperimentConfig, load_experiment
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def distill_command(
     run_with_progress(
         experiment, output, label='distill', teacher=teacher, resume=resume, device=device
     )
+    print_lessons(output)
 
 
 def run_with_progress(
@@ -101,3 +102,24 @@ def run_with_progress(
         )
     print_note(f'{bundle}: trained, seed {experiment.training.seed}')
     return bundle
+
+
+def print_lessons(run: Path) -> None:
+    """The losses of a distillation, and what they cannot show: whether features came closer."""
+    from pointdistiller_core.cli.comparison import print_similarities
+    from pointdistiller_core.distill.feature_similarity import Similarity
+    from pointdistiller_core.training.processes import is_first_process
+    from pointdistiller_core.training.run import read_features, read_losses
+
+    if not is_first_process():
+        return
+    losses = read_losses(run)
+    rows = [[name, f'{value:.3f}', f'{losses[-1][name]:.3f}'] for name, value in losses[0].items()]
+    columns = ['loss, weighted', 'first epoch', 'last epoch']
+    print_table(f'Losses: {run}', columns, rows, json_target=None)
+    if features := read_features(run):
+        taps = {
+            tap: {name: Similarity(**of_student[tap]) for name, of_student in features.items()}
+            for tap in features['student']
+        }
+        print_similarities(taps, str(run), json_file=None)

@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distillation: beside the detectors, never inside."""
 
-from pointdistiller_core.distill.distiller import TERMS, Distiller
+from pointdistiller_core.distill.distiller import TERMS, Distiller, check_distillation
 
-__all__ = ['TERMS', 'Distiller']
+__all__ = ['TERMS', 'Distiller', 'check_distillation']

@@ -94,7 +94,9 @@ class ConsistencyTerm(Term):
         output, threshold = view.output, self.config.score_threshold
         assert output is not None
         logits = output.class_logits[frame].float()
-        detection = view.model.config.detection.model_copy(update={'score_threshold': threshold})
+        detection = view.model.config.detection.model_copy(
+            update={'score_threshold': threshold, 'score_thresholds': ()}
+        )
         scores, best = best_anchors(logits, detection)
         boxes = decode_boxes(output.box_residuals[frame, best].float(), output.anchors[best])
         found = BoxPredictions(boxes, scores, logits[best].argmax(dim=1))

@@ -19,6 +19,7 @@ from pointdistiller_core.distill.box_features import BoxFeaturesTerm
 from pointdistiller_core.distill.consistency import ConsistencyTerm
 from pointdistiller_core.distill.contrastive import ContrastiveTerm
 from pointdistiller_core.distill.fitnets import FitNetsTerm
+from pointdistiller_core.distill.initialization import check_same_architecture
 from pointdistiller_core.distill.labels import LabelsTerm
 from pointdistiller_core.distill.local_graph import LocalGraphTerm
 from pointdistiller_core.distill.logits import LogitsTerm
@@ -113,6 +114,20 @@ class Distiller(nn.Module):
         """Moves and casts of the module (`to`, `cuda`, `double`) reach the teacher, too."""
         self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+
+def check_distillation(
+    config: DistillationConfig, teacher: ModelConfig, student: ModelConfig
+) -> None:
+    """Check that a teacher can teach a student so, before either has weights.
+
+    Raises:
+        ConfigError: as of `Distiller`, or the student cannot be cut out of its teacher.
+    """
+    check_same_input(teacher, student)
+    build_terms(config, teacher, student)
+    if config.initialization != 'random':
+        check_same_architecture(teacher, student)
 
 
 def build_terms(

@@ -62,11 +62,13 @@ class LabelsTerm(Term):
                 f'{where}.class_score_thresholds: {unknown} are no classes of the models; '
                 f'they have {list(names)}'
             )
-        least = teacher.detection.score_threshold
-        if low := {n: t for n, t in self._thresholds(names).items() if t < least}:
+        detection = teacher.detection
+        least = detection.score_thresholds or (detection.score_threshold,) * len(names)
+        of_teacher = dict(zip(names, least, strict=True))
+        if low := {n: t for n, t in self._thresholds(names).items() if t < of_teacher[n]}:
             raise ConfigError(
-                f'{where}: score thresholds {low} are below detection.score_threshold {least} '
-                'of the teacher, which detects nothing there; raise them'
+                f'{where}: score thresholds {low} are below those of the teacher, '
+                f'{of_teacher}, which detects nothing there; raise them'
             )
 
     def forward(self, lesson: Lesson) -> None:

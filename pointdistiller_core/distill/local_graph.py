@@ -477,7 +477,8 @@ class LocalGraphTerm(Term):
                 'backbone_strides and neck_strides equal:\n' + '\n'.join(differences)
             )
         most = {name: height * width for name, (height, width) in cells.items()}
-        most[PILLARS] = student.pillars.max_pillars_training
+        rows, columns = student.grid.bev_shape
+        most[PILLARS] = min(student.pillars.max_pillars_training, rows * columns)
         for name in self.taps:
             if self.config.per_frame and self.config.num_samples > most[name]:
                 raise ConfigError(

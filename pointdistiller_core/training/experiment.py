@@ -137,6 +137,18 @@ def build_objective(config: ExperimentConfig, teacher: Path | None) -> nn.Module
     student = build_detector(config.model)
     if config.distillation is None or teacher is None:
         return DetectionObjective(student)
+    height, of_teacher = (
+        config.dataset.sensor_height,
+        read_info(find_bundle(teacher)).sensor_height,
+    )
+    if height != of_teacher:  # it may see enough all the same
+        logger.warning(
+            '%s was trained %.2f m above the ground, but dataset.sensor_height is %.2f m: it sees '
+            'everything lower or higher than it has learned',
+            teacher,
+            of_teacher,
+            height,
+        )
     distiller = Distiller(load_detector_model(teacher), student, config.distillation)
     if (method := config.distillation.initialization) != 'random':
         student.load_state_dict(slice_weights(distiller.teacher, student, method))

@@ -145,6 +145,18 @@ def last_record(run: Path) -> dict[str, Any]:
     return record
 
 
+def read_losses(run: Path) -> list[dict[str, float]]:
+    """The mean losses of each epoch by name, weighted."""
+    lines = (run / HISTORY_FILE).read_text(encoding='utf-8').splitlines()
+    return [json.loads(line)['losses'] for line in lines]
+
+
+def read_features(run: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """What `features.json` says: `student` and `untrained` -> tap -> measure; empty without it."""
+    file = run / FEATURES_FILE
+    return json.loads(file.read_bytes()) if file.exists() else {}
+
+
 def _is_stillborn(run: Path) -> bool:
     """Whether a run was killed here before it had begun; only `open_run` has written then."""
     if not run.is_dir():

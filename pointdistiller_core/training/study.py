@@ -33,6 +33,7 @@ from pointdistiller_core.config import (
     read_model,
 )
 from pointdistiller_core.config.study import TEACHER, Values
+from pointdistiller_core.distill import check_distillation
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.study_table import Arm, Scores, moderate_scores
 from pointdistiller_core.training.experiment import weights_checksum
@@ -42,6 +43,8 @@ from pointdistiller_core.training.run import (
     METRICS_FILE,
     RUN_FILE,
     open_run,
+    read_features,
+    read_losses,
 )
 
 DATA = 'data'
@@ -182,8 +185,13 @@ def _student_job(
         ExperimentConfig, read_model(values, folder), where=f'arm {arm.name}'
     )
     title = arm.title or arm.name
-    taught_by = teacher.folder if experiment.distillation else None
-    return Job(arm.name, title, arm.student, experiment, taught_by)
+    if experiment.distillation is None:
+        return Job(arm.name, title, arm.student, experiment)
+    try:  # before the teacher is trained for hours
+        check_distillation(experiment.distillation, teacher.experiment.model, experiment.model)
+    except ConfigError as error:
+        raise ConfigError(f'arm {arm.name}: {error}') from error
+    return Job(arm.name, title, arm.student, experiment, teacher.folder)
 
 
 # --- what is there ---------------------------------------------------------------------------
@@ -240,6 +248,8 @@ def _describe_run(run: Path, job: Job) -> dict[str, Any]:
         for metric, classes in metrics.items()
     }
     history = (run / HISTORY_FILE).read_text(encoding='utf-8').splitlines()
+    losses = read_losses(run)
+    taught = {'losses': {'first': losses[0], 'last': losses[-1]}, 'features': read_features(run)}
     return {
         'arm': job.arm,
         'seed': job.seed,
@@ -249,6 +259,7 @@ def _describe_run(run: Path, job: Job) -> dict[str, Any]:
         'scores': moderate_scores(ap40, job.experiment.model.class_names),
         'seconds': round(sum(json.loads(line)['seconds'] for line in history), 3),
         'machine': sessions[-1]['machine'],
+        **(taught if job.teacher else {}),
     }
 
 

@@ -120,6 +120,19 @@ def test_thresholds_are_used(lesson_of, values):
     assert ConsistencyTerm(ConsistencyConfig(**values))(lesson) == 0
 
 
+def test_thresholds_of_the_models_classes_do_not_count(lesson_of, monkeypatch):
+    anchors = cars(10.0).boxes
+    teacher = output_of(torch.tensor([[0.8]]), 0.0, anchors)
+    student = output_of(torch.tensor([[0.6]]), 0.4 / math.hypot(4, 2), anchors)
+    lesson = lesson_of(teacher, student)
+    model = lesson.teacher.model
+    loss = ConsistencyTerm(ConsistencyConfig())(lesson)
+    detection = model.config.detection.model_copy(update={'score_thresholds': (0.9,)})
+    config = model.config.model_copy(update={'detection': detection})
+    monkeypatch.setattr(model, 'config', config)
+    assert ConsistencyTerm(ConsistencyConfig())(lesson) == loss > 0
+
+
 def test_a_student_equal_to_the_teacher_costs_nothing(tiny_model, make_batch):
     torch.manual_seed(0)
     teacher, student = PointPillars(tiny_model), PointPillars(tiny_model)

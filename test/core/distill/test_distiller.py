@@ -144,6 +144,14 @@ def test_more_samples_than_pillars_are_refused(tiny_model):
         build(num_samples=1025)
 
 
+def test_more_samples_than_cells_are_refused_whatever_the_cap(tiny_model):
+    pillars = tiny_model.pillars.model_copy(update={'max_pillars_training': 16000})
+    model = tiny_model.model_copy(update={'pillars': pillars})
+    config = DistillationConfig(terms=(LocalGraphConfig(num_samples=1025),))
+    with pytest.raises(ConfigError, match='in a frame, which is 1024'):
+        build_terms(config, model, model)
+
+
 def test_both_sides_of_a_difference_are_named(tiny_model):
     grid = Grid(point_cloud_range=(0, -12.8, -3, 51.2, 12.8, 1), voxel_size=(0.8, 0.8, 4))
     pillars = tiny_model.pillars.model_copy(update={'max_points_per_pillar': 20})

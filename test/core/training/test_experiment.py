@@ -83,6 +83,16 @@ def test_first_weights_are_random_by_default(tiny_model, teacher):
     assert not torch.equal(*weights)
 
 
+def test_a_teacher_of_another_height_is_told(tiny_model, teacher, caplog):
+    config = make_config(tiny_model, Path('data'))
+    build_objective(config, teacher)
+    assert not caplog.messages
+    dataset = config.dataset.model_copy(update={'sensor_height': 2.5})
+    build_objective(config.model_copy(update={'dataset': dataset}), teacher)
+    (message,) = caplog.messages
+    assert 'trained 1.73 m above the ground, but dataset.sensor_height is 2.50 m' in message
+
+
 def test_a_student_that_is_no_slice_is_refused(tiny_model, teacher):
     config = make_config(tiny_model, Path('data'), width=2.0, initialization='slice')
     message = r'encoder_channels: teacher has only \(8,\), student has \(16,\)'

@@ -150,6 +150,35 @@ def test_problems_of_all_arms_are_reported_together():
 
 
 @pytest.mark.parametrize(
+    ('experiment', 'message'),
+    [
+        (
+            {'distillation': {'terms': [{'name': 'fitnets', 'taps': ['nek']}]}},
+            r"arm a: distillation.terms.fitnets.taps: the teacher has no \['nek'\]; choose from",
+        ),
+        (
+            {'distillation': {'terms': [{'name': 'local_graph', 'num_samples': 10**6}]}},
+            'arm a: .*num_samples 1000000 is more than pillars of the models can have',
+        ),
+        (
+            {
+                'distillation': {'terms': [], 'initialization': 'slice'},
+                'model': {'backbone_layers': [1, 1, 1]},
+            },
+            'arm a: distillation.initialization: the student must be its teacher',
+        ),
+        (
+            {'distillation': 'default', 'model': {'class_names': ['Car']}},
+            'arm a: .*teacher and student must agree on what they see',
+        ),
+    ],
+)
+def test_what_no_teacher_can_teach_is_found_before_one_is_trained(experiment, message):
+    with pytest.raises(ConfigError, match=f'(?s){message}'):
+        a_plan(a_study(arms=[{'name': 'a', 'experiment': experiment}]))
+
+
+@pytest.mark.parametrize(
     ('changes', 'message'),
     [
         ({'arms': [{'name': 'a'}, {'name': 'a'}]}, r"arms \['a'\]: each may appear once"),
@@ -215,7 +244,7 @@ def finish(run: Path, car: float, seconds: list[float]) -> None:
     levels = {'ap11': [0, 0, 0], 'ap40': [car + 1, car, car - 1]}
     metrics = {'validation': {metric: {'Car': levels} for metric in ('bev', '3d')}}
     (run / 'metrics.json').write_text(json.dumps(metrics))
-    lines = [json.dumps({'seconds': value}) for value in seconds]
+    lines = [json.dumps({'seconds': value, 'losses': {'total': value}}) for value in seconds]
     (run / 'metrics.jsonl').write_text('\n'.join(lines))
     sessions = [{'revision': name, 'machine': {'cores': 2}} for name in ('b', 'a', 'b')]
     (run / 'run.json').write_text(json.dumps({'sessions': sessions}))
@@ -242,6 +271,12 @@ def test_complete_runs_are_collected(tmp_path):
         'machine': {'cores': 2},
     }
     assert scores_by_arm([found]) == {'plain': {1: found['scores']}}
+    finish(tmp_path / 'runs/taught-seed0', 30.0, [3.0, 2.0, 1.5])
+    features = {'student': {'neck': {'cka': 0.5}}}
+    (tmp_path / 'runs/taught-seed0/features.json').write_text(json.dumps(features))
+    _, taught = collect_runs(tmp_path, a_plan())
+    assert taught['losses'] == {'first': {'total': 3.0}, 'last': {'total': 1.5}}
+    assert taught['features'] == features
     changed = a_plan(size=a_size(experiment={'training': {'epochs': 8}}))
     assert collect_runs(tmp_path, changed)[0]['config_sha256'] != checksum
 
