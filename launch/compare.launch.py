@@ -11,13 +11,13 @@ ros2 launch pointdistiller_ros compare.launch.py teacher:=teacher student:=stude
 from __future__ import annotations
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import Shutdown
 from launch_ros.actions import Node
 
 from pointdistiller_ros.launching import (
     bag_player,
     consumer,
     describe,
+    end_with_bag,
     full_name,
     given,
     given_bool,
@@ -55,15 +55,17 @@ def start(context: LaunchContext) -> list[Node]:
     """The nodes, for what stands on the command line."""
     bag, points, truth = (given(context, name) for name in ('bag', 'points', 'ground_truth'))
     lockstep = given_bool(context, 'lockstep')
-    truth_type = given(context, 'ground_truth_type') if truth else 'none'
     nodes = [
         consumer(
+            context,
             'comparison',
             ['teacher', 'student', 'output'],
             bag=bag,
             # an empty name cannot be remapped to
             remappings={'points': points, 'ground_truth': truth or 'ground_truth'},
-            parameters={'ground_truth_type': text(truth_type)},
+            parameters={'ground_truth_type': text(given(context, 'ground_truth_type'))}
+            if truth
+            else {},
             sigterm_timeout=REPORT_TIMEOUT,
         )
     ]
@@ -71,8 +73,9 @@ def start(context: LaunchContext) -> list[Node]:
         player = bag_player(
             bag,
             points,
-            acknowledgment='comparison/student/boxes' if lockstep else '',
-            on_exit=Shutdown(reason='the bag is over'),  # the report is written
+            results='comparison/student/boxes',
+            lockstep=lockstep,
+            on_exit=end_with_bag,
             extra_topics=[*TF_TOPICS, full_name(truth)] if truth else TF_TOPICS,
         )
         nodes.append(player)

@@ -32,8 +32,7 @@ def start(context: LaunchContext) -> list[Node]:
     """The nodes, for what stands on the command line."""
     bag, points = given(context, 'bag'), given(context, 'points')
     lockstep = given_bool(context, 'lockstep')
-    nodes = [consumer('detector', ['bundle'], bag=bag, remappings={'points': points})]
+    nodes = [consumer(context, 'detector', ['bundle'], bag=bag, remappings={'points': points})]
     if bag:
-        acknowledgment = 'detector/boxes' if lockstep else ''
-        nodes.append(bag_player(bag, points, acknowledgment=acknowledgment))
+        nodes.append(bag_player(bag, points, results='detector/boxes', lockstep=lockstep))
     return nodes

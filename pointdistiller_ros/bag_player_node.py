@@ -42,6 +42,7 @@ LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 POLL_PERIOD_S = 0.05
 SINGLE_CLOUD_PERIOD_S = 0.1  # of a bag with one cloud in a loop
 SETTLE_S = 0.3  # discovery is not symmetric: the other side may need a moment more
+MOST_UNANSWERED = 3  # clouds in a row, after which the consumer is taken for dead
 ARRIVAL_TIMEOUT = Duration(seconds=2)  # of what is on its way in the middleware
 
 
@@ -49,8 +50,8 @@ class BagPlayerNode(Node):
     """Plays the clouds of a bag, byte by byte as recorded, `/clock` and further topics with them.
 
     Nothing is played to nobody: it begins when the first subscriber is there. With
-    `acknowledgment` it waits after each cloud for a message of that topic with the cloud's stamp.
-    The bag is read while it is played.
+    `acknowledgment` it waits after each cloud for a message of that topic with the cloud's stamp;
+    one that does not come is an error, after which it goes on. The bag is read while it is played.
 
     Args:
         node_options: further arguments of `rclpy.node.Node`.
@@ -66,7 +67,7 @@ class BagPlayerNode(Node):
         self._thread = Thread(target=self._run, name='bag_player', daemon=True)
         self._sent_ns: int | None = None  # stamps
         self._acknowledged_ns: int | None = None
-        self._num_played = 0
+        self._num_played = self._num_unanswered = self._unanswered_in_a_row = 0
         self._num_extra: Counter[str] = Counter()
         self._stopped = self._finished = False
         self._error: Exception | None = None
@@ -121,7 +122,7 @@ class BagPlayerNode(Node):
         """Whether everything was played.
 
         Raises:
-            PointDistillerError: the bag broke, or an acknowledgment did not come.
+            PointDistillerError: the bag broke, or acknowledgments did not come.
         """
         if self._error is not None:
             raise self._error
@@ -197,17 +198,18 @@ class BagPlayerNode(Node):
             while self._settings.loop and not self._stopped:
                 self._play()
             self._wait_for_arrival()
+            self._check_answers()
         except Exception as error:  # handed over to whoever asks `finished`
             self._error = error
         self._finished = True
         self.get_logger().info(f'played {self._num_played} clouds on {self.topic}')
 
     def _wait_for_listeners(self) -> None:
-        acknowledgment = self._settings.acknowledgment
-        of_whom = f' and a publisher of {acknowledgment}' if acknowledgment else ''
+        awaited = {self._settings.acknowledgment, self._settings.wait_for} - {''}
+        of_whom = ''.join(f' and a publisher of {topic}' for topic in sorted(awaited))
         self.get_logger().info(f'waiting for a subscriber of {self.topic}{of_whom}')
         while not self._stopped and not (
-            self.num_subscribers and (not acknowledgment or self.count_publishers(acknowledgment))
+            self.num_subscribers and all(map(self.count_publishers, awaited))
         ):
             self._wait(POLL_PERIOD_S)
         self._wait(SETTLE_S)
@@ -251,14 +253,28 @@ class BagPlayerNode(Node):
     def _wait_for_acknowledgment(self) -> None:
         settings = self._settings
         if self._wait(settings.timeout, lambda: self._acknowledged_ns == self._sent_ns):
+            self._unanswered_in_a_row = 0
             return
+        self._num_unanswered += 1
+        self._unanswered_in_a_row += 1
+        alive = self.count_publishers(settings.acknowledgment)
         remedy = 'see whether the detector logged an error for it, or raise the parameter timeout'
-        if not self.count_publishers(settings.acknowledgment):
+        if not alive:
             remedy = 'nobody publishes there any more; see why that node has ended'
-        raise PointDistillerError(
+        problem = (
             f'cloud {self._num_played} of {settings.bag} (stamp {self._sent_ns} ns) was not '
             f'acknowledged on {settings.acknowledgment} within {settings.timeout:g} s: {remedy}'
         )
+        if not alive or self._unanswered_in_a_row == MOST_UNANSWERED:
+            raise PointDistillerError(problem)
+        self.get_logger().error(problem)
+
+    def _check_answers(self) -> None:
+        if self._num_unanswered:
+            raise PointDistillerError(
+                f'{self._num_unanswered} of {self._num_played} clouds of {self._settings.bag} '
+                f'were not acknowledged on {self._settings.acknowledgment}; the log names them'
+            )
 
     def _wait(self, timeout_s: float, condition: Callable[[], bool] = lambda: False) -> bool:
         """Wait for a condition, or for the node's end; False where that takes too long."""

@@ -65,6 +65,7 @@ from pointdistiller_ros.conversions import (
     to_points,
 )
 from pointdistiller_ros.detector_node import PointDetector
+from pointdistiller_ros.diagnostics import describe
 from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
@@ -171,6 +172,7 @@ class ComparisonNode(Node):
         self._warm = False
         self._last_error: Exception | None = None
         self._fatal: ReportError | None = None
+        self._broken: str | None = None
         self._lock = Lock()  # of the comparison: labels come in another thread than clouds
         self._comparison = OnlineComparison(
             self._build_rules(),
@@ -197,12 +199,12 @@ class ComparisonNode(Node):
 
     @property
     def num_truth(self) -> int:
-        """Ground truths so far: with a cloud, without one, and unusable."""
+        """Ground truths so far: with a cloud, without one, repeated and unusable."""
         comparison = self._comparison
         assert comparison is not None
         with self._lock:
-            used = comparison.counts['with_truth'] + comparison.num_truth_alone
-        return used + self._num_bad_truth
+            matched = comparison.counts['with_truth'] + comparison.num_truth_alone
+            return matched + comparison.num_repeated_truth + self._num_bad_truth
 
     @property
     def output_topics(self) -> list[str]:
@@ -218,7 +220,8 @@ class ComparisonNode(Node):
         """
         assert self._comparison is not None
         facts = {
-            'complete': complete,
+            'complete': complete and self._broken is None,
+            'broken': self._broken,
             'started': self._started,
             **{role: model.about for role, model in self._models.items()},
             'machine': describe_machine(),
@@ -243,8 +246,14 @@ class ComparisonNode(Node):
         """Wait until every cloud received is worked on; False where that takes longer."""
         return self._worker.wait_until_idle(timeout_s)
 
+    def break_off(self, error: Exception) -> None:
+        """Let the report say that not all came that should have come, and why."""
+        self._broken = describe(error)
+
     def destroy_node(self) -> None:
         """Finish the cloud that is worked on, write the report, then end.
+
+        Where nothing has come there is nothing to report, and the folder may be used again.
 
         Raises:
             ReportError: the report cannot be written.
@@ -329,7 +338,7 @@ class ComparisonNode(Node):
     def _on_bad_truth(self, error: Exception) -> None:
         self._num_bad_truth += 1
         self._fatal = error if isinstance(error, ReportError) else self._fatal
-        self.get_logger().error(f'a ground truth is not used: {error or type(error).__name__}')
+        self.get_logger().error(f'a ground truth is not used: {describe(error)}')
 
     def _read_truth(self, message: Any, class_names: Sequence[str]) -> GroundTruth:
         if isinstance(message, PointCloud2):
@@ -414,7 +423,7 @@ class ComparisonNode(Node):
         self._num_failed += 1
         self._last_error = error
         self._fatal = error if isinstance(error, ReportError) else self._fatal
-        self.get_logger().error(f'a cloud is not compared: {error or type(error).__name__}')
+        self.get_logger().error(f'a cloud is not compared: {describe(error)}')
 
     def _publish_diagnostics(self) -> None:
         dropped = self._worker.num_dropped
@@ -440,12 +449,15 @@ class ComparisonNode(Node):
     def _write_report(self, comparison: OnlineComparison, report: ReportFolder) -> None:
         from pointdistiller_core.evaluation.agreement_page import build_page  # late: matplotlib
 
+        log = get_logger('pointdistiller')  # the node's own would use an ended middleware
         summary = self.summarize(complete=True)
         report.close()
+        if not self._num_received and not self.num_truth:
+            log.warning(f'no report in {report.path}: neither clouds nor labels have come')
+            return
         report.replace(JSON_FILE, to_json(summary))
         report.replace(PAGE_FILE, build_page(comparison, summary))
-        # The node's own logger would send it to a middleware that has ended already.
-        get_logger('pointdistiller').info(f'wrote {report.path / PAGE_FILE}')
+        log.info(f'wrote {report.path / PAGE_FILE}')
 
 
 def check_settings(settings: ComparisonParameters) -> None:

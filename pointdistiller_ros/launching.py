@@ -41,7 +41,7 @@ def describe(
     common = {
         'rviz': ('false', 'show clouds and results in RViz'),
         'frame': ('velodyne', 'fixed frame of RViz: the frame of the clouds'),
-        'use_sim_time': ('false', 'take the time from /clock, which the bag player sends'),
+        'use_sim_time': ('', 'take the time from /clock, which the bag player sends'),
         'params': (shared_file('config', 'nodes', f'{name}.yaml'), f'parameters of the {name}'),
     }
     return LaunchDescription(
@@ -55,7 +55,7 @@ def describe(
                 for argument, (default, description) in {**optional, **common}.items()
             ),
             OpaqueFunction(function=start),
-            rviz(shared_file('config', 'rviz', f'{name}.rviz')),
+            OpaqueFunction(function=rviz, args=[f'{name}.rviz']),
         ]
     )
 
@@ -74,20 +74,30 @@ def given_bool(context: LaunchContext, name: str) -> bool:
 
 
 def consumer(
-    name: str, arguments: list[str], *, bag: str, remappings: Mapping[str, str], **options: Any
+    context: LaunchContext,
+    name: str,
+    arguments: list[str],
+    *,
+    bag: str,
+    remappings: Mapping[str, str],
+    **options: Any,
 ) -> Node:
     """A node that works on clouds.
 
     Args:
+        context: of the launch.
         name: of the node; its executable is `NAME_node`.
-        arguments: of the launch file that are parameters of the node, as text.
+        arguments: of the launch file that are parameters of the node, as text; where one is empty
+            the file of parameters holds.
         bag: that is played; empty if the clouds come from elsewhere.
         remappings: of its topics.
         options: `parameters`, by name, and others of a `Node`.
     """
     # Big clouds between processes get lost where nobody asks for them again.
     quality = {'reliability': 'reliable'} if bag else {}
-    values = {argument: text(LaunchConfiguration(argument)) for argument in arguments}
+    values = {
+        argument: text(value) for argument in arguments if (value := given(context, argument))
+    }
     return Node(
         package=PACKAGE,
         executable=f'{name}_node',
@@ -96,8 +106,7 @@ def consumer(
         remappings=list(remappings.items()),
         parameters=[
             LaunchConfiguration('params'),
-            {**values, **options.pop('parameters', {}), **quality},
-            {'use_sim_time': use_sim_time()},
+            {**values, **options.pop('parameters', {}), **quality, **use_sim_time(context)},
         ],
         additional_env=shared_memory(),
         on_exit=end_after_failure,
@@ -106,14 +115,15 @@ def consumer(
 
 
 def bag_player(
-    bag: str, points: str, *, acknowledgment: str, on_exit: Any = None, **parameters: Any
+    bag: str, points: str, *, results: str, lockstep: bool, on_exit: Any = None, **parameters: Any
 ) -> Node:
     """The node that plays a bag.
 
     Args:
         bag: to play.
         points: topic of the clouds in it.
-        acknowledgment: topic to wait for before the next cloud; empty keeps the bag's time.
+        results: topic of the node that works on the clouds; without it nothing is played.
+        lockstep: wait there for each cloud's result; otherwise keep the bag's time.
         on_exit: what to do at its end; None ends the others if it failed.
         parameters: further ones.
     """
@@ -126,7 +136,8 @@ def bag_player(
             {
                 'bag': text(bag),
                 'topic': text(full_name(points)),  # topics of a bag are full names
-                'acknowledgment': acknowledgment,
+                'acknowledgment': results if lockstep else '',
+                'wait_for': results,
                 **parameters,
             }
         ],
@@ -135,16 +146,17 @@ def bag_player(
     )
 
 
-def rviz(config: PathJoinSubstitution) -> Node:
-    """RViz, on request."""
-    return Node(
+def rviz(context: LaunchContext, name: str) -> list[Node]:
+    """RViz with a configuration, on request."""
+    node = Node(
         package='rviz2',
         executable='rviz2',
         condition=IfCondition(LaunchConfiguration('rviz')),
         remappings=[('/points', LaunchConfiguration('points'))],
-        arguments=['-d', config, '-f', LaunchConfiguration('frame')],
-        parameters=[{'use_sim_time': use_sim_time()}],
+        arguments=['-d', shared_file('config', 'rviz', name), '-f', LaunchConfiguration('frame')],
+        parameters=[use_sim_time(context)],
     )
+    return [node]
 
 
 def shared_file(*parts: str) -> PathJoinSubstitution:
@@ -165,6 +177,11 @@ def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None
     return Shutdown(reason=reason) if event.returncode else None
 
 
+def end_with_bag(event: ProcessExited, _: LaunchContext) -> Shutdown:
+    """End all when a bag is over, and say how it ended."""
+    return end_after_failure(event, _) or Shutdown(reason='the bag is over')
+
+
 def text(value: str | LaunchConfiguration) -> ParameterValue:
     """A parameter that stays text even where it looks like a number."""
     return ParameterValue(value, value_type=str)
@@ -175,6 +192,7 @@ def full_name(topic: str) -> str:
     return '/' + topic.lstrip('/')
 
 
-def use_sim_time() -> ParameterValue:
-    """The parameter that every node has."""
-    return ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)
+def use_sim_time(context: LaunchContext) -> dict[str, bool]:
+    """The parameter that every node has, where the command line says something of it."""
+    name = 'use_sim_time'
+    return {name: given_bool(context, name)} if given(context, name) else {}

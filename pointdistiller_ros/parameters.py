@@ -239,6 +239,9 @@ class BagPlayerParameters:
         "/detector/boxes: lock-step, as fast as the detector; empty plays in the bag's time",
     )
     timeout: float = parameter(30.0, 'longest wait for an acknowledgment [s]', range=(0.1, 3600.0))
+    wait_for: str = parameter(
+        '', 'topic that somebody must publish before playing begins, e.g. /detector/boxes'
+    )
 
 
 @dataclass(frozen=True)

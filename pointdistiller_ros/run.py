@@ -24,7 +24,7 @@ from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.playback import Playback
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare
 from pointdistiller_ros.run_parameters import add_parameter_option, check_parameters
-from pointdistiller_ros.spinning import Session
+from pointdistiller_ros.spinning import Session, interrupted_by_signals
 
 BOXES_TOPIC = '/detector/boxes'
 
@@ -128,10 +128,11 @@ def main(args: list[str] | None = None) -> int:
         PointDistillerError: as `run_detect` and `run_compare`.
     """
     options = vars(_build_parser().parse_args(args))
-    if options.pop('command') == 'compare':
-        return main_compare(options)
-    options['parameters'] = dict(options['parameters'])
-    counts = run_detect(RunOptions(**options))
+    with interrupted_by_signals():
+        if options.pop('command') == 'compare':
+            return main_compare(options)
+        options['parameters'] = dict(options['parameters'])
+        counts = run_detect(RunOptions(**options))
     get_logger('pointdistiller').info(
         f'{counts.played} clouds played: {counts.results} results, {counts.failed} failed, '
         f'{counts.dropped} dropped'

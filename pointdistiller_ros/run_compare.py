@@ -15,6 +15,7 @@ from typing import Any
 from rclpy.logging import get_logger
 
 from pointdistiller_core.datasets.bags import read_clouds
+from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_core.evaluation.agreement_report import Check, find_number, format_table
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
@@ -77,12 +78,16 @@ def run_compare(
     with Session() as session:
         player, node = _add_nodes(session, options, load)
         playback = Playback(session, player, options.record, node.output_topics)
-        playback.play(
-            on_cloud,
-            num_failed=lambda: node.counts['failed'],
-            ready=lambda: not truth or player.num_extra_subscribers[truth] > 0,
-            check=node.finished,
-        )
+        try:
+            playback.play(
+                on_cloud,
+                num_failed=lambda: node.counts['failed'],
+                ready=lambda: not truth or player.num_extra_subscribers[truth] > 0,
+                check=node.finished,
+            )
+        except (PointDistillerError, KeyboardInterrupt) as error:
+            node.break_off(error)
+            raise
         playback.settle(lambda: node.counts['received'], node.wait_until_idle)
         if truth:
             sent = player.num_extra_played[truth]
@@ -173,7 +178,7 @@ def _add_nodes(
         BagPlayerNode,
         bag=options.bag,
         topic=options.topic,
-        rate=options.rate or 1.0,
+        rate=1.0 if lockstep else options.rate,
         extra_topics=[*TF_TOPICS, truth],  # an empty name is none
         acknowledgment=RESULT_TOPIC if lockstep else '',
     )

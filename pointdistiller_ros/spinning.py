@@ -48,7 +48,7 @@ def spin_node(
         Exit code: 0, or 2 after a `PointDistillerError`, which is logged.
     """
     try:
-        with _interrupted_by_signals(), _initialized(args):
+        with interrupted_by_signals(), _initialized(args):
             _spin(build(), finished, num_threads)
     except PointDistillerError as error:
         get_logger('pointdistiller').fatal(str(error))
@@ -118,7 +118,7 @@ class Session:
 
 
 @contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
+def interrupted_by_signals() -> Iterator[None]:
     """Let what ends a process raise KeyboardInterrupt, also where a shell had it ignored."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}

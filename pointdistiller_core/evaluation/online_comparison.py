@@ -143,7 +143,9 @@ class OnlineComparison:
         )
         self._num_worst = num_worst
         self._worst: list[tuple[int, int, CloudResult]] = []
-        self._recent: dict[int, None] = {}
+        self.num_repeated_truth = 0
+        self._recent: dict[int, None] = {}  # stamps of clouds
+        self._recent_truth: dict[int, None] = {}
 
     @property
     def num_truth_alone(self) -> int:
@@ -172,7 +174,7 @@ class OnlineComparison:
             teacher's training frame.
         """
         agreement = self._compare(result)
-        if self._is_repeated(result.stamp_ns):
+        if _is_repeated(result.stamp_ns, self._recent):
             self.counts['repeated'] += 1
             return agreement
         times = [found.latency_ms['total'] for found in (result.teacher, result.student)]
@@ -194,24 +196,20 @@ class OnlineComparison:
     def add_truth(self, stamp_ns: int, truth: GroundTruth) -> None:
         """Compare both with the labels of a cloud, as soon as it was compared.
 
+        Labels that have the stamp of earlier ones are counted in `num_repeated_truth` alone.
+
         Args:
             stamp_ns: of the cloud.
             truth: in the cloud's frame; labels index the names of the rules.
         """
-        self._count_truth(self._matcher.add_right(stamp_ns, truth))
+        if _is_repeated(stamp_ns, self._recent_truth):
+            self.num_repeated_truth += 1
+        else:
+            self._count_truth(self._matcher.add_right(stamp_ns, truth))
 
     def _compare(self, result: CloudResult) -> CloudAgreement:
         teacher, student = (_leveled(result, one) for one in (result.teacher, result.student))
         return compare_cloud(teacher, student, self.rules.iou_thresholds)
-
-    def _is_repeated(self, stamp_ns: int) -> bool:
-        if stamp_ns == NO_STAMP:
-            return False
-        repeated = stamp_ns in self._recent
-        self._recent[stamp_ns] = None
-        if len(self._recent) > RECENT_CLOUDS:
-            del self._recent[next(iter(self._recent))]
-        return repeated
 
     def _count(self, name: str, agreement: CloudAgreement) -> None:
         self.tallies[name].add(agreement)
@@ -275,3 +273,14 @@ def numbers_of(agreement: CloudAgreement, rules: ComparisonRules) -> dict[str, f
     tally = Tally(len(rules.class_names), ())
     tally.add(agreement)
     return tally.numbers().to_dict()
+
+
+def _is_repeated(stamp_ns: int, recent: dict[int, None]) -> bool:
+    """Whether a stamp was there before; from now on it was."""
+    if stamp_ns == NO_STAMP:
+        return False
+    repeated = stamp_ns in recent
+    recent[stamp_ns] = None
+    if len(recent) > RECENT_CLOUDS:
+        del recent[next(iter(recent))]
+    return repeated

@@ -328,8 +328,39 @@ def test_lockstep_without_an_answer_ends_with_an_error(session, bag):
     listen(session, PointCloud2, '/lidar')
     session.add(partial(Node, 'worker')).create_publisher(PointCloud2, '/done', 10)
     player.start()
-    with pytest.raises(PointDistillerError, match=r'cloud 1 .*stamp 10000000000 .*/done .*0\.1 s'):
+    with pytest.raises(PointDistillerError, match=r'cloud 3 .*stamp 10200000000 .*/done .*0\.1 s'):
         session.spin_until(player.finished, TIMEOUT_S)
+
+
+def test_lockstep_goes_on_after_a_cloud_without_an_answer(session, bag, capfd):
+    player = add_player(session, bag, acknowledgment='/done', timeout=0.5)
+    node, clouds = session.add(partial(Node, 'worker')), []
+    done = node.create_publisher(PointCloud2, '/done', 10)
+
+    def work(cloud):
+        clouds.append(cloud)
+        if len(clouds) != 2:  # which it cannot read
+            done.publish(PointCloud2(header=cloud.header))
+
+    node.create_subscription(PointCloud2, '/lidar', work, 10)
+    player.start()
+    with pytest.raises(PointDistillerError, match=r'1 of 3 clouds .* were not acknowledged'):
+        session.spin_until(player.finished, TIMEOUT_S)
+    assert stamps(clouds) == STAMPS
+    assert 'cloud 2 of' in capfd.readouterr().err
+
+
+def test_a_display_that_listens_first_is_not_played_to(session, bag):
+    player = add_player(session, bag, rate=1000.0, wait_for='/done')
+    shown = listen(session, PointCloud2, '/lidar')
+    player.start()
+    assert not session.spin_until(lambda: shown, 1.0)
+    worker = session.add(partial(Node, 'worker'))  # its bundle is loaded only now
+    clouds: list = []
+    worker.create_subscription(PointCloud2, '/lidar', clouds.append, 10)
+    worker.create_publisher(PointCloud2, '/done', 10)
+    spin_until(session, lambda: player.finished() and len(clouds) == len(shown) == 3)
+    assert stamps(clouds) == STAMPS
 
 
 def test_bag_that_breaks_ends_with_an_error(session, bag, monkeypatch):

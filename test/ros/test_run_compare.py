@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 import sys
 import threading
 
@@ -161,6 +162,25 @@ def test_slow_teacher_at_full_speed_drops_clouds_and_counts_them(bag):
     assert clouds['compared'] + clouds['dropped'] == clouds['received'] == NUM_CLOUDS
 
 
+def test_report_of_a_bag_that_breaks_says_so(bag, tmp_path):
+    file = next(Path(bag).glob('*.mcap'))
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(DatasetError, match='was cut off'):
+        run_compare(options_of(bag, output=str(tmp_path / 'report')), load=load)
+    written = json.loads((tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8'))
+    assert written['complete'] is False
+    assert 'was cut off' in written['broken']
+    assert written['clouds']['compared'] == NUM_CLOUDS
+
+
+def test_a_mistyped_parameter_leaves_room_for_the_next_try(bag, tmp_path):
+    output = str(tmp_path / 'report')
+    with pytest.raises(ConfigError, match='no parameter max_iou'):
+        run_compare(options_of(bag, output=output, parameters={'max_iou': 0.5}), load=load)
+    run_compare(options_of(bag, output=output, parameters={'min_iou': 0.5}), load=load)
+    assert (tmp_path / 'report' / 'comparison.html').exists()
+
+
 def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
     monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
     with CloudBagWriter(tmp_path / 'odd') as writer:
@@ -177,6 +197,7 @@ def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
         ({'topic': '/none'}, DatasetError, '/front/points'),
         ({'ground_truth': '/none'}, DatasetError, '/truth'),
         ({'rate': -1.0}, ConfigError, r'rate .*-1\.0'),
+        ({'rate': 0.0}, ConfigError, r'rate .*0\.0'),
         ({'parameters': {'min_iou': 3.0}}, ConfigError, r'min_iou .*3\.0'),
         ({'parameters': {'max_iou': 1.0}}, ConfigError, 'comparison has no parameter max_iou'),
         ({'teacher': 'absent'}, CheckpointError, 'absent'),

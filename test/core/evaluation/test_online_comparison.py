@@ -110,6 +110,16 @@ def test_old_stamps_are_forgotten(monkeypatch):
     assert comparison.counts['repeated'] == 0
 
 
+def test_labels_that_come_again_are_counted_apart():
+    comparison = build(tolerance_ns=1)
+    for _ in range(2):  # a bag that begins again
+        comparison.add_truth(7, truth(5))
+        comparison.add(result(7, found(5), found(5)))
+    comparison.add(result(8, found(5), found(5)))  # whose labels are missing
+    assert comparison.counts == {'compared': 2, 'repeated': 1, 'with_truth': 1}
+    assert (comparison.num_truth_alone, comparison.num_repeated_truth) == (0, 1)
+
+
 @pytest.mark.parametrize('truth_first', [True, False])
 def test_both_beside_the_truth(truth_first):
     rows = Rows()
