@@ -90,7 +90,7 @@ class Recorded:
 
     def perform(self, given):
         """The value of a launch configuration."""
-        return given.pop(self.arguments[0])
+        return given[self.arguments[0]]
 
 
 @pytest.fixture
@@ -118,13 +118,12 @@ def launch(monkeypatch, file):
     arguments = {
         part.arguments[0]: part.keywords for part in parts if 'description' in part.keywords
     }
-    given = {'bag': 'drive', 'points': '/points'}
-    truth = {'ground_truth': '/truth', 'ground_truth_type': 'boxes'}
+    given = {name: name for name in arguments}
     started = [
         node
         for part in parts
         if 'function' in part.keywords
-        for node in part.keywords['function']({**given, **truth})
+        for node in part.keywords['function'](given, *part.keywords.get('args', ()))
     ]
     nodes = {
         node.keywords['executable']: node.keywords
@@ -192,7 +191,7 @@ def test_comparison_launch_file_plays_ground_truth_and_transforms(compared):
     from pointdistiller_ros.parameters import TF_TOPICS
 
     (values,) = compared[0]['bag_player_node']['parameters']
-    assert values['extra_topics'] == [*TF_TOPICS, '/truth']
+    assert values['extra_topics'] == [*TF_TOPICS, '/ground_truth']
 
 
 def test_comparison_launch_file_sets_parameters_that_exist(compared):

@@ -170,7 +170,7 @@ def test_report_of_a_bag_that_breaks_says_so(bag, tmp_path):
     written = json.loads((tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8'))
     assert written['complete'] is False
     assert 'was cut off' in written['broken']
-    assert written['clouds']['compared'] == NUM_CLOUDS
+    assert written['clouds']['compared'] == written['clouds']['received'] > 0
 
 
 def test_a_mistyped_parameter_leaves_room_for_the_next_try(bag, tmp_path):
