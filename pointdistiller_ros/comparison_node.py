@@ -65,6 +65,7 @@ from pointdistiller_ros.conversions import (
     to_points,
 )
 from pointdistiller_ros.detector_node import PointDetector
+from pointdistiller_ros.diagnostics import describe
 from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
@@ -171,6 +172,7 @@ class ComparisonNode(Node):
         self._warm = False
         self._last_error: Exception | None = None
         self._fatal: ReportError | None = None
+        self._broke_off: BaseException | None = None
         self._lock = Lock()  # of the comparison: labels come in another thread than clouds
         self._comparison = OnlineComparison(
             self._build_rules(),
@@ -193,7 +195,7 @@ class ComparisonNode(Node):
     @property
     def counts(self) -> dict[str, int]:
         """What became of the clouds so far."""
-        return self._count_clouds(complete=False)
+        return self._count_clouds(ended=False)
 
     @property
     def num_truth(self) -> int:
@@ -209,21 +211,23 @@ class ComparisonNode(Node):
         """Full names of the topics with results, `~/student/boxes` last."""
         return [publisher.topic_name for publisher in self._outputs.values()]
 
-    def summarize(self, *, complete: bool = False) -> dict[str, Any]:
+    def summarize(self, *, ended: bool = False) -> dict[str, Any]:
         """All numbers so far, as the report has them.
 
         Args:
-            complete: no cloud is to come: those that were received and not worked on count as
-                dropped.
+            ended: no cloud is to come: those that were received and not worked on count as
+                dropped. The numbers are complete then, if no error has ended it.
         """
         assert self._comparison is not None
+        error = self._broke_off or self._fatal
         facts = {
-            'complete': complete,
+            'complete': ended and error is None,
+            'error': None if error is None else describe(error),
             'started': self._started,
             **{role: model.about for role, model in self._models.items()},
             'machine': describe_machine(),
             'settings': asdict(self._settings),
-            'clouds': self._count_clouds(complete=complete),
+            'clouds': self._count_clouds(ended=ended),
             'unusable_ground_truths': self._num_bad_truth,
         }
         with self._lock:
@@ -242,6 +246,10 @@ class ComparisonNode(Node):
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until every cloud received is worked on; False where that takes longer."""
         return self._worker.wait_until_idle(timeout_s)
+
+    def break_off(self, error: BaseException) -> None:
+        """Let the report say that this error has ended the run too early."""
+        self._broke_off = error
 
     def destroy_node(self) -> None:
         """Finish the cloud that is worked on, write the report, then end.
@@ -302,11 +310,11 @@ class ComparisonNode(Node):
         names = ' and '.join(model.about['name'] for model in self._models.values())
         self.get_logger().info(f'comparing {names} in clouds on {points.topic_name}')
 
-    def _count_clouds(self, *, complete: bool) -> dict[str, int]:
+    def _count_clouds(self, *, ended: bool) -> dict[str, int]:
         assert self._comparison is not None
         counts = self._comparison.counts
         done = counts['compared'] + counts['repeated'] + self._num_failed
-        dropped = self._num_received - done if complete else self._worker.num_dropped
+        dropped = self._num_received - done if ended else self._worker.num_dropped
         return {
             'received': self._num_received,
             'compared': counts['compared'],
@@ -440,7 +448,7 @@ class ComparisonNode(Node):
     def _write_report(self, comparison: OnlineComparison, report: ReportFolder) -> None:
         from pointdistiller_core.evaluation.agreement_page import build_page  # late: matplotlib
 
-        summary = self.summarize(complete=True)
+        summary = self.summarize(ended=True)
         report.close()
         report.replace(JSON_FILE, to_json(summary))
         report.replace(PAGE_FILE, build_page(comparison, summary))

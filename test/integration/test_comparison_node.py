@@ -181,7 +181,7 @@ def test_newest_cloud_wins_and_drops_are_counted(session):
         clouds.publish(build_cloud(second, 0.7))
         spin_until(session, lambda second=second: node.counts['received'] == second)
     spin_until(session, lambda: node.counts['compared'] == 2)
-    summary = node.summarize(complete=True)
+    summary = node.summarize(ended=True)
     assert summary['clouds']['received'] == 5
     assert summary['clouds']['dropped'] == 3
 
@@ -398,7 +398,7 @@ def test_report_at_the_end(session, tmp_path):
     names = {path.name for path in (tmp_path / 'report').iterdir()}
     assert names == {'clouds.csv', 'comparison.json', 'comparison.html'}
     summary = json.loads((tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8'))
-    assert summary['complete'] is True
+    assert (summary['complete'], summary['error']) == (True, None)
     assert summary['clouds']['compared'] == 2
     assert summary['agreement']['recall'] == pytest.approx(1 / 3)
     assert list(summary['agreement']['distances']) == ['0-15 m', '15+ m']
@@ -413,7 +413,12 @@ def test_report_that_cannot_be_written_ends_the_node(session, tmp_path):
     compare(session, node, clouds, build_cloud(1, 0.7))
     with pytest.raises(Exception, match=r'clouds\.csv: the report cannot be written'):
         node.finished()
-    (tmp_path / 'report').mkdir()  # for the end of the session
+    (tmp_path / 'report').mkdir()  # there is room again
+    node.destroy_node()
+    written = (tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8')
+    summary = json.loads(written)
+    assert summary['complete'] is False
+    assert 'the report cannot be written' in summary['error']
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
+from pathlib import Path
 import sys
 import threading
 
@@ -15,6 +17,7 @@ from ros_graph import FakeDetector
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from std_msgs.msg import String
 
@@ -26,7 +29,12 @@ from pointdistiller_core.datasets.bags import (
     bag_topics,
     read_clouds,
 )
-from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
+from pointdistiller_core.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    PointDistillerError,
+)
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import run
 from pointdistiller_ros import run_compare as runner
@@ -168,6 +176,40 @@ def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
             writer.write('/points', index + 1, 'lidar', np.ones((2, columns), np.float32))
     summary = run_compare(CompareOptions('teacher', 'student', str(tmp_path / 'odd')), load=load)
     assert (summary['clouds']['compared'], summary['clouds']['failed']) == (2, 1)
+
+
+def read_report(folder):
+    return json.loads((folder / 'comparison.json').read_text(encoding='utf-8'))
+
+
+def test_report_of_a_recording_that_was_cut_off_is_not_complete(bag, tmp_path):
+    (recording,) = Path(bag).glob('*.mcap')
+    content = recording.read_bytes()
+    cut = tmp_path / 'cut.mcap'
+    cut.write_bytes(content[: -len(content) // 4])  # the chunk with the clouds stays whole
+    options = CompareOptions('teacher', 'student', str(cut), topic='/front/points')
+    with pytest.raises(DatasetError, match='was cut off while it was recorded'):
+        run_compare(replace(options, output=str(tmp_path / 'report')), load=load)
+    summary = read_report(tmp_path / 'report')
+    assert summary['complete'] is False
+    assert summary['clouds']['compared'] == summary['clouds']['received'] > 0
+    assert 'was cut off while it was recorded' in summary['error']
+    page = (tmp_path / 'report' / 'comparison.html').read_text(encoding='utf-8')
+    assert 'broke off: ' in page
+
+
+def test_report_of_a_lockstep_without_an_answer_is_not_complete(bag, tmp_path, monkeypatch):
+    def build_impatient(**options):
+        options['parameter_overrides'].append(Parameter('timeout', value=0.1))
+        return BagPlayerNode(**options)
+
+    monkeypatch.setattr(runner, 'BagPlayerNode', build_impatient)
+    options = CompareOptions('slow', 'student', bag, topic='/front/points')
+    with pytest.raises(PointDistillerError, match='was not acknowledged'):
+        run_compare(replace(options, output=str(tmp_path / 'report')), load=load)
+    summary = read_report(tmp_path / 'report')
+    assert summary['complete'] is False
+    assert 'was not acknowledged' in summary['error']
 
 
 @pytest.mark.parametrize(
