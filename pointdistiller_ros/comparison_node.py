@@ -199,12 +199,9 @@ class ComparisonNode(Node):
 
     @property
     def num_truth(self) -> int:
-        """Ground truths so far: with a cloud, without one, and unusable."""
-        comparison = self._comparison
-        assert comparison is not None
-        with self._lock:
-            used = comparison.counts['with_truth'] + comparison.num_truth_alone
-        return used + self._num_bad_truth
+        """Ground truths so far, with those that are unusable."""
+        assert self._comparison is not None
+        return self._comparison.num_truth + self._num_bad_truth
 
     @property
     def output_topics(self) -> list[str]:

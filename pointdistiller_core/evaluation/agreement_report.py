@@ -114,6 +114,7 @@ def summarize(comparison: OnlineComparison, facts: Mapping[str, Any]) -> dict[st
     if comparison.counts['with_truth'] or comparison.num_truth_alone:
         values['ground_truth'] = {
             'labels_without_cloud': comparison.num_truth_alone,
+            'repeated_labels': comparison.num_repeated_truth,
             'clouds_without_labels': comparison.num_without_truth,
             'teacher': tallies['teacher_truth'].to_dict(rules.class_names),
             'student': tallies['student_truth'].to_dict(rules.class_names),

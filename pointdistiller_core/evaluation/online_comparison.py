@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 import heapq
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     Range = tuple[float, float, float, float, float, float]
+
+ValueT = TypeVar('ValueT')
 
 OTHER_OVERLAP = 0.5  # of classes that KITTI's metric does not have
 CURVE_DISTANCES = tuple(range(5, 80, 5))  # [m], of curves over the distance
@@ -115,6 +117,10 @@ class OnlineComparison:
         tolerance_ns: most that the stamps of a cloud and of its labels may differ.
         capacity: clouds, and labels, that may wait for one another.
         num_worst: clouds with the most disagreements to keep, for pictures.
+
+    Attributes:
+        num_truth: labels that came, all in all.
+        num_repeated_truth: of these, the ones with the stamp of earlier ones.
     """
 
     def __init__(
@@ -138,17 +144,19 @@ class OnlineComparison:
         self.timeline = Timeline(len(TIMELINE))
         self.counts = {'compared': 0, 'repeated': 0, 'with_truth': 0}
         self._log = log or NoLog()
-        self._matcher = StampMatcher[CloudResult, GroundTruth](
+        self.num_truth = self.num_repeated_truth = 0
+        self._matcher = StampMatcher[CloudResult, tuple[int, GroundTruth]](
             tolerance_ns=tolerance_ns, capacity=capacity
         )
         self._num_worst = num_worst
         self._worst: list[tuple[int, int, CloudResult]] = []
         self._recent: dict[int, None] = {}
+        self._recent_truth: dict[int, bool] = {}  # whether it has a cloud, by stamp
 
     @property
     def num_truth_alone(self) -> int:
         """Labels of clouds that did not come, at least not yet."""
-        return self._matcher.num_alone[1]
+        return self.num_truth - self.num_repeated_truth - self.counts['with_truth']
 
     @property
     def num_without_truth(self) -> int:
@@ -194,11 +202,21 @@ class OnlineComparison:
     def add_truth(self, stamp_ns: int, truth: GroundTruth) -> None:
         """Compare both with the labels of a cloud, as soon as it was compared.
 
+        Labels that have the stamp of earlier ones, as in a bag that begins again, are counted as
+        repeated. They are used only where the earlier ones have found no cloud.
+
         Args:
             stamp_ns: of the cloud.
             truth: in the cloud's frame; labels index the names of the rules.
         """
-        self._count_truth(self._matcher.add_right(stamp_ns, truth))
+        self.num_truth += 1
+        if stamp_ns in self._recent_truth:
+            self.num_repeated_truth += 1
+            if self._recent_truth[stamp_ns]:
+                return
+        elif stamp_ns != NO_STAMP:
+            _remember(self._recent_truth, stamp_ns, False)
+        self._count_truth(self._matcher.add_right(stamp_ns, (stamp_ns, truth)))
 
     def _compare(self, result: CloudResult) -> CloudAgreement:
         teacher, student = (_leveled(result, one) for one in (result.teacher, result.student))
@@ -208,19 +226,19 @@ class OnlineComparison:
         if stamp_ns == NO_STAMP:
             return False
         repeated = stamp_ns in self._recent
-        self._recent[stamp_ns] = None
-        if len(self._recent) > RECENT_CLOUDS:
-            del self._recent[next(iter(self._recent))]
+        _remember(self._recent, stamp_ns, None)
         return repeated
 
     def _count(self, name: str, agreement: CloudAgreement) -> None:
         self.tallies[name].add(agreement)
         self.curves[name].add(agreement)
 
-    def _count_truth(self, pair: tuple[CloudResult, GroundTruth] | None) -> None:
+    def _count_truth(self, pair: tuple[CloudResult, tuple[int, GroundTruth]] | None) -> None:
         if pair is None:
             return
-        result, labelled = pair
+        result, (stamp_ns, labelled) = pair
+        if stamp_ns in self._recent_truth:
+            self._recent_truth[stamp_ns] = True
         truth = self._in_range(result, labelled)
         self.counts['with_truth'] += 1
         row: dict[str, float] = {'stamp_ns': result.stamp_ns}
@@ -263,6 +281,13 @@ class OnlineComparison:
         heapq.heappush(self._worst, (num_disagreements, -self.counts['compared'], result))
         if len(self._worst) > self._num_worst:
             heapq.heappop(self._worst)
+
+
+def _remember(recent: dict[int, ValueT], stamp_ns: int, value: ValueT) -> None:
+    """Keep a value by its stamp, and forget the oldest where there are too many."""
+    recent[stamp_ns] = value
+    if len(recent) > RECENT_CLOUDS:
+        del recent[next(iter(recent))]
 
 
 def _leveled(result: CloudResult, found: Detections) -> Detections:

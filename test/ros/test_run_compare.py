@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 import json
 from pathlib import Path
 import sys
@@ -13,7 +14,7 @@ import threading
 from kitti_folder import write_frame
 import numpy as np
 import pytest
-from ros_graph import FakeDetector
+from ros_graph import FakeDetector, spin_until
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
@@ -39,8 +40,8 @@ from pointdistiller_core.records import Detections
 from pointdistiller_ros import run
 from pointdistiller_ros import run_compare as runner
 from pointdistiller_ros.bag_player_node import BagPlayerNode
-from pointdistiller_ros.comparison_node import OUTPUTS, Model
-from pointdistiller_ros.run_compare import CompareOptions, run_compare
+from pointdistiller_ros.comparison_node import OUTPUTS, ComparisonNode, Model
+from pointdistiller_ros.run_compare import RESULT_TOPIC, CompareOptions, run_compare
 
 NUM_CLOUDS = 6
 
@@ -127,6 +128,36 @@ def test_ground_truth_of_the_bag(bag):
     assert (truth['teacher']['recall'], truth['student']['recall']) == (1.0, 3 / 5)
     assert truth['clouds_without_labels'] == 1
     assert truth['labels_without_cloud'] == 0
+
+
+def test_bag_in_a_loop_has_each_ground_truth_once(bag, session):
+    node = session.add(
+        partial(ComparisonNode, load),
+        {'points': '/front/points', 'ground_truth': '/truth'},
+        teacher='teacher',
+        student='student',
+        ground_truth_type='boxes',
+        stamp_tolerance=0.11,  # the neighbor without labels is within it
+        reliability='reliable',
+    )
+    player = session.add(
+        BagPlayerNode,
+        bag=bag,
+        topic='/front/points',
+        extra_topics=['/truth'],
+        acknowledgment=RESULT_TOPIC,
+        loop=True,
+    )
+    spin_until(session, lambda: player.num_extra_subscribers['/truth'])
+    player.start()
+    spin_until(session, lambda: node.num_truth >= 3 * (NUM_CLOUDS - 1))
+    summary = node.summarize()
+    assert summary['clouds']['compared'] == NUM_CLOUDS
+    assert summary['clouds']['repeated'] > 0
+    assert summary['clouds']['with_truth'] == NUM_CLOUDS - 1
+    truth = summary['ground_truth']
+    assert (truth['labels_without_cloud'], truth['clouds_without_labels']) == (0, 1)
+    assert truth['repeated_labels'] >= 2 * (NUM_CLOUDS - 1)
 
 
 def test_transforms_are_played_with_the_ground_truth(bag, monkeypatch):
