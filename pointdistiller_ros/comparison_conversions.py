@@ -22,6 +22,7 @@ from pointdistiller_ros.conversions import (
     detections_from_boxes_cloud,
     to_box_markers,
 )
+from pointdistiller_ros.diagnostics import describe
 
 # Okabe and Ito's colors, which color-blind people tell apart; the pictures have them, too.
 GROUP_COLORS = {
@@ -119,7 +120,7 @@ def to_comparison_diagnostics(
     values |= {key: summary['agreement'][key] for key in ('recall', 'precision', 'f1')}
     level, message = DiagnosticStatus.OK, 'comparing'
     if last_error is not None:
-        level, message = DiagnosticStatus.ERROR, f'the last cloud failed: {last_error}'
+        level, message = DiagnosticStatus.ERROR, f'the last cloud failed: {describe(last_error)}'
     elif not clouds['received']:
         level, message = DiagnosticStatus.WARN, 'no cloud so far'
     elif dropped_now:

@@ -334,7 +334,7 @@ class ComparisonNode(Node):
     def _on_bad_truth(self, error: Exception) -> None:
         self._num_bad_truth += 1
         self._fatal = error if isinstance(error, ReportError) else self._fatal
-        self.get_logger().error(f'a ground truth is not used: {error or type(error).__name__}')
+        self.get_logger().error(f'a ground truth is not used: {describe(error)}')
 
     def _read_truth(self, message: Any, class_names: Sequence[str]) -> GroundTruth:
         if isinstance(message, PointCloud2):
@@ -419,7 +419,7 @@ class ComparisonNode(Node):
         self._num_failed += 1
         self._last_error = error
         self._fatal = error if isinstance(error, ReportError) else self._fatal
-        self.get_logger().error(f'a cloud is not compared: {error or type(error).__name__}')
+        self.get_logger().error(f'a cloud is not compared: {describe(error)}')
 
     def _publish_diagnostics(self) -> None:
         dropped = self._worker.num_dropped

@@ -212,6 +212,22 @@ def test_bytes_that_are_no_cloud_are_one_error(session, payload):
     assert (counts['received'], counts['failed'], counts['compared']) == (2, 1, 1)
 
 
+def test_errors_without_a_text_are_logged_by_their_kind(session, monkeypatch, capfd):
+    def fail(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(FakeModel, '__call__', fail)
+    monkeypatch.setattr('pointdistiller_ros.comparison_node.truth_from_boxes_cloud', fail)
+    node = add_node(session, ground_truth_type='boxes')
+    publisher(session, PointCloud2, '/ground_truth').publish(build_truth(1, 10))
+    compare(session, node, publisher(session, PointCloud2, '/points'), build_cloud(1, 0.7))
+    spin_until(session, lambda: node.num_truth == 1)
+    assert node.wait_until_idle(TIMEOUT_S)  # it counts before it logs
+    log = capfd.readouterr().err
+    assert 'a cloud is not compared: ZeroDivisionError' in log
+    assert 'a ground truth is not used: ZeroDivisionError' in log
+
+
 def test_bytes_that_are_no_ground_truth_are_one_error(session):
     node = add_node(session, ground_truth_type='boxes')
     truths = publisher(session, PointCloud2, '/ground_truth')

@@ -124,6 +124,13 @@ def test_agreement_has_a_status_for_everything():
         (0, None, 0, DiagnosticStatus.WARN, 'no cloud so far'),
         (5, None, 4, DiagnosticStatus.WARN, 'slower than its input: 4 clouds dropped'),
         (5, ValueError('odd'), 4, DiagnosticStatus.ERROR, 'the last cloud failed: odd'),
+        (
+            5,
+            ZeroDivisionError(),
+            0,
+            DiagnosticStatus.ERROR,
+            'the last cloud failed: ZeroDivisionError',
+        ),
     ],
 )
 def test_diagnostics(received, error, dropped, level, text):
