@@ -22,7 +22,6 @@ from pointdistiller_ros.conversions import (
     detections_from_boxes_cloud,
     to_box_markers,
 )
-from pointdistiller_ros.diagnostics import describe
 
 # Okabe and Ito's colors, which color-blind people tell apart; the pictures have them, too.
 GROUP_COLORS = {
@@ -100,16 +99,16 @@ def to_comparison_diagnostics(
     stamp: Time,
     summary: Mapping[str, Any],
     *,
-    last_error: Exception | None,
+    problem: str,
     dropped_now: int,
 ) -> DiagnosticArray:
-    """State of a comparison: an error after a failure, a warning where clouds were dropped.
+    """State of a comparison: an error after a problem, a warning where clouds were dropped.
 
     Args:
         name: of the node.
         stamp: time of the report.
         summary: numbers of all clouds, as `summarize` makes them.
-        last_error: why the last cloud failed, if it did.
+        problem: what went wrong with the last cloud; empty where nothing did.
         dropped_now: clouds that were dropped since the last report.
     """
     clouds, latency = summary['clouds'], summary['latency']
@@ -119,8 +118,8 @@ def to_comparison_diagnostics(
     values['latency_ratio'] = latency['median_ratio']
     values |= {key: summary['agreement'][key] for key in ('recall', 'precision', 'f1')}
     level, message = DiagnosticStatus.OK, 'comparing'
-    if last_error is not None:
-        level, message = DiagnosticStatus.ERROR, f'the last cloud failed: {describe(last_error)}'
+    if problem:
+        level, message = DiagnosticStatus.ERROR, problem
     elif not clouds['received']:
         level, message = DiagnosticStatus.WARN, 'no cloud so far'
     elif dropped_now:

@@ -72,11 +72,12 @@ from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.transforms import Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
 
+ANSWER = 'student/boxes'
 OUTPUTS = {  # the last one tells that all others of a cloud are out
     'teacher/boxes': PointCloud2,
     'markers': MarkerArray,
     'agreement': DiagnosticArray,
-    'student/boxes': PointCloud2,
+    ANSWER: PointCloud2,
 }
 ROLES = ('teacher', 'student')
 QUEUE_DEPTH = 5
@@ -169,8 +170,9 @@ class ComparisonNode(Node):
         self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
         self._shown_markers: frozenset[tuple[str, int]] | None = None
         self._num_received = self._num_failed = self._num_bad_truth = self._reported_drops = 0
+        self._num_unsent = self._num_unanswered = 0
         self._warm = False
-        self._last_error: Exception | None = None
+        self._problem = ''  # with the last cloud
         self._fatal: ReportError | None = None
         self._broke_off: BaseException | None = None
         self._lock = Lock()  # of the comparison: labels come in another thread than clouds
@@ -196,6 +198,11 @@ class ComparisonNode(Node):
     def counts(self) -> dict[str, int]:
         """What became of the clouds so far."""
         return self._count_clouds(ended=False)
+
+    @property
+    def num_unanswered(self) -> int:
+        """Clouds for which no `~/student/boxes` will come: they failed, or it cannot be sent."""
+        return self._num_failed + self._num_unanswered
 
     @property
     def num_truth(self) -> int:
@@ -226,6 +233,7 @@ class ComparisonNode(Node):
             'settings': asdict(self._settings),
             'clouds': self._count_clouds(ended=ended),
             'unusable_ground_truths': self._num_bad_truth,
+            'unsent_messages': self._num_unsent,
         }
         with self._lock:
             return summarize(self._comparison, facts)
@@ -364,7 +372,7 @@ class ComparisonNode(Node):
         )
         with self._lock:
             agreement = comparison.add(result)
-        self._last_error = None
+        self._problem = ''
         self._publish(cloud.header, result, agreement, comparison.rules)
 
     def _find_mountings(self, frame_id: str) -> dict[str, Mounting | None]:
@@ -396,28 +404,52 @@ class ComparisonNode(Node):
         agreement: CloudAgreement,
         rules: ComparisonRules,
     ) -> None:
-        wanted = {name for name, out in self._outputs.items() if out.get_subscription_count()}
-        if 'teacher/boxes' in wanted:
-            self._outputs['teacher/boxes'].publish(to_boxes_cloud(result.teacher, header))
-        if 'markers' in wanted:
-            matches = agreement.matches
-            groups = {
-                'agreed': result.student[matches.true_positives],
-                'missed': result.teacher[matches.missed],
-                'extra': result.student[matches.false_positives],
-            }
-            markers = to_agreement_markers(groups, header, rules.class_names, self._shown_markers)
-            self._shown_markers = marker_keys(markers)
-            self._outputs['markers'].publish(markers)
-        if 'agreement' in wanted:
-            name, cloud = self.get_fully_qualified_name(), numbers_of(agreement, rules)
-            message = to_agreement(name, header, cloud, self.summarize())
-            self._outputs['agreement'].publish(message)
-        self._outputs['student/boxes'].publish(to_boxes_cloud(result.student, header))
+        """Send what somebody listens to, then the answer; whatever fails, the rest is sent."""
+        builders: Mapping[str, Callable[[], Any]] = {
+            'teacher/boxes': lambda: to_boxes_cloud(result.teacher, header),
+            'markers': lambda: self._build_markers(header, result, agreement, rules.class_names),
+            'agreement': lambda: self._build_agreement(header, agreement, rules),
+            ANSWER: lambda: to_boxes_cloud(result.student, header),
+        }
+        for name, publisher in self._outputs.items():
+            if name == ANSWER or publisher.get_subscription_count():
+                try:
+                    publisher.publish(builders[name]())
+                except Exception as error:  # the cloud is compared: it has not failed
+                    self._on_unsent(name, error)
+
+    def _build_markers(
+        self,
+        header: Header,
+        result: CloudResult,
+        agreement: CloudAgreement,
+        class_names: Sequence[str],
+    ) -> MarkerArray:
+        matches = agreement.matches
+        groups = {
+            'agreed': result.student[matches.true_positives],
+            'missed': result.teacher[matches.missed],
+            'extra': result.student[matches.false_positives],
+        }
+        markers = to_agreement_markers(groups, header, class_names, self._shown_markers)
+        self._shown_markers = marker_keys(markers)
+        return markers
+
+    def _build_agreement(
+        self, header: Header, agreement: CloudAgreement, rules: ComparisonRules
+    ) -> DiagnosticArray:
+        cloud = numbers_of(agreement, rules)
+        return to_agreement(self.get_fully_qualified_name(), header, cloud, self.summarize())
+
+    def _on_unsent(self, name: str, error: Exception) -> None:
+        self._num_unsent += 1
+        self._num_unanswered += name == ANSWER
+        self._problem = f'a message on ~/{name} is not sent: {describe(error)}'
+        self.get_logger().error(self._problem)
 
     def _on_error(self, error: Exception) -> None:
         self._num_failed += 1
-        self._last_error = error
+        self._problem = f'the last cloud failed: {describe(error)}'
         self._fatal = error if isinstance(error, ReportError) else self._fatal
         self.get_logger().error(f'a cloud is not compared: {describe(error)}')
 
@@ -429,7 +461,7 @@ class ComparisonNode(Node):
                 self.get_fully_qualified_name(),
                 self.get_clock().now().to_msg(),
                 self.summarize(),
-                last_error=self._last_error,
+                problem=self._problem,
                 dropped_now=dropped_now,
             )
         )

@@ -168,7 +168,7 @@ def _play(
     """Play the bag to its end, and let everything arrive."""
     playback.play(
         on_cloud,
-        num_failed=lambda: node.counts['failed'],
+        num_failed=lambda: node.num_unanswered,
         ready=lambda: not truth or player.num_extra_subscribers[truth] > 0,
         check=node.finished,
     )

@@ -219,6 +219,7 @@ def test_errors_without_a_text_are_logged_by_their_kind(session, monkeypatch, ca
     monkeypatch.setattr(FakeModel, '__call__', fail)
     monkeypatch.setattr('pointdistiller_ros.comparison_node.truth_from_boxes_cloud', fail)
     node = add_node(session, ground_truth_type='boxes')
+    states = listen(session, DiagnosticArray, '/diagnostics')
     publisher(session, PointCloud2, '/ground_truth').publish(build_truth(1, 10))
     compare(session, node, publisher(session, PointCloud2, '/points'), build_cloud(1, 0.7))
     spin_until(session, lambda: node.num_truth == 1)
@@ -226,6 +227,33 @@ def test_errors_without_a_text_are_logged_by_their_kind(session, monkeypatch, ca
     log = capfd.readouterr().err
     assert 'a cloud is not compared: ZeroDivisionError' in log
     assert 'a ground truth is not used: ZeroDivisionError' in log
+    problem = 'the last cloud failed: ZeroDivisionError'
+    spin_until(session, lambda: states and states[-1].status[0].message == problem)
+
+
+def test_message_that_cannot_be_built_keeps_no_other_back(session, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr('pointdistiller_ros.comparison_node.to_agreement_markers', fail)
+    node = add_node(session)
+    listen(session, MarkerArray, '/comparison/markers')
+    received = [
+        listen(session, kind, f'/comparison/{name}')
+        for kind, name in ((DiagnosticArray, 'agreement'), (PointCloud2, 'student/boxes'))
+    ]
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    spin_until(session, lambda: all(map(node.count_subscribers, node.output_topics[1:])))
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7), build_cloud(2, 0.7))
+    spin_until(session, lambda: all(len(messages) == 2 for messages in received))
+    summary = node.summarize(ended=True)
+    assert summary['unsent_messages'] == 2
+    counts = {'compared': 2, 'failed': 0, 'dropped': 0}
+    assert {name: summary['clouds'][name] for name in counts} == counts
+    problem = 'a message on ~/markers is not sent: ZeroDivisionError'
+    spin_until(session, lambda: states and states[-1].status[0].message == problem)
+    assert states[-1].status[0].level == DiagnosticStatus.ERROR
 
 
 def test_bytes_that_are_no_ground_truth_are_one_error(session):

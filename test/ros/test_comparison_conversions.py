@@ -118,27 +118,20 @@ def test_agreement_has_a_status_for_everything():
 
 
 @pytest.mark.parametrize(
-    ('received', 'error', 'dropped', 'level', 'text'),
+    ('received', 'problem', 'dropped', 'level', 'text'),
     [
-        (1, None, 0, DiagnosticStatus.OK, 'comparing'),
-        (0, None, 0, DiagnosticStatus.WARN, 'no cloud so far'),
-        (5, None, 4, DiagnosticStatus.WARN, 'slower than its input: 4 clouds dropped'),
-        (5, ValueError('odd'), 4, DiagnosticStatus.ERROR, 'the last cloud failed: odd'),
-        (
-            5,
-            ZeroDivisionError(),
-            0,
-            DiagnosticStatus.ERROR,
-            'the last cloud failed: ZeroDivisionError',
-        ),
+        (1, '', 0, DiagnosticStatus.OK, 'comparing'),
+        (0, '', 0, DiagnosticStatus.WARN, 'no cloud so far'),
+        (5, '', 4, DiagnosticStatus.WARN, 'slower than its input: 4 clouds dropped'),
+        (5, 'the last cloud failed: odd', 4, DiagnosticStatus.ERROR, 'the last cloud failed: odd'),
     ],
 )
-def test_diagnostics(received, error, dropped, level, text):
+def test_diagnostics(received, problem, dropped, level, text):
     message = to_comparison_diagnostics(
         '/comparison',
         Time(sec=1),
         summary_of(received=received),
-        last_error=error,
+        problem=problem,
         dropped_now=dropped,
     )
     (status,) = message.status

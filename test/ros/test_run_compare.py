@@ -200,6 +200,17 @@ def test_slow_teacher_at_full_speed_drops_clouds_and_counts_them(bag):
     assert clouds['compared'] + clouds['dropped'] == clouds['received'] == NUM_CLOUDS
 
 
+def test_answer_that_cannot_be_sent_does_not_stop_the_lockstep(bag, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr('pointdistiller_ros.comparison_node.to_boxes_cloud', fail)
+    summary = run_compare(options_of(bag), load=load)
+    clouds = summary['clouds']
+    assert (clouds['compared'], clouds['failed'], clouds['dropped']) == (NUM_CLOUDS, 0, 0)
+    assert summary['unsent_messages'] == NUM_CLOUDS
+
+
 def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
     monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
     with CloudBagWriter(tmp_path / 'odd') as writer:
