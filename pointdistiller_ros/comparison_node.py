@@ -167,6 +167,7 @@ class ComparisonNode(Node):
             self._transforms = Transforms(self)
         self._report = ReportFolder(Path(self._settings.output)) if self._settings.output else None
         self._models = {role: self._load(load, role) for role in ROLES}
+        self._machine = describe_machine()  # once: it reads a file
         self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
         self._shown_markers: frozenset[tuple[str, int]] | None = None
         self._num_received = self._num_failed = self._num_bad_truth = self._reported_drops = 0
@@ -229,7 +230,7 @@ class ComparisonNode(Node):
             'error': None if error is None else describe(error),
             'started': self._started,
             **{role: model.about for role, model in self._models.items()},
-            'machine': describe_machine(),
+            'machine': self._machine,
             'settings': asdict(self._settings),
             'clouds': self._count_clouds(ended=ended),
             'unusable_ground_truths': self._num_bad_truth,

@@ -231,6 +231,20 @@ def test_errors_without_a_text_are_logged_by_their_kind(session, monkeypatch, ca
     spin_until(session, lambda: states and states[-1].status[0].message == problem)
 
 
+def test_machine_is_looked_at_once(session, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        'pointdistiller_ros.comparison_node.describe_machine', lambda: asked.append(1) or {}
+    )
+    node = add_node(session)
+    agreement = listen(session, DiagnosticArray, '/comparison/agreement')
+    spin_until(session, lambda: node.count_subscribers('/comparison/agreement'))
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7), build_cloud(2, 0.7))
+    spin_until(session, lambda: len(agreement) == 2)
+    assert asked == [1]
+
+
 def test_message_that_cannot_be_built_keeps_no_other_back(session, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError
