@@ -172,7 +172,7 @@ class ComparisonNode(Node):
         self._shown_markers: frozenset[tuple[str, int]] | None = None
         self._num_received = self._num_failed = self._num_bad_truth = self._reported_drops = 0
         self._num_unsent = self._num_unanswered = 0
-        self._warm = False
+        self._warm = self._warned_of_frames = False
         self._problem = ''  # with the last cloud
         self._fatal: ReportError | None = None
         self._broke_off: BaseException | None = None
@@ -233,7 +233,7 @@ class ComparisonNode(Node):
             'machine': self._machine,
             'settings': asdict(self._settings),
             'clouds': self._count_clouds(ended=ended),
-            'unusable_ground_truths': self._num_bad_truth,
+            'unusable_ground_truths': self._num_bad_truth + self._comparison.num_truth_elsewhere,
             'unsent_messages': self._num_unsent,
         }
         with self._lock:
@@ -338,7 +338,17 @@ class ComparisonNode(Node):
         assert comparison is not None
         truth = self._read_truth(message, comparison.rules.class_names)
         with self._lock:
-            comparison.add_truth(stamp_ns(message.header.stamp), truth)
+            comparison.add_truth(stamp_ns(message.header.stamp), truth, message.header.frame_id)
+        self._warn_of_frames(comparison)
+
+    def _warn_of_frames(self, comparison: OnlineComparison) -> None:
+        if comparison.frames_apart and not self._warned_of_frames:
+            self._warned_of_frames = True
+            of_cloud, of_truth = comparison.frames_apart
+            self.get_logger().warning(
+                f'ground truth in the frame {of_truth!r} of a cloud in {of_cloud!r} is not used: '
+                "send boxes in the cloud's frame; it is counted and not mentioned again"
+            )
 
     def _on_bad_truth(self, error: Exception) -> None:
         self._num_bad_truth += 1
@@ -370,9 +380,11 @@ class ComparisonNode(Node):
             teacher,
             student,
             (mountings['teacher'], mountings['student']),
+            cloud.header.frame_id,
         )
         with self._lock:
             agreement = comparison.add(result)
+        self._warn_of_frames(comparison)
         self._problem = ''
         self._publish(cloud.header, result, agreement, comparison.rules)
 

@@ -71,6 +71,7 @@ class CloudResult:
         student: its detections.
         mountings: of the sensor, for teacher and student; None is where the training sensor was.
             Boxes are compared in the teacher's training frame, for there they are upright.
+        frame_id: name of the cloud's frame; empty where it is not known.
     """
 
     stamp_ns: int
@@ -78,6 +79,7 @@ class CloudResult:
     teacher: Detections
     student: Detections
     mountings: tuple[Mounting | None, Mounting | None] = (None, None)
+    frame_id: str = ''
 
     @property
     def level_points(self) -> FloatArray:
@@ -89,6 +91,15 @@ class CloudResult:
         """(N, 7) boxes of the cloud's frame in the teacher's training frame."""
         mounting = self.mountings[0]
         return mounting.boxes_to_training(boxes) if mounting else boxes
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labelled boxes, with stamp and frame as they came."""
+
+    stamp_ns: int
+    frame_id: str
+    truth: GroundTruth
 
 
 class RowLog(Protocol):
@@ -121,6 +132,8 @@ class OnlineComparison:
     Attributes:
         num_truth: labels that came, all in all.
         num_repeated_truth: of these, the ones with the stamp of earlier ones.
+        num_truth_elsewhere: of these, the ones in another frame than their cloud: not used.
+        frames_apart: of the last such cloud and its labels.
     """
 
     def __init__(
@@ -144,8 +157,9 @@ class OnlineComparison:
         self.timeline = Timeline(len(TIMELINE))
         self.counts = {'compared': 0, 'repeated': 0, 'with_truth': 0}
         self._log = log or NoLog()
-        self.num_truth = self.num_repeated_truth = 0
-        self._matcher = StampMatcher[CloudResult, tuple[int, GroundTruth]](
+        self.num_truth = self.num_repeated_truth = self.num_truth_elsewhere = 0
+        self.frames_apart: tuple[str, str] | None = None
+        self._matcher = StampMatcher[CloudResult, _Labels](
             tolerance_ns=tolerance_ns, capacity=capacity
         )
         self._num_worst = num_worst
@@ -156,7 +170,8 @@ class OnlineComparison:
     @property
     def num_truth_alone(self) -> int:
         """Labels of clouds that did not come, at least not yet."""
-        return self.num_truth - self.num_repeated_truth - self.counts['with_truth']
+        paired = self.counts['with_truth'] + self.num_truth_elsewhere
+        return self.num_truth - self.num_repeated_truth - paired
 
     @property
     def num_without_truth(self) -> int:
@@ -199,7 +214,7 @@ class OnlineComparison:
             self._count_truth(self._matcher.add_left(result.stamp_ns, without_points))
         return agreement
 
-    def add_truth(self, stamp_ns: int, truth: GroundTruth) -> None:
+    def add_truth(self, stamp_ns: int, truth: GroundTruth, frame_id: str = '') -> None:
         """Compare both with the labels of a cloud, as soon as it was compared.
 
         Labels that have the stamp of earlier ones, as in a bag that begins again, are counted as
@@ -208,6 +223,8 @@ class OnlineComparison:
         Args:
             stamp_ns: of the cloud.
             truth: in the cloud's frame; labels index the names of the rules.
+            frame_id: name of the frame; where it is another than the cloud's, nothing is compared.
+                Empty is the cloud's.
         """
         self.num_truth += 1
         if stamp_ns in self._recent_truth:
@@ -216,7 +233,7 @@ class OnlineComparison:
                 return
         elif stamp_ns != NO_STAMP:
             _remember(self._recent_truth, stamp_ns, False)
-        self._count_truth(self._matcher.add_right(stamp_ns, (stamp_ns, truth)))
+        self._count_truth(self._matcher.add_right(stamp_ns, _Labels(stamp_ns, frame_id, truth)))
 
     def _compare(self, result: CloudResult) -> CloudAgreement:
         teacher, student = (_leveled(result, one) for one in (result.teacher, result.student))
@@ -233,13 +250,18 @@ class OnlineComparison:
         self.tallies[name].add(agreement)
         self.curves[name].add(agreement)
 
-    def _count_truth(self, pair: tuple[CloudResult, tuple[int, GroundTruth]] | None) -> None:
+    def _count_truth(self, pair: tuple[CloudResult, _Labels] | None) -> None:
         if pair is None:
             return
-        result, (stamp_ns, labelled) = pair
-        if stamp_ns in self._recent_truth:
-            self._recent_truth[stamp_ns] = True
-        truth = self._in_range(result, labelled)
+        result, labels = pair
+        if labels.stamp_ns in self._recent_truth:
+            self._recent_truth[labels.stamp_ns] = True
+        frames = result.frame_id, labels.frame_id
+        if all(frames) and frames[0] != frames[1]:
+            self.num_truth_elsewhere += 1
+            self.frames_apart = frames
+            return
+        truth = self._in_range(result, labels.truth)
         self.counts['with_truth'] += 1
         row: dict[str, float] = {'stamp_ns': result.stamp_ns}
         for name, found in (('teacher', result.teacher), ('student', result.student)):

@@ -84,13 +84,13 @@ def build_cloud(second, *intensities, mounting=None):
     return to_cloud(rows, Header(stamp=Time(sec=second), frame_id='lidar'))
 
 
-def build_truth(second, *places, label=0, mounting=None):
+def build_truth(second, *places, label=0, mounting=None, frame_id='lidar'):
     boxes = np.array([(x, 0, 0, 4, 2, 1.5, 0.2) for x in places], np.float32).reshape(-1, 7)
     if mounting:
         boxes, _ = mounting.boxes_to_sensor(boxes)
     ones = np.ones(len(places), np.float32)
     truth = Detections(boxes, ones, np.full(len(places), label, np.int64))
-    return to_boxes_cloud(truth, Header(stamp=Time(sec=second), frame_id='lidar'))
+    return to_boxes_cloud(truth, Header(stamp=Time(sec=second), frame_id=frame_id))
 
 
 def compare(session, node, clouds, *messages):
@@ -418,6 +418,22 @@ def test_unusable_ground_truth_is_counted(session):
     truths.publish(build_cloud(1, 0.5))  # no boxes at all
     spin_until(session, lambda: node.num_truth == 1)
     assert node.summarize()['unusable_ground_truths'] == 1
+
+
+def test_ground_truth_in_another_frame_is_not_used(session, capfd):
+    node = add_node(session, ground_truth_type='boxes')
+    truths = publisher(session, PointCloud2, '/ground_truth')
+    for second, frame_id in ((1, 'map'), (2, 'lidar'), (3, 'map')):
+        truths.publish(build_truth(second, 10, frame_id=frame_id))
+    spin_until(session, lambda: node.num_truth == 3)
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, *(build_cloud(second, 0.7) for second in (1, 2, 3)))
+    assert node.wait_until_idle(TIMEOUT_S)  # it counts before it logs
+    summary = node.summarize()
+    assert (summary['unusable_ground_truths'], summary['clouds']['with_truth']) == (2, 1)
+    assert summary['ground_truth']['labels_without_cloud'] == 0
+    log = capfd.readouterr().err
+    assert log.count("ground truth in the frame 'map' of a cloud in 'lidar' is not used") == 1
 
 
 def test_only_common_classes_are_compared(session):

@@ -156,6 +156,30 @@ def test_a_bag_in_a_loop_repeats_its_truth(tolerance_ns):
     assert [row['stamp_ns'] for row in rows.tables['ground_truth']] == [10, 20]
 
 
+@pytest.mark.parametrize('truth_first', [True, False])
+def test_truth_in_another_frame_is_not_compared(truth_first):
+    comparison = build()
+    cloud = replace(result(1, found(5), found(5)), frame_id='lidar')
+    actions = [
+        lambda: comparison.add_truth(1, truth(5), 'map'),
+        lambda: comparison.add(cloud),
+    ]
+    for act in actions if truth_first else reversed(actions):
+        act()
+    assert (comparison.num_truth, comparison.num_truth_elsewhere) == (1, 1)
+    assert comparison.frames_apart == ('lidar', 'map')
+    assert comparison.num_truth_alone == comparison.counts['with_truth'] == 0
+    assert comparison.tallies['teacher_truth'].numbers().num_reference == 0
+
+
+@pytest.mark.parametrize('frames', [('', ''), ('lidar', ''), ('', 'map'), ('lidar', 'lidar')])
+def test_truth_in_the_same_or_an_unknown_frame_is_compared(frames):
+    comparison = build()
+    comparison.add_truth(1, truth(5), frames[0])
+    comparison.add(replace(result(1, found(5), found(5)), frame_id=frames[1]))
+    assert (comparison.counts['with_truth'], comparison.num_truth_elsewhere) == (1, 0)
+
+
 def test_repeated_truth_takes_no_neighbors_cloud():
     comparison = build(tolerance_ns=6)
     comparison.add_truth(10, truth(5))
