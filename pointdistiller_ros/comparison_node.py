@@ -16,7 +16,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpHandle
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -64,8 +64,8 @@ from pointdistiller_ros.conversions import (
     to_boxes_cloud,
     to_points,
 )
-from pointdistiller_ros.detector_node import PointDetector
-from pointdistiller_ros.diagnostics import describe
+from pointdistiller_ros.detector_node import BACKWARDS, PointDetector
+from pointdistiller_ros.diagnostics import Monitor, describe
 from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
@@ -160,6 +160,8 @@ class ComparisonNode(Node):
         self._worker = NewestWorker(self._process, on_error=self._on_error, name='comparison')
         self._comparison: OnlineComparison | None = None
         self._transforms: Transforms | None = None  # where TF is needed
+        self._jumps: JumpHandle | None = None
+        self._monitor = Monitor()
         super().__init__('comparison', **node_options)
         self._settings = declare_parameters(self, ComparisonParameters, fixed=True)
         check_settings(self._settings)
@@ -170,8 +172,7 @@ class ComparisonNode(Node):
         self._machine = describe_machine()  # once: it reads a file
         self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
         self._shown_markers: frozenset[tuple[str, int]] | None = None
-        self._num_received = self._num_failed = self._num_bad_truth = self._reported_drops = 0
-        self._num_unsent = self._num_unanswered = 0
+        self._num_bad_truth = self._num_unsent = self._num_unanswered = 0
         self._warm = self._warned_of_frames = False
         self._problem = ''  # with the last cloud
         self._fatal: ReportError | None = None
@@ -190,6 +191,9 @@ class ComparisonNode(Node):
         }
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._subscribe()
+        self._jumps = self.get_clock().create_jump_callback(
+            BACKWARDS, post_callback=lambda _: self._monitor.restart()
+        )
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
         if self._report is not None:
@@ -203,7 +207,7 @@ class ComparisonNode(Node):
     @property
     def num_unanswered(self) -> int:
         """Clouds for which no `~/student/boxes` will come: they failed, or it cannot be sent."""
-        return self._num_failed + self._num_unanswered
+        return self._monitor.counts.failed + self._num_unanswered
 
     @property
     def num_truth(self) -> int:
@@ -269,6 +273,9 @@ class ComparisonNode(Node):
                 self._write_report(self._comparison, self._report)
         finally:
             self._comparison = None  # so that a second call writes nothing
+            if self._jumps is not None:
+                self._jumps.unregister()
+            self._jumps = None
             if self._transforms is not None:
                 self._transforms.close()
             self._transforms = None
@@ -318,20 +325,19 @@ class ComparisonNode(Node):
 
     def _count_clouds(self, *, ended: bool) -> dict[str, int]:
         assert self._comparison is not None
-        counts = self._comparison.counts
-        done = counts['compared'] + counts['repeated'] + self._num_failed
-        dropped = self._num_received - done if ended else self._worker.num_dropped
+        counts, heard = self._comparison.counts, self._monitor.counts
+        done = counts['compared'] + counts['repeated'] + heard.failed
         return {
-            'received': self._num_received,
+            'received': heard.received,
             'compared': counts['compared'],
             'repeated': counts['repeated'],
-            'failed': self._num_failed,
-            'dropped': dropped,
+            'failed': heard.failed,
+            'dropped': heard.received - done if ended else heard.dropped,
         }
 
     def _on_points(self, cloud: bytes) -> None:
-        self._num_received += 1
-        self._worker.submit(cloud)
+        self._monitor.receive(self.get_clock().now().nanoseconds)
+        self._monitor.drop(self._worker.submit(cloud))
 
     def _on_truth(self, message: PointCloud2 | Detection3DArray) -> None:
         comparison = self._comparison
@@ -461,21 +467,21 @@ class ComparisonNode(Node):
         self.get_logger().error(self._problem)
 
     def _on_error(self, error: Exception) -> None:
-        self._num_failed += 1
+        self._monitor.fail(error)
         self._problem = f'the last cloud failed: {describe(error)}'
         self._fatal = error if isinstance(error, ReportError) else self._fatal
         self.get_logger().error(f'a cloud is not compared: {describe(error)}')
 
     def _publish_diagnostics(self) -> None:
-        dropped = self._worker.num_dropped
-        dropped_now, self._reported_drops = dropped - self._reported_drops, dropped
+        now = self.get_clock().now()
         self._diagnostics_publisher.publish(
             to_comparison_diagnostics(
                 self.get_fully_qualified_name(),
-                self.get_clock().now().to_msg(),
+                now.to_msg(),
                 self.summarize(),
+                report=self._monitor.report(now.nanoseconds),
+                limits=self._settings.diagnostics,
                 problem=self._problem,
-                dropped_now=dropped_now,
             )
         )
 
