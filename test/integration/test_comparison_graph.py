@@ -18,9 +18,17 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_ros.comparison_node import ANSWER, ComparisonNode, Model
+from pointdistiller_ros import comparison_node
+from pointdistiller_ros.comparison_node import ANSWER, OUTPUTS, ComparisonNode, Model
 
 RELIABLE = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+BEST_EFFORT = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+BUILDERS = {  # what makes the message of each output
+    'teacher/boxes': 'to_boxes_cloud',
+    'markers': 'to_agreement_markers',
+    'agreement': 'to_agreement',
+    ANSWER: 'to_boxes_cloud',
+}
 
 
 def add_node(session, **parameters):
@@ -29,6 +37,78 @@ def add_node(session, **parameters):
 
     build = partial(ComparisonNode, load)
     return session.add(build, teacher='big', student='small', **parameters)
+
+
+@pytest.mark.parametrize('given', [RELIABLE, BEST_EFFORT])
+@pytest.mark.parametrize('taken', [RELIABLE, BEST_EFFORT])
+def test_any_driver_and_any_display_by_default(session, given, taken):
+    add_node(session)
+    received = {
+        name: listen(session, kind, f'/comparison/{name}', taken) for name, kind in OUTPUTS.items()
+    }
+    clouds = publisher(session, PointCloud2, '/points', given)
+    # The first may come before the node knows who listens.
+    spin_until(session, lambda: clouds.publish(build_cloud()) or all(received.values()))
+
+
+def test_reliable_subscription_takes_no_best_effort_clouds(session):
+    node = add_node(session, reliability='reliable')
+    boxes = listen(session, PointCloud2, f'/comparison/{ANSWER}')
+    unheard = session.add(partial(Node, 'driver')).create_publisher(
+        PointCloud2, '/points', BEST_EFFORT
+    )
+    clouds = publisher(session, PointCloud2, '/points', RELIABLE)
+    assert unheard.get_subscription_count() == 0
+    unheard.publish(build_cloud(0))
+    clouds.publish(build_cloud(1))
+    spin_until(session, lambda: boxes)
+    assert (stamps(boxes), node.counts['received']) == ([2], 1)
+
+
+def test_slow_consumer_holds_nothing_up(session):
+    node = add_node(session)
+    asleep = Node('asleep', context=node.context)  # never spun
+    received = []
+    for output, kind in OUTPUTS.items():
+        asleep.create_subscription(kind, f'/comparison/{output}', received.append, RELIABLE)
+    boxes = listen(session, PointCloud2, f'/comparison/{ANSWER}')
+    spin_until(session, lambda: all(map(node.count_subscribers, node.output_topics)))
+    clouds = publisher(session, PointCloud2, '/points')
+    for index in range(50):
+        clouds.publish(build_cloud(index, num_points=1))
+        spin_until(session, lambda index=index: len(boxes) == index + 1)
+    assert not received
+    assert node.counts['compared'] == 50
+    asleep.destroy_node()
+
+
+@pytest.mark.parametrize('wanted', [None, *OUTPUTS])
+def test_what_nobody_subscribes_to_is_not_built(session, monkeypatch, wanted):
+    built = []
+
+    def count(name, build):
+        def counted(*arguments):
+            built.append(name)
+            return build(*arguments)
+
+        return counted
+
+    for name in set(BUILDERS.values()):
+        monkeypatch.setattr(comparison_node, name, count(name, getattr(comparison_node, name)))
+    node = add_node(session)
+    received = listen(session, OUTPUTS[wanted], f'/comparison/{wanted}') if wanted else [None]
+    clouds = publisher(session, PointCloud2, '/points')
+    for index in range(100):  # until the node knows that somebody listens
+        built.clear()
+        clouds.publish(build_cloud(index))
+        spin_until(
+            session,
+            lambda index=index: node.counts['compared'] == index + 1 and node.wait_until_idle(0.0),
+        )
+        if received:
+            break
+    expected = {wanted, ANSWER} - {None}  # the answer is always sent
+    assert sorted(built) == sorted(BUILDERS[name] for name in expected)
 
 
 def test_driver_that_dies_and_comes_back(session):
