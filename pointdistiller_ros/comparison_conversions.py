@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import atan2
 from typing import Any
 
@@ -17,12 +17,13 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
+from pointdistiller_ros.comparison_parameters import ComparisonLimits
 from pointdistiller_ros.conversions import (
     Detection3DArray,
     detections_from_boxes_cloud,
     to_box_markers,
 )
-from pointdistiller_ros.diagnostics import describe
+from pointdistiller_ros.diagnostics import ERROR, OK, WARN, Report
 
 # Okabe and Ito's colors, which color-blind people tell apart; the pictures have them, too.
 GROUP_COLORS = {
@@ -100,17 +101,19 @@ def to_comparison_diagnostics(
     stamp: Time,
     summary: Mapping[str, Any],
     *,
-    last_error: Exception | None,
-    dropped_now: int,
+    report: Report,
+    limits: ComparisonLimits,
+    problem: str,
 ) -> DiagnosticArray:
-    """State of a comparison: an error after a failure, a warning where clouds were dropped.
+    """State of a comparison: its worst level, and all that is not as it should be.
 
     Args:
         name: of the node.
         stamp: time of the report.
         summary: numbers of all clouds, as `summarize` makes them.
-        last_error: why the last cloud failed, if it did.
-        dropped_now: clouds that were dropped since the last report.
+        report: silence, and clouds that were dropped since the report before.
+        limits: of the silence.
+        problem: what went wrong with the last cloud; empty where nothing did.
     """
     clouds, latency = summary['clouds'], summary['latency']
     values = {f'clouds_{key}': value for key, value in clouds.items()}
@@ -118,16 +121,26 @@ def to_comparison_diagnostics(
         values |= {f'latency_ms.{role}.{key}': latency[role][key] for key in latency[role]}
     values['latency_ratio'] = latency['median_ratio']
     values |= {key: summary['agreement'][key] for key in ('recall', 'precision', 'f1')}
-    level, message = DiagnosticStatus.OK, 'comparing'
-    if last_error is not None:
-        level, message = DiagnosticStatus.ERROR, f'the last cloud failed: {describe(last_error)}'
-    elif not clouds['received']:
-        level, message = DiagnosticStatus.WARN, 'no cloud so far'
-    elif dropped_now:
-        message = f'slower than its input: {dropped_now} clouds dropped'
-        level = DiagnosticStatus.WARN
-    status = DiagnosticStatus(level=level, name=name, message=message, values=_values(values))
+    findings = list(_judge(report, limits, problem)) or [(OK, 'comparing')]
+    status = DiagnosticStatus(
+        level=max(level for level, _ in findings),
+        name=name,
+        message='; '.join(text for _, text in findings),
+        values=_values(values),
+    )
     return DiagnosticArray(header=Header(stamp=stamp), status=[status])
+
+
+def _judge(report: Report, limits: ComparisonLimits, problem: str) -> Iterator[tuple[bytes, str]]:
+    """Level and description of all that is not as it should be."""
+    received, silence_s = report.total.received, report.silence_s
+    if silence_s > min(limits.warn.stale_after_s, limits.error.stale_after_s) or not received:
+        text = f'no cloud for {silence_s:.1f} s' if received else 'no cloud so far'
+        yield ERROR if silence_s > limits.error.stale_after_s else WARN, text
+    if dropped := report.recent.dropped:
+        yield WARN, f'slower than its input: {dropped} clouds dropped'
+    if problem:
+        yield ERROR, problem
 
 
 def truth_from_boxes_cloud(cloud: PointCloud2) -> GroundTruth:

@@ -16,7 +16,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpHandle
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -64,19 +64,20 @@ from pointdistiller_ros.conversions import (
     to_boxes_cloud,
     to_points,
 )
-from pointdistiller_ros.detector_node import PointDetector
-from pointdistiller_ros.diagnostics import describe
+from pointdistiller_ros.detector_node import BACKWARDS, PointDetector
+from pointdistiller_ros.diagnostics import Monitor, describe
 from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.transforms import Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
 
+ANSWER = 'student/boxes'
 OUTPUTS = {  # the last one tells that all others of a cloud are out
     'teacher/boxes': PointCloud2,
     'markers': MarkerArray,
     'agreement': DiagnosticArray,
-    'student/boxes': PointCloud2,
+    ANSWER: PointCloud2,
 }
 ROLES = ('teacher', 'student')
 QUEUE_DEPTH = 5
@@ -159,6 +160,8 @@ class ComparisonNode(Node):
         self._worker = NewestWorker(self._process, on_error=self._on_error, name='comparison')
         self._comparison: OnlineComparison | None = None
         self._transforms: Transforms | None = None  # where TF is needed
+        self._jumps: JumpHandle | None = None
+        self._monitor = Monitor()
         super().__init__('comparison', **node_options)
         self._settings = declare_parameters(self, ComparisonParameters, fixed=True)
         check_settings(self._settings)
@@ -166,13 +169,14 @@ class ComparisonNode(Node):
             self._transforms = Transforms(self)
         self._report = ReportFolder(Path(self._settings.output)) if self._settings.output else None
         self._models = {role: self._load(load, role) for role in ROLES}
+        self._machine = describe_machine()  # once: it reads a file
         self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
         self._shown_markers: frozenset[tuple[str, int]] | None = None
-        self._num_received = self._num_failed = self._num_bad_truth = self._reported_drops = 0
-        self._warm = False
-        self._last_error: Exception | None = None
+        self._num_bad_truth = self._num_unsent = self._num_unanswered = 0
+        self._warm = self._warned_of_frames = False
+        self._problem = ''  # with the last cloud
         self._fatal: ReportError | None = None
-        self._broken: str | None = None
+        self._broke_off: BaseException | None = None
         self._lock = Lock()  # of the comparison: labels come in another thread than clouds
         self._comparison = OnlineComparison(
             self._build_rules(),
@@ -187,6 +191,9 @@ class ComparisonNode(Node):
         }
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._subscribe()
+        self._jumps = self.get_clock().create_jump_callback(
+            BACKWARDS, post_callback=lambda _: self._monitor.restart()
+        )
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
         if self._report is not None:
@@ -195,39 +202,43 @@ class ComparisonNode(Node):
     @property
     def counts(self) -> dict[str, int]:
         """What became of the clouds so far."""
-        return self._count_clouds(complete=False)
+        return self._count_clouds(ended=False)
+
+    @property
+    def num_unanswered(self) -> int:
+        """Clouds for which no `~/student/boxes` will come: they failed, or it cannot be sent."""
+        return self._monitor.counts.failed + self._num_unanswered
 
     @property
     def num_truth(self) -> int:
-        """Ground truths so far: with a cloud, without one, repeated and unusable."""
-        comparison = self._comparison
-        assert comparison is not None
-        with self._lock:
-            matched = comparison.counts['with_truth'] + comparison.num_truth_alone
-            return matched + comparison.num_repeated_truth + self._num_bad_truth
+        """Ground truths so far, with those that are unusable."""
+        assert self._comparison is not None
+        return self._comparison.num_truth + self._num_bad_truth
 
     @property
     def output_topics(self) -> list[str]:
         """Full names of the topics with results, `~/student/boxes` last."""
         return [publisher.topic_name for publisher in self._outputs.values()]
 
-    def summarize(self, *, complete: bool = False) -> dict[str, Any]:
+    def summarize(self, *, ended: bool = False) -> dict[str, Any]:
         """All numbers so far, as the report has them.
 
         Args:
-            complete: no cloud is to come: those that were received and not worked on count as
-                dropped.
+            ended: no cloud is to come: those that were received and not worked on count as
+                dropped. The numbers are complete then, if no error has ended it.
         """
         assert self._comparison is not None
+        error = self._broke_off or self._fatal
         facts = {
-            'complete': complete and self._broken is None,
-            'broken': self._broken,
+            'complete': ended and error is None,
+            'error': None if error is None else describe(error),
             'started': self._started,
             **{role: model.about for role, model in self._models.items()},
-            'machine': describe_machine(),
+            'machine': self._machine,
             'settings': asdict(self._settings),
-            'clouds': self._count_clouds(complete=complete),
-            'unusable_ground_truths': self._num_bad_truth,
+            'clouds': self._count_clouds(ended=ended),
+            'unusable_ground_truths': self._num_bad_truth + self._comparison.num_truth_elsewhere,
+            'unsent_messages': self._num_unsent,
         }
         with self._lock:
             return summarize(self._comparison, facts)
@@ -246,9 +257,9 @@ class ComparisonNode(Node):
         """Wait until every cloud received is worked on; False where that takes longer."""
         return self._worker.wait_until_idle(timeout_s)
 
-    def break_off(self, error: Exception) -> None:
-        """Let the report say that not all came that should have come, and why."""
-        self._broken = describe(error)
+    def break_off(self, error: BaseException) -> None:
+        """Let the report say that this error has ended the run too early."""
+        self._broke_off = error
 
     def destroy_node(self) -> None:
         """Finish the cloud that is worked on, write the report, then end.
@@ -264,6 +275,9 @@ class ComparisonNode(Node):
                 self._write_report(self._comparison, self._report)
         finally:
             self._comparison = None  # so that a second call writes nothing
+            if self._jumps is not None:
+                self._jumps.unregister()
+            self._jumps = None
             if self._transforms is not None:
                 self._transforms.close()
             self._transforms = None
@@ -311,29 +325,38 @@ class ComparisonNode(Node):
         names = ' and '.join(model.about['name'] for model in self._models.values())
         self.get_logger().info(f'comparing {names} in clouds on {points.topic_name}')
 
-    def _count_clouds(self, *, complete: bool) -> dict[str, int]:
+    def _count_clouds(self, *, ended: bool) -> dict[str, int]:
         assert self._comparison is not None
-        counts = self._comparison.counts
-        done = counts['compared'] + counts['repeated'] + self._num_failed
-        dropped = self._num_received - done if complete else self._worker.num_dropped
+        counts, heard = self._comparison.counts, self._monitor.counts
+        done = counts['compared'] + counts['repeated'] + heard.failed
         return {
-            'received': self._num_received,
+            'received': heard.received,
             'compared': counts['compared'],
             'repeated': counts['repeated'],
-            'failed': self._num_failed,
-            'dropped': dropped,
+            'failed': heard.failed,
+            'dropped': heard.received - done if ended else heard.dropped,
         }
 
     def _on_points(self, cloud: bytes) -> None:
-        self._num_received += 1
-        self._worker.submit(cloud)
+        self._monitor.receive(self.get_clock().now().nanoseconds)
+        self._monitor.drop(self._worker.submit(cloud))
 
     def _on_truth(self, message: PointCloud2 | Detection3DArray) -> None:
         comparison = self._comparison
         assert comparison is not None
         truth = self._read_truth(message, comparison.rules.class_names)
         with self._lock:
-            comparison.add_truth(stamp_ns(message.header.stamp), truth)
+            comparison.add_truth(stamp_ns(message.header.stamp), truth, message.header.frame_id)
+        self._warn_of_frames(comparison)
+
+    def _warn_of_frames(self, comparison: OnlineComparison) -> None:
+        if comparison.frames_apart and not self._warned_of_frames:
+            self._warned_of_frames = True
+            of_cloud, of_truth = comparison.frames_apart
+            self.get_logger().warning(
+                f'ground truth in the frame {of_truth!r} of a cloud in {of_cloud!r} is not used: '
+                "send boxes in the cloud's frame; it is counted and not mentioned again"
+            )
 
     def _on_bad_truth(self, error: Exception) -> None:
         self._num_bad_truth += 1
@@ -365,10 +388,12 @@ class ComparisonNode(Node):
             teacher,
             student,
             (mountings['teacher'], mountings['student']),
+            cloud.header.frame_id,
         )
         with self._lock:
             agreement = comparison.add(result)
-        self._last_error = None
+        self._warn_of_frames(comparison)
+        self._problem = ''
         self._publish(cloud.header, result, agreement, comparison.rules)
 
     def _find_mountings(self, frame_id: str) -> dict[str, Mounting | None]:
@@ -400,41 +425,65 @@ class ComparisonNode(Node):
         agreement: CloudAgreement,
         rules: ComparisonRules,
     ) -> None:
-        wanted = {name for name, out in self._outputs.items() if out.get_subscription_count()}
-        if 'teacher/boxes' in wanted:
-            self._outputs['teacher/boxes'].publish(to_boxes_cloud(result.teacher, header))
-        if 'markers' in wanted:
-            matches = agreement.matches
-            groups = {
-                'agreed': result.student[matches.true_positives],
-                'missed': result.teacher[matches.missed],
-                'extra': result.student[matches.false_positives],
-            }
-            markers = to_agreement_markers(groups, header, rules.class_names, self._shown_markers)
-            self._shown_markers = marker_keys(markers)
-            self._outputs['markers'].publish(markers)
-        if 'agreement' in wanted:
-            name, cloud = self.get_fully_qualified_name(), numbers_of(agreement, rules)
-            message = to_agreement(name, header, cloud, self.summarize())
-            self._outputs['agreement'].publish(message)
-        self._outputs['student/boxes'].publish(to_boxes_cloud(result.student, header))
+        """Send what somebody listens to, then the answer; whatever fails, the rest is sent."""
+        builders: Mapping[str, Callable[[], Any]] = {
+            'teacher/boxes': lambda: to_boxes_cloud(result.teacher, header),
+            'markers': lambda: self._build_markers(header, result, agreement, rules.class_names),
+            'agreement': lambda: self._build_agreement(header, agreement, rules),
+            ANSWER: lambda: to_boxes_cloud(result.student, header),
+        }
+        for name, publisher in self._outputs.items():
+            if name == ANSWER or publisher.get_subscription_count():
+                try:
+                    publisher.publish(builders[name]())
+                except Exception as error:  # the cloud is compared: it has not failed
+                    self._on_unsent(name, error)
+
+    def _build_markers(
+        self,
+        header: Header,
+        result: CloudResult,
+        agreement: CloudAgreement,
+        class_names: Sequence[str],
+    ) -> MarkerArray:
+        matches = agreement.matches
+        groups = {
+            'agreed': result.student[matches.true_positives],
+            'missed': result.teacher[matches.missed],
+            'extra': result.student[matches.false_positives],
+        }
+        markers = to_agreement_markers(groups, header, class_names, self._shown_markers)
+        self._shown_markers = marker_keys(markers)
+        return markers
+
+    def _build_agreement(
+        self, header: Header, agreement: CloudAgreement, rules: ComparisonRules
+    ) -> DiagnosticArray:
+        cloud = numbers_of(agreement, rules)
+        return to_agreement(self.get_fully_qualified_name(), header, cloud, self.summarize())
+
+    def _on_unsent(self, name: str, error: Exception) -> None:
+        self._num_unsent += 1
+        self._num_unanswered += name == ANSWER
+        self._problem = f'a message on ~/{name} is not sent: {describe(error)}'
+        self.get_logger().error(self._problem)
 
     def _on_error(self, error: Exception) -> None:
-        self._num_failed += 1
-        self._last_error = error
+        self._monitor.fail(error)
+        self._problem = f'the last cloud failed: {describe(error)}'
         self._fatal = error if isinstance(error, ReportError) else self._fatal
         self.get_logger().error(f'a cloud is not compared: {describe(error)}')
 
     def _publish_diagnostics(self) -> None:
-        dropped = self._worker.num_dropped
-        dropped_now, self._reported_drops = dropped - self._reported_drops, dropped
+        now = self.get_clock().now()
         self._diagnostics_publisher.publish(
             to_comparison_diagnostics(
                 self.get_fully_qualified_name(),
-                self.get_clock().now().to_msg(),
+                now.to_msg(),
                 self.summarize(),
-                last_error=self._last_error,
-                dropped_now=dropped_now,
+                report=self._monitor.report(now.nanoseconds),
+                limits=self._settings.diagnostics,
+                problem=self._problem,
             )
         )
 
@@ -449,8 +498,7 @@ class ComparisonNode(Node):
     def _write_report(self, comparison: OnlineComparison, report: ReportFolder) -> None:
         from pointdistiller_core.evaluation.agreement_page import build_page  # late: matplotlib
 
-        log = get_logger('pointdistiller')  # the node's own would use an ended middleware
-        summary = self.summarize(complete=True)
+        summary = self.summarize(ended=True)
         report.close()
         if not self._num_received and not self.num_truth:
             log.warning(f'no report in {report.path}: neither clouds nor labels have come')

@@ -14,6 +14,21 @@ _BACKENDS = DetectorParameters.__dataclass_fields__['backend'].metadata['choices
 
 
 @dataclass(frozen=True)
+class StaleLimit:
+    """What makes a level of the diagnostics."""
+
+    stale_after_s: float = parameter(1.0, 'without any cloud', range=(0.0, 1e6))
+
+
+@dataclass(frozen=True)
+class ComparisonLimits:
+    """Limits of the diagnostics of `comparison_node`, called as the detector's."""
+
+    warn: StaleLimit = StaleLimit()
+    error: StaleLimit = StaleLimit(stale_after_s=5.0)
+
+
+@dataclass(frozen=True)
 class ComparisonParameters(InputParameters):
     """Parameters of `comparison_node`."""
 
@@ -68,3 +83,4 @@ class ComparisonParameters(InputParameters):
     num_pictures: int = parameter(
         4, 'clouds with most disagreements to draw in the report', range=(0, 100)
     )
+    diagnostics: ComparisonLimits = ComparisonLimits()

@@ -142,7 +142,7 @@ class Monitor:
         self._now = replace(self._now, total=replace(total, **sums))
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """What an error says, or its kind where it says nothing."""
     return str(error) or type(error).__name__
 

@@ -74,26 +74,15 @@ def run_compare(
         PointDistillerError: a bag, a bundle or a parameter cannot be used, the report cannot be
             written, or a result is missing in lock-step.
     """
-    truth = options.ground_truth
     with Session() as session:
         player, node = _add_nodes(session, options, load)
-        playback = Playback(session, player, options.record, node.output_topics)
         try:
-            playback.play(
-                on_cloud,
-                num_failed=lambda: node.counts['failed'],
-                ready=lambda: not truth or player.num_extra_subscribers[truth] > 0,
-                check=node.finished,
-            )
-        except (PointDistillerError, KeyboardInterrupt) as error:
+            playback = Playback(session, player, options.record, node.output_topics)
+            _play(session, player, node, playback, truth=options.ground_truth, on_cloud=on_cloud)
+        except BaseException as error:  # also Ctrl-C: the bag is not at its end
             node.break_off(error)
             raise
-        playback.settle(lambda: node.counts['received'], node.wait_until_idle)
-        if truth:
-            sent = player.num_extra_played[truth]
-            session.spin_until(lambda: node.num_truth == sent, ARRIVAL_TIMEOUT_S)
-        playback.finish_recording(node.counts['compared'] + node.counts['repeated'])
-        return node.summarize(complete=True)
+        return node.summarize(ended=True)
 
 
 def main_compare(options: dict[str, Any]) -> int:
@@ -166,6 +155,29 @@ def add_compare_parser(commands: Any) -> None:
     for name, (kind, description) in _PARAMETERS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', type=kind, help=description)
     add_parameter_option(parser)
+
+
+def _play(
+    session: Session,
+    player: BagPlayerNode,
+    node: ComparisonNode,
+    playback: Playback,
+    *,
+    truth: str,
+    on_cloud: Callable[[int], None],
+) -> None:
+    """Play the bag to its end, and let everything arrive."""
+    playback.play(
+        on_cloud,
+        num_failed=lambda: node.num_unanswered,
+        ready=lambda: not truth or player.num_extra_subscribers[truth] > 0,
+        check=node.finished,
+    )
+    playback.settle(lambda: node.counts['received'], node.wait_until_idle)
+    if truth:
+        sent = player.num_extra_played[truth]
+        session.spin_until(lambda: node.num_truth == sent, ARRIVAL_TIMEOUT_S)
+    playback.finish_recording(node.counts['compared'] + node.counts['repeated'])
 
 
 def _add_nodes(

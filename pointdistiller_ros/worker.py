@@ -36,14 +36,7 @@ class NewestWorker(Generic[ItemT]):
         self._waiting: list[ItemT] = []  # none or one
         self._busy = False
         self._closed = False
-        self._num_dropped = 0
         self._thread = Thread(target=self._run, name=name, daemon=True)
-
-    @property
-    def num_dropped(self) -> int:
-        """Items that were never worked on."""
-        with self._changed:
-            return self._num_dropped
 
     def submit(self, item: ItemT) -> int:
         """Work on `item` next, instead of what waits; never, after `close`.
@@ -53,10 +46,8 @@ class NewestWorker(Generic[ItemT]):
         """
         with self._changed:
             if self._closed:
-                self._num_dropped += 1
                 return 1
             dropped = len(self._waiting)
-            self._num_dropped += dropped
             self._waiting = [item]
             self._changed.notify_all()
             if not self._thread.is_alive():
@@ -77,7 +68,6 @@ class NewestWorker(Generic[ItemT]):
         with self._changed:
             self._closed = True
             dropped = len(self._waiting)
-            self._num_dropped += dropped
             self._waiting = []
             self._changed.notify_all()
         if self._thread.is_alive():

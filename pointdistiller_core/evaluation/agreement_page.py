@@ -85,7 +85,8 @@ def _title(summary: Mapping[str, Any]) -> str:
 
 def _subtitle(summary: Mapping[str, Any]) -> str:
     clouds = ', '.join(f'{count} {name}' for name, count in summary['clouds'].items())
-    return f'{summary.get("started", "")} · clouds: {clouds}'.strip(' ·')
+    error = f'broke off: {summary["error"]}' if summary.get('error') else ''
+    return f'{summary.get("started", "")} · clouds: {clouds} · {error}'.strip(' ·')
 
 
 def _cards(summary: Mapping[str, Any]) -> str:

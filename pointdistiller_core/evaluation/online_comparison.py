@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 import heapq
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     Range = tuple[float, float, float, float, float, float]
+
+ValueT = TypeVar('ValueT')
 
 OTHER_OVERLAP = 0.5  # of classes that KITTI's metric does not have
 CURVE_DISTANCES = tuple(range(5, 80, 5))  # [m], of curves over the distance
@@ -69,6 +71,7 @@ class CloudResult:
         student: its detections.
         mountings: of the sensor, for teacher and student; None is where the training sensor was.
             Boxes are compared in the teacher's training frame, for there they are upright.
+        frame_id: name of the cloud's frame; empty where it is not known.
     """
 
     stamp_ns: int
@@ -76,6 +79,7 @@ class CloudResult:
     teacher: Detections
     student: Detections
     mountings: tuple[Mounting | None, Mounting | None] = (None, None)
+    frame_id: str = ''
 
     @property
     def level_points(self) -> FloatArray:
@@ -87,6 +91,15 @@ class CloudResult:
         """(N, 7) boxes of the cloud's frame in the teacher's training frame."""
         mounting = self.mountings[0]
         return mounting.boxes_to_training(boxes) if mounting else boxes
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labelled boxes, with stamp and frame as they came."""
+
+    stamp_ns: int
+    frame_id: str
+    truth: GroundTruth
 
 
 class RowLog(Protocol):
@@ -115,6 +128,12 @@ class OnlineComparison:
         tolerance_ns: most that the stamps of a cloud and of its labels may differ.
         capacity: clouds, and labels, that may wait for one another.
         num_worst: clouds with the most disagreements to keep, for pictures.
+
+    Attributes:
+        num_truth: labels that came, all in all.
+        num_repeated_truth: of these, the ones with the stamp of earlier ones.
+        num_truth_elsewhere: of these, the ones in another frame than their cloud: not used.
+        frames_apart: of the last such cloud and its labels.
     """
 
     def __init__(
@@ -138,19 +157,21 @@ class OnlineComparison:
         self.timeline = Timeline(len(TIMELINE))
         self.counts = {'compared': 0, 'repeated': 0, 'with_truth': 0}
         self._log = log or NoLog()
-        self._matcher = StampMatcher[CloudResult, GroundTruth](
+        self.num_truth = self.num_repeated_truth = self.num_truth_elsewhere = 0
+        self.frames_apart: tuple[str, str] | None = None
+        self._matcher = StampMatcher[CloudResult, _Labels](
             tolerance_ns=tolerance_ns, capacity=capacity
         )
         self._num_worst = num_worst
         self._worst: list[tuple[int, int, CloudResult]] = []
-        self.num_repeated_truth = 0
-        self._recent: dict[int, None] = {}  # stamps of clouds
-        self._recent_truth: dict[int, None] = {}
+        self._recent: dict[int, None] = {}
+        self._recent_truth: dict[int, bool] = {}  # whether it has a cloud, by stamp
 
     @property
     def num_truth_alone(self) -> int:
         """Labels of clouds that did not come, at least not yet."""
-        return self._matcher.num_alone[1]
+        paired = self.counts['with_truth'] + self.num_truth_elsewhere
+        return self.num_truth - self.num_repeated_truth - paired
 
     @property
     def num_without_truth(self) -> int:
@@ -193,33 +214,54 @@ class OnlineComparison:
             self._count_truth(self._matcher.add_left(result.stamp_ns, without_points))
         return agreement
 
-    def add_truth(self, stamp_ns: int, truth: GroundTruth) -> None:
+    def add_truth(self, stamp_ns: int, truth: GroundTruth, frame_id: str = '') -> None:
         """Compare both with the labels of a cloud, as soon as it was compared.
 
-        Labels that have the stamp of earlier ones are counted in `num_repeated_truth` alone.
+        Labels that have the stamp of earlier ones, as in a bag that begins again, are counted as
+        repeated. They are used only where the earlier ones have found no cloud.
 
         Args:
             stamp_ns: of the cloud.
             truth: in the cloud's frame; labels index the names of the rules.
+            frame_id: name of the frame; where it is another than the cloud's, nothing is compared.
+                Empty is the cloud's.
         """
-        if _is_repeated(stamp_ns, self._recent_truth):
+        self.num_truth += 1
+        if stamp_ns in self._recent_truth:
             self.num_repeated_truth += 1
-        else:
-            self._count_truth(self._matcher.add_right(stamp_ns, truth))
+            if self._recent_truth[stamp_ns]:
+                return
+        elif stamp_ns != NO_STAMP:
+            _remember(self._recent_truth, stamp_ns, False)
+        self._count_truth(self._matcher.add_right(stamp_ns, _Labels(stamp_ns, frame_id, truth)))
 
     def _compare(self, result: CloudResult) -> CloudAgreement:
         teacher, student = (_leveled(result, one) for one in (result.teacher, result.student))
         return compare_cloud(teacher, student, self.rules.iou_thresholds)
 
+    def _is_repeated(self, stamp_ns: int) -> bool:
+        if stamp_ns == NO_STAMP:
+            return False
+        repeated = stamp_ns in self._recent
+        _remember(self._recent, stamp_ns, None)
+        return repeated
+
     def _count(self, name: str, agreement: CloudAgreement) -> None:
         self.tallies[name].add(agreement)
         self.curves[name].add(agreement)
 
-    def _count_truth(self, pair: tuple[CloudResult, GroundTruth] | None) -> None:
+    def _count_truth(self, pair: tuple[CloudResult, _Labels] | None) -> None:
         if pair is None:
             return
-        result, labelled = pair
-        truth = self._in_range(result, labelled)
+        result, labels = pair
+        if labels.stamp_ns in self._recent_truth:
+            self._recent_truth[labels.stamp_ns] = True
+        frames = result.frame_id, labels.frame_id
+        if all(frames) and frames[0] != frames[1]:
+            self.num_truth_elsewhere += 1
+            self.frames_apart = frames
+            return
+        truth = self._in_range(result, labels.truth)
         self.counts['with_truth'] += 1
         row: dict[str, float] = {'stamp_ns': result.stamp_ns}
         for name, found in (('teacher', result.teacher), ('student', result.student)):
@@ -261,6 +303,13 @@ class OnlineComparison:
         heapq.heappush(self._worst, (num_disagreements, -self.counts['compared'], result))
         if len(self._worst) > self._num_worst:
             heapq.heappop(self._worst)
+
+
+def _remember(recent: dict[int, ValueT], stamp_ns: int, value: ValueT) -> None:
+    """Keep a value by its stamp, and forget the oldest where there are too many."""
+    recent[stamp_ns] = value
+    if len(recent) > RECENT_CLOUDS:
+        del recent[next(iter(recent))]
 
 
 def _leveled(result: CloudResult, found: Detections) -> Detections:

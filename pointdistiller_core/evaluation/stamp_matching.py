@@ -15,7 +15,7 @@ class StampMatcher(Generic[LeftT, RightT]):
     """Pairs each item with the nearest in time of the other stream, whichever comes first.
 
     Every item is part of one pair at most. What finds no partner waits; where too many wait, the
-    one that has waited longest is given up and counted.
+    one that has waited longest is given up.
 
     Args:
         tolerance_ns: most that the stamps of a pair may differ; less than half a period, or an
@@ -44,11 +44,6 @@ class StampMatcher(Generic[LeftT, RightT]):
             return None
         return partner, item
 
-    @property
-    def num_alone(self) -> tuple[int, int]:
-        """Items of both streams without a partner: given up, or waiting still."""
-        return self._left.num_alone, self._right.num_alone
-
 
 class _Waiting(Generic[ItemT]):
     """Items by stamp; one that comes again under the same stamp takes the place of the first."""
@@ -56,19 +51,12 @@ class _Waiting(Generic[ItemT]):
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._items: dict[int, ItemT] = {}
-        self._num_given_up = 0
-
-    @property
-    def num_alone(self) -> int:
-        return self._num_given_up + len(self._items)
 
     def put(self, stamp_ns: int, item: ItemT) -> None:
-        if self._items.pop(stamp_ns, None) is not None:
-            self._num_given_up += 1
+        self._items.pop(stamp_ns, None)
         self._items[stamp_ns] = item
         if len(self._items) > self._capacity:
             del self._items[next(iter(self._items))]
-            self._num_given_up += 1
 
     def take(self, stamp_ns: int, tolerance_ns: int) -> ItemT | None:
         if not self._items:

@@ -84,13 +84,13 @@ def build_cloud(second, *intensities, mounting=None):
     return to_cloud(rows, Header(stamp=Time(sec=second), frame_id='lidar'))
 
 
-def build_truth(second, *places, label=0, mounting=None):
+def build_truth(second, *places, label=0, mounting=None, frame_id='lidar'):
     boxes = np.array([(x, 0, 0, 4, 2, 1.5, 0.2) for x in places], np.float32).reshape(-1, 7)
     if mounting:
         boxes, _ = mounting.boxes_to_sensor(boxes)
     ones = np.ones(len(places), np.float32)
     truth = Detections(boxes, ones, np.full(len(places), label, np.int64))
-    return to_boxes_cloud(truth, Header(stamp=Time(sec=second), frame_id='lidar'))
+    return to_boxes_cloud(truth, Header(stamp=Time(sec=second), frame_id=frame_id))
 
 
 def compare(session, node, clouds, *messages):
@@ -181,7 +181,7 @@ def test_newest_cloud_wins_and_drops_are_counted(session):
         clouds.publish(build_cloud(second, 0.7))
         spin_until(session, lambda second=second: node.counts['received'] == second)
     spin_until(session, lambda: node.counts['compared'] == 2)
-    summary = node.summarize(complete=True)
+    summary = node.summarize(ended=True)
     assert summary['clouds']['received'] == 5
     assert summary['clouds']['dropped'] == 3
 
@@ -210,6 +210,64 @@ def test_bytes_that_are_no_cloud_are_one_error(session, payload):
     compare(session, node, clouds, payload, build_cloud(2, 0.7))
     counts = node.counts
     assert (counts['received'], counts['failed'], counts['compared']) == (2, 1, 1)
+
+
+def test_errors_without_a_text_are_logged_by_their_kind(session, monkeypatch, capfd):
+    def fail(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(FakeModel, '__call__', fail)
+    monkeypatch.setattr('pointdistiller_ros.comparison_node.truth_from_boxes_cloud', fail)
+    node = add_node(session, ground_truth_type='boxes')
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    publisher(session, PointCloud2, '/ground_truth').publish(build_truth(1, 10))
+    compare(session, node, publisher(session, PointCloud2, '/points'), build_cloud(1, 0.7))
+    spin_until(session, lambda: node.num_truth == 1)
+    assert node.wait_until_idle(TIMEOUT_S)  # it counts before it logs
+    log = capfd.readouterr().err
+    assert 'a cloud is not compared: ZeroDivisionError' in log
+    assert 'a ground truth is not used: ZeroDivisionError' in log
+    problem = 'the last cloud failed: ZeroDivisionError'
+    spin_until(session, lambda: states and states[-1].status[0].message == problem)
+
+
+def test_machine_is_looked_at_once(session, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        'pointdistiller_ros.comparison_node.describe_machine', lambda: asked.append(1) or {}
+    )
+    node = add_node(session)
+    agreement = listen(session, DiagnosticArray, '/comparison/agreement')
+    spin_until(session, lambda: node.count_subscribers('/comparison/agreement'))
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7), build_cloud(2, 0.7))
+    spin_until(session, lambda: len(agreement) == 2)
+    assert asked == [1]
+
+
+def test_message_that_cannot_be_built_keeps_no_other_back(session, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr('pointdistiller_ros.comparison_node.to_agreement_markers', fail)
+    node = add_node(session)
+    listen(session, MarkerArray, '/comparison/markers')
+    received = [
+        listen(session, kind, f'/comparison/{name}')
+        for kind, name in ((DiagnosticArray, 'agreement'), (PointCloud2, 'student/boxes'))
+    ]
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    spin_until(session, lambda: all(map(node.count_subscribers, node.output_topics[1:])))
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7), build_cloud(2, 0.7))
+    spin_until(session, lambda: all(len(messages) == 2 for messages in received))
+    summary = node.summarize(ended=True)
+    assert summary['unsent_messages'] == 2
+    counts = {'compared': 2, 'failed': 0, 'dropped': 0}
+    assert {name: summary['clouds'][name] for name in counts} == counts
+    problem = 'a message on ~/markers is not sent: ZeroDivisionError'
+    spin_until(session, lambda: states and states[-1].status[0].message == problem)
+    assert states[-1].status[0].level == DiagnosticStatus.ERROR
 
 
 def test_bytes_that_are_no_ground_truth_are_one_error(session):
@@ -362,6 +420,22 @@ def test_unusable_ground_truth_is_counted(session):
     assert node.summarize()['unusable_ground_truths'] == 1
 
 
+def test_ground_truth_in_another_frame_is_not_used(session, capfd):
+    node = add_node(session, ground_truth_type='boxes')
+    truths = publisher(session, PointCloud2, '/ground_truth')
+    for second, frame_id in ((1, 'map'), (2, 'lidar'), (3, 'map')):
+        truths.publish(build_truth(second, 10, frame_id=frame_id))
+    spin_until(session, lambda: node.num_truth == 3)
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, *(build_cloud(second, 0.7) for second in (1, 2, 3)))
+    assert node.wait_until_idle(TIMEOUT_S)  # it counts before it logs
+    summary = node.summarize()
+    assert (summary['unusable_ground_truths'], summary['clouds']['with_truth']) == (2, 1)
+    assert summary['ground_truth']['labels_without_cloud'] == 0
+    log = capfd.readouterr().err
+    assert log.count("ground truth in the frame 'map' of a cloud in 'lidar' is not used") == 1
+
+
 def test_only_common_classes_are_compared(session):
     teacher = FakeModel(0.3, class_names=('Van', 'Bus', 'Car'))
     node = add_node(session, teacher, FakeModel(0.6, class_names=('Car', 'Van')))
@@ -398,7 +472,7 @@ def test_report_at_the_end(session, tmp_path):
     names = {path.name for path in (tmp_path / 'report').iterdir()}
     assert names == {'clouds.csv', 'comparison.json', 'comparison.html'}
     summary = json.loads((tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8'))
-    assert summary['complete'] is True
+    assert (summary['complete'], summary['error']) == (True, None)
     assert summary['clouds']['compared'] == 2
     assert summary['agreement']['recall'] == pytest.approx(1 / 3)
     assert list(summary['agreement']['distances']) == ['0-15 m', '15+ m']
@@ -413,7 +487,12 @@ def test_report_that_cannot_be_written_ends_the_node(session, tmp_path):
     compare(session, node, clouds, build_cloud(1, 0.7))
     with pytest.raises(Exception, match=r'clouds\.csv: the report cannot be written'):
         node.finished()
-    (tmp_path / 'report').mkdir()  # for the end of the session
+    (tmp_path / 'report').mkdir()  # there is room again
+    node.destroy_node()
+    written = (tmp_path / 'report' / 'comparison.json').read_text(encoding='utf-8')
+    summary = json.loads(written)
+    assert summary['complete'] is False
+    assert 'the report cannot be written' in summary['error']
 
 
 @pytest.mark.parametrize(

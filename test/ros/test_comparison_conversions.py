@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
@@ -36,7 +35,9 @@ from pointdistiller_ros.comparison_conversions import (
     truth_from_boxes_cloud,
     truth_from_detection_array,
 )
+from pointdistiller_ros.comparison_parameters import ComparisonLimits
 from pointdistiller_ros.conversions import marker_keys, to_boxes_cloud
+from pointdistiller_ros.diagnostics import ERROR, OK, WARN, CloudCounts, Report
 
 HEADER = Header(stamp=Time(sec=3, nanosec=7), frame_id='lidar')
 CLASSES = ('Car', 'Van')
@@ -118,26 +119,41 @@ def test_agreement_has_a_status_for_everything():
 
 
 @pytest.mark.parametrize(
-    ('received', 'error', 'dropped', 'level', 'text'),
+    ('report', 'problem', 'level', 'text'),
     [
-        (1, None, 0, DiagnosticStatus.OK, 'comparing'),
-        (0, None, 0, DiagnosticStatus.WARN, 'no cloud so far'),
-        (5, None, 4, DiagnosticStatus.WARN, 'slower than its input: 4 clouds dropped'),
-        (5, ValueError('odd'), 4, DiagnosticStatus.ERROR, 'the last cloud failed: odd'),
+        (Report(CloudCounts(1)), '', OK, 'comparing'),
+        (Report(), '', WARN, 'no cloud so far'),
+        (Report(silence_s=5.1), '', ERROR, 'no cloud so far'),
+        (Report(CloudCounts(1), silence_s=1.0), '', OK, 'comparing'),
+        (Report(CloudCounts(1), silence_s=1.1), '', WARN, 'no cloud for 1.1 s'),
+        (Report(CloudCounts(1), silence_s=5.1), '', ERROR, 'no cloud for 5.1 s'),
+        (
+            Report(CloudCounts(9), CloudCounts(5, dropped=4)),
+            '',
+            WARN,
+            'slower than its input: 4 clouds dropped',
+        ),
+        (
+            Report(CloudCounts(5), silence_s=1.1),
+            'the last cloud failed: odd',
+            ERROR,
+            'no cloud for 1.1 s; the last cloud failed: odd',
+        ),
     ],
 )
-def test_diagnostics(received, error, dropped, level, text):
+def test_diagnostics(report, problem, level, text):
     message = to_comparison_diagnostics(
         '/comparison',
         Time(sec=1),
-        summary_of(received=received),
-        last_error=error,
-        dropped_now=dropped,
+        summary_of(received=report.total.received),
+        report=report,
+        limits=ComparisonLimits(),
+        problem=problem,
     )
     (status,) = message.status
     assert (status.level, status.message) == (level, text)
     values = values_of(status)
-    assert values['clouds_received'] == str(received)
+    assert values['clouds_received'] == str(report.total.received)
     assert values['clouds_compared'] == '1'
     assert values['latency_ratio'] == '1.0000'
 

@@ -353,6 +353,17 @@ def test_a_failure_leaves_no_half_bag(tmp_path):
     assert not (tmp_path / 'bag').exists()
 
 
+def test_what_the_library_does_not_write(tmp_path):
+    (tmp_path / 'link').symlink_to(tmp_path / 'nowhere')
+    with pytest.raises(DatasetError, match=r'link: cannot write the bag: .* exists already'):
+        CloudBagWriter(tmp_path / 'link')
+    writer = CloudBagWriter(tmp_path / 'bag')
+    writer.write('/points', 1, 'lidar', POINTS)
+    writer.close()
+    with pytest.raises(DatasetError, match='cannot write the bag: Bag was not opened'):
+        writer.write('/points', 2, 'lidar', POINTS)
+
+
 def test_full_disk(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, 'No space left on device')

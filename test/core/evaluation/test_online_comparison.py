@@ -150,6 +150,64 @@ def test_truth_that_no_cloud_has_is_counted():
     assert comparison.counts['with_truth'] == 1
 
 
+@pytest.mark.parametrize('tolerance_ns', [0, 4])
+def test_a_bag_in_a_loop_repeats_its_truth(tolerance_ns):
+    rows = Rows()
+    comparison = build(rows, tolerance_ns=tolerance_ns)
+    for _ in range(3):
+        for stamp in (10, 20):
+            comparison.add_truth(stamp, truth(5))
+            comparison.add(result(stamp, found(5), found(5)))
+        comparison.add_truth(30, truth(5))  # whose cloud is not in the bag
+        comparison.add(result(40, found(5), found(5)))  # which nobody has labelled
+    assert comparison.counts == {'compared': 3, 'repeated': 6, 'with_truth': 2}
+    assert (comparison.num_truth, comparison.num_repeated_truth) == (9, 6)
+    assert (comparison.num_truth_alone, comparison.num_without_truth) == (1, 1)
+    assert [row['stamp_ns'] for row in rows.tables['ground_truth']] == [10, 20]
+
+
+@pytest.mark.parametrize('truth_first', [True, False])
+def test_truth_in_another_frame_is_not_compared(truth_first):
+    comparison = build()
+    cloud = replace(result(1, found(5), found(5)), frame_id='lidar')
+    actions = [
+        lambda: comparison.add_truth(1, truth(5), 'map'),
+        lambda: comparison.add(cloud),
+    ]
+    for act in actions if truth_first else reversed(actions):
+        act()
+    assert (comparison.num_truth, comparison.num_truth_elsewhere) == (1, 1)
+    assert comparison.frames_apart == ('lidar', 'map')
+    assert comparison.num_truth_alone == comparison.counts['with_truth'] == 0
+    assert comparison.tallies['teacher_truth'].numbers().num_reference == 0
+
+
+@pytest.mark.parametrize('frames', [('', ''), ('lidar', ''), ('', 'map'), ('lidar', 'lidar')])
+def test_truth_in_the_same_or_an_unknown_frame_is_compared(frames):
+    comparison = build()
+    comparison.add_truth(1, truth(5), frames[0])
+    comparison.add(replace(result(1, found(5), found(5)), frame_id=frames[1]))
+    assert (comparison.counts['with_truth'], comparison.num_truth_elsewhere) == (1, 0)
+
+
+def test_repeated_truth_takes_no_neighbors_cloud():
+    comparison = build(tolerance_ns=6)
+    comparison.add_truth(10, truth(5))
+    comparison.add(result(10, found(5), found(5)))
+    comparison.add(result(15, found(5), found(5)))
+    comparison.add_truth(10, truth(5))
+    assert (comparison.counts['with_truth'], comparison.num_without_truth) == (1, 1)
+
+
+def test_repeated_truth_serves_a_cloud_that_was_dropped_the_first_time():
+    comparison = build(capacity=1)
+    for stamp in (1, 2):  # the first one is given up
+        comparison.add_truth(stamp, truth(5))
+    comparison.add_truth(1, truth(5))
+    comparison.add(result(1, found(5), found(5)))
+    assert comparison.counts['with_truth'] == comparison.num_truth_alone == 1
+
+
 def test_truth_out_of_both_ranges_counts_neither_way():
     ranges = ((0, -10, -3, 20, 10, 1), (0, -10, -3, 40, 10, 1))
     comparison = build(rules={'ranges': ranges})
