@@ -498,9 +498,10 @@ class ComparisonNode(Node):
     def _write_report(self, comparison: OnlineComparison, report: ReportFolder) -> None:
         from pointdistiller_core.evaluation.agreement_page import build_page  # late: matplotlib
 
+        log = get_logger('pointdistiller')  # the node's own would use an ended middleware
         summary = self.summarize(ended=True)
         report.close()
-        if not self._num_received and not self.num_truth:
+        if not self._monitor.counts.received and not self.num_truth:
             log.warning(f'no report in {report.path}: neither clouds nor labels have come')
             return
         report.replace(JSON_FILE, to_json(summary))
