@@ -13,6 +13,7 @@ import typer
 from pointdistiller_core.cli.output import (
     JsonOption,
     OverrideOption,
+    check_file,
     print_lines,
     print_note,
     print_table,
@@ -168,7 +169,10 @@ def check_dataset_command(
         typer.Option('--class', help="A class that KITTI's labels do not have; repeatable."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help='PNG or SVG file for histograms of what is labelled.')
+        Path | None,
+        typer.Option(
+            help='PNG or SVG file for histograms of what is labelled.', callback=check_file
+        ),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

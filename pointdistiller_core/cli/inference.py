@@ -12,6 +12,7 @@ import typer
 
 from pointdistiller_core.cli.output import (
     JsonOption,
+    check_folder,
     print_cuts,
     print_note,
     print_table,
@@ -51,7 +52,8 @@ def detect_command(
     num_threads: ThreadsOption = None,
     precision: PrecisionOption = 'fp32',
     pictures: Annotated[
-        Path | None, typer.Option(help='Folder for a picture from above of each cloud.')
+        Path | None,
+        typer.Option(help='Folder for a picture from above of each cloud.', callback=check_folder),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -82,7 +84,6 @@ def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence
     from pointdistiller_core.evaluation.pictures import draw_scene
 
     importance = detections.importance
-    path.parent.mkdir(parents=True, exist_ok=True)
     draw_scene(
         path,
         points,

@@ -13,6 +13,7 @@ import yaml
 from pointdistiller_core.config.base import Config
 from pointdistiller_core.config.experiment import ExperimentConfig
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.files import read_text
 
 ConfigT = TypeVar('ConfigT', bound=Config)
 ConfigKind = Literal['models', 'experiments', 'studies', 'nodes']
@@ -97,9 +98,7 @@ def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
-    except FileNotFoundError as error:
-        raise ConfigError(f'{path}: no such configuration file') from error
+        values = yaml.safe_load(read_text(path, ConfigError)) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f'{path}: not valid YAML: {error}') from error
     if not isinstance(values, dict):

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from pointdistiller_core.datasets.files import write_file
+from pointdistiller_core.files import write_file
 from pointdistiller_core.records import Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
         read: the frame itself.
 
     Raises:
-        DatasetError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     if file.exists():
         try:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.frame_cache import keep_frame
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.files import read_text
 from pointdistiller_core.kitti_format import (
     DEFAULT_IMAGE_SIZE,
     Calibration,
@@ -217,6 +218,8 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
         values = np.fromfile(path, np.dtype('<f4'))
     except FileNotFoundError as error:
         raise DatasetError(f'{path}: no such file') from error
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be read: {error.strerror or error}') from error
     if size % BYTES_PER_POINT:
         raise DatasetError(
             f'{path}: truncated, {size} bytes are not a whole number of '
@@ -234,7 +237,7 @@ def _read_list(folder: Path, split: str) -> tuple[str, ...]:
     if not path.is_file():
         splits = sorted(file.stem for file in folder.glob('*.txt'))
         raise DatasetError(f'{path}: no such split; {folder} has {splits}')
-    frame_ids = tuple(path.read_text(encoding='utf-8').split())
+    frame_ids = tuple(read_text(path, DatasetError).split())
     if not frame_ids:
         raise DatasetError(f'{path}: lists no frames')
     return frame_ids
@@ -244,7 +247,7 @@ def _read_image_sizes(path: Path) -> dict[str, tuple[int, int]]:
     if not path.exists():
         return {}
     try:
-        sizes = json.loads(path.read_text(encoding='utf-8'))
+        sizes = json.loads(read_text(path, DatasetError))
         return {name: (int(width), int(height)) for name, (width, height) in sizes.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise DatasetError(f'{path}: expected {{frame: [width, height]}}: {error}') from error

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.deploy.atomic import new_folder
 from pointdistiller_core.deploy.bundle_format import (
     FORMAT_VERSION,
     INFO_FILE,
@@ -31,6 +30,7 @@ from pointdistiller_core.deploy.bundle_format import (
 )
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.files import new_folder
 from pointdistiller_core.models import PointPillars, build_detector
 
 __all__ = [
@@ -62,7 +62,7 @@ def save_bundle(folder: Path, model: nn.Module, info: BundleInfo, *, half: bool 
         half: store float16 weights, half the size; they are used as float32 all the same.
 
     Raises:
-        CheckpointError: the folder exists, or the file system refuses; nothing is left behind.
+        WriteError: the folder exists, or the file system refuses; nothing is left behind.
     """
     with new_folder(folder) as aside:
         write_bundle(aside, model, info, half=half)

@@ -20,6 +20,7 @@ import yaml
 from pointdistiller_core.config import ModelConfig, parse_config
 from pointdistiller_core.deploy.bundle import load_weights
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.files import read_text
 from pointdistiller_core.models import build_detector
 
 _VOXELS = 'DATA_CONFIG.DATA_PROCESSOR.transform_points_to_voxels'
@@ -132,10 +133,8 @@ def read_config(config_yaml: Path) -> ModelConfig:
         ConfigError: missing, not YAML, or lists what it lacks or asks for and does not exist here.
     """
     try:
-        values = yaml.safe_load(config_yaml.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ConfigError(f'{config_yaml}: cannot be read: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.safe_load(read_text(config_yaml, ConfigError))
+    except yaml.YAMLError as error:
         raise ConfigError(f'{config_yaml}: not valid YAML: {error}') from error
     settings = dict(_flatten(values))
     if (name := settings.get('MODEL.NAME')) != 'PointPillar':

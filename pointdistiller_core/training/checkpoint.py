@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pointdistiller_core.deploy.atomic import new_folder, remove_folder
 from pointdistiller_core.deploy.bundle import (
     BundleInfo,
     load_bundle,
@@ -23,6 +22,7 @@ from pointdistiller_core.deploy.bundle import (
     write_bundle,
 )
 from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.files import new_folder, remove_folder
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.training.objective import detector_of, trained_companions
 
@@ -58,7 +58,7 @@ def save_checkpoint(run: Path, epoch: int, state: TrainingState, info: BundleInf
     """Save the state after `epoch` epochs in one step, then remove all but the newest two.
 
     Raises:
-        CheckpointError: the file system refuses; the earlier checkpoints are intact.
+        WriteError: the file system refuses; the earlier checkpoints are intact.
     """
     folder = run / 'checkpoints' / f'epoch_{epoch:06d}'
     companions = trained_companions(state.objective)

@@ -26,10 +26,10 @@ from torch.optim import AdamW
 from pointdistiller_core.config import ExperimentConfig, TrainingConfig
 from pointdistiller_core.datasets import FrameDataset
 from pointdistiller_core.datasets.ground_truth_database import load_database
-from pointdistiller_core.deploy.atomic import write_text
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import CheckpointError, DatasetError, PointDistillerError
+from pointdistiller_core.files import write_text
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.records import Batch
 from pointdistiller_core.training.average import start_average, update_average
@@ -38,7 +38,7 @@ from pointdistiller_core.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from pointdistiller_core.training.data import load_batches, torch_seed
+from pointdistiller_core.training.data import dead_workers_explained, load_batches, torch_seed
 from pointdistiller_core.training.listeners import Listener, Progress, TensorBoard
 from pointdistiller_core.training.objective import detector_of
 from pointdistiller_core.training.processes import (
@@ -100,7 +100,8 @@ def fit(
         The folder of the bundle.
 
     Raises:
-        CheckpointError: the run's folder is in use, or cannot be written to or resumed from.
+        CheckpointError: the run's folder is in use, or cannot be resumed from.
+        WriteError: it cannot be written to.
         ConfigError: the run to resume has another configuration, or there is no such device, or
             a batch too small for the processes.
         DatasetError: no frames, or one of them cannot be read.
@@ -124,6 +125,7 @@ def fit(
     return run / 'bundle'
 
 
+@dead_workers_explained()
 def _train(
     trainer: _Trainer,
     dataset: FrameDataset,

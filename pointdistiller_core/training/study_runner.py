@@ -17,7 +17,6 @@ import os
 from pathlib import Path
 import signal
 import subprocess
-import sys
 from threading import Event, Lock
 from time import perf_counter
 from typing import BinaryIO
@@ -25,10 +24,11 @@ from typing import BinaryIO
 import pointdistiller_core
 from pointdistiller_core.config import TrainingConfig, dump_config
 from pointdistiller_core.cores import usable_cores
-from pointdistiller_core.deploy.atomic import named_refusals, write_text
 from pointdistiller_core.errors import PointDistillerError
+from pointdistiller_core.files import named_refusals, write_text
 from pointdistiller_core.training.run import CONFIG_FILE
 from pointdistiller_core.training.study import Job, is_complete
+from pointdistiller_core.workers import command_of_worker
 
 GRACE = 10.0  # from asking a process to end to ending it [s]
 _LOCK_PERIOD = 0.5  # [s]
@@ -131,13 +131,14 @@ class _Runner:
         """End all processes, and start no more."""
         with self._starting:
             self._stopped.set()
-        for process in self._processes:
-            _signal_group(process, signal.SIGTERM)
-        for process in self._processes:
-            try:
+        running = [process for process in self._processes if process.poll() is None]
+        for process in running:
+            process.terminate()  # not its workers: it ends these in order
+        for process in running:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                _signal_group(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # else what is left of it and of its workers
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _complete(self, job: Job) -> None:
         run = self._output / job.folder
@@ -187,7 +188,7 @@ class _Runner:
 
 
 def _command(job: Job, output: Path, device: str) -> list[str]:
-    words = [sys.executable, '-m', 'pointdistiller_core', 'distill' if job.teacher else 'train']
+    words = [*command_of_worker('pointdistiller_core'), 'distill' if job.teacher else 'train']
     words += [f'{job.folder}.yaml', '--output', job.folder, '--device', device]
     if job.teacher:
         words += ['--teacher', job.teacher]
@@ -209,13 +210,6 @@ def _try_lock(file: BinaryIO) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Also to the processes that load its data."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
 
 
 def _last_words(log: Path, begin: int) -> str:
