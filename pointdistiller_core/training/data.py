@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ def load_batches(
     config: TrainingConfig,
     *,
     first_epoch: int = 0,
+    first_batch: int = 0,
     point_cloud_range: Range | None = None,
     unlabelled: FrameDataset | None = None,
     process: int = 0,
@@ -41,6 +43,7 @@ def load_batches(
         augmentation: what is done to each of them.
         config: seed, number of epochs, size of a batch and number of loader processes.
         first_epoch: that is not done yet.
+        first_batch: of that epoch that is not done yet.
         point_cloud_range: what ends up outside of it is left out, see `augment`.
         unlabelled: frames without labels that are mixed with the others; they come without boxes.
             No objects are pasted into them: what these would collide with is not known.
@@ -61,7 +64,7 @@ def load_batches(
     )
     num_frames = len(frames) + len(unlabelled or ())
     keys = batch_keys(num_frames, config, first_epoch=first_epoch)
-    shares = (batch[process::num_processes] for batch in keys)
+    shares = (batch[process::num_processes] for batch in islice(keys, first_batch, None))
     loader = DataLoader(
         _AugmentedFrames(frames, unlabelled, change, config.seed),
         batch_sampler=shares,

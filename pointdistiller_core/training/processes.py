@@ -10,9 +10,10 @@ the objective's `detector` and wait forever for a parameter that a process has n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import logging
 import os
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ try:
     from lightning_fabric import Fabric as Fabric
 except ModuleNotFoundError:  # the package `lightning` brings its own copy
     from lightning.fabric import Fabric as Fabric  # type: ignore[import-not-found, no-redef]
+
+_T = TypeVar('_T')
 
 
 def launch(device: torch.device, config: TrainingConfig) -> Fabric:
@@ -123,8 +126,33 @@ def average_values(values: Tensor) -> Tensor:
 
 def gather_names(names: Sequence[str]) -> list[str]:
     """The names that all processes pass, in the order of the processes."""
-    if num_processes() == 1:
-        return list(names)
-    gathered: list[Sequence[str]] = [()] * num_processes()
-    dist.all_gather_object(gathered, names)
-    return [name for part in gathered for name in part]
+    return [name for part in _gather(names) for name in part]
+
+
+def gather_generators(device: torch.device) -> list[Mapping[str, Tensor]]:
+    """The state of torch's random generators in each process, by the kind of device."""
+    states = {'cpu': torch.get_rng_state()}
+    if device.type == 'cuda':
+        states['cuda'] = torch.cuda.get_rng_state(device)
+    return _gather(states)
+
+
+def restore_generators(states: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
+    """Set this process's generators to what `gather_generators` found.
+
+    Nothing is set where there are no states, or those of another number of processes.
+    """
+    if len(states) != num_processes():
+        return
+    own = states[dist.get_rank() if num_processes() > 1 else 0]
+    torch.set_rng_state(own['cpu'])
+    if device.type == 'cuda' and 'cuda' in own:
+        torch.cuda.set_rng_state(own['cuda'], device)
+
+
+def _gather(value: _T) -> list[_T]:
+    """What each process passes, in their order."""
+    gathered: list[_T] = [value] * num_processes()
+    if num_processes() > 1:
+        dist.all_gather_object(gathered, value)
+    return gathered
