@@ -35,6 +35,7 @@ def load_batches(
     unlabelled: FrameDataset | None = None,
     process: int = 0,
     num_processes: int = 1,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """Augmented batches of all epochs from `first_epoch` on, one epoch after the other.
 
@@ -49,6 +50,7 @@ def load_batches(
             No objects are pasted into them: what these would collide with is not known.
         process: the one of `num_processes` whose share of every batch is wanted.
         num_processes: that share each batch.
+        pin_memory: copy batches to where a GPU can fetch them while it computes.
 
     Raises:
         DatasetError: a frame cannot be read or has no labels, or the database of objects cannot
@@ -69,6 +71,7 @@ def load_batches(
         _AugmentedFrames(frames, unlabelled, change, config.seed),
         batch_sampler=shares,
         num_workers=config.num_workers,
+        pin_memory=pin_memory,
         collate_fn=_collate_or_error,
         generator=torch.Generator(),  # or it draws from torch's own, in the midst of an epoch
     )

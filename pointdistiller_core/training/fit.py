@@ -204,6 +204,7 @@ def _train(
         unlabelled=unlabelled,
         process=fabric.global_rank,
         num_processes=fabric.world_size,
+        pin_memory=fabric.device.type == 'cuda',
     )
     with ExitStack() as stack:
         listeners = [listener]

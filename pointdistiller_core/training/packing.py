@@ -212,7 +212,7 @@ def unpack_files(manifest: Path) -> dict[str, bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             for entry in tar:
-                stream = tar.extractfile(entry)
+                stream = tar.extractfile(entry) if entry.isfile() else None
                 path = PurePosixPath(entry.name)
                 if stream is None or path.is_absolute() or '..' in path.parts:
                     raise CheckpointError(f'{manifest}: refuses the entry {entry.name!r}')

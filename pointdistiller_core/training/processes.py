@@ -40,6 +40,8 @@ def launch(device: torch.device, config: TrainingConfig) -> Fabric:
     if config.deterministic:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # or cuBLAS refuses
         torch.use_deterministic_algorithms(True)
+    # Maps have one shape: the fastest convolution is worth a search, which need not repeat itself.
+    torch.backends.cudnn.benchmark = not config.deterministic
     # It announces its choices on stderr; what is shown is for the caller to decide.
     logging.getLogger(Fabric.__module__.removesuffix('.fabric')).setLevel(logging.WARNING)
     total = int(os.environ.get('WORLD_SIZE', '1'))
