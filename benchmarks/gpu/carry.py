@@ -20,7 +20,7 @@ MOST_BYTES = 64 * 2**20
 WHEELS = (
     *('pydantic', 'pydantic_core', 'typing-inspection', 'annotated-types'),
     *('trimesh', 'embreex', 'threadpoolctl', 'lightning-fabric'),
-    *('rosbags', 'lz4', 'apsw', 'ruamel.yaml'),
+    *('rosbags', 'lz4', 'apsw', 'ruamel.yaml', 'typing_extensions'),
 )
 PYTHON = '3.12'
 PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_17_x86_64', 'manylinux2014_x86_64')
