@@ -46,22 +46,22 @@ class Place:
         """Folder of the frames and the runs."""
         return self.work / 'study'
 
+    def log(self, name: str) -> Path:
+        """File of what a program says."""
+        return self.work / 'logs' / f'{name}.log'
+
     def python(
         self, *words: object, log: str, environment: Mapping[str, str] | None = None
     ) -> int:
         """Run Python on this checkout; returns its exit code, 124 where time was over."""
-        (self.work / 'logs').mkdir(parents=True, exist_ok=True)
-        paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-        with (self.work / 'logs' / f'{log}.log').open('a', encoding='utf-8') as stream:
+        self.log(log).parent.mkdir(parents=True, exist_ok=True)
+        values = {**os.environ, 'PYTHONPATH': python_path(), **(environment or {})}
+        with self.log(log).open('a', encoding='utf-8') as stream:
             try:
                 return subprocess.run(
                     [sys.executable, *map(str, words)],
                     cwd=ROOT,
-                    env={
-                        **os.environ,
-                        'PYTHONPATH': os.pathsep.join(paths),
-                        **(environment or {}),
-                    },
+                    env=values,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
                     timeout=max(1.0, self.left),
@@ -134,8 +134,9 @@ def throughput(place: Place) -> dict[str, Any]:
 def _benchmark(place: Place, script: str, *options: object) -> dict[str, Any]:
     target = place.work / f'{script}.json'
     target.unlink(missing_ok=True)
-    code = place.python(HERE / script, *options, '--json', target, log=Path(script).stem)
-    return _with_code(code, target)
+    name = Path(script).stem
+    code = place.python(HERE / script, *options, '--json', target, log=name)
+    return _with_code(code, target, place.log(name))
 
 
 def frames(place: Place) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def frames(place: Place) -> dict[str, Any]:
     options += ['--workers', *workers, '--batch-size', 8 if not place.small else 1]
     options += ['--batches', 20 if not place.small else 1, '--json', target]
     code = place.python(ROOT / 'benchmarks/input_pipeline.py', *options, log='input_pipeline')
-    return {**made, 'input_pipeline': _with_code(code, target)}
+    return {**made, 'input_pipeline': _with_code(code, target, place.log('input_pipeline'))}
 
 
 def teacher(place: Place) -> dict[str, Any]:
@@ -185,9 +186,7 @@ def _train(place: Place, *, only_teacher: bool) -> dict[str, Any]:
     jobs = plan[:1] if only_teacher else plan
     # Those that need no teacher run beside it: one process does not fill a GPU.
     num_jobs = min(len(jobs), 3 if not place.small else 1)
-    os.environ['PYTHONPATH'] = os.pathsep.join(
-        [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    )
+    os.environ['PYTHONPATH'] = python_path()
     outcomes = run_jobs(
         place.study, jobs, num_jobs=num_jobs, device=place.device, stop_at=place.stop_at
     )
@@ -211,9 +210,15 @@ def _size(place: Place) -> Any:
     return load_config(StudySizeConfig, file)
 
 
-def _with_code(code: int, target: Path) -> dict[str, Any]:
-    values = json.loads(target.read_bytes()) if target.exists() else {'error': 'wrote nothing'}
-    return {'exit_code': code, **values}
+def _with_code(code: int, target: Path, log: Path) -> dict[str, Any]:
+    if target.exists():
+        return {'exit_code': code, **json.loads(target.read_bytes())}
+    return {'exit_code': code, 'error': log.read_text(encoding='utf-8')[-1000:]}
+
+
+def python_path() -> str:
+    """This checkout before all else."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
 
 
 JOBS: Mapping[str, Callable[[Place], dict[str, Any]]] = {
