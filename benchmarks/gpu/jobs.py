@@ -29,12 +29,14 @@ class Place:
         device: `cuda` or `cpu`.
         small: in a shrunken form.
         stop_at: moment of `time.monotonic` at which a job must have saved what it has.
+        epochs: of the trainings, instead of the study's.
     """
 
     work: Path
     device: str
     small: bool
     stop_at: float
+    epochs: int | None = None
 
     @property
     def left(self) -> float:
@@ -72,14 +74,18 @@ class Place:
 
 
 def check(place: Place) -> dict[str, Any]:
-    """The tests that need a GPU, then, where time and cores allow, all of the core's."""
+    """The tests that need a GPU: do its numbers agree with the CPU's."""
     on_cpu = {} if place.device == 'cuda' else {'POINTDISTILLER_TEST_DEVICE': place.device}
     folder = 'test/core/geometry' if place.small else 'test/core'
-    results = {'cuda': _test(place, folder, '-m', 'cuda', name='cuda', environment=on_cpu)}
-    if not place.small:
-        workers = ['-n', str(max(1, (os.cpu_count() or 1) - 2))]
-        results['core'] = _test(place, folder, *workers, name='core')
-    return results
+    return _test(place, folder, '-m', 'cuda', name='cuda', environment=on_cpu)
+
+
+def core(place: Place) -> dict[str, Any]:
+    """All tests of the core on that machine, its versions and its GPU."""
+    if place.small:
+        return _test(place, 'test/core/test_grid.py', name='core')
+    workers = str(max(1, (os.cpu_count() or 1) - 2))
+    return _test(place, 'test/core', '-n', workers, name='core')
 
 
 def _test(
@@ -159,7 +165,7 @@ def frames(place: Place) -> dict[str, Any]:
     }
     target = place.work / 'input_pipeline.json'
     options: list[object] = ['--dataset', place.study / 'data', '--device', place.device]
-    workers = [0, 4, 8, 12, 16] if not place.small else [0]
+    workers = [0, 4, 8, 16] if not place.small else [0]
     options += ['--workers', *workers, '--batch-size', 8 if not place.small else 1]
     options += ['--batches', 20 if not place.small else 1, '--json', target]
     code = place.python(ROOT / 'benchmarks/input_pipeline.py', *options, log='input_pipeline')
@@ -205,9 +211,14 @@ def _train(place: Place, *, only_teacher: bool) -> dict[str, Any]:
 
 def _size(place: Place) -> Any:
     from pointdistiller_core.config import StudySizeConfig, find_config, load_config
+    from pointdistiller_core.training.study import merge
 
     file = HERE / 'small.yaml' if place.small else find_config('studies', 'loan')
-    return load_config(StudySizeConfig, file)
+    size = load_config(StudySizeConfig, file)
+    if place.epochs is None:
+        return size
+    experiment = merge(size.experiment, {'training': {'epochs': place.epochs}})
+    return size.model_copy(update={'experiment': experiment})
 
 
 def _with_code(code: int, target: Path, log: Path) -> dict[str, Any]:
@@ -228,6 +239,7 @@ JOBS: Mapping[str, Callable[[Place], dict[str, Any]]] = {
     'frames': frames,
     'teacher': teacher,
     'students': students,
+    'core': core,
 }
 
 
