@@ -11,7 +11,7 @@ LiDAR, `yaw = -(rotation_y + pi / 2)` and the geometric center is half a height 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 import math
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,6 +29,7 @@ FIELDS = (
     *('truncated', 'occluded', 'alpha', 'x1', 'y1', 'x2', 'y2', 'height', 'width', 'length'),
     *('x', 'y', 'z', 'rotation_y', 'score'),
 )  # after the type; labels have no score
+NOWHERE = -1000.0  # a coordinate, where there is no 3D box
 NEAR_PLANE = 0.1  # [m]; what is nearer to the camera, or behind it, has no place in the image
 
 # Corners of a unit box as multiples of length, height, width, bottom at 0, and its twelve edges.
@@ -73,6 +74,13 @@ class KittiObjects:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def lacks_box_2d(self) -> NDArray[np.bool_]:
+        """(N,) whether the 2D box has no area, as `0 0 0 0` and `-1 -1 -1 -1` have none."""
+        left, top, right, bottom = self.boxes_2d.T
+        lacks: NDArray[np.bool_] = (right <= left) | (bottom <= top)
+        return lacks
+
     def __getitem__(self, keep: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> KittiObjects:
         columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.scores is None:
@@ -100,6 +108,19 @@ class Difficulty:
         visible = (objects.occluded <= self.max_occlusion) & (height > self.min_height)
         counts: NDArray[np.bool_] = visible & (objects.truncated <= self.max_truncation)
         return counts
+
+    def exclusions(self, objects: KittiObjects) -> dict[str, int]:
+        """How many labels do not count, by the first reason of each."""
+        height = objects.boxes_2d[:, 3] - objects.boxes_2d[:, 1]
+        reasons = {
+            'without a 2D box': objects.lacks_box_2d,
+            f'at most {self.min_height} pixels high': height <= self.min_height,
+            f'occluded above {self.max_occlusion}': objects.occluded > self.max_occlusion,
+            f'truncated above {self.max_truncation}': objects.truncated > self.max_truncation,
+        }
+        first = np.argmax([*reasons.values()], axis=0)[~self.includes(objects)]
+        counts = zip(reasons, np.bincount(first, minlength=len(reasons)).tolist(), strict=True)
+        return {reason: count for reason, count in counts if count}
 
 
 DIFFICULTIES = {
@@ -309,6 +330,28 @@ def objects_from_boxes(
         rotation_y=rotation_y,
         scores=None if scores is None else scores.astype(np.float64),
     )
+
+
+def project_missing_boxes(
+    objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
+) -> KittiObjects:
+    """Give objects without a 2D box that of their 3D box.
+
+    Those without either, and those that are not in the image, stay as they are.
+
+    Args:
+        objects: of one frame, labels or detections.
+        calibration: of the frame.
+        image_size: width, height [pixels]; 2D boxes are clipped to it.
+    """
+    located = (objects.locations != NOWHERE).all(axis=1) & (objects.dimensions > 0).all(axis=1)
+    found = objects[missing := np.flatnonzero(objects.lacks_box_2d & located)]
+    corners = _corners(found.locations, found.dimensions, found.rotation_y)
+    projected, _ = _boxes_in_image(calibration, corners, image_size)
+    seen = (projected[:, 2:] > projected[:, :2]).all(axis=1)
+    boxes_2d = objects.boxes_2d.copy()
+    boxes_2d[missing[seen]] = projected[seen]
+    return replace(objects, boxes_2d=boxes_2d)
 
 
 def _project(calibration: Calibration, points: NDArray[np.floating[Any]]) -> tuple[Array, Array]:

@@ -30,6 +30,7 @@ from pointdistiller_core.kitti_format import (
     KittiObjects,
     boxes_from_objects,
     difficulties_of,
+    read_objects,
 )
 
 if TYPE_CHECKING:
@@ -243,14 +244,18 @@ def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
         return None
 
     points = attempt(lambda: read_sweep(dataset.path('velodyne', index)))
-    objects = attempt(lambda: dataset.objects(index))
+    labels = attempt(lambda: read_objects(dataset.path('label_2', index)))
+    objects = None if labels is None else attempt(lambda: dataset.complete(index, labels))
     calibration = attempt(lambda: dataset.calibration(index))
     attempt(lambda: dataset.image_size(index))
     table = digest = None
     if points is not None:
         digest = hashlib.blake2b(points.tobytes()).digest()
         problems += _sweep_problems(points)
-    if objects is not None:
+    if labels is not None and objects is not None:
+        if projected := int((labels.lacks_box_2d & ~objects.lacks_box_2d).sum()):
+            what = f'{projected} labels have no 2D box; that of their 3D box is taken'
+            problems.append((what, False))
         boxed = objects[objects.names != DONT_CARE]
         problems += [(what, True) for what in label_problems(boxed, dataset.class_names)]
         if points is not None and calibration is not None:

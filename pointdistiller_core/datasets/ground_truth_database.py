@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the stored form and of what is cut out
+VERSION = 2  # of the stored form and of what is cut out
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,16 @@ def test_everything_that_is_broken_is_reported_together(root):
     assert len(report.objects.names) == 2  # of the frame that can be read
 
 
+def test_labels_without_2d_boxes(root):
+    label = file(root, 'label_2/000003.txt')
+    car, van = (line.split() for line in label.read_text(encoding='utf-8').splitlines())
+    car[4:8] = ['-1'] * 4
+    label.write_text('\n'.join(map(' '.join, (car, van))), encoding='utf-8')  # the van has none
+    what = '1 labels have no 2D box; that of their 3D box is taken'
+    assert findings(check_dataset(root)) == [Finding('000003', what, broken=False)]
+    assert check_dataset(root).objects.difficulties.tolist()[0] == 0
+
+
 def test_labels_that_a_training_refuses(root):
     path = file(root, 'label_2/000003.txt')
     text = path.read_text(encoding='utf-8')

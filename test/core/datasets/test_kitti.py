@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 import logging
 import os
@@ -99,6 +100,21 @@ def test_labels(root):
 
 def test_objects_are_all_that_is_labelled(root):
     assert dataset(root).objects(0).names.tolist() == ['DontCare', 'Car', 'Van']
+
+
+def test_labels_without_2d_boxes_get_those_of_their_3d_boxes(root, caplog):
+    whole, frames = dataset(root).objects(0), dataset(root)
+    path = frames.path('label_2', 0)
+    bare = replace(whole, boxes_2d=np.where(whole.names[:, None] == 'DontCare', whole.boxes_2d, 0))
+    path.write_text(format_objects(bare), encoding='utf-8')
+    np.testing.assert_allclose(frames.objects(0).boxes_2d, whole.boxes_2d, atol=1e-2)
+    frames.objects(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        f'{path}: labels without a 2D box here, and maybe in other frames, get that of their 3D '
+        'box, which decides about their difficulty; see check-dataset'
+    ]
+    frames.path('calib', 0).unlink()
+    assert (frames.objects(0).boxes_2d == bare.boxes_2d).all()
 
 
 def test_camera_view(root):
