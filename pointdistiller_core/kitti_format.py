@@ -30,6 +30,8 @@ FIELDS = (
     *('x', 'y', 'z', 'rotation_y', 'score'),
 )  # after the type; labels have no score
 NOWHERE = -1000.0  # a coordinate, where there is no 3D box
+ROTATION_TOLERANCE = 0.05  # of a rotation times its transpose
+MIN_UPRIGHT = 0.5  # cosine between the LiDAR's up and the camera's; boxes stand on both
 NEAR_PLANE = 0.1  # [m]; what is nearer to the camera, or behind it, has no place in the image
 
 # Corners of a unit box as multiples of length, height, width, bottom at 0, and its twelve edges.
@@ -264,6 +266,22 @@ def read_calibration(path: Path) -> Calibration:
     rectification[:3, :3] = _matrix(path, entries, 'R0_rect', (3, 3))
     camera_from_lidar[:3] = _matrix(path, entries, 'Tr_velo_to_cam', (3, 4))
     return Calibration(rectification @ camera_from_lidar, _matrix(path, entries, 'P2', (3, 4)))
+
+
+def calibration_problem(calibration: Calibration) -> str:
+    """Why boxes cannot be brought from the camera to the LiDAR; empty where they can."""
+    rotation = calibration.camera_from_lidar[:3, :3]
+    with np.errstate(over='ignore', invalid='ignore'):
+        turned_back = rotation @ rotation.T
+    if not np.allclose(turned_back, np.eye(3), rtol=0, atol=ROTATION_TOLERANCE):
+        return 'R0_rect times Tr_velo_to_cam is not a rotation'
+    if rotation[1, 2] > -MIN_UPRIGHT:  # of an identity it is 0
+        return (
+            'R0_rect times Tr_velo_to_cam, an identity or of other axes, does not turn the '
+            "LiDAR's x forward, y left, z up into the camera's x right, y down, z forward, so "
+            'boxes would not stand upright'
+        )
+    return ''
 
 
 def format_calibration(calibration: Calibration) -> str:

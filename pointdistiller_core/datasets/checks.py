@@ -30,6 +30,7 @@ from pointdistiller_core.kitti_format import (
     KittiObjects,
     boxes_from_objects,
     difficulties_of,
+    project_missing_boxes,
     read_objects,
 )
 
@@ -235,8 +236,6 @@ def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
     def attempt(read: Callable[[], ResultT]) -> ResultT | None:
         try:
             return read()
-        except np.linalg.LinAlgError:
-            problems.append(('R0_rect or Tr_velo_to_cam has no inverse', True))
         except OSError as error:
             problems.append((f'{error.filename}: {error.strerror}', True))
         except DatasetError as error:
@@ -245,9 +244,11 @@ def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
 
     points = attempt(lambda: read_sweep(dataset.path('velodyne', index)))
     labels = attempt(lambda: read_objects(dataset.path('label_2', index)))
-    objects = None if labels is None else attempt(lambda: dataset.complete(index, labels))
     calibration = attempt(lambda: dataset.calibration(index))
-    attempt(lambda: dataset.image_size(index))
+    size = attempt(lambda: dataset.image_size(index))
+    objects = labels
+    if labels is not None and calibration is not None and size is not None:
+        objects = project_missing_boxes(labels, calibration, size)
     table = digest = None
     if points is not None:
         digest = hashlib.blake2b(points.tobytes()).digest()

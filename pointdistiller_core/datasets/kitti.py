@@ -22,6 +22,7 @@ from pointdistiller_core.kitti_format import (
     Calibration,
     KittiObjects,
     boxes_from_objects,
+    calibration_problem,
     project_missing_boxes,
     read_calibration,
     read_objects,
@@ -31,7 +32,7 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt', 'image_2': '.png'}
-FRAME_VERSION = 1  # of what is made from the files, and of how it is kept
+FRAME_VERSION = 2  # of what is made from the files, and of how it is kept
 BYTES_PER_POINT = 16  # x, y, z, reflectance as float32
 DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
@@ -130,9 +131,13 @@ class KittiDataset:
         """Camera and LiDAR of a frame.
 
         Raises:
-            DatasetError: the calibration file is missing or malformed.
+            DatasetError: the calibration file is missing or malformed, or turns no box upright.
         """
-        return read_calibration(self.path('calib', index))
+        path = self.path('calib', index)
+        calibration = read_calibration(path)
+        if problem := calibration_problem(calibration):
+            raise DatasetError(f'{path}: {problem}')
+        return calibration
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Width, height [pixels] of the camera's image of a frame.

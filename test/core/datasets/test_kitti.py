@@ -297,13 +297,15 @@ def test_kept_frames_are_those_of_the_files(root, kitti_mini, tmp_path):
         assert equal(real[index], dataset(kitti_mini)[index])
 
 
-@pytest.mark.parametrize('content', [b'', b'too short', None])
+@pytest.mark.parametrize('content', [b'', b'too short', -5, None])
 def test_a_damaged_kept_frame_is_made_again(root, caplog, content):
     kept = dataset(root, cache_frames=True)
     kept[0]
     (file,) = (root / '.cache' / 'frames').iterdir()
     whole = file.read_bytes()
-    file.write_bytes(whole[:-5] if content is None else content)
+    if content is None:  # a single bit, of a number
+        content = whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:]
+    file.write_bytes(whole[:content] if isinstance(content, int) else content)
     with caplog.at_level(logging.WARNING):
         assert equal(kept[0], dataset(root)[0])
     assert file.read_bytes() == whole
