@@ -498,11 +498,8 @@ def _first_fields(bag: Bag, topic: str) -> frozenset[str]:
 def _no_cloud_topic(bag: Bag) -> str:
     """What is there instead."""
     others = sorted({f'{found.topic} ({_describe(found)})' for found in bag.channels})
-    return (
-        f'it has no PointCloud2 topic, only {", ".join(others)}'
-        if others
-        else ('it has no PointCloud2 topic and no other')
-    )
+    only = f', only {", ".join(others)}' if others else ' and no other'
+    return '; '.join([f'it has no PointCloud2 topic{only}', *bag.damages(TimeSpan())])
 
 
 def _describe(channel: Channel) -> str:

@@ -127,9 +127,8 @@ def is_latched(qos_profiles: Any) -> bool:
     """
     if isinstance(qos_profiles, str):
         return bool(_LATCHED.search(qos_profiles))
-    return any(
-        is_latched(f'durability: {profile["durability"]}') for profile in qos_profiles or ()
-    )
+    durabilities = (profile.get('durability') for profile in qos_profiles or ())
+    return any(is_latched(f'durability: {durability}') for durability in durabilities)
 
 
 def ros2_type(name: str) -> str:

@@ -34,7 +34,7 @@ else:
 OPENERS: Mapping[bytes, tuple[str, Callable[[Path], BagFile]]] = {
     mcap.MAGIC: ('mcap', mcap.McapFile),
     sqlite.MAGIC: ('sqlite3', sqlite.SqliteFile),
-    rosbag1.MAGIC: ('ros1', rosbag1.Rosbag1File),
+    rosbag1.MAGIC: ('ros1', rosbag1.open_rosbag1),
 }
 SUFFIXES = ('.mcap', '.db3', '.bag')
 ZSTD_SUFFIX, ZSTD_MAGIC = '.zstd', b'\x28\xb5\x2f\xfd'
@@ -124,15 +124,17 @@ class Bag:
             yield message
         if span == TimeSpan():
             self.notes += self._differences(counts, outside)
-        self._check_damage(span)
+        if damages := list(self.damages(span)):
+            raise DatasetError('; '.join(damages))
 
-    def _check_damage(self, span: TimeSpan) -> None:
+    def damages(self, span: TimeSpan) -> Iterator[str]:
+        """What of a span of time cannot be read, and why."""
         for path, file in self._files.items():
             last_ns = file.times_ns[1] if file.times_ns is not None else 0
             if file.damage and (span.stop_ns is None or span.stop_ns > last_ns + 1):
-                raise DatasetError(f'{path} {file.damage}')
+                yield f'{path} {file.damage}'
         if self._lost:
-            raise DatasetError(
+            yield (
                 f'these files of {self.path} cannot be read, all others were: '
                 f'{"; ".join(self._lost)}'
             )
