@@ -42,7 +42,7 @@ CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
 KITTI_TOPIC, TRUTH_TOPIC, KITTI_FRAME_ID = '/points', '/ground_truth/boxes', 'velodyne'
 ENCODINGS = ('cdr', 'ros1')  # of messages that are read
-BOX_FIELDS = frozenset({'dx', 'dy', 'dz', 'yaw'})  # of a cloud of boxes, not of a sensor's
+RESULT_FIELDS = frozenset({'dx', 'dy', 'dz', 'yaw', 'importance'})  # of no sensor
 NANOSECONDS = 1_000_000_000
 
 
@@ -480,7 +480,7 @@ def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
     """The only topic with a sensor's fields, if there is but one."""
     fields = {topic: _first_fields(bag, topic) for topic in topics}
     sensors = [topic for topic in topics if fields[topic] >= {'x', 'y', 'z'}]
-    sensors = [topic for topic in sensors if not fields[topic] & BOX_FIELDS]
+    sensors = [topic for topic in sensors if not fields[topic] & RESULT_FIELDS]
     bright = [topic for topic in sensors if not fields[topic].isdisjoint(INTENSITY_NAMES)]
     return next((found for found in (bright, sensors) if len(found) == 1), [])
 

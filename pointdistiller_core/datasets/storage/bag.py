@@ -169,11 +169,7 @@ class Bag:
 
     def _find_files(self) -> list[Path]:
         """The files of a folder, named by its metadata.yaml or, where that fails, all of them."""
-        present = sorted(
-            path
-            for path in self.path.iterdir()
-            if path.name.removesuffix(ZSTD_SUFFIX).endswith(SUFFIXES)
-        )
+        present = sorted(filter(_has_suffix, self.path.iterdir()))
         try:
             self._metadata = read_metadata(self.path / METADATA_FILE)
         except FileNotFoundError:
@@ -249,6 +245,17 @@ class Bag:
                 self.notes += file.notes
                 return file
         raise BagError(f'{path.name} is none of {", ".join(name for name, _ in OPENERS.values())}')
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path is a bag, or named as one, rather than the folder of a dataset."""
+    if path.is_dir():
+        return (path / METADATA_FILE).is_file() or any(map(_has_suffix, path.iterdir()))
+    return path.name == METADATA_FILE or path.is_file() or _has_suffix(path)
+
+
+def _has_suffix(path: Path) -> bool:
+    return path.name.removesuffix(ZSTD_SUFFIX).endswith(SUFFIXES)
 
 
 def _others(files: Collection[Path], present: Collection[Path]) -> Iterator[Path]:

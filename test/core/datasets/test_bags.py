@@ -164,6 +164,29 @@ def test_the_only_cloud_topic_is_found_among_others(tmp_path):
     assert [cloud.topic for cloud in read_clouds(tmp_path / 'bag', '/b')] == ['/b'] * 3
 
 
+def test_the_only_topic_of_a_sensor_is_chosen_and_told(tmp_path):
+    ones = np.ones(2, np.float32)
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        writer.write('/a/boxes', 1, 'lidar', POINTS, dict.fromkeys(('dx', 'dy', 'dz'), ones))
+        writer.write('/b/importance', 1, 'lidar', POINTS, {'importance': ones})
+        writer.write('/c/map', 1, 'lidar', POINTS[:, :3])
+        writer.write('/points', 1, 'lidar', POINTS)
+    notes = []
+    (cloud,) = read_clouds(tmp_path / 'bag', on_note=notes.append)
+    assert cloud.topic == '/points'
+    topics = "['/a/boxes', '/b/importance', '/c/map', '/points']"
+    assert notes == [
+        f"{tmp_path / 'bag'}: /points is read, for of {topics} it alone has a sensor's fields"
+    ]
+
+
+def test_sensor_without_intensity_among_boxes(tmp_path):
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        writer.write('/boxes', 1, 'lidar', POINTS, {'dx': np.ones(2, np.float32)})
+        writer.write('/points', 1, 'lidar', POINTS[:, :3])
+    assert [cloud.topic for cloud in read_clouds(tmp_path / 'bag')] == ['/points']
+
+
 def test_bag_without_the_topic_lists_those_it_has(tmp_path):
     write_bag(tmp_path / 'bag', topics=('/a', '/b'))
     with pytest.raises(DatasetError, match=r"no PointCloud2 topic '/c'; .* \['/a', '/b'\]"):

@@ -21,6 +21,7 @@ from rosbags.rosbag2 import Writer as Rosbag2Writer
 import yaml
 
 from pointdistiller_core.datasets.bags import BagFrames, latched_topics, read_clouds
+from pointdistiller_core.datasets.storage.bag import is_bag
 from pointdistiller_core.errors import DatasetError
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
@@ -283,6 +284,18 @@ def test_compression_that_is_not_known(tmp_path):
     bag = write_storage(tmp_path / 'bag', MCAP, TIMES, **metadata)
     with pytest.raises(DatasetError, match='it is compressed with br9, not with zstd'):
         read(bag)
+
+
+def test_what_is_taken_for_a_bag(tmp_path):
+    bag = write_splits(tmp_path / 'bag', [TIMES[:3], TIMES[3:]])
+    assert all(map(is_bag, (bag, bag / 'metadata.yaml', bag / 'bag_1.mcap')))
+    (bag / 'metadata.yaml').unlink()
+    assert is_bag(bag)
+    assert is_bag(bag.rename(tmp_path / 'odd') / 'bag_0.mcap')
+    assert is_bag(tmp_path / 'absent.mcap')
+    (tmp_path / 'dataset' / 'training').mkdir(parents=True)
+    assert not is_bag(tmp_path / 'dataset')
+    assert not is_bag(tmp_path / 'absent')
 
 
 def test_folder_with_the_suffix_of_ros1(tmp_path):
