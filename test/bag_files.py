@@ -91,7 +91,7 @@ def mcap_bytes(
     profile: str = 'ros2',
     compression: str = '',
     indexed_chunks: Sequence[int] | None = None,
-    message_index: bool = True,
+    message_index: bool | Sequence[int] = True,
     chunk_times: bool = True,
     repeated: bool = True,
     counts: dict[int, int] | None = None,
@@ -106,7 +106,7 @@ def mcap_bytes(
         profile: of the header.
         compression: of the chunks.
         indexed_chunks: those that the index has; None is all.
-        message_index: whether there is one.
+        message_index: whether there is one, or the channels that it has.
         chunk_times: whether the index has the times of chunks, or zeros.
         repeated: whether schemas and channels are in the summary, too.
         counts: messages of each channel in the statistics; None is the truth.
@@ -164,7 +164,7 @@ def _chunk(
     offset: int,
     *,
     compression: str,
-    message_index: bool,
+    message_index: bool | Sequence[int],
     chunk_times: bool,
 ) -> tuple[bytes, bytes]:
     """A chunk with its message indexes, and its record in the chunk index."""
@@ -178,7 +178,8 @@ def _chunk(
     head = struct.pack('<QQQI', first, last, len(records), zlib.crc32(records))
     chunk = _record(0x06, head + _text(compression) + struct.pack('<Q', len(packed)) + packed)
     indexes, offsets = b'', b''
-    for number, entries in places.items() if message_index else ():
+    indexed = list(places) if message_index is True else message_index or []
+    for number, entries in ((number, places[number]) for number in indexed if number in places):
         offsets += struct.pack('<HQ', number, offset + len(chunk) + len(indexes))
         content = b''.join(struct.pack('<QQ', *entry) for entry in entries)
         indexes += _record(0x07, struct.pack('<HI', number, len(content)) + content)

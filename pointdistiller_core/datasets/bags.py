@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 import itertools
@@ -263,6 +263,7 @@ def read_clouds(
     """
     with _open_bag(path) as bag:
         topic = _choose_topic(bag, topic, on_note)
+        broken = _BrokenMessages(bag.path)
         for found in _messages(
             bag,
             lambda found: found.topic == topic and found.message_type == CLOUD_TYPE,
@@ -270,16 +271,13 @@ def read_clouds(
             duration_s,
             on_note=on_note,
         ):
-            message: Any = _types().deserialize_cdr(found.cdr, CLOUD_TYPE)
-            stamp = message.header.stamp
-            yield BagCloud(
-                topic=topic,
-                time_ns=found.time_ns,
-                cdr=found.cdr,
-                stamp_ns=stamp.sec * NANOSECONDS + stamp.nanosec,
-                frame_id=message.header.frame_id,
-                message=message,
-            )
+            try:
+                cloud = _to_cloud(found)
+            except Exception as error:  # of a parser whose input may be anything
+                broken.add(found.topic, found.time_ns, error)
+            else:
+                yield cloud
+        broken.check()
 
 
 class BagFrames:
@@ -405,7 +403,7 @@ def _messages(
     stop_ns = None
     if duration_s is not None:
         stop_ns = bag.start_ns + round((start_s + duration_s) * NANOSECONDS)
-    to_cdr = _CdrConverter()
+    to_cdr, broken = _CdrConverter(), _BrokenMessages(bag.path)
     num_noted = 0
 
     def tell_notes() -> None:
@@ -424,19 +422,60 @@ def _messages(
             span,
         )
         for found in messages:
-            yield BagMessage(found.channel.topic, found.time_ns, to_cdr(found))
+            topic = found.channel.topic
+            try:
+                cdr = to_cdr(found)
+            except Exception as error:  # of a parser whose input may be anything
+                broken.add(topic, found.time_ns, error)
+            else:
+                yield BagMessage(topic, found.time_ns, cdr)
 
     tell_notes()
     try:
         if start_ns is not None:
             yield from read(True, TimeSpan(None, start_ns))
         yield from read(False, TimeSpan(start_ns, stop_ns))
+        broken.check()
     finally:  # also before an error
         tell_notes()
 
 
 def _is_readable(channel: Channel) -> bool:
     return channel.encoding in ENCODINGS and channel.message_type.count('/') == 2
+
+
+def _to_cloud(found: BagMessage) -> BagCloud:
+    message: Any = _types().deserialize_cdr(found.cdr, CLOUD_TYPE)
+    stamp = message.header.stamp
+    return BagCloud(
+        topic=found.topic,
+        time_ns=found.time_ns,
+        cdr=found.cdr,
+        stamp_ns=stamp.sec * NANOSECONDS + stamp.nanosec,
+        frame_id=message.header.frame_id,
+        message=message,
+    )
+
+
+class _BrokenMessages:
+    """Messages that are not of their topic's type: one error after all others were read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._count, self._first = path, 0, ''
+
+    def add(self, topic: str, time_ns: int, error: Exception) -> None:
+        """Count one."""
+        reason = str(error) or type(error).__name__
+        self._first = self._first or f'on {topic} at {time_ns / NANOSECONDS:.3f} s: {reason}'
+        self._count += 1
+
+    def check(self) -> None:
+        """Raise the error, if there were any."""
+        if self._count:
+            raise DatasetError(
+                f'{self._path}: {self._count} messages cannot be read, the first {self._first}; '
+                'all others were'
+            )
 
 
 class _CdrConverter:
@@ -486,12 +525,13 @@ def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
 
 
 def _first_fields(bag: Bag, topic: str) -> frozenset[str]:
-    """Names of the fields of a topic's first cloud; none where there is none."""
+    """Names of the fields of the first cloud that can be read; none where there is none."""
     to_cdr = _CdrConverter()
     messages = bag.messages(lambda found: found.topic == topic and _is_cloud(found), TimeSpan())
     for found in messages:
-        cloud: Any = _types().deserialize_cdr(to_cdr(found), CLOUD_TYPE)
-        return frozenset(field.name for field in cloud.fields)
+        with suppress(Exception):  # of a parser whose input may be anything
+            cloud: Any = _types().deserialize_cdr(to_cdr(found), CLOUD_TYPE)
+            return frozenset(field.name for field in cloud.fields)
     return frozenset()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 import io
 from pathlib import Path
@@ -46,6 +46,7 @@ _MESSAGE = struct.Struct('<HIQQ')  # channel, sequence, time of the log, time of
 _CHUNK = struct.Struct('<QQQI')  # first time, last time, size without compression, CRC
 _FOOTER = struct.Struct('<BQQQI')  # head, start of the summary, of its offsets, CRC
 _END_SIZE = _FOOTER.size + len(MAGIC)
+_INDEX_HEAD_SIZE, _INDEX_ENTRY_SIZE = _HEAD.size + 6, 16  # of a channel's messages in a chunk
 _DECOMPRESS: Mapping[str, Callable[[memoryview], bytes | memoryview]] = {
     '': lambda packed: packed,
     'lz4': decompress_lz4,
@@ -73,8 +74,8 @@ class _Summary(NamedTuple):
 
     data_end: int
     chunks: Mapping[int, _Chunk]  # by offset
-    counts: Mapping[int, int] | None  # messages of each channel
-    channels: frozenset[int]  # that the indexes name
+    counts: Mapping[int, int] | None  # messages of each channel, by the statistics
+    indexed: Counter[int]  # and by the message index
 
 
 class McapFile:
@@ -101,13 +102,11 @@ class McapFile:
                 raise McapError('it does not begin as an MCAP file does')
             summary = self._read_summary(file)
             others = list(self._walk(file, summary.data_end, summary.chunks))
-            self._chunks = [*summary.chunks.values(), *others]
-            self._find_channels(file, summary.channels)
-        if summary.chunks and (others or self._loose.ends()):
-            self._note(
-                f'the index of {path.name} lacks {len(others)} of {len(self._chunks)} chunks and '
-                f'{len(self._loose)} messages outside of chunks; they are read, too'
-            )
+            chunks = list(summary.chunks.values())
+            if self._is_index_short(summary, len(others)):
+                chunks = [replace(chunk, channels=None) for chunk in chunks]
+            self._chunks = [*chunks, *others]
+            self._find_channels(file, {*summary.indexed, *(summary.counts or ())})
         self.channels: Sequence[Channel] = [self._channel(number) for number in self._channels]
         times = [time for chunk in self._chunks for time in (chunk.first_ns, chunk.last_ns)]
         times += self._loose.ends()
@@ -144,7 +143,7 @@ class McapFile:
     def _read_summary(self, file: BinaryIO) -> _Summary:
         """What the summary tells; whatever it has wrong makes it as good as none."""
         size = file.seek(0, io.SEEK_END)
-        nothing = _Summary(size, {}, None, frozenset())
+        nothing = _Summary(size, {}, None, Counter())
         file.seek(-min(_END_SIZE, size), io.SEEK_END)
         end = file.read()
         if len(end) < _END_SIZE or not end.endswith(MAGIC) or end[0] != FOOTER:
@@ -175,18 +174,39 @@ class McapFile:
     def _parse_summary(self, data: memoryview, start: int) -> _Summary:
         chunks: dict[int, _Chunk] = {}
         counts: dict[int, int] | None = None
+        indexed: Counter[int] = Counter()
         for kind, begin, end in _split(data):
             if kind == CHUNK_INDEX:
-                chunk = _parse_chunk_index(data[begin:end])
+                chunk, messages = _parse_chunk_index(data[begin:end])
                 if not chunk.offset + _HEAD.size <= chunk.end <= start:
                     raise McapError(f'it has a chunk from byte {chunk.offset} to {chunk.end}')
                 chunks[chunk.offset] = chunk
+                indexed.update(messages)
             elif kind == STATISTICS:
                 counts = _parse_counts(data[begin:end])
             else:
                 self._learn(kind, data[begin:end])
-        known = [chunk.channels for chunk in chunks.values() if chunk.channels]
-        return _Summary(start, chunks, counts or None, frozenset().union(*known, counts or ()))
+        return _Summary(start, chunks, counts or None, indexed)
+
+    def _is_index_short(self, summary: _Summary, num_others: int) -> bool:
+        """Whether the index lacks messages, which a note then tells."""
+        if not summary.chunks:
+            return False
+        if num_others or len(self._loose):
+            self._note(
+                f'the index of {self._path.name} lacks {num_others} of '
+                f'{num_others + len(summary.chunks)} chunks and {len(self._loose)} messages '
+                'outside of chunks; they are read, too'
+            )
+            return True
+        complete = all(chunk.channels for chunk in summary.chunks.values())
+        if summary.counts and complete and +summary.indexed != +Counter(summary.counts):
+            self._note(
+                f'the message index of {self._path.name} has {summary.indexed.total()} messages, '
+                f'its statistics {sum(summary.counts.values())}: every chunk is looked into'
+            )
+            return True
+        return False
 
     def _walk(
         self, file: BinaryIO, data_end: int, indexed: Mapping[int, _Chunk]
@@ -235,11 +255,11 @@ class McapFile:
                 self._learn(kind, records[begin:end])
         return _Chunk(offset, min(times), max(times), frozenset(numbers)) if times else None
 
-    def _find_channels(self, file: BinaryIO, named: frozenset[int]) -> None:
+    def _find_channels(self, file: BinaryIO, named: Collection[int]) -> None:
         """Learn what the summary does not repeat, and what the index tells nothing of."""
         chunks = {chunk.offset: chunk for chunk in self._chunks}
         for chunk in self._chunks:
-            known = self._channels.keys() >= named and self._channels
+            known = self._channels and self._channels.keys() >= set(named)
             schemas = {schema for schema, *_ in self._channels.values()} - {0}
             if not chunk.last_ns or not known or not self._schemas.keys() >= schemas:
                 found = self._look_into(file, chunk.offset)
@@ -378,13 +398,19 @@ def _records_of_chunk(file: BinaryIO, offset: int) -> memoryview:
     return records
 
 
-def _parse_chunk_index(data: memoryview) -> _Chunk:
+def _parse_chunk_index(data: memoryview) -> tuple[_Chunk, Mapping[int, int]]:
+    """A chunk, and how many messages of each channel its message indexes have."""
     fields = _Fields(data)
     first_ns, last_ns, offset, size = (fields.number(8) for _ in range(4))
-    numbers = frozenset(number for number, _ in struct.iter_unpack('<HQ', fields.blob()))
-    # A writer may leave the message index out: then nothing tells what the chunk holds.
+    places = sorted((place, number) for number, place in struct.iter_unpack('<HQ', fields.blob()))
     end = offset + size + fields.number(8)
-    return _Chunk(offset, first_ns, last_ns, numbers or None, end)
+    ends = [*(place for place, _ in places[1:]), end]
+    counts = {
+        number: (stop - place - _INDEX_HEAD_SIZE) // _INDEX_ENTRY_SIZE
+        for (place, number), stop in zip(places, ends, strict=False)
+    }
+    # A writer may leave the message index out: then nothing tells what the chunk holds.
+    return _Chunk(offset, first_ns, last_ns, frozenset(counts) or None, end), counts
 
 
 def _parse_counts(data: memoryview) -> dict[int, int]:

@@ -101,9 +101,17 @@ def test_chunks_out_of_order_that_overlap(read):
     ('counts', 'told'), [({1: 9}, 9), ({1: 2}, 2), ({7: 6}, 0)], ids=['more', 'fewer', 'other']
 )
 def test_counts_of_the_index_bound_nothing(read, counts, told):
-    times, (note,) = read(mcap_bytes(CHUNKS, counts=counts))
+    times, (_, note) = read(mcap_bytes(CHUNKS, counts=counts))
     assert times == TIMES
     assert f'the index has {told} messages on /points, but 6 are there and were read' in note
+
+
+def test_message_index_that_lacks_a_channel(read):
+    channels = [McapChannel(), McapChannel('/other', 'std_msgs/msg/String')]
+    chunk = [*clouds(*TIMES), McapMessage(TIMES[0], b'', 2)]
+    times, (note,) = read(mcap_bytes([chunk], channels, message_index=[2]))
+    assert times == TIMES
+    assert 'message index of drive.mcap has 1 messages, its statistics 7: every chunk' in note
 
 
 @pytest.mark.parametrize(
