@@ -37,6 +37,7 @@ OPENERS: Mapping[bytes, tuple[str, Callable[[Path], BagFile]]] = {
     rosbag1.MAGIC: ('ros1', rosbag1.open_rosbag1),
 }
 SUFFIXES = ('.mcap', '.db3', '.bag')
+ACTIVE_SUFFIX = '.active'  # after that of a bag that ROS 1 did not end to record
 ZSTD_SUFFIX, ZSTD_MAGIC = '.zstd', b'\x28\xb5\x2f\xfd'
 NANOSECONDS = 1_000_000_000
 
@@ -74,9 +75,7 @@ class Bag:
             for file in files:
                 try:
                     self._files[file] = self._open_file(file, stack)
-                except (
-                    Exception
-                ) as error:  # a damaged one does not keep the others from being read
+                except Exception as error:  # the others are read all the same
                     if len(files) == 1:
                         raise
                     self._lost.append(f'{file.name}: {error}')
@@ -111,8 +110,9 @@ class Bag:
             for path, file in self._files.items()
         }
         runs = (file.runs(chosen[path], span) for path, file in self._files.items())
-        topics = {found.topic for channels in chosen.values() for found in channels}
-        counts, outside = Counter(dict.fromkeys(topics, 0)), Counter[str]()
+        whole = {found.topic for found in self.channels}
+        whole -= {found.topic for found in self.channels if not wanted(found)}
+        counts, outside = Counter(dict.fromkeys(whole, 0)), Counter[str]()
         first_ns, last_ns = self._metadata.times_ns or (0, sys.maxsize)
         for message in merge_runs(chain.from_iterable(runs)):
             topic = message.channel.topic
@@ -123,7 +123,7 @@ class Bag:
                 message = message._replace(data=zstd.decompress(message.data))
             yield message
         if span == TimeSpan():
-            self.notes += self._differences(counts, outside)
+            self.notes += self._differences({topic: counts[topic] for topic in whole}, outside)
         if damages := list(self.damages(span)):
             raise DatasetError('; '.join(damages))
 
@@ -218,7 +218,7 @@ class Bag:
             if path.with_name(path.name.removesuffix(ZSTD_SUFFIX)) not in present
             or path.suffix != ZSTD_SUFFIX
         ]
-        kinds = {Path(path.name.removesuffix(ZSTD_SUFFIX)).suffix for path in files}
+        kinds = set(map(_suffix, files))
         if len(kinds) > 1:
             raise BagError(
                 f'the folder holds {[path.name for path in files]} and no metadata.yaml to choose '
@@ -255,7 +255,11 @@ def is_bag(path: Path) -> bool:
 
 
 def _has_suffix(path: Path) -> bool:
-    return path.name.removesuffix(ZSTD_SUFFIX).endswith(SUFFIXES)
+    return _suffix(path) in SUFFIXES
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.removesuffix(ZSTD_SUFFIX).removesuffix(ACTIVE_SUFFIX)).suffix
 
 
 def _others(files: Collection[Path], present: Collection[Path]) -> Iterator[Path]:

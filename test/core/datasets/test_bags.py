@@ -8,7 +8,7 @@ from contextlib import suppress
 import errno
 import tracemalloc
 
-from bag_files import CLOUD, POINTS, TYPES, cloud_message
+from bag_files import CLOUD, POINTS, TYPES, cloud_cdr, cloud_message
 from kitti_folder import write_frame
 import numpy as np
 import pytest
@@ -438,6 +438,18 @@ def test_broken_clouds_do_not_keep_the_others_from_being_read(tmp_path):
     assert count == 6
     assert '2 messages cannot be read, the first on /points at 1.000 s: ' in error
     assert 'all others were' in error
+
+
+def test_topic_with_messages_of_two_types(tmp_path):
+    types = get_typestore(Stores.LATEST)
+    text = types.serialize_cdr(types.types[STRING]('hello'), STRING)
+    with Rosbag2Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        for kind, content in ((STRING, text), (CLOUD, cloud_cdr(STAMP))):
+            connection = writer.add_connection('/points', kind, typestore=types)
+            writer.write(connection, STAMP, content)
+    notes = []
+    (cloud,) = read_clouds(tmp_path / 'bag', on_note=notes.append)
+    assert (cloud.stamp_ns, notes) == (STAMP, [])
 
 
 def test_any_cloud_is_read_or_counted(tmp_path):

@@ -63,7 +63,7 @@ def test_bags_are_taken_by_their_content(tmp_path):
     bag = write_bag(tmp_path / 'drive.bag').rename(tmp_path / 'drive')
     assert [cloud.time_ns for cloud in read_clouds(bag)] == TIMES
     write_bag(tmp_path / 'split' / 'drive_0.bag')
-    write_bag(tmp_path / 'split' / 'drive_1.bag')
+    write_bag(tmp_path / 'drive.bag').rename(tmp_path / 'split' / 'drive_1.bag.active')
     clouds = read_clouds(tmp_path / 'split', on_note=lambda _: None)
     assert [cloud.time_ns for cloud in clouds] == sorted(2 * TIMES)
 
