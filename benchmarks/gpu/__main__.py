@@ -41,6 +41,7 @@ def main() -> int:
     running.add_argument('--work', type=Path, default=Path('gpu_work'))
     running.add_argument('--seconds', type=float, default=540)
     running.add_argument('--device', default='cuda')
+    running.add_argument('--epochs', type=int, help="of the trainings, instead of the study's")
     running.add_argument('--small', action='store_true', help='shrunken, to try it on a CPU')
     collecting = commands.add_parser('collect', help='results, logs and runs, here')
     collecting.add_argument('results', type=Path)
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run jobs one after the other; what they leave is packed after each."""
     stop_at = monotonic() + arguments.seconds
     work = arguments.work.resolve()
-    place = Place(work, arguments.device, arguments.small, stop_at)
+    place = Place(work, arguments.device, arguments.small, stop_at, arguments.epochs)
     failed = False
     for name in arguments.jobs:
         start = perf_counter()

@@ -20,12 +20,12 @@ MOST_BYTES = 64 * 2**20
 WHEELS = (
     *('pydantic', 'pydantic_core', 'typing-inspection', 'annotated-types'),
     *('trimesh', 'embreex', 'threadpoolctl', 'lightning-fabric'),
-    *('rosbags', 'lz4', 'apsw', 'ruamel.yaml', 'typing_extensions'),
+    *('rosbags', 'lz4', 'apsw', 'ruamel.yaml', 'typing_extensions', 'backports.zstd'),
 )
 PYTHON = '3.12'
 PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_17_x86_64', 'manylinux2014_x86_64')
 RUN = """#!/usr/bin/env bash
-# Usage: OUT=results bash run.sh JOB...; needs Python {python} with torch and lightning, no network.
+# Usage: OUT=results bash run.sh JOB...; needs Python {python} with torch, but no network.
 set -euo pipefail
 here=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
 work=${{WORK:-/tmp/pointdistiller_gpu}}

@@ -29,12 +29,14 @@ class Place:
         device: `cuda` or `cpu`.
         small: in a shrunken form.
         stop_at: moment of `time.monotonic` at which a job must have saved what it has.
+        epochs: of the trainings, instead of the study's.
     """
 
     work: Path
     device: str
     small: bool
     stop_at: float
+    epochs: int | None = None
 
     @property
     def left(self) -> float:
@@ -46,22 +48,22 @@ class Place:
         """Folder of the frames and the runs."""
         return self.work / 'study'
 
+    def log(self, name: str) -> Path:
+        """File of what a program says."""
+        return self.work / 'logs' / f'{name}.log'
+
     def python(
         self, *words: object, log: str, environment: Mapping[str, str] | None = None
     ) -> int:
         """Run Python on this checkout; returns its exit code, 124 where time was over."""
-        (self.work / 'logs').mkdir(parents=True, exist_ok=True)
-        paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-        with (self.work / 'logs' / f'{log}.log').open('a', encoding='utf-8') as stream:
+        self.log(log).parent.mkdir(parents=True, exist_ok=True)
+        values = {**os.environ, 'PYTHONPATH': python_path(), **(environment or {})}
+        with self.log(log).open('a', encoding='utf-8') as stream:
             try:
                 return subprocess.run(
                     [sys.executable, *map(str, words)],
                     cwd=ROOT,
-                    env={
-                        **os.environ,
-                        'PYTHONPATH': os.pathsep.join(paths),
-                        **(environment or {}),
-                    },
+                    env=values,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
                     timeout=max(1.0, self.left),
@@ -72,14 +74,18 @@ class Place:
 
 
 def check(place: Place) -> dict[str, Any]:
-    """The tests that need a GPU, then, where time and cores allow, all of the core's."""
+    """The tests that need a GPU: do its numbers agree with the CPU's."""
     on_cpu = {} if place.device == 'cuda' else {'POINTDISTILLER_TEST_DEVICE': place.device}
     folder = 'test/core/geometry' if place.small else 'test/core'
-    results = {'cuda': _test(place, folder, '-m', 'cuda', name='cuda', environment=on_cpu)}
-    if not place.small:
-        workers = ['-n', str(max(1, (os.cpu_count() or 1) - 2))]
-        results['core'] = _test(place, folder, *workers, name='core')
-    return results
+    return _test(place, folder, '-m', 'cuda', name='cuda', environment=on_cpu)
+
+
+def core(place: Place) -> dict[str, Any]:
+    """All tests of the core on that machine, its versions and its GPU."""
+    if place.small:
+        return _test(place, 'test/core/test_grid.py', name='core')
+    workers = str(max(1, (os.cpu_count() or 1) - 2))
+    return _test(place, 'test/core', '-n', workers, name='core')
 
 
 def _test(
@@ -134,8 +140,9 @@ def throughput(place: Place) -> dict[str, Any]:
 def _benchmark(place: Place, script: str, *options: object) -> dict[str, Any]:
     target = place.work / f'{script}.json'
     target.unlink(missing_ok=True)
-    code = place.python(HERE / script, *options, '--json', target, log=Path(script).stem)
-    return _with_code(code, target)
+    name = Path(script).stem
+    code = place.python(HERE / script, *options, '--json', target, log=name)
+    return _with_code(code, target, place.log(name))
 
 
 def frames(place: Place) -> dict[str, Any]:
@@ -158,11 +165,11 @@ def frames(place: Place) -> dict[str, Any]:
     }
     target = place.work / 'input_pipeline.json'
     options: list[object] = ['--dataset', place.study / 'data', '--device', place.device]
-    workers = [0, 4, 8, 12, 16] if not place.small else [0]
+    workers = [0, 4, 8, 16] if not place.small else [0]
     options += ['--workers', *workers, '--batch-size', 8 if not place.small else 1]
     options += ['--batches', 20 if not place.small else 1, '--json', target]
     code = place.python(ROOT / 'benchmarks/input_pipeline.py', *options, log='input_pipeline')
-    return {**made, 'input_pipeline': _with_code(code, target)}
+    return {**made, 'input_pipeline': _with_code(code, target, place.log('input_pipeline'))}
 
 
 def teacher(place: Place) -> dict[str, Any]:
@@ -185,9 +192,7 @@ def _train(place: Place, *, only_teacher: bool) -> dict[str, Any]:
     jobs = plan[:1] if only_teacher else plan
     # Those that need no teacher run beside it: one process does not fill a GPU.
     num_jobs = min(len(jobs), 3 if not place.small else 1)
-    os.environ['PYTHONPATH'] = os.pathsep.join(
-        [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    )
+    os.environ['PYTHONPATH'] = python_path()
     outcomes = run_jobs(
         place.study, jobs, num_jobs=num_jobs, device=place.device, stop_at=place.stop_at
     )
@@ -206,14 +211,25 @@ def _train(place: Place, *, only_teacher: bool) -> dict[str, Any]:
 
 def _size(place: Place) -> Any:
     from pointdistiller_core.config import StudySizeConfig, find_config, load_config
+    from pointdistiller_core.training.study import merge
 
     file = HERE / 'small.yaml' if place.small else find_config('studies', 'loan')
-    return load_config(StudySizeConfig, file)
+    size = load_config(StudySizeConfig, file)
+    if place.epochs is None:
+        return size
+    experiment = merge(size.experiment, {'training': {'epochs': place.epochs}})
+    return size.model_copy(update={'experiment': experiment})
 
 
-def _with_code(code: int, target: Path) -> dict[str, Any]:
-    values = json.loads(target.read_bytes()) if target.exists() else {'error': 'wrote nothing'}
-    return {'exit_code': code, **values}
+def _with_code(code: int, target: Path, log: Path) -> dict[str, Any]:
+    if target.exists():
+        return {'exit_code': code, **json.loads(target.read_bytes())}
+    return {'exit_code': code, 'error': log.read_text(encoding='utf-8')[-1000:]}
+
+
+def python_path() -> str:
+    """This checkout before all else."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
 
 
 JOBS: Mapping[str, Callable[[Place], dict[str, Any]]] = {
@@ -223,6 +239,7 @@ JOBS: Mapping[str, Callable[[Place], dict[str, Any]]] = {
     'frames': frames,
     'teacher': teacher,
     'students': students,
+    'core': core,
 }
 
 
