@@ -39,8 +39,11 @@ setup(
     zip_safe=True,
     install_requires=[
         'setuptools',
+        # Also of rosbags.
+        'backports.zstd>=1; python_version < "3.14"',
         'embreex>=2.17.7',
         'lightning-fabric>=2.4',
+        'lz4>=4',
         'matplotlib>=3.7',
         'numpy>=1.22',
         'pydantic>=2.7',

@@ -40,9 +40,14 @@ BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of
 def detect_command(
     bundle: BundleArgument,
     clouds: Annotated[
-        list[Path], typer.Argument(help='Point clouds: .bin files of float32 x, y, z, intensity.')
-    ],
+        list[Path] | None,
+        typer.Argument(help='Point clouds: .bin files of float32 x, y, z, intensity.'),
+    ] = None,
     *,
+    bundle_option: Annotated[
+        Path | None,
+        typer.Option('--bundle', help='The bundle; all arguments are then point clouds.'),
+    ] = None,
     score_threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Instead of the bundle's own.")
     ] = None,
@@ -63,6 +68,11 @@ def detect_command(
     from pointdistiller_core.datasets.kitti import read_points
     from pointdistiller_core.detector import Detector
 
+    clouds = list(clouds or ())
+    if bundle_option is not None:  # as of `run detect`
+        bundle, clouds = bundle_option, [bundle, *clouds]
+    if not clouds:
+        raise typer.BadParameter('there is no point cloud after the bundle', param_hint='CLOUDS')
     detector = Detector.load(
         bundle, backend=backend, device=device, num_threads=num_threads, precision=precision
     )
