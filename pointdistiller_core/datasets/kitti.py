@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.frame_cache import keep_frame
+from pointdistiller_core.datasets.point_files import drop_not_finite
+from pointdistiller_core.datasets.raw_points import KITTI_LAYOUT, find_layout, read_raw
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.kitti_format import (
     DEFAULT_IMAGE_SIZE,
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt', 'image_2': '.png'}
 FRAME_VERSION = 1  # of what is made from the files, and of how it is kept
-BYTES_PER_POINT = 16  # x, y, z, reflectance as float32
+REWRITE = "as points.astype('float32').tofile(file) writes it of points (N, 4)"
 DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
     {
@@ -143,7 +145,8 @@ class KittiDataset:
         return self._root / 'training' / folder / (self.frame_ids[index] + SUFFIXES[folder])
 
     def _read_frame(self, index: int) -> Frame:
-        points = read_points(self.path('velodyne', index))
+        path = self.path('velodyne', index)
+        points = drop_not_finite(read_sweep(path), path)
         if self._camera_view:
             seen = _in_image(points, self.calibration(index), self.image_size(index))
             points = points.take(seen, axis=0)
@@ -186,23 +189,6 @@ def label_problems(objects: KittiObjects, class_names: Sequence[str]) -> list[st
     return problems
 
 
-def read_points(path: Path) -> NDArray[np.float32]:
-    """Read a Velodyne sweep; points that are not finite are dropped with a warning.
-
-    Returns:
-        (N, 4) float32 x, y, z [m], intensity [0..1], LiDAR frame.
-
-    Raises:
-        DatasetError: no such file, or its end is missing.
-    """
-    points = read_sweep(path)
-    if np.isfinite(points).all():
-        return points
-    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(points), axis=1)
-    logger.warning('%s: dropped %d of %d points, not finite', path, (~finite).sum(), len(points))
-    return points[finite]
-
-
 def read_sweep(path: Path) -> NDArray[np.float32]:
     """Read a Velodyne sweep as it is.
 
@@ -210,19 +196,16 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
         (N, 4) float32 x, y, z [m], intensity [0..1], LiDAR frame; any number may be not finite.
 
     Raises:
-        DatasetError: no such file, or its end is missing.
+        DatasetError: no such file, its end is missing, or it is surely something else.
     """
-    try:
-        size = path.stat().st_size
-        values = np.fromfile(path, np.dtype('<f4'))
-    except FileNotFoundError as error:
-        raise DatasetError(f'{path}: no such file') from error
-    if size % BYTES_PER_POINT:
+    data = read_raw(path)
+    layout = find_layout(data, str(path))
+    if layout != KITTI_LAYOUT:
         raise DatasetError(
-            f'{path}: truncated, {size} bytes are not a whole number of '
-            f'{BYTES_PER_POINT}-byte points'
+            f'{path}: looks like {layout}, not {KITTI_LAYOUT} (x, y, z, reflectance); '
+            f"a folder in KITTI's layout needs the latter, {REWRITE}"
         )
-    return values.reshape(-1, 4).astype(np.float32, copy=False)
+    return KITTI_LAYOUT.points(data).astype(np.float32, copy=False)
 
 
 def _read_split(folder: Path, split: str) -> tuple[str, ...]:

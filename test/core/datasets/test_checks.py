@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from clouds import flat_ground, with_ring_and_time
 from kitti_folder import write_frame, write_splits
 import numpy as np
 import pytest
@@ -116,6 +117,18 @@ def test_everything_that_is_broken_is_reported_together(root):
     assert [item.broken for item in report.findings] == [True] * 5 + [False]
     assert report.points_per_sweep.tolist() == [2, 0]
     assert len(report.objects.names) == 2  # of the frame that can be read
+
+
+def test_sweeps_of_another_form(root):
+    points = with_ring_and_time(flat_ground()).astype(np.float32)
+    for name, columns in (('000003', 5), ('000007', 3)):
+        points[:, :columns].tofile(file(root, f'velodyne/{name}.bin'))
+    (points[:, :4] * 1000).tofile(file(root, 'velodyne/000008.bin'))
+    found = findings(check_dataset(root))
+    assert [item.where for item in found] == ['000003', '000007', '000008']
+    assert all(item.broken for item in found)
+    words = ('looks like 5 columns', 'looks like 3 columns', 'farther than 1000 m')
+    assert all(word in item.what for word, item in zip(words, found, strict=True))
 
 
 def test_labels_that_a_training_refuses(root):

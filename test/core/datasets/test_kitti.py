@@ -10,12 +10,13 @@ import os
 from pathlib import Path
 import struct
 
+from clouds import flat_ground, with_ring_and_time
 import numpy as np
 import pytest
 import torch
 
 from pointdistiller_core.config import DatasetConfig
-from pointdistiller_core.datasets.kitti import KittiDataset, read_points
+from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.kitti_format import (
@@ -55,6 +56,7 @@ POINTS = np.array(
     ],
     np.float32,
 )
+WIDE = with_ring_and_time(flat_ground())
 BOXES = np.array([[10, 0, 0, 4, 2, 1.5, 0.3], [20, 5, 0, 5, 2, 2, -2.0]], np.float32)
 DONT_CARE = 'DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10\n'
 
@@ -184,17 +186,34 @@ def test_an_empty_sweep_is_a_frame_without_points(root):
     assert dataset(root)[0].points.shape == (0, 4)
 
 
-def test_points_that_are_not_finite_are_dropped_with_a_warning(tmp_path, caplog):
+def test_points_that_are_not_finite_are_dropped_with_a_warning(root, caplog):
     points = POINTS.copy()
     points[1, 2], points[3, 3], points[4, 0], points[4, 1] = np.nan, np.inf, np.inf, -np.inf
-    points.tofile(tmp_path / 'sweep.bin')
+    path = root / 'training' / 'velodyne' / '000000.bin'
+    points.tofile(path)
     with caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(read_points(tmp_path / 'sweep.bin'), POINTS[[0, 2]])
-    assert caplog.messages == [f'{tmp_path / "sweep.bin"}: dropped 3 of 5 points, not finite']
+        kept = dataset(root, camera_view=False)[0].points
+    np.testing.assert_array_equal(kept, POINTS[[0, 2]])
+    assert caplog.messages == [f'{path}: dropped 3 of 5 points, not finite']
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (WIDE[:, :5].astype('<f4'), 'looks like 5 columns of float32, not 4 columns of float32'),
+        (WIDE[:, :3].astype('<f4'), 'looks like 3 columns of float32.*astype.*tofile'),
+        (WIDE[:, :4], 'looks like 4 columns of float64'),
+        (np.float32(1000) * WIDE[:, :4].astype('<f4'), 'farther than 1000 m'),
+    ],
+)
+def test_a_sweep_of_another_form_is_refused(root, content, message):
+    content.tofile(root / 'training' / 'velodyne' / '000000.bin')
+    with pytest.raises(DatasetError, match=rf'velodyne/000000\.bin: .*{message}'):
+        dataset(root)[0]
 
 
 def test_points_can_be_written_to(root):
-    points = read_points(root / 'training' / 'velodyne' / '000000.bin')
+    points = dataset(root, camera_view=False)[0].points
     assert points.dtype == np.float32
     assert points.flags.writeable
 
