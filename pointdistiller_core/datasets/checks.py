@@ -30,6 +30,8 @@ from pointdistiller_core.kitti_format import (
     KittiObjects,
     boxes_from_objects,
     difficulties_of,
+    project_missing_boxes,
+    read_objects,
 )
 
 if TYPE_CHECKING:
@@ -234,8 +236,6 @@ def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
     def attempt(read: Callable[[], ResultT]) -> ResultT | None:
         try:
             return read()
-        except np.linalg.LinAlgError:
-            problems.append(('R0_rect or Tr_velo_to_cam has no inverse', True))
         except OSError as error:
             problems.append((f'{error.filename}: {error.strerror}', True))
         except DatasetError as error:
@@ -243,14 +243,20 @@ def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
         return None
 
     points = attempt(lambda: read_sweep(dataset.path('velodyne', index)))
-    objects = attempt(lambda: dataset.objects(index))
+    labels = attempt(lambda: read_objects(dataset.path('label_2', index)))
     calibration = attempt(lambda: dataset.calibration(index))
-    attempt(lambda: dataset.image_size(index))
+    size = attempt(lambda: dataset.image_size(index))
+    objects = labels
+    if labels is not None and calibration is not None and size is not None:
+        objects = project_missing_boxes(labels, calibration, size)
     table = digest = None
     if points is not None:
         digest = hashlib.blake2b(points.tobytes()).digest()
         problems += _sweep_problems(points)
-    if objects is not None:
+    if labels is not None and objects is not None:
+        if projected := int((labels.lacks_box_2d & ~objects.lacks_box_2d).sum()):
+            what = f'{projected} labels have no 2D box; that of their 3D box is taken'
+            problems.append((what, False))
         boxed = objects[objects.names != DONT_CARE]
         problems += [(what, True) for what in label_problems(boxed, dataset.class_names)]
         if points is not None and calibration is not None:

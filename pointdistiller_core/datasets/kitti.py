@@ -24,6 +24,8 @@ from pointdistiller_core.kitti_format import (
     Calibration,
     KittiObjects,
     boxes_from_objects,
+    calibration_problem,
+    project_missing_boxes,
     read_calibration,
     read_objects,
 )
@@ -32,7 +34,7 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt', 'image_2': '.png'}
-FRAME_VERSION = 1  # of what is made from the files, and of how it is kept
+FRAME_VERSION = 2  # of what is made from the files, and of how it is kept
 REWRITE = "as points.astype('float32').tofile(file) writes it of points (N, 4)"
 DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
@@ -79,6 +81,7 @@ class KittiDataset:
         self._camera_view = config.camera_view
         self._cache_frames = config.cache_frames
         self._image_sizes = _read_image_sizes(config.root / 'image_sizes.json')
+        self._told_of_boxes = False
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -96,20 +99,47 @@ class KittiDataset:
         return keep_frame(file, self.frame_ids[index], lambda: self._read_frame(index))
 
     def objects(self, index: int) -> KittiObjects:
-        """All labels of a frame, those of other classes and `DontCare` areas too.
+        """All labels of a frame, those of other classes and `DontCare` areas too; `complete`.
 
         Raises:
             DatasetError: the label file is missing or malformed.
         """
-        return read_objects(self.path('label_2', index))
+        path = self.path('label_2', index)
+        labels = read_objects(path)
+        completed = self.complete(index, labels)
+        projected = labels.lacks_box_2d & ~completed.lacks_box_2d
+        if projected.any() and not self._told_of_boxes:
+            self._told_of_boxes = True
+            logger.warning(
+                '%s: labels without a 2D box here, and maybe in other frames, get that of their '
+                '3D box, which decides about their difficulty; see check-dataset',
+                path,
+            )
+        return completed
+
+    def complete(self, index: int, objects: KittiObjects) -> KittiObjects:
+        """Objects of a frame, with the 3D box projected where there is no 2D box.
+
+        Those of a frame without a calibration stay as they are.
+
+        Raises:
+            DatasetError: the calibration file or the image is malformed.
+        """
+        if not objects.lacks_box_2d.any() or not self.path('calib', index).exists():
+            return objects
+        return project_missing_boxes(objects, self.calibration(index), self.image_size(index))
 
     def calibration(self, index: int) -> Calibration:
         """Camera and LiDAR of a frame.
 
         Raises:
-            DatasetError: the calibration file is missing or malformed.
+            DatasetError: the calibration file is missing or malformed, or turns no box upright.
         """
-        return read_calibration(self.path('calib', index))
+        path = self.path('calib', index)
+        calibration = read_calibration(path)
+        if problem := calibration_problem(calibration):
+            raise DatasetError(f'{path}: {problem}')
+        return calibration
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Width, height [pixels] of the camera's image of a frame.
@@ -161,7 +191,7 @@ class KittiDataset:
         return ('velodyne', *labels, *calibration)
 
     def _ground_truth(self, index: int) -> GroundTruth:
-        objects = self.objects(index)
+        objects = read_objects(self.path('label_2', index))
         objects = objects[objects.names != DONT_CARE]
         if problems := label_problems(objects, self.class_names):
             raise DatasetError(f'{self.path("label_2", index)}: {"; ".join(problems)}')

@@ -29,6 +29,7 @@ from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.training.data import torch_seed
 from pointdistiller_core.training.fit import fit
+from pointdistiller_core.training.label_survey import check_training_labels, survey_labels
 from pointdistiller_core.training.listeners import Listener
 from pointdistiller_core.training.objective import DetectionObjective
 from pointdistiller_core.training.processes import is_first_process
@@ -70,6 +71,8 @@ def run_experiment(
     dataset = build_dataset(config.dataset, names)
     validation = build_dataset(config.validation, names) if config.validation else None
     more = config.distillation.unlabelled if config.distillation else None
+    if not (run / 'bundle').exists():  # else the run is complete
+        check_labels(config, dataset, validation)
     objective = build_objective(config, teacher)
     bundle = fit(
         objective,
@@ -86,6 +89,24 @@ def run_experiment(
     if teacher and validation is not None and is_first_process():
         report_features(run, teacher, bundle, validation, device=device)
     return bundle
+
+
+def check_labels(
+    config: ExperimentConfig, dataset: FrameDataset, validation: FrameDataset | None
+) -> None:
+    """Refuse a training that has nothing to learn; warn of what it, or its metric, will miss.
+
+    Raises:
+        DatasetError: no label in range, or labels or a calibration are missing or malformed.
+    """
+    asked = (config.model.class_names, config.model.grid.point_cloud_range)
+    first = is_first_process()
+    where = f'{config.dataset.root}, {config.dataset.split}'
+    check_training_labels(survey_labels(dataset, *asked), where=where, warn=first)
+    if config.validation and validation is not None and first:
+        for gap in survey_labels(validation, *asked).gaps:
+            where = f'{config.validation.root}, {config.validation.split}'
+            logger.warning('%s: %s; its average precision will tell little', where, gap)
 
 
 def report_features(

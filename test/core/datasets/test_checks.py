@@ -131,6 +131,16 @@ def test_sweeps_of_another_form(root):
     assert all(word in item.what for word, item in zip(words, found, strict=True))
 
 
+def test_labels_without_2d_boxes(root):
+    label = file(root, 'label_2/000003.txt')
+    car, van = (line.split() for line in label.read_text(encoding='utf-8').splitlines())
+    car[4:8] = ['-1'] * 4
+    label.write_text('\n'.join(map(' '.join, (car, van))), encoding='utf-8')  # the van has none
+    what = '1 labels have no 2D box; that of their 3D box is taken'
+    assert findings(check_dataset(root)) == [Finding('000003', what, broken=False)]
+    assert check_dataset(root).objects.difficulties.tolist()[0] == 0
+
+
 def test_labels_that_a_training_refuses(root):
     path = file(root, 'label_2/000003.txt')
     text = path.read_text(encoding='utf-8')
@@ -146,14 +156,22 @@ def test_labels_that_a_training_refuses(root):
     assert len(known) == 2
 
 
-def test_calibration_without_an_inverse(root):
+@pytest.mark.parametrize(
+    ('matrix', 'problem'),
+    [
+        (f'R0_rect:{" 0" * 9}', 'is not a rotation'),
+        ('Tr_velo_to_cam: 1 0 0 0 0 1 0 0 0 0 1 0', 'boxes would not stand upright'),
+    ],
+)
+def test_calibration_that_turns_no_box_upright(root, matrix, problem):
     path = file(root, 'calib/000003.txt')
     lines = path.read_text(encoding='utf-8').splitlines()
-    lines = [f'R0_rect:{" 0" * 9}' if 'R0_rect' in line else line for line in lines]
+    lines = [matrix if line.startswith(matrix.split()[0]) else line for line in lines]
     path.write_text('\n'.join(lines), encoding='utf-8')
-    assert findings(check_dataset(root)) == [
-        Finding('000003', 'R0_rect or Tr_velo_to_cam has no inverse', broken=True)
-    ]
+    (found,) = findings(check_dataset(root))
+    assert (found.where, found.broken) == ('000003', True)
+    assert found.what.startswith(f'{path}: R0_rect times Tr_velo_to_cam')
+    assert problem in found.what
 
 
 def test_points_that_are_odd(root):

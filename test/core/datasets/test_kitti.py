@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 import logging
 import os
@@ -101,6 +102,21 @@ def test_labels(root):
 
 def test_objects_are_all_that_is_labelled(root):
     assert dataset(root).objects(0).names.tolist() == ['DontCare', 'Car', 'Van']
+
+
+def test_labels_without_2d_boxes_get_those_of_their_3d_boxes(root, caplog):
+    whole, frames = dataset(root).objects(0), dataset(root)
+    path = frames.path('label_2', 0)
+    bare = replace(whole, boxes_2d=np.where(whole.names[:, None] == 'DontCare', whole.boxes_2d, 0))
+    path.write_text(format_objects(bare), encoding='utf-8')
+    np.testing.assert_allclose(frames.objects(0).boxes_2d, whole.boxes_2d, atol=1e-2)
+    frames.objects(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        f'{path}: labels without a 2D box here, and maybe in other frames, get that of their 3D '
+        'box, which decides about their difficulty; see check-dataset'
+    ]
+    frames.path('calib', 0).unlink()
+    assert (frames.objects(0).boxes_2d == bare.boxes_2d).all()
 
 
 def test_camera_view(root):
@@ -300,13 +316,15 @@ def test_kept_frames_are_those_of_the_files(root, kitti_mini, tmp_path):
         assert equal(real[index], dataset(kitti_mini)[index])
 
 
-@pytest.mark.parametrize('content', [b'', b'too short', None])
+@pytest.mark.parametrize('content', [b'', b'too short', -5, None])
 def test_a_damaged_kept_frame_is_made_again(root, caplog, content):
     kept = dataset(root, cache_frames=True)
     kept[0]
     (file,) = (root / '.cache' / 'frames').iterdir()
     whole = file.read_bytes()
-    file.write_bytes(whole[:-5] if content is None else content)
+    if content is None:  # a single bit, of a number
+        content = whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:]
+    file.write_bytes(whole[:content] if isinstance(content, int) else content)
     with caplog.at_level(logging.WARNING):
         assert equal(kept[0], dataset(root)[0])
     assert file.read_bytes() == whole
