@@ -43,6 +43,7 @@ setup(
         'lightning-fabric>=2.4',
         'matplotlib>=3.7',
         'numpy>=1.22',
+        'pillow>=9.0',
         'pydantic>=2.7',
         'PyYAML>=5.4',
         'rich>=13',
