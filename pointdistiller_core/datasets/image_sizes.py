@@ -28,7 +28,7 @@ def read_image_sizes(path: Path) -> Mapping[str, Size]:
     try:
         sizes = json.loads(path.read_text(encoding='utf-8'))
         found = {name: (int(width), int(height)) for name, (width, height) in sizes.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OSError, RecursionError) as error:
         raise DatasetError(f'{path}: expected {{frame: [width, height]}}: {error}') from error
     for name, size in found.items():
         if not all(0 < value <= MOST_PIXELS for value in size):

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt'}
 FRAME_VERSION = 3  # of what is made from the files, and of how it is kept
-REWRITE = "as points.astype('float32').tofile(file) writes it of points (N, 4)"
+REWRITE = "points.astype('float32').tofile(file) writes it of points (N, 4)"
 DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
     {
@@ -314,12 +314,15 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
     Raises:
         DatasetError: no such file, its end is missing, or it is surely something else.
     """
+    others = [file for suffix in ('.npy', '.pcd') if (file := path.with_suffix(suffix)).exists()]
+    if others and not path.exists():
+        raise DatasetError(f'{path}: no such file; {others[0].name} is not read here: {REWRITE}')
     data = read_raw(path)
     layout = find_layout(data, str(path))
     if layout != KITTI_LAYOUT:
         raise DatasetError(
             f'{path}: looks like {layout}, not {KITTI_LAYOUT} (x, y, z, reflectance); '
-            f"a folder in KITTI's layout needs the latter, {REWRITE}"
+            f"a folder in KITTI's layout needs the latter: {REWRITE}"
         )
     return KITTI_LAYOUT.points(data).astype(np.float32, copy=False)
 

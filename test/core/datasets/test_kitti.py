@@ -263,6 +263,13 @@ def test_missing_files_are_reported(root, name):
         dataset(root)[0]
 
 
+def test_a_sweep_beside_the_missing_one_is_named(root):
+    folder = root / 'training' / 'velodyne'
+    (folder / '000000.bin').rename(folder / '000000.pcd')
+    with pytest.raises(DatasetError, match=r'000000\.bin: no such file; 000000\.pcd is not read'):
+        dataset(root)[0]
+
+
 def test_a_truncated_sweep_is_reported(root):
     path = root / 'training' / 'velodyne' / '000000.bin'
     path.write_bytes(path.read_bytes()[:-3])
