@@ -46,6 +46,7 @@ setup(
         'lz4>=4',
         'matplotlib>=3.7',
         'numpy>=1.22',
+        'pillow>=9.0',
         'pydantic>=2.7',
         'PyYAML>=5.4',
         'rich>=13',
