@@ -24,7 +24,6 @@ from pointdistiller_core.geometry.transforms import transform_points, wrap_angle
 
 Array: TypeAlias = 'NDArray[np.float64]'
 
-DEFAULT_IMAGE_SIZE = (1242, 375)  # width, height of most of KITTI's images
 FIELDS = (
     *('truncated', 'occluded', 'alpha', 'x1', 'y1', 'x2', 'y2', 'height', 'width', 'length'),
     *('x', 'y', 'z', 'rotation_y', 'score'),
@@ -364,12 +363,34 @@ def project_missing_boxes(
     """
     located = (objects.locations != NOWHERE).all(axis=1) & (objects.dimensions > 0).all(axis=1)
     found = objects[missing := np.flatnonzero(objects.lacks_box_2d & located)]
-    corners = _corners(found.locations, found.dimensions, found.rotation_y)
-    projected, _ = _boxes_in_image(calibration, corners, image_size)
+    projected = _projected_boxes(found, calibration, image_size)
     seen = (projected[:, 2:] > projected[:, :2]).all(axis=1)
     boxes_2d = objects.boxes_2d.copy()
     boxes_2d[missing[seen]] = projected[seen]
     return replace(objects, boxes_2d=boxes_2d)
+
+
+def reach_into_image(
+    objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """(N,) whether a part of the 3D box is in the image and in front of the camera.
+
+    Args:
+        objects: of one frame; what their 2D boxes say does not matter.
+        calibration: of the frame.
+        image_size: width, height [pixels].
+    """
+    left, top, right, bottom = _projected_boxes(objects, calibration, image_size).T
+    reach: NDArray[np.bool_] = (right > left) & (bottom > top)
+    return reach
+
+
+def _projected_boxes(
+    objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
+) -> Array:
+    """(N, 4) 2D boxes of the 3D boxes, clipped to the image; without area where it has none."""
+    corners = _corners(objects.locations, objects.dimensions, objects.rotation_y)
+    return _boxes_in_image(calibration, corners, image_size)[0]
 
 
 def _project(calibration: Calibration, points: NDArray[np.floating[Any]]) -> tuple[Array, Array]:

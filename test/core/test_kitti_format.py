@@ -18,7 +18,6 @@ import torch
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.geometry.boxes import box_corners, points_in_boxes
 from pointdistiller_core.kitti_format import (
-    DEFAULT_IMAGE_SIZE,
     DIFFICULTIES,
     Calibration,
     KittiObjects,
@@ -29,6 +28,7 @@ from pointdistiller_core.kitti_format import (
     format_objects,
     objects_from_boxes,
     project_missing_boxes,
+    reach_into_image,
     read_calibration,
     read_objects,
     write_results,
@@ -372,7 +372,7 @@ def real_frames(kitti_mini):
     for path in sorted((kitti_mini / 'training' / 'label_2').glob('*.txt')):
         objects = read_objects(path)
         calibration = read_calibration(kitti_mini / 'training' / 'calib' / path.name)
-        size = tuple(sizes.get(path.stem, DEFAULT_IMAGE_SIZE))
+        size = tuple(sizes.get(path.stem, (1242, 375)))
         frames.append((path.stem, objects[objects.names != 'DontCare'], calibration, size))
     return frames
 
@@ -392,6 +392,19 @@ def test_real_labels_come_back_from_the_lidar_frame(real_frames):
         pixels_off += np.abs(again.boxes_2d - objects.boxes_2d).max(axis=1).tolist()
     assert np.median(pixels_off) < 1
     assert max(pixels_off) < 12  # the nearest ones
+
+
+def test_real_labels_are_in_view(real_frames):
+    for name, objects, calibration, size in real_frames:
+        assert reach_into_image(objects, calibration, size).all(), name
+
+
+def test_boxes_in_view():
+    ahead, behind, beside, across = car(), car(x=-10.0), car(x=10, y=12.0), car(x=10, y=9.0)
+    boxes = np.concatenate([ahead, behind, beside, across])
+    objects = objects_from_boxes(boxes, ['Car'] * 4, AXES, (1242, 375))
+    assert reach_into_image(objects, AXES, (1242, 375)).tolist() == [True, False, False, True]
+    assert reach_into_image(objects[:0], AXES, (1242, 375)).shape == (0,)
 
 
 def test_real_boxes_hold_points(real_frames, kitti_mini):
