@@ -20,6 +20,7 @@ def shared_files(*patterns: str) -> list[tuple[str, list[str]]]:
 RUN_OPENVINO, RUN_ONNX = ['openvino>=2024.4'], ['onnxruntime>=1.17']
 EXPORT = [*RUN_OPENVINO, 'nncf>=2.13', 'onnx>=1.15']
 
+# Before torch 2.6, `weights_only` could execute what a crafted checkpoint asks for.
 setup(
     name=NAME,
     version='0.1.0',
@@ -39,10 +40,14 @@ setup(
     zip_safe=True,
     install_requires=[
         'setuptools',
+        # Also of rosbags.
+        'backports.zstd>=1; python_version < "3.14"',
         'embreex>=2.17.7',
         'lightning-fabric>=2.4',
+        'lz4>=4',
         'matplotlib>=3.7',
         'numpy>=1.22',
+        'pillow>=9.0',
         'pydantic>=2.7',
         'PyYAML>=5.4',
         'rich>=13',
@@ -50,7 +55,7 @@ setup(
         'safetensors>=0.4.3',
         'tensorboard>=2.14',
         'threadpoolctl>=3.8',
-        'torch>=2.4',
+        'torch>=2.6',
         'trimesh>=4.4',
         'typer>=0.12',
     ],

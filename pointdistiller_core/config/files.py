@@ -12,6 +12,7 @@ import yaml
 
 from pointdistiller_core.config.base import Config
 from pointdistiller_core.config.experiment import ExperimentConfig
+from pointdistiller_core.config.yaml_text import parse_yaml
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.files import read_text
 
@@ -98,7 +99,7 @@ def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(read_text(path, ConfigError)) or {}
+        values = parse_yaml(read_text(path, ConfigError)) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f'{path}: not valid YAML: {error}') from error
     if not isinstance(values, dict):
@@ -124,9 +125,9 @@ def apply_overrides(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[
             node[name] = dict(child) if isinstance(child, dict) else {}
             node = node[name]
         try:
-            node[last] = yaml.safe_load(text)
+            node[last] = parse_yaml(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f'{override!r}: the value is not valid YAML') from error
+            raise ConfigError(f'{override!r}: the value is not valid YAML: {error}') from error
     return merged
 
 
@@ -138,7 +139,7 @@ def dump_config(config: Config) -> str:
 
 
 def _describe(problem: Any, cls: type[BaseModel]) -> str:
-    path = '.'.join(str(part) for part in problem['loc'])
+    path = f'{".".join(str(part) for part in problem["loc"]):.200}'
     if problem['type'] in ('union_tag_invalid', 'union_tag_not_found'):
         known = sorted(str(_tag(model)) for model in _models_at(cls, problem['loc']))
         given = problem['ctx'].get('tag')
