@@ -51,7 +51,7 @@ setup(
     package_data={'pointdistiller_core': ['py.typed'], 'pointdistiller_ros': ['py.typed']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
-        # No entry points: those get the interpreter that colcon runs in, not the virtual environment's.
+        # Entry points get the interpreter that colcon runs in, not the virtual environment's.
         (f'lib/{NAME}', sorted(map(str, Path('scripts').iterdir()))),
         *shared_files('package.xml', 'launch/*.launch.py'),
         *shared_files('config/**/*.yaml', 'config/**/*.rviz', 'config/**/*.xml'),

@@ -27,12 +27,14 @@ LAUNCH_FILE = ROOT / 'launch' / 'detect.launch.py'
 COMPARE_LAUNCH_FILE = ROOT / 'launch' / 'compare.launch.py'
 LAUNCHING = 'pointdistiller_ros.launching'
 LAUNCH_MODULES = (
+    'ament_index_python',
     'launch',
     'launch.actions',
     'launch.conditions',
     'launch.event_handlers',
     'launch.events',
     'launch.events.process',
+    'launch.logging',
     'launch.substitutions',
     'launch_ros',
     'launch_ros.actions',
@@ -157,7 +159,6 @@ def test_launch_file_starts_what_is_installed(launched):
         'bundle'
     ]
     assert all(about['description'] for about in arguments.values())
-    assert names_in(nodes['rviz2']['condition']) == {'rviz'}
 
 
 def test_launch_file_sets_parameters_that_exist(launched):
@@ -185,7 +186,6 @@ def test_comparison_launch_file_starts_what_is_installed(compared):
     required = [name for name, about in arguments.items() if 'default_value' not in about]
     assert required == ['teacher', 'student']
     assert all(about['description'] for about in arguments.values())
-    assert names_in(nodes['rviz2']['condition']) == {'rviz'}
 
 
 def test_comparison_launch_file_plays_ground_truth_and_transforms(compared):
