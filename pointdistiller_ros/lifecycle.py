@@ -15,9 +15,7 @@ class ManagedNode(LifecycleNode):
     (ros2/rclpy#1209), and nothing that is public comes between.
     """
 
-    def _LifecycleNodeMixin__change_state(
-        self, transition_id: int
-    ) -> TransitionCallbackReturn:
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)
         except rclpy_implementation.RCLError as error:
