@@ -5,10 +5,10 @@ ROS ?= kilted
 PYTHON312 := $(firstword $(shell for python in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python3.12; do \
 	$$python -c '' 2>/dev/null && echo $$python; done))
 PYTHON ?= $(if $(filter jazzy,$(ROS)),$(or $(PYTHON312),python3.12),python3)
-SYSTEM_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
+SYSTEM_ROS := $(if $(AMENT_PREFIX_PATH),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes))
 VENV := .venv$(if $(filter-out kilted,$(ROS)),-$(ROS))
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+STAMP := $(VENV)/.installed-$(if $(SYSTEM_ROS),on-$(ROS_DISTRO),for-$(ROS))
 comma := ,
 EXTRAS := $(if $(SYSTEM_ROS),dev,dev$(comma)ros-$(ROS))
 PINS := $(VENV)/constraints.txt
@@ -36,6 +36,7 @@ else
 endif
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c $(PINS) torch
 	$(BIN)/python -m pip install --quiet -c $(PINS) -e '.[$(EXTRAS)]'
+	rm -f $(VENV)/.installed*
 	touch $(STAMP)
 
 lint: install

@@ -18,10 +18,9 @@ from pointdistiller_ros.launching import (
     consumer,
     describe,
     end_with_bag,
-    full_name,
     given,
     given_bool,
-    points_topic,
+    given_topic,
     text,
 )
 
@@ -54,8 +53,8 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list[Node]:
     """The nodes, for what stands on the command line."""
-    bag, truth = given(context, 'bag'), given(context, 'ground_truth')
-    points = points_topic(context)
+    bag = given(context, 'bag')
+    points, truth = (given_topic(context, name) for name in ('points', 'ground_truth'))
     lockstep = given_bool(context, 'lockstep')
     nodes = [
         consumer(
@@ -79,7 +78,7 @@ def start(context: LaunchContext) -> list[Node]:
             results='student/boxes',
             lockstep=lockstep,
             on_exit=end_with_bag,
-            extra_topics=[*TF_TOPICS, full_name(truth)] if truth else TF_TOPICS,
+            extra_topics=[*TF_TOPICS, truth] if truth else TF_TOPICS,
         )
         nodes.append(player)
     return nodes

@@ -17,7 +17,7 @@ from pointdistiller_ros.launching import (
     describe,
     given,
     given_bool,
-    points_topic,
+    given_topic,
 )
 
 
@@ -37,7 +37,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list[Node]:
     """The nodes, for what stands on the command line."""
-    bag, points = given(context, 'bag'), points_topic(context)
+    bag, points = given(context, 'bag'), given_topic(context, 'points')
     lockstep = given_bool(context, 'lockstep')
     nodes = [consumer(context, 'detector', ['bundle'], bag=bag, remappings={'points': points})]
     if bag:

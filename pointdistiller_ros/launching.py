@@ -164,10 +164,10 @@ def bag_player(
     )
 
 
-def points_topic(context: LaunchContext) -> str:
-    """The topic of the clouds; topics of a bag are full names."""
-    points = given(context, 'points')
-    return full_name(points) if given(context, 'bag') else points
+def given_topic(context: LaunchContext, name: str) -> str:
+    """A topic that the command line names, or none; topics of a bag are full names."""
+    topic = given(context, name)
+    return full_name(topic) if topic and given(context, 'bag') else topic
 
 
 def rviz(context: LaunchContext, name: str) -> list[Node]:
@@ -189,7 +189,7 @@ def rviz(context: LaunchContext, name: str) -> list[Node]:
         namespace=given(context, 'namespace') or None,
         # The topics of the configuration are relative.
         remappings=[
-            ('points', points_topic(context)),
+            ('points', given_topic(context, 'points')),
             *((f'{name}/{topic}', f'{given(context, "name")}/{topic}') for topic in SHOWN),
         ],
         arguments=[

@@ -274,12 +274,13 @@ def test_bag_is_played_and_every_process_ends(
     assert 'Traceback' not in running.log
 
 
-def test_bag_with_ground_truth_is_compared_to_its_end(launch, bundle, tmp_path):
+@pytest.mark.parametrize('names', [{}, {'namespace': 'front', 'name': 'lidar_node'}])
+def test_bag_with_ground_truth_is_compared_to_its_end(launch, bundle, tmp_path, names):
     bag, truth = tmp_path / "driver's bag", '/labels/boxes'
     write_bag(bag, '/lidar/points', truth=truth, period_ns=10**6)  # faster than anyone detects
     topics = {'points': 'lidar/points', 'ground_truth': 'labels/boxes'}
     bundles = dict.fromkeys(BUNDLES[COMPARE], bundle)
-    running = launch(COMPARE, **bundles, **topics, bag=bag.name, output='my report')
+    running = launch(COMPARE, **bundles, **topics, **names, bag=bag.name, output='my report')
     assert running.wait() == 0
     assert running.log.count(ENDED) == 2
     assert 'Traceback' not in running.log
