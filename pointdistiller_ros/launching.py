@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import os
 from typing import Any
 
-from ament_index_python import has_resource
+from ament_index_python import get_resource, has_resource
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.conditions import evaluate_condition_expression
@@ -211,8 +211,7 @@ def shared_file(*parts: str) -> PathJoinSubstitution:
 def shared_memory(context: LaunchContext) -> dict[str, PathJoinSubstitution]:
     """Room in shared memory for the clouds that a node sends; what is set outside holds."""
     file = shared_file('config', 'dds', 'fastdds.xml')
-    of_version_2 = has_resource('packages', 'fastrtps')  # as it is called there
-    read = (PROFILES_2,) if of_version_2 else (PROFILES_3, PROFILES_2)
+    read = (PROFILES_2,) if fast_dds_is_version_2() else (PROFILES_3, PROFILES_2)
     known = {name: value for name in (*read, TRANSPORTS) if (value := os.environ.get(name))}
     if not known:
         return {read[0]: file}
@@ -224,6 +223,12 @@ def shared_memory(context: LaunchContext) -> dict[str, PathJoinSubstitution]:
             'see docs/ros.md, Clouds between processes'
         )
     return {}
+
+
+def fast_dds_is_version_2() -> bool:
+    """Whether the middleware is built on version 2, whose package had another name."""
+    where = ('package_run_dependencies', 'rmw_fastrtps_shared_cpp')
+    return bool(has_resource(*where)) and 'fastrtps' in get_resource(*where)[0].split(';')
 
 
 def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None:
