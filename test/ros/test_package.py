@@ -86,6 +86,15 @@ def test_entry_points_exist(name, target):
     assert callable(getattr(import_module(module), function)), name
 
 
+@pytest.mark.parametrize('distribution', ['kilted', 'jazzy'])
+def test_wheels_are_pinned(monkeypatch, distribution):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr('setuptools.setup', lambda **_: None)
+    wheels = runpy.run_path('setup.py')['wheels'](distribution)
+    lines = (ROOT / f'constraints-{distribution}.txt').read_text(encoding='utf-8').splitlines()
+    assert set(wheels) <= {line.split('==')[0] for line in lines if not line.startswith('#')}
+
+
 class Recorded:
     """Stands for any class of launch: keeps what it was made from."""
 
