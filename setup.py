@@ -38,6 +38,7 @@ EXPORT = [*RUN_OPENVINO, 'nncf>=2.13', 'onnx>=1.15']
 # colcon looks here for what runs the tests.
 TEST = ['hypothesis', 'pytest', 'pytest-timeout']
 
+# Before torch 2.6, `weights_only` could execute what a crafted checkpoint asks for.
 setup(
     name=NAME,
     version='0.1.0',
@@ -59,10 +60,14 @@ setup(
     zip_safe=True,
     install_requires=[
         'setuptools',
+        # Also of rosbags.
+        'backports.zstd>=1; python_version < "3.14"',
         'embreex>=2.17.7',
         'lightning-fabric>=2.4',
+        'lz4>=4',
         'matplotlib>=3.7',
         'numpy>=1.22',
+        'pillow>=9.0',
         'pydantic>=2.7',
         'PyYAML>=5.4',
         'rich>=13',
@@ -70,7 +75,7 @@ setup(
         'safetensors>=0.4.3',
         'tensorboard>=2.14',
         'threadpoolctl>=3.8',
-        'torch>=2.4',
+        'torch>=2.6',
         'trimesh>=4.4',
         'typer>=0.12',
     ],

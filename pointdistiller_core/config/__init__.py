@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from pointdistiller_core.config.base import (
+    MAX_MAP_VALUES,
     Config,
+    Length,
     Positive,
     TermConfig,
 )
@@ -75,11 +77,15 @@ from pointdistiller_core.config.study import (
 from pointdistiller_core.config.training import (
     TrainingConfig,
 )
+from pointdistiller_core.config.yaml_text import (
+    parse_yaml,
+)
 
 __all__ = [
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
     'LOCAL_GRAPH_PRESETS',
+    'MAX_MAP_VALUES',
     'AnchorConfig',
     'AnyTermConfig',
     'ArmConfig',
@@ -100,6 +106,7 @@ __all__ = [
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'LabelsConfig',
+    'Length',
     'LocalGraphConfig',
     'LogitsConfig',
     'LossConfig',
@@ -124,6 +131,7 @@ __all__ = [
     'load_config',
     'load_experiment',
     'parse_config',
+    'parse_yaml',
     'read_model',
     'shipped_configs',
 ]

@@ -12,6 +12,7 @@ import yaml
 
 from pointdistiller_core.config.base import Config
 from pointdistiller_core.config.experiment import ExperimentConfig
+from pointdistiller_core.config.yaml_text import parse_yaml
 from pointdistiller_core.errors import ConfigError
 
 ConfigT = TypeVar('ConfigT', bound=Config)
@@ -97,7 +98,7 @@ def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
+        values = parse_yaml(path.read_text(encoding='utf-8')) or {}
     except FileNotFoundError as error:
         raise ConfigError(f'{path}: no such configuration file') from error
     except yaml.YAMLError as error:
@@ -125,9 +126,9 @@ def apply_overrides(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[
             node[name] = dict(child) if isinstance(child, dict) else {}
             node = node[name]
         try:
-            node[last] = yaml.safe_load(text)
+            node[last] = parse_yaml(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f'{override!r}: the value is not valid YAML') from error
+            raise ConfigError(f'{override!r}: the value is not valid YAML: {error}') from error
     return merged
 
 
@@ -139,7 +140,7 @@ def dump_config(config: Config) -> str:
 
 
 def _describe(problem: Any, cls: type[BaseModel]) -> str:
-    path = '.'.join(str(part) for part in problem['loc'])
+    path = f'{".".join(str(part) for part in problem["loc"]):.200}'
     if problem['type'] in ('union_tag_invalid', 'union_tag_not_found'):
         known = sorted(str(_tag(model)) for model in _models_at(cls, problem['loc']))
         given = problem['ctx'].get('tag')
