@@ -5,11 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pointdistiller_core.cli.intensity import (
+    IntensityScaleOption,
+    expectations,
+    parse_scale,
+    settle_scale,
+)
 from pointdistiller_core.cli.output import (
     JsonOption,
     print_cuts,
@@ -50,6 +57,7 @@ def detect_command(
     backend: BackendOption = 'auto',
     num_threads: ThreadsOption = None,
     precision: PrecisionOption = 'fp32',
+    intensity_scale: IntensityScaleOption = None,
     pictures: Annotated[
         Path | None, typer.Option(help='Folder for a picture from above of each cloud.')
     ] = None,
@@ -62,13 +70,20 @@ def detect_command(
     """
     from pointdistiller_core.datasets.kitti import read_points
     from pointdistiller_core.detector import Detector
+    from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS, scale_intensity
 
+    scale = parse_scale(intensity_scale)
     detector = Detector.load(
         bundle, backend=backend, device=device, num_threads=num_threads, precision=precision
     )
+    first = [scale_intensity(read_points(path), scale) for path in clouds[:JUDGED_CLOUDS]]
+    final = settle_scale(intensity_scale, first, expectations({'': detector.info}), scale=scale)
+    sweeps = chain(
+        (scale_intensity(points, final / scale) for points in first),
+        (scale_intensity(read_points(path), final) for path in clouds[JUDGED_CLOUDS:]),
+    )
     results = []
-    for path in clouds:
-        points = read_points(path)
+    for path, points in zip(clouds, sweeps, strict=True):
         detections = detector(points, importance=pictures is not None)
         if score_threshold is not None:
             detections = detections[detections.scores >= score_threshold]
@@ -128,6 +143,15 @@ def import_checkpoint_command(
     checkpoint: Annotated[Path, typer.Argument(help="OpenPCDet's checkpoint (.pth).")],
     config: Annotated[Path, typer.Argument(help="OpenPCDet's configuration (.yaml).")],
     output: Annotated[Path, typer.Argument(help='Bundle folder to write.')],
+    *,
+    intensity_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar='LOW HIGH',
+            help='Of the clouds that it was trained on; 0 to 1 is assumed. Intensities are '
+            'clipped to it.',
+        ),
+    ] = None,
 ) -> None:
     """Turn an OpenPCDet PointPillars checkpoint into a bundle.
 
@@ -139,5 +163,7 @@ def import_checkpoint_command(
     if output.exists():
         raise DatasetError(f'{output} exists already; choose another folder or remove it')
     model_config, state = import_openpcdet(checkpoint, config)
-    save_imported_bundle(output, model_config, state, source=checkpoint)
+    save_imported_bundle(
+        output, model_config, state, source=checkpoint, intensity_range=intensity_range
+    )
     print_note(f'{output}: {model_config.name}, classes {", ".join(model_config.class_names)}')

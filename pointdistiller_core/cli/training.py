@@ -4,15 +4,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pointdistiller_core.cli.intensity import (
+    USUAL,
+    IntensityScaleOption,
+    expectations,
+    settle_dataset,
+)
 from pointdistiller_core.cli.output import OverrideOption, print_note, print_table, progress_bar
 from pointdistiller_core.config import DistillationConfig, ExperimentConfig, load_experiment
+from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
 
 if TYPE_CHECKING:
+    from pointdistiller_core.geometry.intensity import Range
     from pointdistiller_core.training.listeners import Progress
 
 ConfigArgument = Annotated[
@@ -31,6 +40,7 @@ def train_command(
     output: OutputOption,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
+    intensity_scale: IntensityScaleOption = None,
     overrides: OverrideOption = None,
 ) -> None:
     """Train a detector on labels alone.
@@ -40,6 +50,7 @@ def train_command(
     """
     experiment = load_experiment(config, tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
+    experiment = settle_experiment(intensity_scale, experiment, USUAL)
     run_with_progress(experiment, output, label='train', resume=resume, device=device)
 
 
@@ -50,6 +61,7 @@ def distill_command(
     output: OutputOption,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
+    intensity_scale: IntensityScaleOption = None,
     overrides: OverrideOption = None,
 ) -> None:
     """Train a student on labels and on what a frozen teacher makes of the same clouds.
@@ -62,10 +74,31 @@ def distill_command(
     experiment = load_experiment(config, tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
+    expected = expectations({'the teacher': read_info(find_bundle(teacher))})
+    experiment = settle_experiment(intensity_scale, experiment, expected)
     run_with_progress(
         experiment, output, label='distill', teacher=teacher, resume=resume, device=device
     )
     print_lessons(output)
+
+
+def settle_experiment(
+    option: str | None, experiment: ExperimentConfig, expected: Mapping[str, Range]
+) -> ExperimentConfig:
+    """The experiment with the scale that `--intensity-scale` asks for, for each of its datasets.
+
+    Raises:
+        ConfigError, DatasetError: as `settle_dataset`.
+    """
+    distillation, validation = experiment.distillation, experiment.validation
+    changes: dict[str, Any] = {
+        'dataset': settle_dataset(option, experiment.dataset, expected),
+        'validation': validation and settle_dataset(option, validation, expected),
+    }
+    if distillation and distillation.unlabelled:
+        more = settle_dataset(option, distillation.unlabelled, expected)
+        changes['distillation'] = distillation.model_copy(update={'unlabelled': more})
+    return experiment.model_copy(update=changes)
 
 
 def run_with_progress(

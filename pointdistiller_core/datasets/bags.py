@@ -267,13 +267,16 @@ class BagFrames:
 
     Args:
         bag: bag folder, .mcap, .db3, or ROS 1 .bag.
+        intensity_scale: factor on the raw intensity; None is 1 for floating point and
+            1 / (largest value) for integers.
 
     Raises:
         DatasetError: as `read_clouds`.
     """
 
-    def __init__(self, bag: Path) -> None:
+    def __init__(self, bag: Path, *, intensity_scale: float | None = None) -> None:
         self._bag = bag
+        self._scale = intensity_scale
         self._length = self._next = sum(1 for _ in read_clouds(bag))
         self._rest: Iterator[BagCloud] = iter(())
 
@@ -287,7 +290,7 @@ class BagFrames:
             self._rest, self._next = read_clouds(self._bag), 0
         cloud = next(itertools.islice(self._rest, index - self._next, None))
         self._next = index + 1
-        points = drop_no_returns(points_from_cloud(cloud.message))
+        points = drop_no_returns(points_from_cloud(cloud.message, intensity_scale=self._scale))
         return Frame(points, str(index), stamp_ns=cloud.stamp_ns)
 
 
@@ -300,6 +303,7 @@ def write_kitti_bag(
     max_frames: int | None = None,
     ground_truth: Sequence[str] = (),
     camera_view: bool = False,
+    intensity_scale: float = 1.0,
 ) -> int:
     """Turn the sweeps of a KITTI object folder into a bag: topic `/points`, frame `velodyne`.
 
@@ -315,6 +319,7 @@ def write_kitti_bag(
             point for each: x, y, z, dx, dy, dz, yaw, score (1), and label, which indexes these
             names and is -1 for what is labelled as anything else.
         camera_view: drop points that the camera does not see, where nothing is labelled.
+        intensity_scale: factor on the intensity of the files.
 
     Returns:
         Number of clouds written.
@@ -326,7 +331,9 @@ def write_kitti_bag(
     names = sorted(path.stem for path in folder.glob('*.bin')) if frames is None else frames
     if not names:
         raise DatasetError(f'{folder} holds no .bin file')
-    config = DatasetConfig(root=dataset_root, camera_view=camera_view)
+    config = DatasetConfig(
+        root=dataset_root, camera_view=camera_view, intensity_scale=intensity_scale
+    )
     labelled, chosen = bool(ground_truth), names[:max_frames]
     dataset = KittiDataset(config, ground_truth, labelled=labelled, frame_ids=chosen)
     with CloudBagWriter(out) as writer:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.frame_cache import keep_frame
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.geometry.intensity import scale_intensity
 from pointdistiller_core.kitti_format import (
     DEFAULT_IMAGE_SIZE,
     Calibration,
@@ -76,6 +77,7 @@ class KittiDataset:
         self._labelled = labelled
         self._camera_view = config.camera_view
         self._cache_frames = config.cache_frames
+        self._intensity_scale = config.intensity_scale
         self._image_sizes = _read_image_sizes(config.root / 'image_sizes.json')
 
     def __len__(self) -> int:
@@ -135,6 +137,7 @@ class KittiDataset:
         facts = (
             *(FRAME_VERSION, self.class_names, self._camera_view, self.frame_ids[index]),
             *(self.image_size(index), [(state.st_size, state.st_mtime_ns) for state in states]),
+            *([self._intensity_scale] if self._intensity_scale != 1 else []),
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
@@ -144,6 +147,7 @@ class KittiDataset:
 
     def _read_frame(self, index: int) -> Frame:
         points = read_points(self.path('velodyne', index))
+        points = scale_intensity(points, self._intensity_scale)
         if self._camera_view:
             seen = _in_image(points, self.calibration(index), self.image_size(index))
             points = points.take(seen, axis=0)

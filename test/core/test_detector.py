@@ -99,6 +99,7 @@ def test_counts_by_hand(detector):
         'points_over_cap': 2,
         'pillars': 3,
         'pillars_over_cap': 0,
+        'boxes_refused': 0,
     }
 
 

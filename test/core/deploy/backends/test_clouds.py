@@ -113,6 +113,7 @@ def test_what_the_caps_cut_is_counted(bundle, name):
         'points_over_cap': 1 + 4 + 5,  # one of the third cell, all of the last two
         'pillars': 3,
         'pillars_over_cap': 2,
+        'boxes_refused': 0,
     }
 
 
