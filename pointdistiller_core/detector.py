@@ -16,7 +16,11 @@ from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.deploy.backends import AUTO, FP32, Backend, Stopwatch, load_backend
 from pointdistiller_core.deploy.bundle_format import BundleInfo, find_bundle, read_info
 from pointdistiller_core.errors import BackendError, CloudError
-from pointdistiller_core.geometry.intensity import IntensityJudge, clip_intensity
+from pointdistiller_core.geometry.intensity import (
+    IntensityJudge,
+    clip_intensity,
+    parse_scale,
+)
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.geometry.returns import find_returns
 from pointdistiller_core.records import Detections, Importance
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.models import PointPillars
 
 
-__all__ = ['BundleInfo', 'Detector', 'IntensityJudge', 'Mounting', 'to_importance']
+__all__ = ['BundleInfo', 'Detector', 'IntensityJudge', 'Mounting', 'parse_scale', 'to_importance']
 
 
 class Detector:

@@ -14,7 +14,7 @@ import typer
 from pointdistiller_core.cli.intensity import (
     IntensityScaleOption,
     expectations,
-    parse_scale,
+    given_scale,
     settle_scale,
 )
 from pointdistiller_core.cli.output import (
@@ -72,7 +72,7 @@ def detect_command(
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS, scale_intensity
 
-    scale = parse_scale(intensity_scale)
+    scale = given_scale(intensity_scale) or 1.0
     detector = Detector.load(
         bundle, backend=backend, device=device, num_threads=num_threads, precision=precision
     )

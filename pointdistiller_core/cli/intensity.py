@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pointdistiller_core.cli.output import print_note
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.geometry.intensity import (
+    AUTO,
+    JUDGED_CLOUDS,
+    IntensityJudge,
+    parse_scale,
+    scale_intensity,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.geometry.intensity import Range
 
-AUTO = 'auto'
 IntensityScaleOption = Annotated[
     str | None,
     typer.Option(
@@ -37,32 +41,19 @@ IntensityScaleOption = Annotated[
 USUAL: Mapping[str, Range] = {'usual is 0 to 1': (0.0, 1.0)}
 
 
-def parse_scale(text: str | None) -> float:
-    """The factor that the option names; 1 without it and for `auto`.
+def given_scale(option: str | None) -> float | None:
+    """The factor that the option names, if it does.
 
     Raises:
         ConfigError: neither `auto` nor a positive number.
     """
-    if text is None or text == AUTO:
-        return 1.0
-    top, _, bottom = text.partition('/')
-    try:
-        factor = float(top) / float(bottom or 1)
-    except (ValueError, ZeroDivisionError):
-        factor = math.nan
-    if not 0 < factor < math.inf:
-        raise ConfigError(
-            f'--intensity-scale {text}: expected auto, or a positive factor such as 1/255'
-        )
-    return factor
+    return None if option is None else parse_scale(option)
 
 
 def expectations(infos: Mapping[str, BundleInfo]) -> dict[str, Range]:
-    """What bundles expect, as `settle_scale` wants it; their names where there are several."""
+    """What bundles of these names expect, as `settle_scale` wants it."""
     return {
-        f'{name if len(infos) > 1 else "the bundle"} was trained on {info.intensity_text}': (
-            info.intensity_range
-        )
+        f'{name or "the bundle"} was trained on {info.intensity_text}': info.intensity_range
         for name, info in infos.items()
     }
 
@@ -74,6 +65,7 @@ def settle_scale(
     *,
     scale: float = 1.0,
     where: object = '',
+    say: Callable[[str], None] = print_note,
 ) -> float:
     """The factor on the intensity, after a look at the first clouds; what is wrong is said.
 
@@ -83,16 +75,11 @@ def settle_scale(
         expected: a range for each thing that a sentence says of it; `auto` goes by the first.
         scale: that is in the clouds already.
         where: the clouds are from; the beginning of what is said.
+        say: hears what is wrong, or was decided.
 
     Returns:
         What `auto` decides, if that was asked for, or else `scale`.
     """
-    from pointdistiller_core.geometry.intensity import (
-        JUDGED_CLOUDS,
-        IntensityJudge,
-        scale_intensity,
-    )
-
     looked_at, decided = list(islice(clouds, JUDGED_CLOUDS)), scale
     for text, limits in expected.items():
         auto = option == AUTO and text == next(iter(expected))
@@ -103,15 +90,19 @@ def settle_scale(
             judge.add(scale_intensity(points, decided / scale), scale=decided)
         if judge.finding:
             kind = 'warning: ' if judge.scale is None else ''
-            print_note(f'{kind}{where}{": " if where else ""}{judge.finding}')
+            say(f'{kind}{where}{": " if where else ""}{judge.finding}')
         elif auto:
-            print_note(f'--intensity-scale auto: nothing to scale, {text}')
+            say(f'--intensity-scale auto: nothing to scale, {text}')
         decided = judge.scale or decided
     return decided
 
 
 def settle_dataset(
-    option: str | None, config: DatasetConfig, expected: Mapping[str, Range]
+    option: str | None,
+    config: DatasetConfig,
+    expected: Mapping[str, Range],
+    *,
+    say: Callable[[str], None] = print_note,
 ) -> DatasetConfig:
     """A dataset with the scale that `settle_scale` finds for its clouds.
 
@@ -119,10 +110,10 @@ def settle_dataset(
         ConfigError: the option is neither `auto` nor a positive number.
         DatasetError: the dataset, or one of the clouds, cannot be read.
     """
-    if option not in {None, AUTO}:
-        config = config.model_copy(update={'intensity_scale': parse_scale(option)})
     from pointdistiller_core.datasets import build_dataset
 
+    if given := given_scale(option):
+        config = config.model_copy(update={'intensity_scale': given})
     unkept = config.model_copy(update={'cache_frames': False})
     scale = settle_scale(
         option,
@@ -130,13 +121,12 @@ def settle_dataset(
         expected,
         scale=config.intensity_scale,
         where=f'{config.root} ({config.split})',
+        say=say,
     )
     return config.model_copy(update={'intensity_scale': scale})
 
 
 def spread_clouds(frames: Frames) -> Iterator[NDArray[np.float32]]:
     """(N, 4) points of frames that are evenly spread, as many as are looked at."""
-    from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS
-
     count = min(JUDGED_CLOUDS, len(frames))
     return (frames[index * len(frames) // count].points for index in range(count))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,6 @@ from pointdistiller_core.config import DistillationConfig, ExperimentConfig, loa
 from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
 
 if TYPE_CHECKING:
-    from pointdistiller_core.geometry.intensity import Range
     from pointdistiller_core.training.listeners import Progress
 
 ConfigArgument = Annotated[
@@ -50,7 +49,7 @@ def train_command(
     """
     experiment = load_experiment(config, tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
-    experiment = settle_experiment(intensity_scale, experiment, USUAL)
+    experiment = settle_experiment(intensity_scale, experiment)
     run_with_progress(experiment, output, label='train', resume=resume, device=device)
 
 
@@ -74,8 +73,7 @@ def distill_command(
     experiment = load_experiment(config, tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
-    expected = expectations({'the teacher': read_info(find_bundle(teacher))})
-    experiment = settle_experiment(intensity_scale, experiment, expected)
+    experiment = settle_experiment(intensity_scale, experiment, teacher)
     run_with_progress(
         experiment, output, label='distill', teacher=teacher, resume=resume, device=device
     )
@@ -83,20 +81,32 @@ def distill_command(
 
 
 def settle_experiment(
-    option: str | None, experiment: ExperimentConfig, expected: Mapping[str, Range]
+    option: str | None, experiment: ExperimentConfig, teacher: Path | None = None
 ) -> ExperimentConfig:
     """The experiment with the scale that `--intensity-scale` asks for, for each of its datasets.
 
     Raises:
+        CheckpointError: the teacher's bundle is missing or damaged.
         ConfigError, DatasetError: as `settle_dataset`.
     """
+    from pointdistiller_core.datasets import build_dataset
+    from pointdistiller_core.training.processes import is_first_process
+
+    build_dataset(experiment.dataset, ())  # before anything else is said: it is there
+    infos = {'the teacher': read_info(find_bundle(teacher))} if teacher else {}
+    settle = partial(
+        settle_dataset,
+        option,
+        expected=expectations(infos) or USUAL,
+        say=print_note if is_first_process() else lambda _: None,
+    )
     distillation, validation = experiment.distillation, experiment.validation
     changes: dict[str, Any] = {
-        'dataset': settle_dataset(option, experiment.dataset, expected),
-        'validation': validation and settle_dataset(option, validation, expected),
+        'dataset': settle(experiment.dataset),
+        'validation': validation and settle(validation),
     }
     if distillation and distillation.unlabelled:
-        more = settle_dataset(option, distillation.unlabelled, expected)
+        more = settle(distillation.unlabelled)
         changes['distillation'] = distillation.model_copy(update={'unlabelled': more})
     return experiment.model_copy(update=changes)
 

@@ -294,6 +294,18 @@ class BagFrames:
         return Frame(points, str(index), stamp_ns=cloud.stamp_ns)
 
 
+def kitti_sweeps(root: Path) -> list[str]:
+    """Names of all sweeps of a KITTI object folder.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    folder = root / 'training' / 'velodyne'
+    if names := sorted(path.stem for path in folder.glob('*.bin')):
+        return names
+    raise DatasetError(f'{folder} holds no .bin file')
+
+
 def write_kitti_bag(
     dataset_root: Path,
     out: Path,
@@ -327,10 +339,9 @@ def write_kitti_bag(
     Raises:
         DatasetError: a frame is missing or broken, or `out` exists.
     """
-    folder = dataset_root / 'training' / 'velodyne'
-    names = sorted(path.stem for path in folder.glob('*.bin')) if frames is None else frames
+    names = kitti_sweeps(dataset_root) if frames is None else frames
     if not names:
-        raise DatasetError(f'{folder} holds no .bin file')
+        raise DatasetError(f'{out}: there are no frames to write')
     config = DatasetConfig(
         root=dataset_root, camera_view=camera_view, intensity_scale=intensity_scale
     )

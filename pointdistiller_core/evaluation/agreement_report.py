@@ -256,6 +256,13 @@ def _sentences(summary: Mapping[str, Any]) -> Sequence[str]:
         )
         ratios = f'{latency["median_ratio"]:.2f} (p95 {latency["p95_ratio"]:.2f})'
         lines.append(f'median latency: {times}; teacher / student {ratios}')
+    for role in ('teacher', 'student'):
+        about = summary.get(role) or {}
+        clipped, refused = about.get('intensity_outside', 0), about.get('boxes_refused', 0)
+        if clipped or refused:
+            lines.append(f'{role}: {clipped} intensities clipped, {refused} boxes refused')
+    if problem := (summary.get('intensity') or {}).get('problem'):
+        lines.append(problem)
     return lines
 
 

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.geometry.returns import find_returns
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
+AUTO = 'auto'
 JUDGED_CLOUDS = 10  # the first ones; then a judgement stays
+LEAST_POINTS = 10  # of a cloud; fewer tell nothing
 SAMPLED_POINTS = 8192  # of a cloud: enough for what one in a thousand points has
 RARE = 0.001  # part of the points, at either end, that may be anything
 FULL_SCALES = (1.0, 255.0, 65535.0)
@@ -38,6 +41,26 @@ _DULL = 1 / 20  # part of its range that a cloud without anything bright still r
 _MARGIN = 0.1  # part of a range by which a cloud may exceed it without a word
 
 Range = tuple[float, float]
+
+
+def parse_scale(text: str) -> float | None:
+    """A factor such as `1/255` or `0.0039`; None is `auto`.
+
+    Raises:
+        ConfigError: neither `auto` nor a positive number.
+    """
+    if text == AUTO:
+        return None
+    top, _, bottom = text.partition('/')
+    try:
+        scale = float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        raise ConfigError(
+            f'intensity scale {text!r}: expected {AUTO}, or a positive factor such as 1/255'
+        )
+    return scale
 
 
 def scale_intensity(points: FloatArray, factor: float) -> FloatArray:
@@ -151,7 +174,7 @@ class IntensityJudge:
             The finding where it is a new one; empty otherwise.
         """
         values = _sample(points) if not self.decided else points[:0, 3]
-        if not len(values):
+        if len(values) < LEAST_POINTS:
             return ''
         if not self._spans:
             self._own_scale = scale
