@@ -229,7 +229,9 @@ def _judge(spans: Sequence[Range], own_scale: float, training_range: Range) -> _
     if low == high:
         if in_range and least == most:
             return _Verdict()
-        consequence = 'only shapes tell' if in_range else 'no scale is likely; it is clipped'
+        consequence = (
+            'it has only shapes to go by' if in_range else 'no scale is likely; it is clipped'
+        )
         return _Verdict(f'intensity is {high:.3g} throughout', consequence)
     if in_range and high >= _DULL * most:
         return _Verdict()
