@@ -75,8 +75,10 @@ class CloudReader:
         for judge in self._judges:
             before = self.scale
             if news := judge.add(points, scale=before or own):
-                log = self._logger.warning if judge.scale is None else self._logger.info
-                log(news)
+                if judge.scale is None:
+                    self._logger.warning(news)
+                else:  # on a line of its own: a line of rclpy's logs has one severity
+                    self._logger.info(news)
             if self.scale != before:
                 points = to_points(cloud, self.settings, self.scale)
         return points

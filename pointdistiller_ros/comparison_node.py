@@ -236,11 +236,9 @@ class ComparisonNode(Node):
             'complete': ended and error is None,
             'error': None if error is None else describe(error),
             'started': self._started,
-            **{
-                role: {**model.about, **self._repairs[role]}
-                for role, model in self._models.items()
-            },
+            **{role: model.about for role, model in self._models.items()},
             'intensity': {'problem': self._reader.problem, 'scale': self._reader.scale},
+            'repairs': {role: dict(counts) for role, counts in self._repairs.items()},
             'machine': self._machine,
             'settings': asdict(self._settings),
             'clouds': self._count_clouds(ended=ended),

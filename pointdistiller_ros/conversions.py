@@ -234,7 +234,10 @@ def to_model_info(info: BundleInfo, bundle: str, backend: str) -> String:
         'voxel_size': model.grid.voxel_size,
         **info.model_dump(
             mode='json',
-            include={'intensity_range', 'sensor_height', 'training', 'sha256', 'package_version'},
+            include={
+                *('intensity_range', 'intensity_assumed', 'sensor_height', 'training'),
+                *('sha256', 'package_version'),
+            },
         ),
     }
     return String(data=json.dumps(about))

@@ -470,7 +470,9 @@ class DetectorNode(LifecycleNode):
             level, message = judge(report, self._settings.diagnostics, problem)
         values = values_of(report)
         if setup is not None:
-            values['training_intensity'] = setup.detector.info.intensity_text
+            low, high = setup.detector.info.intensity_range
+            values['training_intensity'] = f'{low:g} to {high:g}'
+            values['training_intensity_assumed'] = str(setup.detector.info.intensity_assumed)
             if setup.reader.scale is not None:
                 values['intensity_scale'] = f'{setup.reader.scale:.6g}'
             values['bundle'] = setup.settings.bundle

@@ -15,7 +15,11 @@ from pointdistiller_core.records import Detections
 from pointdistiller_ros.conversions import NANOSECONDS
 from pointdistiller_ros.parameters import DiagnosticParameters
 
-REPAIRS = ('intensity_outside', 'boxes_refused')  # counts of what was made possible, or refused
+# Counts of what was made possible, or refused.
+REPAIRS = {
+    'intensity_outside': 'intensities clipped to the range of the training clouds',
+    'boxes_refused': 'boxes refused: no object is so large, so small or so far out',
+}
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 

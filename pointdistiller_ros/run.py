@@ -20,6 +20,7 @@ from rclpy.logging import get_logger
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.detector_node import DetectorNode, PointDetector, load_detector
+from pointdistiller_ros.diagnostics import REPAIRS
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.playback import Playback
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare
@@ -144,12 +145,9 @@ def main(args: list[str] | None = None) -> int:
         f'{counts.played} clouds played: {counts.results} results, {counts.failed} failed, '
         f'{counts.dropped} dropped'
     )
-    if any(counts.repairs.values()):
-        get_logger('pointdistiller').warning(
-            f'{counts.repairs["intensity_outside"]} intensities clipped to the range of the '
-            f'training clouds, {counts.repairs["boxes_refused"]} boxes refused that no object can '
-            'be'
-        )
+    for name, meaning in REPAIRS.items():
+        if number := counts.repairs.get(name):
+            get_logger('pointdistiller').warning(f'{number} {meaning}')
     return 0
 
 

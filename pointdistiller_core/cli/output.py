@@ -76,8 +76,7 @@ def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
         )
     if refused := total['boxes_refused']:
         print_note(
-            f'{prefix}refused: {refused} candidates, larger, smaller or further out than any '
-            'object can be'
+            f'{prefix}refused: {refused} boxes; no object is so large, so small or so far out'
         )
 
 

@@ -256,14 +256,18 @@ def _sentences(summary: Mapping[str, Any]) -> Sequence[str]:
         )
         ratios = f'{latency["median_ratio"]:.2f} (p95 {latency["p95_ratio"]:.2f})'
         lines.append(f'median latency: {times}; teacher / student {ratios}')
-    for role in ('teacher', 'student'):
-        about = summary.get(role) or {}
-        clipped, refused = about.get('intensity_outside', 0), about.get('boxes_refused', 0)
-        if clipped or refused:
-            lines.append(f'{role}: {clipped} intensities clipped, {refused} boxes refused')
-    if problem := (summary.get('intensity') or {}).get('problem'):
-        lines.append(problem)
-    return lines
+    return [*lines, *repair_sentences(summary)]
+
+
+def repair_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """What was wrong with the intensity, how much was clipped to its range, and refused."""
+    lines = [
+        f'{role}: {counts["intensity_outside"]} intensities clipped, '
+        f'{counts["boxes_refused"]} boxes refused'
+        for role, counts in summary.get('repairs', {}).items()
+        if any(counts.values())
+    ]
+    return lines + [text for text in [summary.get('intensity', {}).get('problem')] if text]
 
 
 def _summarize_latency(comparison: OnlineComparison) -> dict[str, Any]:
