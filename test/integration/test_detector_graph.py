@@ -272,6 +272,7 @@ def test_intensity_range_is_reported(session):
 def bright_cloud():
     """Intensities of 0 to 255, as most drivers send them."""
     points = np.random.default_rng(0).uniform(1, 255, (100, 4)).astype(np.float32)
+    points[0, 3] = 255  # the score of the detector's box
     return to_cloud(points, Header())
 
 
