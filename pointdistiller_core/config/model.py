@@ -82,6 +82,13 @@ class DetectionConfig(Config):
         'them from its labels; without any, no box is refused',
     )
 
+    @model_validator(mode='after')
+    def _check_bounds(self) -> DetectionConfig:
+        for least, largest in self.size_bounds:
+            if any(low > high for low, high in zip(least, largest, strict=True)):
+                raise ValueError(f'size_bounds {least}, {largest}: give the least size first')
+        return self
+
 
 class ModelConfig(Config):
     """A detector. `width` scales every channel count; a student is its teacher, narrower."""

@@ -13,7 +13,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from pointdistiller_core import __version__
 from pointdistiller_core.config import Config, ModelConfig, Positive, parse_config
@@ -43,6 +43,13 @@ class BundleInfo(Config):
     sensor_height: Positive = Field(1.73, description='of the training sensor, above ground [m]')
     training: dict[str, JsonValue] = Field(default_factory=dict, description='how it was trained')
     sha256: dict[str, str] = Field(default_factory=dict, description='of each file beside this')
+
+    @model_validator(mode='after')
+    def _check_intensity(self) -> BundleInfo:
+        low, high = self.intensity_range
+        if low > high:
+            raise ValueError(f'intensity_range {low:g} to {high:g}: the least comes first')
+        return self
 
     @property
     def intensity_text(self) -> str:

@@ -116,6 +116,8 @@ def test_limits_of_boxes_by_hand():
 def test_bounds_of_other_classes():
     with pytest.raises(ValueError, match='1 size_bounds for 3 classes'):
         ModelConfig(detection={'size_bounds': [[[1, 1, 1], [2, 2, 2]]]})
+    with pytest.raises(ValueError, match='give the least size first'):
+        DetectionConfig(size_bounds=(((1, 3, 1), (2, 2, 2)),))
 
 
 @pytest.mark.parametrize('array', [np.asarray, torch.tensor])
