@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_core.datasets.point_cloud2 import default_intensity_scale
+from pointdistiller_core.datasets.point_cloud2 import own_intensity_scale
 from pointdistiller_core.detector import IntensityJudge
 from pointdistiller_ros.conversions import to_points
 from pointdistiller_ros.parameters import InputParameters
@@ -67,7 +67,7 @@ class CloudReader:
         points = to_points(cloud, self.settings, self.scale)
         if self._judges[0].decided:
             return points
-        own = self.settings.intensity_scale or default_intensity_scale(
+        own = self.settings.intensity_scale or own_intensity_scale(
             cloud, self.settings.intensity_field
         )
         if own is None:  # without intensity, as the parameters allow

@@ -155,6 +155,7 @@ class CheckedClouds:
 def open_frames(source: Path, split: str, info: BundleInfo, scale: str | None) -> Frames:
     """The clouds of a dataset or a bag, without labels, on the scale that was asked for."""
     from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.datasets.storage.bag import is_bag
 
     if is_bag(source):
         return open_bag(source, info, scale)
@@ -167,14 +168,15 @@ def open_bag(source: Path, info: BundleInfo, scale: str | None) -> Frames:
     """The clouds of a bag; without a scale, theirs is that of their type."""
     from pointdistiller_core.datasets.bags import BagFrames, read_clouds
     from pointdistiller_core.datasets.point_cloud2 import (
-        default_intensity_scale,
+        own_intensity_scale,
         points_from_cloud,
     )
     from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS
 
     given = given_scale(scale)
-    first = [cloud.message for cloud in islice(read_clouds(source), JUDGED_CLOUDS)]
-    own = given or next((default_intensity_scale(cloud) for cloud in first), None) or 1.0
+    clouds = read_clouds(source, on_note=lambda _: None)  # said where all of them are read
+    first = [cloud.message for cloud in islice(clouds, JUDGED_CLOUDS)]
+    own = given or next((own_intensity_scale(cloud) for cloud in first), None) or 1.0
     points = (points_from_cloud(cloud, intensity_scale=own) for cloud in first)
     final = settle_scale(scale, points, expectations({'': info}), scale=own, where=source)
     return BagFrames(source, intensity_scale=given if final == own else final)
@@ -197,6 +199,7 @@ def calibration_clouds(
 def check_clouds(source: Path, split: str, info: BundleInfo, scale: str | None) -> CheckedClouds:
     """Evenly spread frames of a dataset, with labels, or of a bag."""
     from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.datasets.storage.bag import is_bag
     from pointdistiller_core.training.validate import spread_indices
 
     name = name_of(source, split)
@@ -232,12 +235,9 @@ def held_out_clouds(name: str, frames: Frames, learned: Sequence[int]) -> Checke
 
 def name_of(source: Path, split: str) -> str:
     """A dataset or a bag in a table."""
+    from pointdistiller_core.datasets.storage.bag import is_bag
+
     return str(source) if is_bag(source) else f'{source} ({split})'
-
-
-def is_bag(source: Path) -> bool:
-    """Whether a path looks like a bag, not like a dataset."""
-    return source.suffix in {'.mcap', '.db3', '.bag'} or (source / 'metadata.yaml').is_file()
 
 
 def verify_files(

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,9 +25,13 @@ from pointdistiller_core.cli.output import (
     print_table,
     write_json,
 )
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS, scale_intensity
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pointdistiller_core.records import Detections
 
 BackendOption = Annotated[
@@ -44,12 +49,24 @@ PrecisionOption = Annotated[
 BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')]
 
 
+class MissingIntensity(str, Enum):
+    """What to make of a cloud without intensities: as the node's parameter."""
+
+    error = 'error'
+    zero = 'zero'
+
+
 def detect_command(
     bundle: BundleArgument,
     clouds: Annotated[
-        list[Path], typer.Argument(help='Point clouds: .bin files of float32 x, y, z, intensity.')
-    ],
+        list[Path] | None,
+        typer.Argument(help='Point clouds: .bin of float32 x, y, z, intensity, .npy or .pcd.'),
+    ] = None,
     *,
+    bundle_option: Annotated[
+        Path | None,
+        typer.Option('--bundle', help='The bundle; all arguments are then point clouds.'),
+    ] = None,
     score_threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Instead of the bundle's own.")
     ] = None,
@@ -58,6 +75,9 @@ def detect_command(
     num_threads: ThreadsOption = None,
     precision: PrecisionOption = 'fp32',
     intensity_scale: IntensityScaleOption = None,
+    missing_intensity: Annotated[
+        MissingIntensity, typer.Option(help='Refuse clouds without intensities, or take zero.')
+    ] = MissingIntensity.error,
     pictures: Annotated[
         Path | None, typer.Option(help='Folder for a picture from above of each cloud.')
     ] = None,
@@ -68,29 +88,54 @@ def detect_command(
     Example: `pointdistiller detect runs/student data/kitti/training/velodyne/000008.bin
     --pictures pictures --json -`
     """
-    from pointdistiller_core.datasets.kitti import read_points
+    from pointdistiller_core.datasets.point_files import read_points
     from pointdistiller_core.detector import Detector
-    from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS, scale_intensity
 
+    clouds = list(clouds or ())
+    if bundle_option is not None:  # as of `run detect`
+        bundle, clouds = bundle_option, [bundle, *clouds]
+    if not clouds:
+        raise typer.BadParameter('there is no point cloud after the bundle', param_hint='CLOUDS')
     scale = given_scale(intensity_scale) or 1.0
     detector = Detector.load(
         bundle, backend=backend, device=device, num_threads=num_threads, precision=precision
     )
-    first = [scale_intensity(read_points(path), scale) for path in clouds[:JUDGED_CLOUDS]]
-    final = settle_scale(intensity_scale, first, expectations({'': detector.info}), scale=scale)
-    sweeps = chain(
-        (scale_intensity(points, final / scale) for points in first),
-        (scale_intensity(read_points(path), final) for path in clouds[JUDGED_CLOUDS:]),
+    zeros = missing_intensity is MissingIntensity.zero
+    read = partial(read_points, needs_intensity=not zeros)
+    first = _read_first(clouds, read)
+    scale = settle_scale(
+        intensity_scale,
+        (scale_intensity(points, scale) for points in first if points[:, 3].any() or not zeros),
+        expectations({'': detector.info}),
+        scale=scale,
     )
     results = []
-    for path, points in zip(clouds, sweeps, strict=True):
-        detections = detector(points, importance=pictures is not None)
-        if score_threshold is not None:
-            detections = detections[detections.scores >= score_threshold]
-        results.append((path, detections))
-        if pictures is not None:
-            _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)
-    _print_detections(results, detector.class_names, json_file=json_file)
+    try:
+        for index, path in enumerate(clouds):
+            points = first[index] if index < len(first) else read(path)
+            points = scale_intensity(points, scale)
+            detections = detector(points, importance=pictures is not None)
+            if score_threshold is not None:
+                detections = detections[detections.scores >= score_threshold]
+            results.append((path, detections))
+            if pictures is not None:
+                _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)
+    finally:  # a broken cloud costs none of those before it
+        if results:
+            _print_detections(results, detector.class_names, json_file=json_file)
+
+
+def _read_first(
+    clouds: Sequence[Path], read: Callable[[Path], NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """(N, 4) points of the first clouds, up to one that cannot be read: its turn will come."""
+    first = []
+    for path in clouds[:JUDGED_CLOUDS]:
+        try:
+            first.append(read(path))
+        except PointDistillerError:
+            break
+    return first
 
 
 def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence[str]) -> None:

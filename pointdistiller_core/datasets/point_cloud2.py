@@ -69,7 +69,11 @@ def points_from_cloud(
     records = _organized_records(cloud, ('x', 'y', 'z', *intensity))
     scale = 1.0
     if intensity:
-        scale = _default_scale(records.dtype[-1]) if intensity_scale is None else intensity_scale
+        scale = (
+            default_intensity_scale(records.dtype[-1])
+            if intensity_scale is None
+            else intensity_scale
+        )
     if scale == 1.0 and _is_plain(records):
         return records.view(np.float32).reshape(-1, 4)
     points = np.empty((*records.shape, 4), np.float32)
@@ -82,12 +86,12 @@ def points_from_cloud(
     return points.reshape(-1, 4)
 
 
-def default_intensity_scale(cloud: Any, intensity_field: str = '') -> float | None:
+def own_intensity_scale(cloud: Any, intensity_field: str = '') -> float | None:
     """The factor that `points_from_cloud` takes by itself; None of a cloud without intensity."""
     for name in [intensity_field] if intensity_field else INTENSITY_NAMES:
         for field in cloud.fields:
             if field.name == name:
-                return _default_scale(_column_type(cloud, field))
+                return default_intensity_scale(_column_type(cloud, field))
     return None
 
 
@@ -286,7 +290,8 @@ def _side_by_side(dtype: np.dtype[np.void]) -> tuple[int, int]:
     return 0, 0
 
 
-def _default_scale(column: np.dtype[Any]) -> float:
+def default_intensity_scale(column: np.dtype[Any]) -> float:
+    """Factor on intensities of a number type: 1 for floating point, else 1 / (largest value)."""
     return 1.0 if column.kind == 'f' else 1.0 / float(np.iinfo(column).max)
 
 
