@@ -25,6 +25,25 @@ from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
 from pointdistiller_core.records import Batch
 
 
+def count_weights(config: ModelConfig) -> int:
+    """Weights of the convolutions, nearly all that there are, without making them."""
+    first = config.scaled(config.encoder_channels)
+    stages = [config.scaled(channels) for channels in config.backbone_channels]
+    neck = [config.scaled(channels) for channels in config.neck_channels]
+    backbone = sum(
+        9 * out * (inputs + layers * out)
+        for inputs, out, layers in zip(
+            [first, *stages], stages, config.backbone_layers, strict=False
+        )
+    )
+    upsamplers = sum(
+        inputs * out * stride**2
+        for inputs, out, stride in zip(stages, neck, config.neck_strides, strict=True)
+    )
+    kinds = sum(len(config.head.anchors[name].yaws) for name in config.class_names)
+    return backbone + upsamplers + sum(neck) * kinds * (len(config.class_names) + 9)
+
+
 class PointPillars(nn.Module):
     """The detector; its numbers agree with OpenPCDet's, so that its checkpoints can be imported.
 
