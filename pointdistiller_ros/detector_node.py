@@ -39,6 +39,7 @@ from pointdistiller_ros.diagnostics import (
     judge,
     values_of,
 )
+from pointdistiller_ros.memory import Leavings
 from pointdistiller_ros.messages import read_message
 from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
 from pointdistiller_ros.parameters import (
@@ -170,6 +171,7 @@ class DetectorNode(LifecycleNode):
         self._finalized = False
         self._jumps: list[JumpHandle] = []
         self._monitor = Monitor()
+        self._leavings = Leavings()  # detectors that were replaced
         super().__init__('detector', **node_options)
         self._settings = declare_parameters(self, DetectorParameters)
         self._class_thresholds = ClassThresholds(self)
@@ -302,6 +304,7 @@ class DetectorNode(LifecycleNode):
             self._outputs.destroy()
         if self._setup is not None:
             self._setup.detector.close()
+            self._leavings.expect(self._setup.detector)
             if self._setup.transforms is not None:
                 self._setup.transforms.close()
         self._outputs = self._setup = self._problem = None
@@ -332,6 +335,7 @@ class DetectorNode(LifecycleNode):
         if before.transforms is not None and setup.transforms is None:
             before.transforms.close()
         if setup.detector is not before.detector:
+            self._leavings.expect(before.detector)  # of a cloud in work, too
             self._introduce(setup)
 
     def _set_up(self, settings: DetectorParameters, changes: Sequence[Parameter]) -> Setup:
@@ -432,6 +436,7 @@ class DetectorNode(LifecycleNode):
         self._monitor.restart()
 
     def _report(self) -> None:
+        self._leavings.clear()
         now = self.get_clock().now()
         report = self._monitor.report(now.nanoseconds)
         setup = self._setup

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import os
+import signal
 from typing import Any
 
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.conditions import IfCondition, evaluate_condition_expression
 from launch.events.process import ProcessExited
@@ -21,6 +22,7 @@ PACKAGE = 'pointdistiller_ros'
 # By which Fast DDS is told its transports, up to Jazzy and since; `docs/ros.md` says why.
 PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 TRANSPORTS = 'FASTDDS_BUILTIN_TRANSPORTS'
+ENDED_AS_ASKED = (0, -signal.SIGINT)  # Ctrl-C may come before a node listens to it
 
 
 def describe(
@@ -171,15 +173,24 @@ def shared_memory() -> dict[str, PathJoinSubstitution]:
     return dict.fromkeys(PROFILES, shared_file('config', 'dds', 'fastdds.xml'))
 
 
-def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None:
-    """End the others where a node could not start or go on: they would wait in vain."""
+def end_after_failure(event: ProcessExited, _: LaunchContext) -> list[Action]:
+    """End the others where a node could not start or go on, which would wait in vain, and launch.
+
+    An exception is the only thing that lets `ros2 launch` end with another exit code than 0.
+    """
+    if event.returncode in ENDED_AS_ASKED:
+        return []
     reason = f'{event.process_name} ended with exit code {event.returncode}'
-    return Shutdown(reason=reason) if event.returncode else None
+
+    def fail(_: LaunchContext) -> None:
+        raise RuntimeError(reason)
+
+    return [Shutdown(reason=reason), OpaqueFunction(function=fail)]
 
 
-def end_with_bag(event: ProcessExited, _: LaunchContext) -> Shutdown:
+def end_with_bag(event: ProcessExited, _: LaunchContext) -> list[Action]:
     """End all when a bag is over, and say how it ended."""
-    return end_after_failure(event, _) or Shutdown(reason='the bag is over')
+    return end_after_failure(event, _) or [Shutdown(reason='the bag is over')]
 
 
 def text(value: str | LaunchConfiguration) -> ParameterValue:
