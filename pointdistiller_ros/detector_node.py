@@ -38,7 +38,10 @@ from pointdistiller_ros.diagnostics import (
     describe,
     judge,
     values_of,
+    warnings_of,
+    without_filled_intensity,
 )
+from pointdistiller_ros.logs import RepeatedLog
 from pointdistiller_ros.memory import Leavings
 from pointdistiller_ros.messages import read_message
 from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
@@ -166,11 +169,13 @@ class DetectorNode(LifecycleNode):
         self._outputs: Outputs | None = None  # while configured
         self._worker: NewestWorker[tuple[bytes, float]] | None = None  # while active
         self._points: Subscription | None = None  # while active
-        self._problem: Exception | None = None  # of the last transition
+        self._problem = ''  # of the last transition
+        self._start_error: Exception | None = None
         self._starting = False
         self._finalized = False
         self._jumps: list[JumpHandle] = []
         self._monitor = Monitor()
+        self._log = RepeatedLog(self)
         self._leavings = Leavings()  # detectors that were replaced
         super().__init__('detector', **node_options)
         self._settings = declare_parameters(self, DetectorParameters)
@@ -182,7 +187,7 @@ class DetectorNode(LifecycleNode):
             self, DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, self._always, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self.report, self._always, clock=steady)
         self._jumps = [
             self.get_clock().create_jump_callback(threshold, post_callback=react)
             for threshold, react in (
@@ -199,6 +204,11 @@ class DetectorNode(LifecycleNode):
         return self._monitor.counts
 
     @property
+    def diagnostics_topic(self) -> str:
+        """Full name of the topic of the diagnostics."""
+        return self._diagnostics_publisher.topic_name
+
+    @property
     def output_topics(self) -> list[str]:
         """Full names of the topics with results, `~/boxes` first; none before `configure`."""
         return self._outputs.topics if self._outputs else []
@@ -211,6 +221,8 @@ class DetectorNode(LifecycleNode):
         """Finish the cloud that is worked on, then end."""
         self._deactivate()
         self._clean_up()
+        if self.context.ok():
+            self._log.flush(all=True)
         for jump in self._jumps:
             jump.unregister()
         super().destroy_node()
@@ -247,8 +259,8 @@ class DetectorNode(LifecycleNode):
         self._starting = True
         for trigger in (self.trigger_configure, self.trigger_activate):
             if trigger() != SUCCESS:
-                assert self._problem is not None
-                raise self._problem
+                assert self._start_error is not None
+                raise self._start_error
         self._starting = False
 
     def _attempt(
@@ -258,11 +270,13 @@ class DetectorNode(LifecycleNode):
             change()
         except Exception as error:  # rclpy would pass over it in silence
             undo()
-            self._problem = error
-            if not self._starting:  # else it is raised
-                self.get_logger().error(f'transition failed: {describe(error)}')
+            self._problem = f'transition failed: {describe(error)}'
+            if self._starting:  # it is raised
+                self._start_error = error
+            else:
+                self.get_logger().error(self._problem)
             return FAILURE
-        self._problem = None
+        self._problem = ''
         return SUCCESS
 
     def _configure(self) -> None:
@@ -307,7 +321,8 @@ class DetectorNode(LifecycleNode):
             self._leavings.expect(self._setup.detector)
             if self._setup.transforms is not None:
                 self._setup.transforms.close()
-        self._outputs = self._setup = self._problem = None
+        self._outputs = self._setup = None
+        self._problem = ''
 
     # Parameters
 
@@ -413,7 +428,8 @@ class DetectorNode(LifecycleNode):
             max_importance_markers=settings.max_importance_markers,
         )
         times = (arrival, begin, read, detected, perf_counter())
-        self._monitor.succeed(detections, to_latency_ms(times, detections))
+        seen = without_filled_intensity(detections, settings)
+        self._monitor.succeed(seen, to_latency_ms(times, detections))
 
     def _mounting(self, setup: Setup, frame_id: str) -> Mounting | None:
         height = setup.detector.info.sensor_height
@@ -421,7 +437,7 @@ class DetectorNode(LifecycleNode):
 
     def _on_error(self, error: Exception) -> None:
         self._monitor.fail(error)
-        self.get_logger().error(f'no detections for a cloud: {describe(error)}')
+        self._log.error(type(error).__name__, f'no detections for a cloud: {describe(error)}')
 
     # Time and state
 
@@ -435,16 +451,20 @@ class DetectorNode(LifecycleNode):
         """The time that was left out is no silence."""
         self._monitor.restart()
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
         self._leavings.clear()
         now = self.get_clock().now()
         report = self._monitor.report(now.nanoseconds)
+        for kind, text in warnings_of(report, self._settings.reliability):
+            self._log.warning(kind, text)
+        self._log.flush()
         setup = self._setup
         level, message = OK, 'unconfigured' if setup is None else 'inactive'
         if self._finalized:
             message = 'finalized'
-        if self._problem is not None:
-            level, message = ERROR, f'transition failed: {describe(self._problem)}'
+        if self._problem:
+            level, message = ERROR, self._problem
         elif self._worker is not None:
             level, message = judge(report, self._settings.diagnostics)
         values = values_of(report)
@@ -454,7 +474,9 @@ class DetectorNode(LifecycleNode):
             values['bundle'] = setup.settings.bundle
         name = self.get_fully_qualified_name()
         self._diagnostics_publisher.publish(
-            to_diagnostics(name, now.to_msg(), level, message, values)
+            to_diagnostics(
+                name, now.to_msg(), level, message, values, device=self._settings.device
+            )
         )
 
 
