@@ -21,6 +21,10 @@ class CheckpointError(PointDistillerError):
     """A checkpoint or bundle is missing, damaged or belongs to another architecture."""
 
 
+class TrainingStopped(PointDistillerError):
+    """A training was told to stop at a certain time; all that it has done is saved."""
+
+
 class BackendError(PointDistillerError):
     """A backend cannot run: its package or its files are missing, or its detector is closed."""
 

@@ -9,7 +9,7 @@ y left, z up, metres, geometric center, yaw counter-clockwise from +x in [-pi, p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -160,11 +160,18 @@ class Batch:
         return len(self.points)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """The same batch on another device; from pinned memory a GPU fetches it by itself."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that is never swapped out; torch's loaders call this."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return Batch(
-            tuple(points.to(device) for points in self.points),
-            tuple(boxes.to(device) for boxes in self.boxes),
-            tuple(labels.to(device) for labels in self.labels),
+            tuple(map(change, self.points)),
+            tuple(map(change, self.boxes)),
+            tuple(map(change, self.labels)),
             self.frame_ids,
         )
 

@@ -37,3 +37,23 @@ def shared_data() -> Path:
 def kitti_mini(shared_data: Path) -> Path:
     """Twenty real KITTI frames in KITTI's layout."""
     return shared_data / 'kitti_mini'
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `cuda` need a GPU, or a device to try them on in its place."""
+    import torch
+
+    if torch.cuda.is_available() or 'POINTDISTILLER_TEST_DEVICE' in os.environ:
+        return
+    for item in items:
+        if item.get_closest_marker('cuda'):
+            item.add_marker(pytest.mark.skip(reason='no CUDA device'))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The device of a test marked `cuda`: with exact float32, which is not torch's default."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    return os.environ.get('POINTDISTILLER_TEST_DEVICE', 'cuda')

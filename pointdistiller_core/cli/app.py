@@ -17,6 +17,11 @@ from pointdistiller_core.cli.demo import demo_command
 from pointdistiller_core.cli.evaluation import evaluate_command
 from pointdistiller_core.cli.export import export_command
 from pointdistiller_core.cli.inference import detect_command, import_checkpoint_command
+from pointdistiller_core.cli.packing import (
+    copy_bundle_command,
+    pack_command,
+    unpack_command,
+)
 from pointdistiller_core.cli.ros import run_command
 from pointdistiller_core.cli.study import study_command
 from pointdistiller_core.cli.training import distill_command, train_command
@@ -39,6 +44,9 @@ app.command('evaluate')(evaluate_command)
 app.command('compare')(compare_command)
 app.command('compare-features')(compare_features_command)
 app.command('export')(export_command)
+app.command('copy-bundle')(copy_bundle_command)
+app.command('pack')(pack_command)
+app.command('unpack')(unpack_command)
 app.command('detect')(detect_command)
 app.command('run', context_settings={'allow_extra_args': True, 'ignore_unknown_options': True})(
     run_command

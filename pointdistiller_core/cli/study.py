@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 import signal
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pointdistiller_core.cli.data import simulate_frames
 from pointdistiller_core.cli.output import print_error, print_note, print_table, write_json
-from pointdistiller_core.cli.training import DeviceOption
+from pointdistiller_core.cli.training import DeviceOption, StopAfterOption, moment_after
 from pointdistiller_core.config import (
     SimulatedDataConfig,
     StudyConfig,
@@ -25,7 +26,8 @@ from pointdistiller_core.config import (
     load_config,
 )
 from pointdistiller_core.cores import usable_cores
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import ConfigError, TrainingStopped
+from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 
 if TYPE_CHECKING:
     from pointdistiller_core.evaluation.study_table import Row, Scores
@@ -55,6 +57,7 @@ def study_command(
         int | None, typer.Option(min=1, help='Runs at once. [default: as many as have 2 cores]')
     ] = None,
     device: DeviceOption = 'auto',
+    stop_after: StopAfterOption = None,
     report_only: Annotated[
         bool, typer.Option('--report-only', help='Train nothing; report what is there.')
     ] = False,
@@ -62,13 +65,15 @@ def study_command(
     """Train every arm of a study with every seed, and compare them in a table and a picture.
 
     Repeated, the command goes on where it stopped and skips what is complete. The exit code is 1
-    where a run failed. Writes STUDY.json, .md and .png into the folder of the output.
+    where a run failed, and 75 where all was stopped in time. Writes STUDY.json, .md and .png into
+    the folder of the output.
 
     Example: `pointdistiller study ablation --size small --seeds 0,1,2 -o runs/small`
     """
     # torch takes a second to import, and `--help` should not wait for it
     from pointdistiller_core.training.study import check_begun, plan_study, setting_values
 
+    stop_at = moment_after(stop_after)
     study_file, size_file = find_config('studies', study), find_config('studies', size)
     config = load_config(StudyConfig, study_file)
     settings = load_config(StudySizeConfig, size_file)
@@ -82,12 +87,18 @@ def study_command(
     setting_values(config, plan)  # raises now rather than after hours
     output = output or Path('runs') / size_file.stem
     check_begun(output, plan)
-    failed = [] if report_only else _train(settings, plan, output, jobs=jobs, device=device)
+    outcomes: list[Outcome] = []
+    if not report_only:
+        outcomes = _train(settings, plan, output, jobs=jobs, device=device, stop_at=stop_at)
     write_report(output / study_file.stem, config, plan, size=size_file.stem, data=settings.data)
+    failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         print_error(f'{_name(outcome.job)}: {outcome.error}')
     if failed:
         raise typer.Exit(1)
+    if stopped := sum(outcome.stopped for outcome in outcomes):
+        print_note(f'stopped in time: {stopped} of {len(plan)} runs can go on; repeat the command')
+        raise typer.Exit(EXIT_STOPPED)
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...]:
@@ -110,21 +121,32 @@ def _train(
     *,
     jobs: int | None,
     device: str,
+    stop_at: float | None,
 ) -> list[Outcome]:
-    """Simulate and train what is missing; returns what failed."""
+    """Simulate and train what is missing."""
     from pointdistiller_core.training.study_runner import default_jobs, run_jobs
 
     num_jobs = jobs or default_jobs(plan[0].experiment.training)
     try:
         with _terminated_as_interrupted():
-            _simulate(output, settings.data)
+            with _interrupted_at(stop_at):
+                _simulate(output, settings.data)
             print_note(f'{output}: {len(plan)} runs, {num_jobs} at once')
             listener = _make_listener(output, plan)
-            outcomes = run_jobs(output, plan, num_jobs=num_jobs, device=device, listener=listener)
+            return run_jobs(
+                output,
+                plan,
+                num_jobs=num_jobs,
+                device=device,
+                listener=listener,
+                stop_at=stop_at,
+            )
+    except TrainingStopped:
+        print_note('stopped in time while simulating; the same command goes on from here')
+        raise typer.Exit(EXIT_STOPPED) from None
     except KeyboardInterrupt:
         print_note('stopped; the same command goes on from here')
         raise typer.Exit(130) from None
-    return [outcome for outcome in outcomes if outcome.error]
 
 
 def _simulate(output: Path, data: SimulatedDataConfig) -> None:
@@ -148,6 +170,25 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _interrupted_at(moment: float | None) -> Iterator[None]:
+    """Raise `TrainingStopped` at a moment of `time.monotonic`."""
+    if moment is None:
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise TrainingStopped('while simulating')
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, max(moment - monotonic(), 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _make_listener(output: Path, plan: Sequence[Job]) -> Any:
     from pointdistiller_core.training.study import collect_runs
     from pointdistiller_core.training.study_runner import StudyListener
@@ -161,7 +202,9 @@ def _make_listener(output: Path, plan: Sequence[Job]) -> Any:
         def on_end(self, outcome: Outcome) -> None:
             done['runs'] += 1
             found = collect_runs(output, [outcome.job])
-            result = f'3D mAP {found[0]["scores"]["3D mAP"]:.1f}' if found else 'failed'
+            result = 'stopped in time' if outcome.stopped else 'failed'
+            if found:
+                result = f'3D mAP {found[0]["scores"]["3D mAP"]:.1f}'
             minutes, seconds = divmod(round(outcome.seconds), 60)
             print_note(
                 f'[{done["runs"]}/{len(plan)}] {_name(outcome.job)}: {result}, '

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pointdistiller_core.cli.output import OverrideOption, print_note, print_table, progress_bar
 from pointdistiller_core.config import DistillationConfig, ExperimentConfig, load_experiment
+from pointdistiller_core.errors import TrainingStopped
+from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 
 if TYPE_CHECKING:
     from pointdistiller_core.training.listeners import Progress
@@ -23,6 +27,14 @@ ResumeOption = Annotated[
     bool, typer.Option('--resume', help='Go on from the newest checkpoint in the folder.')
 ]
 DeviceOption = Annotated[str, typer.Option(help='auto, cpu or cuda.')]
+StopAfterOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar='SECONDS',
+        help='Save and stop then, at any step; the exit code is 75, and --resume goes on.',
+    ),
+]
 
 
 def train_command(
@@ -31,6 +43,7 @@ def train_command(
     output: OutputOption,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
+    stop_after: StopAfterOption = None,
     overrides: OverrideOption = None,
 ) -> None:
     """Train a detector on labels alone.
@@ -38,9 +51,12 @@ def train_command(
     Example: `pointdistiller train config/experiments/demo_teacher.yaml -o runs/teacher
     --set training.epochs=4`
     """
+    stop_at = moment_after(stop_after)
     experiment = load_experiment(config, tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
-    run_with_progress(experiment, output, label='train', resume=resume, device=device)
+    run_with_progress(
+        experiment, output, label='train', resume=resume, device=device, stop_at=stop_at
+    )
 
 
 def distill_command(
@@ -50,6 +66,7 @@ def distill_command(
     output: OutputOption,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
+    stop_after: StopAfterOption = None,
     overrides: OverrideOption = None,
 ) -> None:
     """Train a student on labels and on what a frozen teacher makes of the same clouds.
@@ -59,13 +76,25 @@ def distill_command(
     Example: `pointdistiller distill config/experiments/demo_student.yaml
     --teacher runs/teacher -o runs/distilled --set distillation=paper`
     """
+    stop_at = moment_after(stop_after)
     experiment = load_experiment(config, tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
     run_with_progress(
-        experiment, output, label='distill', teacher=teacher, resume=resume, device=device
+        experiment,
+        output,
+        label='distill',
+        teacher=teacher,
+        resume=resume,
+        device=device,
+        stop_at=stop_at,
     )
     print_lessons(output)
+
+
+def moment_after(seconds: float | None) -> float | None:
+    """That of `time.monotonic` so many seconds from now."""
+    return None if seconds is None else monotonic() + seconds
 
 
 def run_with_progress(
@@ -76,30 +105,45 @@ def run_with_progress(
     teacher: Path | None = None,
     resume: bool = False,
     device: str = 'auto',
+    stop_at: float | None = None,
 ) -> Path:
-    """`run_experiment` with a progress bar, in the first process; returns the bundle's folder."""
+    """`run_experiment` with a progress bar, in the first process; returns the bundle's folder.
+
+    Raises:
+        Exit: it was stopped in time.
+    """
     # torch takes a second to import, and `--help` should not wait for it
     from pointdistiller_core.training.experiment import run_experiment
     from pointdistiller_core.training.listeners import Listener
     from pointdistiller_core.training.processes import is_first_process
 
-    if not is_first_process():
-        return run_experiment(experiment, output, teacher=teacher, resume=resume, device=device)
+    train = partial(
+        run_experiment,
+        experiment,
+        output,
+        teacher=teacher,
+        resume=resume,
+        device=device,
+        stop_at=stop_at,
+    )
+    try:
+        if not is_first_process():
+            return train()
+        with progress_bar(label, 'steps') as update:
 
-    with progress_bar(label, 'steps') as update:
+            class Bar(Listener):
+                def on_step(self, progress: Progress) -> None:
+                    update(
+                        progress.step,
+                        progress.num_steps,
+                        f'epoch {progress.epoch}/{progress.num_epochs} '
+                        f'loss {progress.losses["total"]:.3f}',
+                    )
 
-        class Bar(Listener):
-            def on_step(self, progress: Progress) -> None:
-                update(
-                    progress.step,
-                    progress.num_steps,
-                    f'epoch {progress.epoch}/{progress.num_epochs} '
-                    f'loss {progress.losses["total"]:.3f}',
-                )
-
-        bundle = run_experiment(
-            experiment, output, teacher=teacher, resume=resume, listener=Bar(), device=device
-        )
+            bundle = train(listener=Bar())
+    except TrainingStopped as stopped:
+        print_note(str(stopped))
+        raise typer.Exit(EXIT_STOPPED) from None
     print_note(f'{bundle}: trained, seed {experiment.training.seed}')
     return bundle
 

@@ -42,6 +42,7 @@ __all__ = [
     'load_bundle',
     'load_detector_model',
     'load_weights',
+    'pack_weights',
     'read_info',
     'read_verified',
     'save_bundle',
@@ -77,7 +78,7 @@ def write_bundle(
     others: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the files of a bundle, and other files with it, into an existing folder."""
-    files = {WEIGHTS_FILE: _pack(model.state_dict(), half=half), **(others or {})}
+    files = {WEIGHTS_FILE: pack_weights(model.state_dict(), half=half), **(others or {})}
     for name, content in files.items():
         (folder / name).write_bytes(content)
     write_info(folder, info.model_copy(update={'sha256': digests(files)}))
@@ -163,7 +164,8 @@ def save_imported_bundle(
     save_bundle(folder, model, BundleInfo(model=config, training={'imported_from': source.name}))
 
 
-def _pack(state: Mapping[str, Tensor], *, half: bool) -> bytes:
+def pack_weights(state: Mapping[str, Tensor], *, half: bool) -> bytes:
+    """Weights as safetensors; with `half` as float16 where that can hold every value."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     if half:
         tensors = {name: _to_half(tensor) for name, tensor in tensors.items()}

@@ -130,9 +130,14 @@ def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def write_info(folder: Path, info: BundleInfo) -> None:
     """Write or replace `bundle.json` in one step."""
+    write_text(folder / INFO_FILE, format_info(info))
+
+
+def format_info(info: BundleInfo) -> str:
+    """The content of `bundle.json`, its own checksum included."""
     values = info.model_dump(mode='json')
     values[DIGEST] = _info_digest(json.dumps(values))
-    write_text(folder / INFO_FILE, json.dumps(values, indent=2) + '\n')
+    return json.dumps(values, indent=2) + '\n'
 
 
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:

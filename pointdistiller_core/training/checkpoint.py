@@ -1,11 +1,16 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of a run: `checkpoints/epoch_000010` is a bundle with `training.pt` beside it."""
+"""Checkpoints of a run: `checkpoints/epoch_000010` is a bundle with `training.pt` beside it.
+
+One within an epoch is called `epoch_000010_step_000150`: ten epochs and 150 steps are done.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 import io
+import logging
 from pathlib import Path
 import pickle
 from typing import Any, cast
@@ -26,8 +31,36 @@ from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.training.objective import detector_of, trained_companions
 
+logger = logging.getLogger(__name__)
+
 TRAINING_FILE = 'training.pt'
 KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run is.
+
+    Attributes:
+        epochs: that are done.
+        losses: of the steps that are done in the epoch after these, by name.
+        seconds: that these steps took.
+        generators: state of torch's random generators in each process, where there are such steps.
+    """
+
+    epochs: int = 0
+    losses: Sequence[Mapping[str, float]] = ()
+    seconds: float = 0.0
+    generators: Sequence[Mapping[str, Tensor]] = field(default=(), repr=False)
+
+    @property
+    def steps(self) -> int:
+        """Done in the epoch in progress."""
+        return len(self.losses)
+
+    def __str__(self) -> str:
+        steps = f' and {self.steps} steps' if self.steps else ''
+        return f'{self.epochs} epochs{steps}'
 
 
 @dataclass(frozen=True)
@@ -54,18 +87,24 @@ class TrainingState:
         return cast(PointPillars, self.average or detector_of(self.objective))
 
 
-def save_checkpoint(run: Path, epoch: int, state: TrainingState, info: BundleInfo) -> Path:
-    """Save the state after `epoch` epochs in one step, then remove all but the newest two.
+def save_checkpoint(run: Path, position: Position, state: TrainingState, info: BundleInfo) -> Path:
+    """Save where a run is in one step, then remove all but the newest two checkpoints.
 
     Raises:
         CheckpointError: the file system refuses; the earlier checkpoints are intact.
     """
-    folder = run / 'checkpoints' / f'epoch_{epoch:06d}'
+    within = f'_step_{position.steps:06d}' if position.steps else ''
+    folder = run / 'checkpoints' / f'epoch_{position.epochs:06d}{within}'
+    if folder.exists():  # a run that was resumed and stopped at once
+        return folder
     companions = trained_companions(state.objective)
     content = io.BytesIO()
     torch.save(
         {
-            'epoch': epoch,
+            'epoch': position.epochs,
+            'losses': [dict(losses) for losses in position.losses],
+            'seconds': position.seconds,
+            'generators': [dict(states) for states in position.generators],
             'optimizer': state.optimizer.state_dict(),
             'companions': {name: part.state_dict() for name, part in companions.items()},
             'precision': state.precision.state_dict(),
@@ -73,7 +112,7 @@ def save_checkpoint(run: Path, epoch: int, state: TrainingState, info: BundleInf
         },
         content,
     )
-    info = info.model_copy(update={'training': {**info.training, 'epoch': epoch}})
+    info = info.model_copy(update={'training': {**info.training, 'epoch': position.epochs}})
     with new_folder(folder) as aside:
         others = {TRAINING_FILE: content.getvalue()}
         write_bundle(aside, state.result, info, others=others)
@@ -82,15 +121,17 @@ def save_checkpoint(run: Path, epoch: int, state: TrainingState, info: BundleInf
     return folder
 
 
-def load_checkpoint(run: Path, state: TrainingState) -> int:
-    """Restore the newest checkpoint of a run; returns the epochs done, 0 without a checkpoint.
+def load_checkpoint(run: Path, state: TrainingState) -> Position:
+    """Restore the newest checkpoint of a run; without one the run is at its beginning.
+
+    A packed checkpoint may lack the optimizer's state, which then begins anew.
 
     Raises:
         CheckpointError: the newest checkpoint is damaged or belongs to another objective.
     """
     checkpoints = list_checkpoints(run)
     if not checkpoints:
-        return 0
+        return Position()
     folder = checkpoints[-1]
     weights, saved = _read(folder)
     companions = trained_companions(state.objective)
@@ -104,9 +145,19 @@ def load_checkpoint(run: Path, state: TrainingState) -> int:
         load_weights(detector_of(state.objective), saved['detector'], where=str(folder))
     for name, part in companions.items():
         load_weights(part, saved['companions'][name], where=f'{folder}, {name}')
-    state.optimizer.load_state_dict(saved['optimizer'])
+    if saved['optimizer'] is None:
+        logger.warning(
+            '%s: was packed without the state of the optimizer, which begins anew', folder
+        )
+    else:
+        state.optimizer.load_state_dict(saved['optimizer'])
     state.precision.load_state_dict(saved['precision'])
-    return int(saved['epoch'])
+    return Position(
+        epochs=int(saved['epoch']),
+        losses=saved.get('losses', ()),  # checkpoints of earlier versions end with an epoch
+        seconds=saved.get('seconds', 0.0),
+        generators=saved.get('generators', ()),
+    )
 
 
 def list_checkpoints(run: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -29,10 +30,12 @@ def load_batches(
     config: TrainingConfig,
     *,
     first_epoch: int = 0,
+    first_batch: int = 0,
     point_cloud_range: Range | None = None,
     unlabelled: FrameDataset | None = None,
     process: int = 0,
     num_processes: int = 1,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """Augmented batches of all epochs from `first_epoch` on, one epoch after the other.
 
@@ -41,11 +44,13 @@ def load_batches(
         augmentation: what is done to each of them.
         config: seed, number of epochs, size of a batch and number of loader processes.
         first_epoch: that is not done yet.
+        first_batch: of that epoch that is not done yet.
         point_cloud_range: what ends up outside of it is left out, see `augment`.
         unlabelled: frames without labels that are mixed with the others; they come without boxes.
             No objects are pasted into them: what these would collide with is not known.
         process: the one of `num_processes` whose share of every batch is wanted.
         num_processes: that share each batch.
+        pin_memory: copy batches to where a GPU can fetch them while it computes.
 
     Raises:
         DatasetError: a frame cannot be read or has no labels, or the database of objects cannot
@@ -61,11 +66,12 @@ def load_batches(
     )
     num_frames = len(frames) + len(unlabelled or ())
     keys = batch_keys(num_frames, config, first_epoch=first_epoch)
-    shares = (batch[process::num_processes] for batch in keys)
+    shares = (batch[process::num_processes] for batch in islice(keys, first_batch, None))
     loader = DataLoader(
         _AugmentedFrames(frames, unlabelled, change, config.seed),
         batch_sampler=shares,
         num_workers=config.num_workers,
+        pin_memory=pin_memory,
         collate_fn=_collate_or_error,
         generator=torch.Generator(),  # or it draws from torch's own, in the midst of an epoch
     )

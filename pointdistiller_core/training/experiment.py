@@ -48,6 +48,7 @@ def run_experiment(
     resume: bool = False,
     listener: Listener | None = None,
     device: str = 'auto',
+    stop_at: float | None = None,
 ) -> Path:
     """Train a detector, or distil it where the configuration has distillation terms.
 
@@ -58,11 +59,13 @@ def run_experiment(
         resume: go on from the newest checkpoint in `run`.
         listener: hears about progress.
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
+        stop_at: moment of `time.monotonic` at which to save where the run is, and to stop.
 
     Returns:
         The folder of the bundle.
 
     Raises:
+        TrainingStopped: at that moment.
         ConfigError: teacher and configuration do not fit together.
         CheckpointError, DatasetError, PointDistillerError: as `fit`.
     """
@@ -81,6 +84,7 @@ def run_experiment(
         resume=resume,
         listener=listener,
         device=device,
+        stop_at=stop_at,
         facts={'teacher_sha256': weights_checksum(teacher)} if teacher else None,
     )
     if teacher and validation is not None and is_first_process():

@@ -15,7 +15,7 @@ from itertools import islice
 import json
 import math
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from pydantic import JsonValue
@@ -29,11 +29,17 @@ from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.deploy.atomic import write_text
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.deploy.device import find_device
-from pointdistiller_core.errors import CheckpointError, DatasetError, PointDistillerError
+from pointdistiller_core.errors import (
+    CheckpointError,
+    DatasetError,
+    PointDistillerError,
+    TrainingStopped,
+)
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.records import Batch
 from pointdistiller_core.training.average import start_average, update_average
 from pointdistiller_core.training.checkpoint import (
+    Position,
     TrainingState,
     load_checkpoint,
     save_checkpoint,
@@ -46,8 +52,10 @@ from pointdistiller_core.training.processes import (
     average_gradients,
     average_values,
     check_shares,
+    gather_generators,
     gather_names,
     launch,
+    restore_generators,
     share_weights,
 )
 from pointdistiller_core.training.run import (
@@ -75,6 +83,7 @@ def fit(
     listener: Listener | None = None,
     device: str = 'auto',
     facts: Mapping[str, JsonValue] | None = None,
+    stop_at: float | None = None,
 ) -> Path:
     """Train an objective and save its detector as a bundle.
 
@@ -95,11 +104,14 @@ def fit(
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
         facts: what else the result depends on, such as the teacher; kept in `run.json` and in
             the bundle, and must be the same to resume.
+        stop_at: moment of `time.monotonic` at which to save where the run is, and to stop; the
+            step or the validated frames under way are finished first.
 
     Returns:
         The folder of the bundle.
 
     Raises:
+        TrainingStopped: at that moment; resumed, the run goes on exactly where it was.
         CheckpointError: the run's folder is in use, or cannot be written to or resumed from.
         ConfigError: the run to resume has another configuration, or there is no such device, or
             a batch too small for the processes.
@@ -118,10 +130,45 @@ def fit(
         trainer = _Trainer(objective, config.training, fabric, num_frames=num_frames)
         counts = {'frames': len(dataset), 'unlabelled_frames': num_frames - len(dataset)}
         info = describe_training(config, {**counts, **facts})
-        _train(trainer, dataset, config, run, unlabelled=unlabelled, info=info, listener=listener)
+        clock = _Clock(stop_at, fabric)
+        _train(
+            trainer,
+            dataset,
+            config,
+            run,
+            unlabelled=unlabelled,
+            info=info,
+            listener=listener,
+            clock=clock,
+        )
         if fabric.is_global_zero:
-            _complete(run, trainer.state.result, info, validation, listener)
+            _complete(
+                run,
+                trainer.state.result,
+                info,
+                validation=validation,
+                listener=listener,
+                clock=clock,
+            )
     return run / 'bundle'
+
+
+class _Clock:
+    """Tells all processes alike whether it is time to stop."""
+
+    def __init__(self, stop_at: float | None, fabric: Fabric) -> None:
+        self._stop_at = stop_at
+        self._fabric = fabric
+
+    @property
+    def alone_is_over(self) -> bool:
+        """As this process sees it."""
+        return self._stop_at is not None and monotonic() >= self._stop_at
+
+    @property
+    def is_over(self) -> bool:
+        """As the first process sees it; all must ask."""
+        return self._stop_at is not None and self._fabric.broadcast(self.alone_is_over)
 
 
 def _train(
@@ -133,18 +180,17 @@ def _train(
     unlabelled: FrameDataset | None,
     info: BundleInfo,
     listener: Listener,
+    clock: _Clock,
 ) -> None:
     """All epochs that are not done yet."""
     fabric, first = trainer.fabric, trainer.fabric.is_global_zero
     done = load_checkpoint(run, trainer.state)
-    if done != (expected := fabric.broadcast(done)):
-        raise CheckpointError(
-            f'{run}: {done} epochs here, {expected} in the first process; share it'
-        )
+    if str(done) != (expected := fabric.broadcast(str(done))):
+        raise CheckpointError(f'{run}: {done} here, {expected} in the first process; share it')
     share_weights(trainer.state.objective)
     if first:
-        record_session(run, first_epoch=done + 1)
-        keep_history(run, done)
+        record_session(run, first_epoch=done.epochs + 1)
+        keep_history(run, done.epochs)
     if fabric.world_size > 1 and config.augmentation.ground_truth_sampling:
         with fabric.rank_zero_first():  # it builds the database where there is none yet
             load_database(dataset)
@@ -152,47 +198,56 @@ def _train(
         dataset,
         config.augmentation,
         config.training,
-        first_epoch=done,
+        first_epoch=done.epochs,
+        first_batch=done.steps * config.training.accumulate,
         point_cloud_range=config.model.grid.point_cloud_range,
         unlabelled=unlabelled,
         process=fabric.global_rank,
         num_processes=fabric.world_size,
+        pin_memory=fabric.device.type == 'cuda',
     )
     with ExitStack() as stack:
         listeners = [listener]
         if first:
-            board = TensorBoard(run / 'tensorboard', first_step=done * trainer.steps_per_epoch)
+            first_step = done.epochs * trainer.steps_per_epoch + done.steps
+            board = TensorBoard(run / 'tensorboard', first_step=first_step)
             listeners.insert(0, stack.enter_context(closing(board)))
-        for epoch in range(done, config.training.epochs):
-            record = trainer.run_epoch(epoch, batches, listeners)
-            if first:
-                _keep(run, record, trainer.state, config.training, info)
-            listener.on_epoch(record)
+        while done.epochs < config.training.epochs:
+            done, record = trainer.run_epoch(done, batches, listeners, clock)
+            over = clock.is_over
+            if first and record:
+                append_history(run, record)
+            if first and (over or _is_due(done.epochs, config.training)):
+                save_checkpoint(run, done, trainer.state, info)
+            if record:
+                listener.on_epoch(record)
+            if over:
+                raise _stopped(run, f'{done}, of {config.training.epochs} epochs')
 
 
-def _keep(
-    run: Path,
-    record: Mapping[str, Any],
-    state: TrainingState,
-    config: TrainingConfig,
-    info: BundleInfo,
-) -> None:
-    append_history(run, record)
-    if _is_due(record['epoch'], config):
-        save_checkpoint(run, record['epoch'], state, info)
+def _stopped(run: Path, done: str) -> TrainingStopped:
+    return TrainingStopped(f'{run}: stopped in time after {done}; resume it (--resume) to go on')
 
 
 def _complete(
     run: Path,
     detector: PointPillars,
     info: BundleInfo,
+    *,
     validation: FrameDataset | None,
     listener: Listener,
+    clock: _Clock,
 ) -> None:
     """Write `metrics.json` and then the bundle, which marks the run as complete."""
     metrics = {'last_epoch': last_record(run)}
     if validation is not None:
-        result, _ = evaluate_detector(detector, validation, on_frame=listener.on_validation)
+
+        def on_frame(done: int, total: int) -> None:
+            listener.on_validation(done, total)
+            if clock.alone_is_over and done < total:
+                raise _stopped(run, f'all epochs and {done} of {total} validated frames')
+
+        result, _ = evaluate_detector(detector, validation, on_frame=on_frame)
         metrics['validation'] = result.to_dict()
     write_text(run / METRICS_FILE, json.dumps(metrics, indent=2) + '\n')
     save_bundle(run / 'bundle', detector, info)
@@ -241,20 +296,34 @@ class _Trainer:
         self.steps_per_epoch = math.ceil(num_frames / (config.batch_size * config.accumulate))
 
     def run_epoch(
-        self, epoch: int, batches: Iterator[Batch], listeners: Sequence[Listener]
-    ) -> dict[str, Any]:
-        """Train for one epoch; returns its line of `metrics.jsonl`."""
+        self,
+        done: Position,
+        batches: Iterator[Batch],
+        listeners: Sequence[Listener],
+        clock: _Clock,
+    ) -> tuple[Position, dict[str, Any]]:
+        """Train from a position to the end of its epoch, or until it is time to stop.
+
+        Returns:
+            Where the run is now, and the epoch's line of `metrics.jsonl`: empty while it lasts.
+        """
+        epoch, device = done.epochs, self.fabric.device
         torch.manual_seed(torch_seed(self._config.seed, epoch))
+        restore_generators(done.generators, device)
         self._objective.train()
-        start = perf_counter()
-        history = []
-        for step in range(epoch * self.steps_per_epoch, (epoch + 1) * self.steps_per_epoch):
-            progress = self._run_step(step, batches)
+        start = perf_counter() - done.seconds
+        history = list(done.losses)
+        while len(history) < self.steps_per_epoch:
+            if clock.is_over:
+                seconds = perf_counter() - start
+                generators = gather_generators(device) if history else ()
+                return Position(epoch, history, seconds, generators), {}
+            progress = self._run_step(epoch * self.steps_per_epoch + len(history), batches)
             history.append(progress.losses)
             for listener in listeners:
                 listener.on_step(progress)
         seconds = perf_counter() - start
-        return {
+        return Position(epoch + 1), {
             'epoch': epoch + 1,
             'step': progress.step,
             'losses': _mean(history),

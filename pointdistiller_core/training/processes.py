@@ -10,9 +10,10 @@ the objective's `detector` and wait forever for a parameter that a process has n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import logging
 import os
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ try:
 except ModuleNotFoundError:  # the package `lightning` brings its own copy
     from lightning.fabric import Fabric as Fabric  # type: ignore[import-not-found, no-redef]
 
+_T = TypeVar('_T')
+
 
 def launch(device: torch.device, config: TrainingConfig) -> Fabric:
     """Devices, precision and, under torchrun, the other processes.
@@ -37,6 +40,8 @@ def launch(device: torch.device, config: TrainingConfig) -> Fabric:
     if config.deterministic:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # or cuBLAS refuses
         torch.use_deterministic_algorithms(True)
+    # Maps have one shape: the fastest convolution is worth a search, which need not repeat itself.
+    torch.backends.cudnn.benchmark = not config.deterministic
     # It announces its choices on stderr; what is shown is for the caller to decide.
     logging.getLogger(Fabric.__module__.removesuffix('.fabric')).setLevel(logging.WARNING)
     total = int(os.environ.get('WORLD_SIZE', '1'))
@@ -123,8 +128,33 @@ def average_values(values: Tensor) -> Tensor:
 
 def gather_names(names: Sequence[str]) -> list[str]:
     """The names that all processes pass, in the order of the processes."""
-    if num_processes() == 1:
-        return list(names)
-    gathered: list[Sequence[str]] = [()] * num_processes()
-    dist.all_gather_object(gathered, names)
-    return [name for part in gathered for name in part]
+    return [name for part in _gather(names) for name in part]
+
+
+def gather_generators(device: torch.device) -> list[Mapping[str, Tensor]]:
+    """The state of torch's random generators in each process, by the kind of device."""
+    states = {'cpu': torch.get_rng_state()}
+    if device.type == 'cuda':
+        states['cuda'] = torch.cuda.get_rng_state(device)
+    return _gather(states)
+
+
+def restore_generators(states: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
+    """Set this process's generators to what `gather_generators` found.
+
+    Nothing is set where there are no states, or those of another number of processes.
+    """
+    if len(states) != num_processes():
+        return
+    own = states[dist.get_rank() if num_processes() > 1 else 0]
+    torch.set_rng_state(own['cpu'])
+    if device.type == 'cuda' and 'cuda' in own:
+        torch.cuda.set_rng_state(own['cuda'], device)
+
+
+def _gather(value: _T) -> list[_T]:
+    """What each process passes, in their order."""
+    gathered: list[_T] = [value] * num_processes()
+    if num_processes() > 1:
+        dist.all_gather_object(gathered, value)
+    return gathered

@@ -108,7 +108,10 @@ def describe_session() -> dict[str, Any]:
 
 
 def git_revision() -> str:
-    """Revision of this package's code, `-dirty` if it was changed; `unknown` outside git."""
+    """Revision of this package's code, `-dirty` if it was changed.
+
+    Outside git it is what POINTDISTILLER_REVISION says, or `unknown`.
+    """
     folder = Path(__file__).parent
     try:
         # An installed copy may lie inside someone else's repository: ask for a tracked file first.
@@ -117,7 +120,7 @@ def git_revision() -> str:
                 ('git', *arguments), cwd=folder, capture_output=True, text=True, check=True
             ).stdout
     except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
+        return os.environ.get('POINTDISTILLER_REVISION', 'unknown')
     return output.strip()
 
 

@@ -19,14 +19,15 @@ import signal
 import subprocess
 import sys
 from threading import Event, Lock
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import BinaryIO
 
 import pointdistiller_core
 from pointdistiller_core.config import TrainingConfig, dump_config
 from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.atomic import named_refusals, write_text
-from pointdistiller_core.errors import PointDistillerError
+from pointdistiller_core.errors import PointDistillerError, TrainingStopped
+from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 from pointdistiller_core.training.run import CONFIG_FILE
 from pointdistiller_core.training.study import Job, is_complete
 
@@ -41,12 +42,14 @@ class Outcome:
     Attributes:
         job: the run.
         seconds: that it took now, waiting included; next to nothing where it was complete.
-        error: why it is not complete; empty where it is.
+        error: why it is not complete; empty where it is, or was stopped in time.
+        stopped: in time, and can go on.
     """
 
     job: Job
     seconds: float
     error: str = ''
+    stopped: bool = False
 
 
 class StudyListener:
@@ -71,6 +74,7 @@ def run_jobs(
     num_jobs: int = 1,
     device: str = 'auto',
     listener: StudyListener | None = None,
+    stop_at: float | None = None,
 ) -> list[Outcome]:
     """Complete the runs of a study; a failure does not stop the others.
 
@@ -82,11 +86,14 @@ def run_jobs(
         num_jobs: runs at once; they share the cores, and a GPU.
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
         listener: hears how it goes.
+        stop_at: moment of `time.monotonic` at which the runs are saved and stopped.
 
     Returns:
         How each ended, in the order of the jobs.
     """
-    runner = _Runner(output, device, listener or StudyListener(), num_jobs=num_jobs)
+    runner = _Runner(
+        output, device, listener or StudyListener(), num_jobs=num_jobs, stop_at=stop_at
+    )
     tasks: list[Future[Outcome]] = []
     with ThreadPoolExecutor(num_jobs) as pool:
         try:
@@ -103,11 +110,18 @@ class _Runner:
     """Starts processes, and ends them all when told to stop."""
 
     def __init__(
-        self, output: Path, device: str, listener: StudyListener, *, num_jobs: int
+        self,
+        output: Path,
+        device: str,
+        listener: StudyListener,
+        *,
+        num_jobs: int,
+        stop_at: float | None,
     ) -> None:
         self._output = output
         self._device = device
         self._listener = listener
+        self._stop_at = stop_at
         self._threads = max(1, usable_cores() // num_jobs)
         self._stopped = Event()
         self._starting = Lock()
@@ -115,14 +129,18 @@ class _Runner:
 
     def run(self, job: Job, teacher: Future[Outcome] | None) -> Outcome:
         """Complete one run, after its teacher's."""
-        start, error = perf_counter(), ''
+        start, error, stopped = perf_counter(), '', False
         try:
             if teacher is not None and teacher.result().error:
                 raise PointDistillerError('its teacher has not been trained')
+            if teacher is not None and teacher.result().stopped:
+                raise TrainingStopped('waits for its teacher')
             self._complete(job)
+        except TrainingStopped:
+            stopped = True
         except PointDistillerError as reason:
             error = str(reason)
-        outcome = Outcome(job, perf_counter() - start, error)
+        outcome = Outcome(job, perf_counter() - start, error, stopped)
         if not self._stopped.is_set():
             self._listener.on_end(outcome)
         return outcome
@@ -145,9 +163,14 @@ class _Runner:
         with self._lock(log_file, job) as log:
             if is_complete(run):
                 return
+            left = None if self._stop_at is None else self._stop_at - monotonic()
+            if left is not None and left <= 0:
+                raise TrainingStopped(f'{run}: not begun in time')
             write_text(run.with_name(f'{run.name}.yaml'), dump_config(job.experiment))
             begin = log.tell()
-            code = self._start(job, log).wait()
+            code = self._start(job, log, left).wait()
+        if code == EXIT_STOPPED:
+            raise TrainingStopped(f'{run}: stopped in time')
         if code:
             reason = _last_words(log_file, begin)
             raise PointDistillerError(f'exit code {code}: {reason}; all of it in {log_file}')
@@ -168,13 +191,15 @@ class _Runner:
                         raise PointDistillerError('stopped')
             yield log
 
-    def _start(self, job: Job, log: BinaryIO) -> subprocess.Popen[bytes]:
+    def _start(
+        self, job: Job, log: BinaryIO, seconds_left: float | None
+    ) -> subprocess.Popen[bytes]:
         # A group of its own: Ctrl-C reaches this process alone, which then ends them in order.
         with self._starting:
             if self._stopped.is_set():
                 raise PointDistillerError('stopped')
             process = subprocess.Popen(
-                _command(job, self._output, self._device),
+                _command(job, self._output, self._device, seconds_left),
                 cwd=self._output,
                 env=_environment(self._threads),
                 stdin=subprocess.DEVNULL,
@@ -186,13 +211,15 @@ class _Runner:
         return process
 
 
-def _command(job: Job, output: Path, device: str) -> list[str]:
+def _command(job: Job, output: Path, device: str, seconds_left: float | None = None) -> list[str]:
     words = [sys.executable, '-m', 'pointdistiller_core', 'distill' if job.teacher else 'train']
     words += [f'{job.folder}.yaml', '--output', job.folder, '--device', device]
     if job.teacher:
         words += ['--teacher', job.teacher]
     if (output / job.folder / CONFIG_FILE).exists():
         words += ['--resume']
+    if seconds_left is not None:
+        words += ['--stop-after', f'{seconds_left:.1f}']
     return words
 
 

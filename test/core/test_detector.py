@@ -243,9 +243,9 @@ def test_number_of_threads(bundle):
         torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
-def test_cuda_agrees_with_the_cpu(bundle, detector, points):
-    found = Detector.load(bundle, device='cuda')(points, importance=True)
+@pytest.mark.cuda
+def test_cuda_agrees_with_the_cpu(bundle, detector, points, gpu):
+    found = Detector.load(bundle, device=gpu)(points, importance=True)
     expected = detector(points, importance=True)
     np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-4)
     np.testing.assert_allclose(found.importance.scores, expected.importance.scores)

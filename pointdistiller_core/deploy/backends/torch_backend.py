@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
@@ -25,10 +26,24 @@ if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray
 
 
-PRECISIONS: Mapping[str, torch.dtype] = {
-    'fp32': torch.float32,
-    'bf16': torch.bfloat16,
-    'fp16': torch.float16,
+@dataclass(frozen=True)
+class Precision:
+    """What convolutions compute in.
+
+    Attributes:
+        dtype: of their input and output.
+        tf32: whether a GPU may round float32 to ten bits of mantissa while it multiplies.
+    """
+
+    dtype: torch.dtype
+    tf32: bool = False
+
+
+PRECISIONS: Mapping[str, Precision] = {
+    'fp32': Precision(torch.float32),
+    'tf32': Precision(torch.float32, tf32=True),
+    'bf16': Precision(torch.bfloat16),
+    'fp16': Precision(torch.float16),
 }
 
 
@@ -37,7 +52,7 @@ class TorchBackend:
 
     name = 'torch'
 
-    def __init__(self, model: PointPillars, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: PointPillars, precision: Precision = PRECISIONS['fp32']) -> None:
         """Wrap a network that is in evaluation mode on the device that it shall run on.
 
         Args:
@@ -91,10 +106,11 @@ class TorchBackend:
         return found
 
     def _run(self, pillars: Pillars) -> HeadOutput:
-        if self.precision == torch.float32:
-            output: HeadOutput = self.model(pillars)
+        if self.precision.dtype == torch.float32:
+            with _tf32(self.device, allowed=self.precision.tf32):
+                output: HeadOutput = self.model(pillars)
             return output
-        with torch.autocast(self.device.type, self.precision):
+        with torch.autocast(self.device.type, self.precision.dtype):
             output = self.model(pillars)
         return replace(
             output,
@@ -129,8 +145,22 @@ def load_torch(
     return TorchBackend(load_detector_model(folder, device), found)
 
 
-def find_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type of numbers of a name.
+@contextmanager
+def _tf32(device: torch.device, *, allowed: bool) -> Iterator[None]:
+    """Whether cuDNN may use TF32 meanwhile, which torch allows by default."""
+    if device.type != 'cuda':
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def find_precision(name: str, device: torch.device) -> Precision:
+    """The precision of a name.
 
     Raises:
         ConfigError: unknown, or nothing that this device computes in.
@@ -138,10 +168,10 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         raise ConfigError(f'precision {name!r}: unknown; choose from {[*PRECISIONS]}')
     precision = PRECISIONS[name]
-    if precision == torch.float16 and device.type != 'cuda':
-        raise ConfigError(f"precision 'fp16': only on a GPU, not on {device}; use bf16 or fp32")
+    if (precision.dtype == torch.float16 or precision.tf32) and device.type != 'cuda':
+        raise ConfigError(f'precision {name!r}: only on a GPU, not on {device}; use bf16 or fp32')
     if (
-        precision == torch.bfloat16
+        precision.dtype == torch.bfloat16
         and device.type == 'cuda'
         and not torch.cuda.is_bf16_supported()
     ):

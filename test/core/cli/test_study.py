@@ -24,6 +24,7 @@ from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.bundle import read_info
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.training import study_runner
+from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 from pointdistiller_core.training.experiment import run_experiment
 from pointdistiller_core.training.study import plan_study
 
@@ -104,7 +105,7 @@ def train_without_studies(folder: Path, monkeypatch) -> dict[str, str]:
 def test_a_study_that_was_stopped_ends_as_if_it_had_not_been(folder, monkeypatch):
     stop_in_the_middle(folder)
     assert not list((folder / 'out/runs').glob('taught-*/bundle'))
-    result = run_study(folder)
+    result = run_study(folder, '--stop-after', '1000')
     assert result.exit_code == 0, result.output
     assert '[5/5]' in result.output
     bundles = {path.parent.name: path for path in (folder / 'out/runs').glob('*/bundle')}
@@ -159,6 +160,22 @@ def test_failures_are_reported_at_the_end(folder, monkeypatch):
         assert f'error: {name}: exit code 1: error: the value 3 is bad;' in result.output
     assert 'error: taught, seed 4: its teacher has not been trained' in result.output
     assert json.loads((folder / 'out/tiny.json').read_text())['runs'] == []
+
+
+def test_stopped_in_time_while_simulating(folder):
+    result = run_study(folder, '--stop-after', '0')
+    assert result.exit_code == EXIT_STOPPED
+    assert 'stopped in time while simulating' in result.output
+
+
+def test_stopped_in_time_while_training(folder, monkeypatch):
+    monkeypatch.setattr(verb, 'simulate_frames', lambda *_, **__: None)
+    command = [sys.executable, '-c', f'import sys; sys.exit({EXIT_STOPPED})']
+    monkeypatch.setattr(study_runner, '_command', lambda *_: command)
+    result = run_study(folder, '--seeds', '4', '--stop-after', '1000')
+    assert result.exit_code == EXIT_STOPPED
+    assert 'stopped in time: 3 of 3 runs can go on' in result.output
+    assert 'failed' not in result.output
 
 
 @pytest.mark.parametrize(

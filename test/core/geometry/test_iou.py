@@ -201,9 +201,9 @@ def test_no_numpy_boxes(function):
     assert function(three, none).shape == (3, 0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
-def test_cuda_agrees():
+@pytest.mark.cuda
+def test_cuda_agrees(gpu):
     boxes = random_boxes(200, spread=10, seed=0, dtype=torch.float32)
     for function in (rotated_iou_bev, rotated_iou_3d, nearest_iou_bev):
-        on_gpu = function(boxes.cuda(), boxes.cuda()).cpu()
+        on_gpu = function(boxes.to(gpu), boxes.to(gpu)).cpu()
         torch.testing.assert_close(on_gpu, function(boxes, boxes), rtol=0, atol=1e-6)

@@ -127,8 +127,8 @@ def test_of_many_candidates_few_pairs_are_measured(monkeypatch):
     assert len(pairs) < 10  # in few calls
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
-def test_cuda_agrees():
+@pytest.mark.cuda
+def test_cuda_agrees(gpu):
     boxes, scores, labels = clustered_boxes(1000), torch.rand(1000), torch.randint(3, (1000,))
-    on_gpu = class_wise_nms(boxes.cuda(), scores.cuda(), labels.cuda(), 0.1)
+    on_gpu = class_wise_nms(boxes.to(gpu), scores.to(gpu), labels.to(gpu), 0.1)
     assert on_gpu.tolist() == class_wise_nms(boxes, scores, labels, 0.1).tolist()

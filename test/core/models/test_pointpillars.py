@@ -160,12 +160,12 @@ def test_same_seed_same_network(tiny_model, tiny_dataset):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
-def test_cpu_and_gpu_agree(detector, tiny_dataset):
+@pytest.mark.cuda
+def test_cpu_and_gpu_agree(detector, tiny_dataset, gpu):
     batch = batch_of(*tiny_dataset(2))
     detector.eval()
     expected = backward(detector, batch)
-    found = backward(detector.cuda(), batch.to('cuda'))
+    found = backward(detector.to(gpu), batch.to(gpu))
     for name, value in expected.items():
         torch.testing.assert_close(found[name].cpu(), value, rtol=1e-3, atol=1e-4)
 

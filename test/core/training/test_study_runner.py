@@ -22,6 +22,7 @@ from pointdistiller_core.config import (
 )
 from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.training import study_runner
+from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 from pointdistiller_core.training.study import Job, is_complete
 from pointdistiller_core.training.study_runner import StudyListener, default_jobs, run_jobs
 
@@ -216,3 +217,22 @@ def test_begun_runs_are_resumed(tmp_path):
     (tmp_path / JOBS[1].folder).mkdir(parents=True)
     (tmp_path / JOBS[1].folder / 'config.yaml').touch()
     assert study_runner._command(JOBS[1], tmp_path, 'cpu')[-1] == '--resume'
+    assert study_runner._command(JOBS[1], tmp_path, 'cpu', 9)[-2:] == ['--stop-after', '9.0']
+
+
+def test_runs_that_are_stopped_in_time_have_not_failed(tmp_path, scripts):
+    scripts['teacher'] = (f'import sys; sys.exit({EXIT_STOPPED})', '')
+    outcomes = run_jobs(tmp_path, JOBS, stop_at=monotonic() + 1000)
+    assert [(outcome.stopped, outcome.error) for outcome in outcomes] == [
+        (True, ''),
+        (False, ''),
+        (True, ''),  # its teacher is not trained yet
+    ]
+    del scripts['teacher']
+    assert not any(outcome.stopped for outcome in run_jobs(tmp_path, JOBS))
+
+
+@pytest.mark.usefixtures('scripts')
+def test_no_run_begins_when_time_is_over(tmp_path):
+    assert all(outcome.stopped for outcome in run_jobs(tmp_path, JOBS, stop_at=monotonic()))
+    assert not (tmp_path / 'runs/teacher-seed0').exists()

@@ -217,7 +217,7 @@ def test_closing_returns_a_gpus_memory_after_the_network_is_gone(full_bundle, mo
     assert weights_left == [None]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.cuda
 def test_closing_gives_a_gpus_memory_back(full_bundle, points):
     reserved = []
     for _ in range(2):  # what the first call leaves is of the libraries, not of the network
@@ -311,10 +311,10 @@ def test_bfloat16(full_bundle, points):
         assert_near(detector(points), Detector.load(full_bundle, backend='torch')(points))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
-@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
-def test_half_precision_on_a_gpu(full_bundle, points, precision):
-    detector = Detector.load(full_bundle, device='cuda', precision=precision)
+@pytest.mark.cuda
+@pytest.mark.parametrize('precision', ['bf16', 'fp16', 'tf32'])
+def test_half_precision_on_a_gpu(full_bundle, points, precision, gpu):
+    detector = Detector.load(full_bundle, device=gpu, precision=precision)
     assert_near(detector(points), Detector.load(full_bundle, backend='torch')(points))
 
 
@@ -322,6 +322,7 @@ def test_half_precision_on_a_gpu(full_bundle, points, precision):
     ('options', 'message'),
     [
         ({'precision': 'fp16'}, "precision 'fp16': only on a GPU, not on cpu; use bf16 or fp32"),
+        ({'precision': 'tf32'}, "precision 'tf32': only on a GPU, not on cpu; use bf16 or fp32"),
         ({'precision': 'int4'}, "precision 'int4': unknown; choose from .*'fp32', 'bf16'"),
         (
             {'precision': 'bf16', 'backend': 'onnx'},
