@@ -88,17 +88,18 @@ class Playback:
         self._session.spin_until(lambda: idle(0.0))
 
     def finish_recording(self, num_results: int, report: Callable[[], object]) -> None:
-        """Let the last messages arrive at the recorder.
+        """Let the node tell of the last clouds, and the last messages arrive at the recorder.
 
         Args:
             num_results: on each of the topics with results.
-            report: sends the diagnostics, which shall tell of the last cloud, too.
+            report: sends the diagnostics, and says in the log what went wrong.
 
         Raises:
             PointDistillerError: the recording cannot be written.
         """
         recorder = self._recorder
         if recorder is None:
+            report()  # in the log
             return
         expected = Counter({self._player.topic: self._player.num_played})
         expected |= dict.fromkeys(self._output_topics, num_results)

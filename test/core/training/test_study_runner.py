@@ -10,7 +10,7 @@ from pathlib import Path
 import signal
 import sys
 from threading import Event, Thread, Timer
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
