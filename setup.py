@@ -39,10 +39,14 @@ setup(
     zip_safe=True,
     install_requires=[
         'setuptools',
+        # Also of rosbags.
+        'backports.zstd>=1; python_version < "3.14"',
         'embreex>=2.17.7',
         'lightning-fabric>=2.4',
+        'lz4>=4',
         'matplotlib>=3.7',
         'numpy>=1.22',
+        'pillow>=9.0',
         'pydantic>=2.7',
         'PyYAML>=5.4',
         'rich>=13',

@@ -11,7 +11,7 @@ LiDAR, `yaw = -(rotation_y + pi / 2)` and the geometric center is half a height 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 import math
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,11 +24,13 @@ from pointdistiller_core.geometry.transforms import transform_points, wrap_angle
 
 Array: TypeAlias = 'NDArray[np.float64]'
 
-DEFAULT_IMAGE_SIZE = (1242, 375)  # width, height of most of KITTI's images
 FIELDS = (
     *('truncated', 'occluded', 'alpha', 'x1', 'y1', 'x2', 'y2', 'height', 'width', 'length'),
     *('x', 'y', 'z', 'rotation_y', 'score'),
 )  # after the type; labels have no score
+NOWHERE = -1000.0  # a coordinate, where there is no 3D box
+ROTATION_TOLERANCE = 0.05  # of a rotation times its transpose
+MIN_UPRIGHT = 0.5  # cosine between the LiDAR's up and the camera's; boxes stand on both
 NEAR_PLANE = 0.1  # [m]; what is nearer to the camera, or behind it, has no place in the image
 
 # Corners of a unit box as multiples of length, height, width, bottom at 0, and its twelve edges.
@@ -73,6 +75,13 @@ class KittiObjects:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def lacks_box_2d(self) -> NDArray[np.bool_]:
+        """(N,) whether the 2D box has no area, as `0 0 0 0` and `-1 -1 -1 -1` have none."""
+        left, top, right, bottom = self.boxes_2d.T
+        lacks: NDArray[np.bool_] = (right <= left) | (bottom <= top)
+        return lacks
+
     def __getitem__(self, keep: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> KittiObjects:
         columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.scores is None:
@@ -100,6 +109,19 @@ class Difficulty:
         visible = (objects.occluded <= self.max_occlusion) & (height > self.min_height)
         counts: NDArray[np.bool_] = visible & (objects.truncated <= self.max_truncation)
         return counts
+
+    def exclusions(self, objects: KittiObjects) -> dict[str, int]:
+        """How many labels do not count, by the first reason of each."""
+        height = objects.boxes_2d[:, 3] - objects.boxes_2d[:, 1]
+        reasons = {
+            'without a 2D box': objects.lacks_box_2d,
+            f'at most {self.min_height} pixels high': height <= self.min_height,
+            f'occluded above {self.max_occlusion}': objects.occluded > self.max_occlusion,
+            f'truncated above {self.max_truncation}': objects.truncated > self.max_truncation,
+        }
+        first = np.argmax([*reasons.values()], axis=0)[~self.includes(objects)]
+        counts = zip(reasons, np.bincount(first, minlength=len(reasons)).tolist(), strict=True)
+        return {reason: count for reason, count in counts if count}
 
 
 DIFFICULTIES = {
@@ -245,6 +267,22 @@ def read_calibration(path: Path) -> Calibration:
     return Calibration(rectification @ camera_from_lidar, _matrix(path, entries, 'P2', (3, 4)))
 
 
+def calibration_problem(calibration: Calibration) -> str:
+    """Why boxes cannot be brought from the camera to the LiDAR; empty where they can."""
+    rotation = calibration.camera_from_lidar[:3, :3]
+    with np.errstate(over='ignore', invalid='ignore'):
+        turned_back = rotation @ rotation.T
+    if not np.allclose(turned_back, np.eye(3), rtol=0, atol=ROTATION_TOLERANCE):
+        return 'R0_rect times Tr_velo_to_cam is not a rotation'
+    if rotation[1, 2] > -MIN_UPRIGHT:  # of an identity it is 0
+        return (
+            'R0_rect times Tr_velo_to_cam, an identity or of other axes, does not turn the '
+            "LiDAR's x forward, y left, z up into the camera's x right, y down, z forward, so "
+            'boxes would not stand upright'
+        )
+    return ''
+
+
 def format_calibration(calibration: Calibration) -> str:
     """The text of a calibration file; all four cameras are the one that there is."""
     camera, identity = calibration.image_from_camera, np.eye(3, 4)
@@ -309,6 +347,50 @@ def objects_from_boxes(
         rotation_y=rotation_y,
         scores=None if scores is None else scores.astype(np.float64),
     )
+
+
+def project_missing_boxes(
+    objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
+) -> KittiObjects:
+    """Give objects without a 2D box that of their 3D box.
+
+    Those without either, and those that are not in the image, stay as they are.
+
+    Args:
+        objects: of one frame, labels or detections.
+        calibration: of the frame.
+        image_size: width, height [pixels]; 2D boxes are clipped to it.
+    """
+    located = (objects.locations != NOWHERE).all(axis=1) & (objects.dimensions > 0).all(axis=1)
+    found = objects[missing := np.flatnonzero(objects.lacks_box_2d & located)]
+    projected = _projected_boxes(found, calibration, image_size)
+    seen = (projected[:, 2:] > projected[:, :2]).all(axis=1)
+    boxes_2d = objects.boxes_2d.copy()
+    boxes_2d[missing[seen]] = projected[seen]
+    return replace(objects, boxes_2d=boxes_2d)
+
+
+def reach_into_image(
+    objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """(N,) whether a part of the 3D box is in the image and in front of the camera.
+
+    Args:
+        objects: of one frame; what their 2D boxes say does not matter.
+        calibration: of the frame.
+        image_size: width, height [pixels].
+    """
+    left, top, right, bottom = _projected_boxes(objects, calibration, image_size).T
+    reach: NDArray[np.bool_] = (right > left) & (bottom > top)
+    return reach
+
+
+def _projected_boxes(
+    objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
+) -> Array:
+    """(N, 4) 2D boxes of the 3D boxes, clipped to the image; without area where it has none."""
+    corners = _corners(objects.locations, objects.dimensions, objects.rotation_y)
+    return _boxes_in_image(calibration, corners, image_size)[0]
 
 
 def _project(calibration: Calibration, points: NDArray[np.floating[Any]]) -> tuple[Array, Array]:

@@ -69,12 +69,13 @@ class BagPlayerNode(Node):
         self._acknowledged_ns: int | None = None
         self._num_played = self._num_unanswered = self._unanswered_in_a_row = 0
         self._num_extra: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._stopped = self._finished = False
         self._error: Exception | None = None
         super().__init__('bag_player', **node_options)
         self._settings = declare_parameters(self, BagPlayerParameters)
         first = self._first_cloud()
-        self._begin_ns = first.time_ns
+        self._recorded_topic, self._begin_ns = first.topic, first.time_ns
         if self._settings.acknowledgment:
             topic = self._settings.acknowledgment
             subscribe(self, PointCloud2, topic, self._on_acknowledgment, QUEUE_DEPTH)
@@ -139,19 +140,28 @@ class BagPlayerNode(Node):
 
     def _first_cloud(self) -> BagCloud:
         settings = self._settings
-        for cloud in self._read_clouds():
+        for cloud in self._read_clouds(settings.topic or None):
             return cloud
+        of_topic = f' on {settings.topic}' if settings.topic else ''
+        after = f' after {settings.start} s' if settings.start else ''
         within = f' within {settings.duration} s' if settings.duration else ''
-        raise DatasetError(f'{settings.bag} has no cloud after {settings.start} s{within}')
+        raise DatasetError(f'{settings.bag} has no cloud{of_topic}{after}{within}')
 
-    def _read_clouds(self) -> Iterator[BagCloud]:
+    def _read_clouds(self, topic: str | None) -> Iterator[BagCloud]:
         settings = self._settings
         return read_clouds(
             Path(settings.bag),
-            settings.topic or None,
+            topic,
             start_s=settings.start,
             duration_s=settings.duration or None,
+            on_note=self._tell,
         )
+
+    def _tell(self, note: str) -> None:
+        """Warn once of what the bag's indexes have wrong, however often it is read."""
+        if note not in self._told:
+            self._told.add(note)
+            self.get_logger().warning(note)
 
     def _read(self) -> Iterator[BagMessage]:
         """Clouds and messages of the extra topics, in the order of recording."""
@@ -163,8 +173,10 @@ class BagPlayerNode(Node):
                 self._extra_publishers,
                 start_s=settings.start,
                 duration_s=settings.duration or None,
+                on_note=self._tell,
             )
-        return merge(extra, self._read_clouds(), key=lambda message: message.time_ns)
+        clouds = self._read_clouds(self._recorded_topic)
+        return merge(extra, clouds, key=lambda message: message.time_ns)
 
     def _create_extra_publishers(self) -> dict[str, Publisher]:
         """Publishers of the extra topics that the bag has and whose types are installed."""

@@ -74,7 +74,7 @@ from pointdistiller_ros.diagnostics import (
 from pointdistiller_ros.logs import RepeatedLog
 from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
-from pointdistiller_ros.quality import create_subscription
+from pointdistiller_ros.quality import create_publisher, create_subscription
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.transforms import Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
@@ -194,10 +194,12 @@ class ComparisonNode(Node):
             num_worst=self._settings.num_pictures if self._report else 0,
         )
         self._outputs = {
-            name: self.create_publisher(kind, f'~/{name}', QUEUE_DEPTH)
+            name: create_publisher(self, kind, f'~/{name}', QoSProfile(depth=QUEUE_DEPTH))
             for name, kind in OUTPUTS.items()
         }
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self._diagnostics_publisher = create_publisher(
+            self, DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
+        )
         self._subscribe()
         self._jumps = self.get_clock().create_jump_callback(
             BACKWARDS, post_callback=lambda _: self._monitor.restart()
@@ -333,9 +335,14 @@ class ComparisonNode(Node):
         if kind := kinds.get(self._settings.ground_truth_type):
             many = QoSProfile(depth=TRUTH_QUEUE_DEPTH, reliability=reliability)
             subscribe(
-                self, kind, 'ground_truth', self._on_truth, many, on_error=self._on_bad_truth
+                self,
+                kind,
+                'ground_truth',
+                self._on_truth,
+                many,
+                on_error=self._on_bad_truth,
+                create=create_subscription,
             )
-        # Raw, so that reading a broken message is an error like any other of a cloud.
         points = create_subscription(
             self,
             PointCloud2,
@@ -343,7 +350,7 @@ class ComparisonNode(Node):
             self._on_points,
             qos,
             on_lost=self._monitor.lose,
-            raw=True,
+            raw=True,  # so that reading a broken message is an error like any other of a cloud
         )
         names = ' and '.join(model.about['name'] for model in self._models.values())
         self.get_logger().info(f'comparing {names} in clouds on {points.topic_name}')

@@ -50,6 +50,7 @@ def subscribe(
     qos: QoSProfile | int,
     *,
     on_error: Callable[[Exception], None] | None = None,
+    create: Callable[..., Subscription[Any]] = Node.create_subscription,
 ) -> Subscription[Any]:
     """Subscribe so that no message ends the node.
 
@@ -64,6 +65,7 @@ def subscribe(
         callback: called with each message.
         qos: quality of service, or depth of the queue.
         on_error: told what went wrong with a message; None logs it as an error.
+        create: makes the subscription; takes the arguments of `Node.create_subscription`.
     """
     log = RepeatedLog(node)
 
@@ -77,4 +79,4 @@ def subscribe(
         except Exception as error:  # whatever a message breaks, the next one is worked on
             (on_error or report)(error)
 
-    return node.create_subscription(kind, topic, receive, qos, raw=True)
+    return create(node, kind, topic, receive, qos, raw=True)

@@ -220,8 +220,14 @@ class DetectorParameters(InputParameters):
 class BagPlayerParameters:
     """Parameters of `bag_player_node`."""
 
-    bag: str = parameter('', 'bag folder, .mcap, .db3 or ROS 1 .bag', required=True)
-    topic: str = parameter('', 'PointCloud2 topic to play; empty is the only one of the bag')
+    bag: str = parameter(
+        '', 'bag folder, its metadata.yaml, .mcap, .db3 or ROS 1 .bag', required=True
+    )
+    topic: str = parameter(
+        '',
+        'PointCloud2 topic to play; empty is the only one of the bag, or the only one with the '
+        'fields of a sensor',
+    )
     rate: float = parameter(1.0, 'speed relative to the recording', range=(0.001, 1000.0))
     start: float = parameter(0.0, 'where to begin [s from the start]', range=(0.0, 1e9))
     duration: float = parameter(

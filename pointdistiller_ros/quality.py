@@ -55,7 +55,7 @@ def create_subscription(
     callback: Callable[[Any], None],
     default: QoSProfile,
     *,
-    on_lost: Callable[[int], None],
+    on_lost: Callable[[int], None] = lambda _: None,
     **options: Any,
 ) -> Subscription:
     """A subscription.

@@ -140,7 +140,13 @@ def main(args: list[str] | None = None) -> int:
     Raises:
         PointDistillerError: as `run_detect` and `run_compare`.
     """
-    options = vars(_build_parser().parse_args(args))
+    parser = _build_parser()
+    options = vars(parser.parse_args(args))
+    if options['command'] == 'detect':
+        given = [options.pop('bundle_argument'), options['bundle']]
+        if given.count(None) != 1:
+            parser.error('give the bundle of detect once: BUNDLE or --bundle BUNDLE')
+        options['bundle'] = given[0] or given[1]
     with interrupted_by_signals():
         if options.pop('command') == 'compare':
             return main_compare(options)
@@ -175,7 +181,9 @@ def _build_parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True)
     add_compare_parser(commands)
     detect = commands.add_parser('detect', help='play a bag through a detector node')
-    detect.add_argument('--bundle', required=True, help='bundle, or run folder that holds one')
+    about = 'bundle, or run folder that holds one'
+    detect.add_argument('bundle_argument', nargs='?', metavar='BUNDLE', help=about)
+    detect.add_argument('--bundle', help=f'{about}; instead of BUNDLE')
     detect.add_argument('--bag', required=True, help='bag with PointCloud2 messages')
     detect.add_argument('--topic', default='', help='topic of the clouds, if the bag has several')
     detect.add_argument('--record', default='', help='bag to write clouds and results to')

@@ -190,7 +190,7 @@ def _add_nodes(
 ) -> tuple[BagPlayerNode, ComparisonNode]:
     lockstep, truth = options.rate is None, options.ground_truth
     if truth:  # the player would only warn of a topic that the bag does not have
-        next(read_clouds(Path(options.bag), truth), None)
+        next(read_clouds(Path(options.bag), truth, on_note=lambda _: None), None)
     player = session.add(
         BagPlayerNode,
         bag=options.bag,

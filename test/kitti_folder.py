@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import json
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def points_in(boxes, per_box: int, rng: np.random.Generator, *, reach: float = 0
 
 
 def write_frame(root: Path, name: str, points, boxes, names: Sequence[str]) -> None:
-    """The three files of one frame."""
+    """The three files of one frame, and the size of its image."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 7)
     labels = objects_from_boxes(boxes, names, CALIBRATION, IMAGE_SIZE)
     for folder in ('velodyne', 'label_2', 'calib'):
@@ -43,6 +44,9 @@ def write_frame(root: Path, name: str, points, boxes, names: Sequence[str]) -> N
     texts = {'label_2': format_objects(labels), 'calib': format_calibration(CALIBRATION)}
     for folder, text in texts.items():
         (root / 'training' / folder / f'{name}.txt').write_text(text, encoding='utf-8')
+    file = root / 'image_sizes.json'
+    sizes = json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
+    file.write_text(json.dumps(sizes | {name: IMAGE_SIZE}), encoding='utf-8')
 
 
 def write_splits(root: Path, splits: Mapping[str, Sequence[str]]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 from time import monotonic, perf_counter
@@ -190,9 +191,13 @@ def _train(place: Place, *, only_teacher: bool) -> dict[str, Any]:
     study = load_config(StudyConfig, find_config('studies', 'compression'))
     plan = plan_study(study, _size(place), size_name='loan', seeds=[int(SEED)], folder=HERE)
     jobs = plan[:1] if only_teacher else plan
+    if place.small:
+        jobs = [job for job in jobs if '16x' not in job.arm]
     # Those that need no teacher run beside it: one process does not fill a GPU.
     num_jobs = min(len(jobs), 3 if not place.small else 1)
     os.environ['PYTHONPATH'] = python_path()
+    if not place.small:
+        _bring_earlier(place, [job.folder for job in jobs])
     outcomes = run_jobs(
         place.study, jobs, num_jobs=num_jobs, device=place.device, stop_at=place.stop_at
     )
@@ -209,12 +214,19 @@ def _train(place: Place, *, only_teacher: bool) -> dict[str, Any]:
     }
 
 
+def _bring_earlier(place: Place, folders: Sequence[str]) -> None:
+    """Begin with the runs that earlier loans have left in `weights`."""
+    for folder in folders:
+        kept, run = ROOT / 'weights' / Path(folder).name, place.study / folder
+        if kept.exists() and not run.exists():
+            shutil.copytree(kept, run)
+
+
 def _size(place: Place) -> Any:
-    from pointdistiller_core.config import StudySizeConfig, find_config, load_config
+    from pointdistiller_core.config import StudySizeConfig, load_config
     from pointdistiller_core.training.study import merge
 
-    file = HERE / 'small.yaml' if place.small else find_config('studies', 'loan')
-    size = load_config(StudySizeConfig, file)
+    size = load_config(StudySizeConfig, HERE / ('small.yaml' if place.small else 'loan.yaml'))
     if place.epochs is None:
         return size
     experiment = merge(size.experiment, {'training': {'epochs': place.epochs}})

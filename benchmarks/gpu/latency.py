@@ -50,9 +50,18 @@ class Folded(nn.Module):
         super().__init__()
         self.model = model
         self.dtype = dtype
-        self.network: Callable[[Tensor], Sequence[Tensor]] = (
-            BevNetwork(model).to(dtype).to(memory_format=torch.channels_last)
-        )
+        network = BevNetwork(model).to(dtype).to(memory_format=torch.channels_last)
+        # In a list, which takes what is no module, too.
+        self._ways: list[Callable[[Tensor], Sequence[Tensor]]] = [network]
+
+    def use(self, way: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        """Run the network so from now on."""
+        self._ways.append(way)
+
+    @property
+    def network(self) -> Callable[[Tensor], Sequence[Tensor]]:
+        """All behind the pillar encoder."""
+        return self._ways[-1]
 
     def canvas(self, pillars: Any) -> Tensor:
         """(1, rows, columns, C) pillar features."""
@@ -210,9 +219,9 @@ def replace_network(
         group = folded.model.group
         example = folded.canvas(group([torch.from_numpy(points).to(device)]))
         if way == 'graph':
-            folded.network = Graph(folded.network, example)
+            folded.use(Graph(folded.network, example))
         elif way == 'compiled':
-            folded.network = torch.compile(folded.network)
+            folded.use(torch.compile(folded.network))
             folded.network(example)
     folded.group, folded.detect = group, folded.model.detect  # type: ignore[assignment]
     backend.model = folded

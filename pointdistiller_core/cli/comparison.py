@@ -151,13 +151,24 @@ def compare_found(
     metric: Metric,
     difficulty: Difficulty,
 ) -> dict[str, list[EqualRecall]]:
-    """False positives of all detectors at the recalls that all of them reach."""
+    """False positives of all detectors at the recalls that all of them reach.
+
+    Says of each class how many labels count, which decides what can be reached.
+    """
     from pointdistiller_core.evaluation.equal_recall import compare_at_equal_recall
+    from pointdistiller_core.evaluation.kitti import count_labels
     from pointdistiller_core.training.validate import to_objects
 
     indices = range(len(frames))
+    truth = [frames.objects(index) for index in indices]
+    numbers = {
+        name: levels[difficulty.value]
+        for name, levels in count_labels(truth, frames.class_names).items()
+    }
+    counts = ', '.join(f'{number} of {name}' for name, number in numbers.items())
+    print_note(f'labels that count ({difficulty.value}): {counts}')
     return compare_at_equal_recall(
-        [frames.objects(index) for index in indices],
+        truth,
         {
             name: to_objects(items, frames, indices, frames.class_names)
             for name, items in found.items()

@@ -24,6 +24,7 @@ from pointdistiller_core.errors import PointDistillerError
 
 if TYPE_CHECKING:
     from pointdistiller_core.evaluation.kitti import KittiResult
+    from pointdistiller_core.kitti_format import KittiObjects
 
 OF_BUNDLE, OF_FILES = 'Of a bundle', 'Of result files'  # panels of the help
 METRIC_NAMES = {'bbox': '2D', 'bev': 'BEV', '3d': '3D', 'aos': 'AOS'}
@@ -220,11 +221,57 @@ def evaluate_files(
     predictions: Path, labels: Path, split: Path | None, min_overlaps: Mapping[str, float]
 ) -> Evaluation:
     """Evaluate a folder of KITTI result files; needs no torch."""
-    from pointdistiller_core.evaluation.kitti import evaluate_kitti, read_results_folder
+    from pointdistiller_core.evaluation.kitti import (
+        evaluate_kitti,
+        list_frames,
+        read_results_folder,
+    )
 
     truth, detections = read_results_folder(labels, predictions, split)
+    frames = list_frames(predictions, split)
+    truth, detections = complete_boxes(labels, frames, truth, detections)
     result = evaluate_kitti(truth, detections, tuple(min_overlaps), min_overlaps=min_overlaps)
     return Evaluation(result, min_overlaps, f'{predictions} ({len(truth)} frames)')
+
+
+def complete_boxes(
+    labels: Path,
+    frames: Sequence[str],
+    truth: Sequence[KittiObjects],
+    detections: Sequence[KittiObjects],
+) -> tuple[list[KittiObjects], list[KittiObjects]]:
+    """Project the 3D boxes of what has no 2D box, where KITTI's layout has the calibration.
+
+    Args:
+        labels: folder of the label files.
+        frames: the names of F frames.
+        truth: F frames of labels.
+        detections: F frames of detections.
+    """
+    from pointdistiller_core.datasets.kitti import KittiDataset
+
+    lacking = sum(int(objects.lacks_box_2d.sum()) for objects in (*truth, *detections))
+    if not lacking:
+        return list(truth), list(detections)
+    training = labels.resolve().parent
+    if labels.resolve() != training.parent / 'training' / 'label_2':
+        print_note(
+            f'{lacking} objects have no 2D box, whose height decides what the metric counts, in '
+            'BEV and 3D, too; write the 2D boxes, or give --labels as training/label_2 beside '
+            'training/calib: then the 3D boxes are projected'
+        )
+        return list(truth), list(detections)
+    dataset = KittiDataset(DatasetConfig(root=training.parent), (), frame_ids=frames)
+    completed = [
+        [dataset.complete(index, objects) for index, objects in enumerate(each)]
+        for each in (truth, detections)
+    ]
+    left = sum(int(objects.lacks_box_2d.sum()) for each in completed for objects in each)
+    print_note(
+        f'{lacking} objects have no 2D box: {lacking - left} 3D boxes are projected; {left} are '
+        'outside of the image, or have no 3D box or no calibration'
+    )
+    return completed[0], completed[1]
 
 
 def evaluate_bundle(
@@ -266,6 +313,8 @@ def evaluate_bundle(
             f'{bundle} knows {list(names)}, which have no least overlap; '
             f'give --min-overlap {names[0]}=0.5'
         )
+    if others := [name for name in names if name not in evaluated]:
+        print_note(f'not evaluated, without a least overlap: {", ".join(others)}; --min-overlap')
     indices = range(len(dataset))
     with progress_bar('evaluate', 'frames') as update:
         found = detect_clouds(detector, dataset, indices, update)
@@ -303,19 +352,32 @@ def print_average_precision(evaluation: Evaluation, *, json_file: str | None) ->
     columns = [f'{kind} {level}' for kind in ('R40', 'R11') for level in levels]
     title = f'AP [%], {evaluation.title}'
     print_table(title, ['metric', *columns], rows, json_target=json_file)
-    print_ceilings(evaluation.result.num_labels)
+    print_ceilings(evaluation.result)
 
 
-def print_ceilings(num_labels: Mapping[str, Mapping[str, int]]) -> None:
-    """Where the labels are too few for an AP|R40 of 100, say what a perfect detector has."""
-    from pointdistiller_core.evaluation.kitti import highest_ap40
+def print_ceilings(result: KittiResult) -> None:
+    """What a perfect detector has in each class, and what the metric leaves out."""
+    from pointdistiller_core.evaluation.kitti import highest_ap11, highest_ap40
 
-    for name, levels in num_labels.items():
-        highest = [highest_ap40(number) for number in levels.values()]
-        if max(levels.values()) > 0 and min(highest) < 100:
-            counts = ', '.join(map(str, levels.values()))
-            limits = ', '.join(f'{value:.1f}' for value in highest)
-            print_note(f'{name}: {counts} labels; a perfect detector has AP|R40 {limits}')
+    for name, levels in result.num_labels.items():
+        excluded = result.num_excluded[name]
+        total = levels['hard'] + sum(excluded.values())
+        r40, r11 = (
+            ', '.join(f'{highest(number):.1f}' for number in levels.values())
+            for highest in (highest_ap40, highest_ap11)
+        )
+        print_note(
+            f'{name}: {", ".join(map(str, levels.values()))} of {total} labels count; '
+            f'a perfect detector has AP|R40 {r40}, AP|R11 {r11}'
+        )
+        if excluded:
+            reasons = ', '.join(f'{count} {reason}' for reason, count in excluded.items())
+            print_note(f'{name}: labels that count nowhere: {reasons}')
+        if unjudged := result.num_unjudged[name]:
+            print_note(
+                f'{name}: {unjudged} detections have no place in the image (no 2D box): '
+                'neither hits nor false alarms'
+            )
 
 
 def rounded(

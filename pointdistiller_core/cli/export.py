@@ -142,6 +142,7 @@ def open_frames(source: Path, split: str) -> Frames:
     """The clouds of a dataset or a bag, without labels."""
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.datasets.bags import BagFrames
+    from pointdistiller_core.datasets.storage.bag import is_bag
 
     if is_bag(source):
         return BagFrames(source)
@@ -165,6 +166,7 @@ def calibration_clouds(
 def check_clouds(source: Path, split: str, class_names: Sequence[str]) -> CheckedClouds:
     """Evenly spread frames of a dataset, with labels, or of a bag."""
     from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.datasets.storage.bag import is_bag
     from pointdistiller_core.training.validate import spread_indices
 
     name = name_of(source, split)
@@ -198,12 +200,9 @@ def held_out_clouds(name: str, frames: Frames, learned: Sequence[int]) -> Checke
 
 def name_of(source: Path, split: str) -> str:
     """A dataset or a bag in a table."""
+    from pointdistiller_core.datasets.storage.bag import is_bag
+
     return str(source) if is_bag(source) else f'{source} ({split})'
-
-
-def is_bag(source: Path) -> bool:
-    """Whether a path looks like a bag, not like a dataset."""
-    return source.suffix in {'.mcap', '.db3', '.bag'} or (source / 'metadata.yaml').is_file()
 
 
 def verify_files(

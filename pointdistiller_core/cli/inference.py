@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,12 +38,24 @@ PrecisionOption = Annotated[
 BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')]
 
 
+class MissingIntensity(str, Enum):
+    """What to make of a cloud without intensities: as the node's parameter."""
+
+    error = 'error'
+    zero = 'zero'
+
+
 def detect_command(
     bundle: BundleArgument,
     clouds: Annotated[
-        list[Path], typer.Argument(help='Point clouds: .bin files of float32 x, y, z, intensity.')
-    ],
+        list[Path] | None,
+        typer.Argument(help='Point clouds: .bin of float32 x, y, z, intensity, .npy or .pcd.'),
+    ] = None,
     *,
+    bundle_option: Annotated[
+        Path | None,
+        typer.Option('--bundle', help='The bundle; all arguments are then point clouds.'),
+    ] = None,
     score_threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Instead of the bundle's own.")
     ] = None,
@@ -50,6 +63,9 @@ def detect_command(
     backend: BackendOption = 'auto',
     num_threads: ThreadsOption = None,
     precision: PrecisionOption = 'fp32',
+    missing_intensity: Annotated[
+        MissingIntensity, typer.Option(help='Refuse clouds without intensities, or take zero.')
+    ] = MissingIntensity.error,
     pictures: Annotated[
         Path | None, typer.Option(help='Folder for a picture from above of each cloud.')
     ] = None,
@@ -60,22 +76,30 @@ def detect_command(
     Example: `pointdistiller detect runs/student data/kitti/training/velodyne/000008.bin
     --pictures pictures --json -`
     """
-    from pointdistiller_core.datasets.kitti import read_points
+    from pointdistiller_core.datasets.point_files import read_points
     from pointdistiller_core.detector import Detector
 
+    clouds = list(clouds or ())
+    if bundle_option is not None:  # as of `run detect`
+        bundle, clouds = bundle_option, [bundle, *clouds]
+    if not clouds:
+        raise typer.BadParameter('there is no point cloud after the bundle', param_hint='CLOUDS')
     detector = Detector.load(
         bundle, backend=backend, device=device, num_threads=num_threads, precision=precision
     )
     results = []
-    for path in clouds:
-        points = read_points(path)
-        detections = detector(points, importance=pictures is not None)
-        if score_threshold is not None:
-            detections = detections[detections.scores >= score_threshold]
-        results.append((path, detections))
-        if pictures is not None:
-            _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)
-    _print_detections(results, detector.class_names, json_file=json_file)
+    try:
+        for path in clouds:
+            points = read_points(path, needs_intensity=missing_intensity is MissingIntensity.error)
+            detections = detector(points, importance=pictures is not None)
+            if score_threshold is not None:
+                detections = detections[detections.scores >= score_threshold]
+            results.append((path, detections))
+            if pictures is not None:
+                _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)
+    finally:  # a broken cloud costs none of those before it
+        if results:
+            _print_detections(results, detector.class_names, json_file=json_file)
 
 
 def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence[str]) -> None:

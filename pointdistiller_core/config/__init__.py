@@ -75,6 +75,9 @@ from pointdistiller_core.config.study import (
 from pointdistiller_core.config.training import (
     TrainingConfig,
 )
+from pointdistiller_core.config.yaml_text import (
+    parse_yaml,
+)
 
 __all__ = [
     'DISTILLATION_PRESETS',
@@ -124,6 +127,7 @@ __all__ = [
     'load_config',
     'load_experiment',
     'parse_config',
+    'parse_yaml',
     'read_model',
     'shipped_configs',
 ]

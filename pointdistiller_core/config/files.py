@@ -12,6 +12,7 @@ import yaml
 
 from pointdistiller_core.config.base import Config
 from pointdistiller_core.config.experiment import ExperimentConfig
+from pointdistiller_core.config.yaml_text import parse_yaml
 from pointdistiller_core.errors import ConfigError
 
 ConfigT = TypeVar('ConfigT', bound=Config)
@@ -97,7 +98,7 @@ def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
+        values = parse_yaml(path.read_text(encoding='utf-8')) or {}
     except FileNotFoundError as error:
         raise ConfigError(f'{path}: no such configuration file') from error
     except yaml.YAMLError as error:
@@ -125,9 +126,9 @@ def apply_overrides(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[
             node[name] = dict(child) if isinstance(child, dict) else {}
             node = node[name]
         try:
-            node[last] = yaml.safe_load(text)
+            node[last] = parse_yaml(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f'{override!r}: the value is not valid YAML') from error
+            raise ConfigError(f'{override!r}: the value is not valid YAML: {error}') from error
     return merged
 
 

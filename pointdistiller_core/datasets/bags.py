@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 import itertools
+import logging
 from pathlib import Path
 import shutil
 from types import TracebackType
@@ -16,27 +17,32 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, ConnectionExtRosbag1, Qos, QosDurability
+from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from pointdistiller_core.config import DatasetConfig
-from pointdistiller_core.datasets.cut_off_mcap import CutOffMcap, is_cut_off
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.datasets.message_types import add_types
 from pointdistiller_core.datasets.point_cloud2 import (
+    INTENSITY_NAMES,
     cloud_layout,
     drop_no_returns,
     points_from_cloud,
 )
+from pointdistiller_core.datasets.storage import Channel, StoredMessage, TimeSpan
+from pointdistiller_core.datasets.storage.bag import Bag
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_core.records import Frame, GroundTruth
+
+logger = logging.getLogger(__name__)
 
 CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
 KITTI_TOPIC, TRUTH_TOPIC, KITTI_FRAME_ID = '/points', '/ground_truth/boxes', 'velodyne'
+ENCODINGS = ('cdr', 'ros1')  # of messages that are read
+RESULT_FIELDS = frozenset({'dx', 'dy', 'dz', 'yaw', 'importance'})  # of no sensor
 NANOSECONDS = 1_000_000_000
 
 
@@ -182,13 +188,13 @@ class CloudBagWriter:
 
 
 def bag_topics(path: Path) -> dict[str, str]:
-    """Topics of a bag and their message types.
+    """Topics of a bag and their message types, of those that nodes of ROS could read.
 
     Raises:
         DatasetError: the bag is missing or broken.
     """
     with _open_bag(path) as bag:
-        return {found.topic: found.msgtype for found in bag.reader.connections}
+        return {found.topic: found.message_type for found in bag.channels if _is_readable(found)}
 
 
 def latched_topics(path: Path) -> frozenset[str]:
@@ -198,7 +204,7 @@ def latched_topics(path: Path) -> frozenset[str]:
         DatasetError: the bag is missing or broken.
     """
     with _open_bag(path) as bag:
-        return frozenset(found.topic for found in bag.reader.connections if _is_latched(found))
+        return bag.latched
 
 
 def read_messages(
@@ -207,22 +213,27 @@ def read_messages(
     *,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    on_note: Callable[[str], None] = logger.warning,
 ) -> Iterator[BagMessage]:
     """Messages of some topics, in the order of recording, read as they are asked for.
 
-    Of latched topics the messages before the start come, too: they hold from then on.
+    Of latched topics the messages before the start come, too: they hold from then on. What no
+    node of ROS reads, e.g. JSON, is left out.
 
     Args:
-        path: bag folder, .mcap, .db3, or ROS 1 .bag.
+        path: bag folder, its metadata.yaml, .mcap, .db3, or ROS 1 .bag.
         topics: which topics; those that the bag does not have are left out.
         start_s: seconds of the bag to skip.
         duration_s: seconds from there to read; None is all.
+        on_note: told what the bag's indexes have wrong, in words.
 
     Raises:
         DatasetError: the bag is missing or broken. What comes before the broken part is read.
     """
     with _open_bag(path) as bag:
-        yield from bag.messages(topics, start_s, duration_s)
+        yield from _messages(
+            bag, lambda found: found.topic in topics, start_s, duration_s, on_note=on_note
+        )
 
 
 def read_clouds(
@@ -231,50 +242,64 @@ def read_clouds(
     *,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    on_note: Callable[[str], None] = logger.warning,
 ) -> Iterator[BagCloud]:
     """Every PointCloud2 of one topic, in the order of recording, read as they are asked for.
 
+    Nothing but `start_s` and `duration_s` bounds what is read: every message of the topic comes,
+    whatever the bag's indexes say, and where they say something else, `on_note` is told.
+
     Args:
-        path: bag folder, .mcap, .db3, or ROS 1 .bag.
-        topic: which topic; None is the only PointCloud2 topic that the bag has.
+        path: bag folder, its metadata.yaml, .mcap, .db3, or ROS 1 .bag.
+        topic: which topic; None is the only PointCloud2 topic of the bag, or, of several, the
+            only one whose fields are a sensor's.
         start_s: seconds of the bag to skip.
         duration_s: seconds from there to read; None is all.
+        on_note: told what the bag's indexes have wrong, and which topic was chosen, in words.
 
     Raises:
         DatasetError: the bag is missing or broken, or has no such topic (or several to choose
             from); the message lists those that it has. What comes before the broken part is read.
     """
     with _open_bag(path) as bag:
-        topic = _choose_topic(path, topic, bag.reader.connections)
-        for found in bag.messages([topic], start_s, duration_s):
-            message: Any = _types().deserialize_cdr(found.cdr, CLOUD_TYPE)
-            stamp = message.header.stamp
-            yield BagCloud(
-                topic=topic,
-                time_ns=found.time_ns,
-                cdr=found.cdr,
-                stamp_ns=stamp.sec * NANOSECONDS + stamp.nanosec,
-                frame_id=message.header.frame_id,
-                message=message,
-            )
+        topic = _choose_topic(bag, topic, on_note)
+        broken = _BrokenMessages(bag.path)
+        for found in _messages(
+            bag,
+            lambda found: found.topic == topic and found.message_type == CLOUD_TYPE,
+            start_s,
+            duration_s,
+            on_note=on_note,
+        ):
+            try:
+                cloud = _to_cloud(found)
+            except Exception as error:  # of a parser whose input may be anything
+                broken.add(found.topic, found.time_ns, error)
+            else:
+                yield cloud
+        broken.check()
 
 
 class BagFrames:
-    """The clouds of a bag's only PointCloud2 topic by their number, without rays without return.
+    """The clouds of one PointCloud2 topic of a bag by their number, without rays without return.
 
     They are read where they are asked for. In ascending order the bag is gone through once; a
     number that is not above the last one starts over.
 
     Args:
-        bag: bag folder, .mcap, .db3, or ROS 1 .bag.
+        bag: as `read_clouds`; what that tells is logged once.
 
     Raises:
         DatasetError: as `read_clouds`.
     """
 
     def __init__(self, bag: Path) -> None:
-        self._bag = bag
-        self._length = self._next = sum(1 for _ in read_clouds(bag))
+        self._bag, self._topic = bag, ''
+        self._length = 0
+        for cloud in read_clouds(bag):
+            self._topic = cloud.topic
+            self._length += 1
+        self._next = self._length
         self._rest: Iterator[BagCloud] = iter(())
 
     def __len__(self) -> int:
@@ -284,7 +309,7 @@ class BagFrames:
         if not 0 <= index < self._length:
             raise IndexError(f'cloud {index} of {self._length} in {self._bag}')
         if index < self._next:
-            self._rest, self._next = read_clouds(self._bag), 0
+            self._rest, self._next = read_clouds(self._bag, self._topic, on_note=_ignore), 0
         cloud = next(itertools.islice(self._rest, index - self._next, None))
         self._next = index + 1
         points = drop_no_returns(points_from_cloud(cloud.message))
@@ -349,6 +374,10 @@ def _write_truth(writer: CloudBagWriter, stamp_ns: int, truth: GroundTruth) -> N
     writer.write(TRUTH_TOPIC, stamp_ns, KITTI_FRAME_ID, truth.boxes[:, :3], columns)
 
 
+def _ignore(_: str) -> None:
+    """Let a note go that was told before."""
+
+
 @cache
 def _types() -> Typestore:
     return get_typestore(Stores.LATEST)
@@ -362,82 +391,170 @@ def _build_cloud(stamp_ns: int, frame_id: str, layout: Mapping[str, Any]) -> Any
     return types[CLOUD_TYPE](header=header, **{**layout, 'fields': fields})
 
 
-def _choose_topic(path: Path, topic: str | None, connections: Sequence[Connection]) -> str:
-    clouds = sorted({found.topic for found in connections if found.msgtype == CLOUD_TYPE})
-    if topic is None and len(clouds) == 1:
-        return clouds[0]
-    if topic in clouds:
-        return topic
-    has = f'its PointCloud2 topics are {clouds}' if clouds else 'it has no PointCloud2 topic'
-    if topic is None:
-        raise DatasetError(f'{path}: {has}; name the topic to read')
-    raise DatasetError(f'{path} has no PointCloud2 topic {topic!r}; {has}')
+def _messages(
+    bag: Bag,
+    wanted: Callable[[Channel], bool],
+    start_s: float,
+    duration_s: float | None,
+    on_note: Callable[[str], None],
+) -> Iterator[BagMessage]:
+    """Messages as `read_messages` returns them."""
+    start_ns = bag.start_ns + round(start_s * NANOSECONDS) if start_s else None
+    stop_ns = None
+    if duration_s is not None:
+        stop_ns = bag.start_ns + round((start_s + duration_s) * NANOSECONDS)
+    to_cdr, broken = _CdrConverter(), _BrokenMessages(bag.path)
+    num_noted = 0
+
+    def tell_notes() -> None:
+        nonlocal num_noted
+        for note in bag.notes[num_noted:]:
+            on_note(note)
+        num_noted = len(bag.notes)
+
+    def read(latched_alone: bool, span: TimeSpan) -> Iterator[BagMessage]:
+        messages = bag.messages(
+            lambda found: (
+                _is_readable(found)
+                and wanted(found)
+                and (found.topic in bag.latched or not latched_alone)
+            ),
+            span,
+        )
+        for found in messages:
+            topic = found.channel.topic
+            try:
+                cdr = to_cdr(found)
+            except Exception as error:  # of a parser whose input may be anything
+                broken.add(topic, found.time_ns, error)
+            else:
+                yield BagMessage(topic, found.time_ns, cdr)
+
+    tell_notes()
+    try:
+        if start_ns is not None:
+            yield from read(True, TimeSpan(None, start_ns))
+        yield from read(False, TimeSpan(start_ns, stop_ns))
+        broken.check()
+    finally:  # also before an error
+        tell_notes()
 
 
-@dataclass(frozen=True)
-class _Bag:
-    """An open bag.
+def _is_readable(channel: Channel) -> bool:
+    return channel.encoding in ENCODINGS and channel.message_type.count('/') == 2
 
-    Attributes:
-        path: where it is.
-        reader: what reads it.
-        cut_off: whether its end is missing.
-    """
 
-    path: Path
-    reader: AnyReader
-    cut_off: bool
+def _to_cloud(found: BagMessage) -> BagCloud:
+    message: Any = _types().deserialize_cdr(found.cdr, CLOUD_TYPE)
+    stamp = message.header.stamp
+    return BagCloud(
+        topic=found.topic,
+        time_ns=found.time_ns,
+        cdr=found.cdr,
+        stamp_ns=stamp.sec * NANOSECONDS + stamp.nanosec,
+        frame_id=message.header.frame_id,
+        message=message,
+    )
 
-    def messages(
-        self, topics: Collection[str], start_s: float, duration_s: float | None
-    ) -> Iterator[BagMessage]:
-        """Messages as `read_messages` returns them."""
-        start_ns = self.reader.start_time + round(start_s * NANOSECONDS)
-        stop_ns = self.reader.end_time
-        if duration_s is not None:
-            stop_ns = min(stop_ns, start_ns + round(duration_s * NANOSECONDS))
-        wanted = [found for found in self.reader.connections if found.topic in topics]
-        latched = [found for found in wanted if _is_latched(found)]
-        yield from self._between(latched, None, start_ns)
-        yield from self._between(wanted, start_ns, stop_ns)
-        if self.cut_off and stop_ns >= self.reader.end_time:
+
+class _BrokenMessages:
+    """Messages that are not of their topic's type: one error after all others were read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._count, self._first = path, 0, ''
+
+    def add(self, topic: str, time_ns: int, error: Exception) -> None:
+        """Count one."""
+        reason = str(error) or type(error).__name__
+        self._first = self._first or f'on {topic} at {time_ns / NANOSECONDS:.3f} s: {reason}'
+        self._count += 1
+
+    def check(self) -> None:
+        """Raise the error, if there were any."""
+        if self._count:
             raise DatasetError(
-                f'{self.path} was cut off while it was recorded; everything before that was read '
-                '(ros2 bag reindex repairs the bag)'
+                f'{self._path}: {self._count} messages cannot be read, the first {self._first}; '
+                'all others were'
             )
 
-    def _between(
-        self, connections: Sequence[Connection], start_ns: int | None, stop_ns: int
-    ) -> Iterator[BagMessage]:
-        if not connections or (start_ns is not None and stop_ns <= start_ns):
-            return
-        for found, time_ns, raw in self.reader.messages(connections, start_ns, stop_ns):
-            yield BagMessage(found.topic, time_ns, self._to_cdr(raw, found.msgtype))
 
-    def _to_cdr(self, raw: bytes, message_type: str) -> bytes:
-        if self.reader.is2:
-            return raw
-        message = self.reader.deserialize(raw, message_type)
-        return bytes(_types().serialize_cdr(message, message_type))
+class _CdrConverter:
+    """Messages as ROS 2 sends them."""
+
+    def __init__(self) -> None:
+        self._ros1: dict[Channel, Typestore] = {}
+
+    def __call__(self, message: StoredMessage) -> bytes:
+        channel = message.channel
+        if channel.encoding == 'cdr':
+            return message.data
+        if channel not in self._ros1:
+            self._ros1[channel] = get_typestore(Stores.EMPTY)
+            types = get_types_from_msg(channel.definition, channel.message_type)
+            self._ros1[channel].register(types)
+        content = self._ros1[channel].deserialize_ros1(message.data, channel.message_type)
+        return bytes(_types().serialize_cdr(content, channel.message_type))
 
 
-def _is_latched(connection: Connection) -> bool:
-    if isinstance(connection.ext, ConnectionExtRosbag1):
-        return bool(connection.ext.latching)
-    offered = connection.ext.offered_qos_profiles
-    return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)
+def _choose_topic(bag: Bag, topic: str | None, on_note: Callable[[str], None]) -> str:
+    clouds = sorted({found.topic for found in bag.channels if _is_cloud(found)})
+    if topic in clouds:
+        return topic
+    if topic is None and len(clouds) == 1:
+        return clouds[0]
+    has = f'its PointCloud2 topics are {clouds}' if clouds else _no_cloud_topic(bag)
+    if topic is not None:
+        raise DatasetError(f'{bag.path} has no PointCloud2 topic {topic!r}; {has}')
+    for sensor in _sensor_topics(bag, clouds):
+        on_note(f"{bag.path}: {sensor} is read, for of {clouds} it alone has a sensor's fields")
+        return sensor
+    raise DatasetError(f'{bag.path}: {has}; name the topic to read')
+
+
+def _is_cloud(channel: Channel) -> bool:
+    return channel.message_type == CLOUD_TYPE and _is_readable(channel)
+
+
+def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
+    """The only topic with a sensor's fields, if there is but one."""
+    fields = {topic: _first_fields(bag, topic) for topic in topics}
+    sensors = [topic for topic in topics if fields[topic] >= {'x', 'y', 'z'}]
+    sensors = [topic for topic in sensors if not fields[topic] & RESULT_FIELDS]
+    bright = [topic for topic in sensors if not fields[topic].isdisjoint(INTENSITY_NAMES)]
+    return next((found for found in (bright, sensors) if len(found) == 1), [])
+
+
+def _first_fields(bag: Bag, topic: str) -> frozenset[str]:
+    """Names of the fields of the first cloud that can be read; none where there is none."""
+    to_cdr = _CdrConverter()
+    messages = bag.messages(lambda found: found.topic == topic and _is_cloud(found), TimeSpan())
+    for found in messages:
+        with suppress(Exception):  # of a parser whose input may be anything
+            cloud: Any = _types().deserialize_cdr(to_cdr(found), CLOUD_TYPE)
+            return frozenset(field.name for field in cloud.fields)
+    return frozenset()
+
+
+def _no_cloud_topic(bag: Bag) -> str:
+    """What is there instead."""
+    others = sorted({f'{found.topic} ({_describe(found)})' for found in bag.channels})
+    only = f', only {", ".join(others)}' if others else ' and no other'
+    return '; '.join([f'it has no PointCloud2 topic{only}', *bag.damages(TimeSpan())])
+
+
+def _describe(channel: Channel) -> str:
+    kind = channel.message_type or 'no type'
+    return kind if _is_readable(channel) else f'{kind} as {channel.encoding or "nothing known"}'
 
 
 @contextmanager
-def _open_bag(path: Path) -> Iterator[_Bag]:
+def _open_bag(path: Path) -> Iterator[Bag]:
     """An open bag; whatever goes wrong inside is the bag's fault."""
     if not path.exists():
         raise DatasetError(f'{path}: no such bag')
     try:
-        storage = _storage_of(path)
-        cut_off = isinstance(storage, CutOffMcap)
-        with AnyReader([storage], default_typestore=_types()) as reader:
-            yield _Bag(path, reader, cut_off)
+        with Bag(path) as bag:
+            yield bag
     except PointDistillerError:
         raise
     except Exception as error:  # a damaged file surfaces as any error of its many parsers
@@ -447,18 +564,6 @@ def _open_bag(path: Path) -> Iterator[_Bag]:
             '.mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: ros2 bag reindex, or '
             'rosbag reindex)'
         ) from error
-
-
-def _storage_of(path: Path) -> Path:
-    """The folder or file to open: a recorder that died leaves a file without end or metadata."""
-    files = [path]
-    if path.is_dir():
-        files = [found for found in path.iterdir() if found.suffix in ('.mcap', '.db3')]
-    if len(files) != 1:
-        return path
-    if files[0].suffix == '.mcap' and is_cut_off(files[0]):
-        return CutOffMcap(files[0])
-    return path if (path / 'metadata.yaml').exists() else files[0]
 
 
 @contextmanager

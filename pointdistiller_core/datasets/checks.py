@@ -15,11 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import KITTI_ANCHORS, DatasetConfig
+from pointdistiller_core.datasets.camera_view import survey_view
+from pointdistiller_core.datasets.image_sizes import size_from_principal_point
 from pointdistiller_core.datasets.kitti import (
     DONT_CARE,
     KittiDataset,
     label_problems,
+    nothing_in_view,
+    points_in_image,
     read_sweep,
+    unknown_size,
 )
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.geometry.boxes import points_in_boxes
@@ -30,6 +35,9 @@ from pointdistiller_core.kitti_format import (
     KittiObjects,
     boxes_from_objects,
     difficulties_of,
+    project_missing_boxes,
+    reach_into_image,
+    read_objects,
 )
 
 if TYPE_CHECKING:
@@ -130,12 +138,31 @@ class DatasetReport:
 
 @dataclass(frozen=True)
 class _FrameReport:
-    """One frame: `digest` and `num_points` of its sweep are None where there is none."""
+    """One frame: `digest` and `num_points` of its sweep are None where there is none.
+
+    So are `seen`, which labels the camera sees, and `assumed_size` of an image that is not told.
+    """
 
     findings: list[Finding]
     objects: LabelledObjects | None = None
     digest: bytes | None = None
     num_points: int | None = None
+    seen: NDArray[np.bool_] | None = None
+    assumed_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class _ImageSizes:
+    """Width, height [pixels] of an image: by `image_sizes.json`, as it is, or else assumed."""
+
+    listed: tuple[int, int] | None = None
+    image: tuple[int, int] | None = None
+    assumed: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """The one that counts."""
+        return self.listed or self.image or self.assumed
 
 
 def check_dataset(
@@ -166,6 +193,7 @@ def check_dataset(
         if on_frame is not None:
             on_frame(done, len(frames))
     findings += _repeated_frames(datasets) + _equal_sweeps(reports)
+    findings += _views(datasets, reports) + _assumed_sizes(reports)
     findings += [finding for report in reports.values() for finding in report.findings]
     sizes = [report.num_points for report in reports.values() if report.num_points is not None]
     return DatasetReport(
@@ -224,6 +252,34 @@ def _equal_sweeps(reports: Mapping[str, _FrameReport]) -> list[Finding]:
     ]
 
 
+def _views(
+    datasets: Mapping[str, KittiDataset], reports: Mapping[str, _FrameReport]
+) -> list[Finding]:
+    """What the camera sees of the labels of each split."""
+    findings = []
+    for name, dataset in datasets.items():
+        seen = [reports[frame_id].seen for frame_id in dataset.frame_ids]
+        survey = survey_view([flags for flags in seen if flags is not None])
+        if survey.loses_all:
+            what = f'the camera sees none of {survey.num_labels} labels'
+            findings.append(Finding(f'{name}.txt', what, broken=True))
+        else:
+            findings += [Finding(f'{name}.txt', note) for note in survey.notes]
+    return findings
+
+
+def _assumed_sizes(reports: Mapping[str, _FrameReport]) -> list[Finding]:
+    sizes = {name: size for name, report in reports.items() if (size := report.assumed_size)}
+    if not sizes:
+        return []
+    first, (width, height) = next(iter(sizes.items()))
+    what = (
+        f'has no image and no entry in image_sizes.json; its size is taken as {width} x {height}, '
+        'from the principal point'
+    )
+    return [Finding(first, what + f'; so it is with {len(sizes) - 1} more' * (len(sizes) > 1))]
+
+
 # --- frames ----------------------------------------------------------------------------------
 
 
@@ -234,8 +290,6 @@ def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
     def attempt(read: Callable[[], ResultT]) -> ResultT | None:
         try:
             return read()
-        except np.linalg.LinAlgError:
-            problems.append(('R0_rect or Tr_velo_to_cam has no inverse', True))
         except OSError as error:
             problems.append((f'{error.filename}: {error.strerror}', True))
         except DatasetError as error:
@@ -243,22 +297,64 @@ def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
         return None
 
     points = attempt(lambda: read_sweep(dataset.path('velodyne', index)))
-    objects = attempt(lambda: dataset.objects(index))
+    labels = attempt(lambda: read_objects(dataset.path('label_2', index)))
     calibration = attempt(lambda: dataset.calibration(index))
-    attempt(lambda: dataset.image_size(index))
+    sizes = attempt(lambda: _sizes(dataset, index, calibration))
+    size, seen, objects = sizes.size if sizes else None, None, labels
+    if labels is not None and calibration is not None and size is not None:
+        objects = project_missing_boxes(labels, calibration, size)
     table = digest = None
     if points is not None:
         digest = hashlib.blake2b(points.tobytes()).digest()
         problems += _sweep_problems(points)
-    if objects is not None:
+    if labels is not None and objects is not None:
+        if projected := int((labels.lacks_box_2d & ~objects.lacks_box_2d).sum()):
+            what = f'{projected} labels have no 2D box; that of their 3D box is taken'
+            problems.append((what, False))
         boxed = objects[objects.names != DONT_CARE]
+        if calibration is not None and size is not None:
+            seen = reach_into_image(boxed, calibration, size)
         problems += [(what, True) for what in label_problems(boxed, dataset.class_names)]
         if points is not None and calibration is not None:
             table = attempt(lambda: _measure(boxed, calibration, points))
     if table is not None:
         problems += [(what, False) for what in _box_problems(table)]
+    if sizes is not None:
+        problems += _size_problems(sizes, calibration)
+    if points is not None and calibration is not None and size is not None:
+        problems += _view_problems(points, calibration, size)
     findings = [Finding(dataset.frame_ids[index], *problem) for problem in problems]
-    return _FrameReport(findings, table, digest, None if points is None else len(points))
+    num_points = None if points is None else len(points)
+    assumed = sizes.assumed if sizes else None
+    return _FrameReport(findings, table, digest, num_points, seen, assumed)
+
+
+def _sizes(dataset: KittiDataset, index: int, calibration: Calibration | None) -> _ImageSizes:
+    listed, image = dataset.listed_image_size(index), dataset.measure_image(index)
+    told = listed or image
+    if told or calibration is None:
+        return _ImageSizes(listed, image)
+    return _ImageSizes(assumed=size_from_principal_point(calibration))
+
+
+def _size_problems(sizes: _ImageSizes, calibration: Calibration | None) -> list[tuple[str, bool]]:
+    """What is wrong with the size of an image, and whether it is broken."""
+    if sizes.size is None and calibration is not None:
+        return [(unknown_size(calibration), True)]
+    if not sizes.listed or not sizes.image or sizes.listed == sizes.image:
+        return []
+    what = 'image_sizes.json says {} x {} pixels, the image has {} x {}'
+    return [(what.format(*sizes.listed, *sizes.image), False)]
+
+
+def _view_problems(
+    points: FloatArray, calibration: Calibration, size: tuple[int, int]
+) -> list[tuple[str, bool]]:
+    """What is wrong with the view of the camera, and whether it is broken."""
+    finite = points[np.isfinite(points).all(axis=1)]
+    if not len(finite) or len(points_in_image(finite, calibration, size)):
+        return []
+    return [(nothing_in_view(len(finite), size), True)]
 
 
 def _sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:

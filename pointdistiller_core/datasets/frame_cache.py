@@ -9,10 +9,8 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from pointdistiller_core.datasets.files import write_file
+from pointdistiller_core.datasets.files import pack_arrays, unpack_arrays, write_file
 from pointdistiller_core.records import Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
@@ -34,13 +32,14 @@ def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
     """
     if file.exists():
         try:
-            columns = {name: np.array(value) for name, value in load(file.read_bytes()).items()}
+            kept = unpack_arrays(file.read_bytes())
+            columns = {name: np.array(value) for name, value in kept.items()}
             labelled = columns.keys() != {'points'}
             truth = GroundTruth(columns['boxes'], columns['labels']) if labelled else None
             return Frame(columns['points'], frame_id, truth)
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             logger.warning('%s: damaged (%s); it is made again', file, error)
     frame = read()
     labels = {} if frame.ground_truth is None else vars(frame.ground_truth)
-    write_file(file, save({'points': frame.points, **labels}))
+    write_file(file, pack_arrays({'points': frame.points, **labels}))
     return frame

@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from pointdistiller_core.config import GroundTruthSamplingConfig
-from pointdistiller_core.datasets.files import write_file
+from pointdistiller_core.datasets.files import pack_arrays, unpack_arrays, write_file
 from pointdistiller_core.datasets.kitti import DONT_CARE
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.geometry.boxes import points_in_boxes
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the stored form and of what is cut out
+VERSION = 2  # of the stored form and of what is cut out
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,17 @@ class GroundTruthDatabase:
         ]
         rated = np.isin([*DIFFICULTIES, 'none'], config.difficulties)
         enough = self.num_points >= np.array(least)[self.labels]
-        return self[np.flatnonzero(enough & rated[self.difficulties])]
+        usable = enough & rated[self.difficulties]
+        for name, wanted in config.classes.items():
+            own = self.labels == self.class_names.index(name)
+            if wanted.count and not (own & usable).any():
+                logger.warning(
+                    'ground_truth_sampling: nothing of class %s can be pasted: of its %d objects, '
+                    '%d have %d points, %d are %s',
+                    *(name, own.sum(), (own & enough).sum(), wanted.min_points),
+                    *((own & rated[self.difficulties]).sum(), ' or '.join(config.difficulties)),
+                )
+        return self[np.flatnonzero(usable)]
 
 
 def load_database(dataset: FrameDataset) -> GroundTruthDatabase:
@@ -119,14 +127,14 @@ def load_database(dataset: FrameDataset) -> GroundTruthDatabase:
     file = dataset.cache / 'ground_truth' / f'{key}.safetensors'
     if file.exists():
         try:
-            columns = load(file.read_bytes())
+            columns = unpack_arrays(file.read_bytes())
             return GroundTruthDatabase(tuple(dataset.class_names), **columns)
-        except (SafetensorError, TypeError) as error:
+        except (TypeError, ValueError) as error:
             logger.warning('%s: damaged (%s); it is made again', file, error)
     database = build_database(dataset)
     columns = {name: value for name, value in vars(database).items() if name != 'class_names'}
     try:
-        write_file(file, save(columns))
+        write_file(file, pack_arrays(columns))
     except DatasetError as error:
         raise DatasetError(f'{error}; set dataset.cache to another folder') from error
     return database

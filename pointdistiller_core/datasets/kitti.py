@@ -6,22 +6,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import hashlib
-import json
 import logging
 from pathlib import Path
-import struct
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.frame_cache import keep_frame
+from pointdistiller_core.datasets.image_sizes import (
+    measure_image,
+    read_image_sizes,
+    size_from_principal_point,
+)
+from pointdistiller_core.datasets.point_files import drop_not_finite
+from pointdistiller_core.datasets.raw_points import KITTI_LAYOUT, find_layout, read_raw
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.kitti_format import (
-    DEFAULT_IMAGE_SIZE,
     Calibration,
     KittiObjects,
     boxes_from_objects,
+    calibration_problem,
+    project_missing_boxes,
+    reach_into_image,
     read_calibration,
     read_objects,
 )
@@ -29,9 +36,9 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt', 'image_2': '.png'}
-FRAME_VERSION = 1  # of what is made from the files, and of how it is kept
-BYTES_PER_POINT = 16  # x, y, z, reflectance as float32
+SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt'}
+FRAME_VERSION = 3  # of what is made from the files, and of how it is kept
+REWRITE = "points.astype('float32').tofile(file) writes it of points (N, 4)"
 DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
     {
@@ -45,7 +52,7 @@ class KittiDataset:
     """`training/{velodyne,label_2,calib}` and `ImageSets/<split>.txt` below a root folder.
 
     Image sizes come from `image_sizes.json` ({frame: [width, height]}) of the root or from
-    `training/image_2`; where neither knows a frame, its image has KITTI's usual size.
+    `training/image_2`; where neither knows a frame, the principal point is the image's middle.
     """
 
     def __init__(
@@ -73,10 +80,12 @@ class KittiDataset:
         self.frame_ids = listed or tuple(frame_ids or ())
         self.cache = config.cache or config.root / '.cache'
         self._root = config.root
-        self._labelled = labelled
-        self._camera_view = config.camera_view
+        self.labelled = labelled
+        self.camera_view = config.camera_view
         self._cache_frames = config.cache_frames
-        self._image_sizes = _read_image_sizes(config.root / 'image_sizes.json')
+        self._image_sizes = read_image_sizes(config.root / 'image_sizes.json')
+        self._told_of_sizes = False
+        self._told_of_boxes = False
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -94,31 +103,88 @@ class KittiDataset:
         return keep_frame(file, self.frame_ids[index], lambda: self._read_frame(index))
 
     def objects(self, index: int) -> KittiObjects:
-        """All labels of a frame, those of other classes and `DontCare` areas too.
+        """All labels of a frame, those of other classes and `DontCare` areas too; `complete`.
 
         Raises:
             DatasetError: the label file is missing or malformed.
         """
-        return read_objects(self.path('label_2', index))
+        path = self.path('label_2', index)
+        labels = read_objects(path)
+        completed = self.complete(index, labels)
+        projected = labels.lacks_box_2d & ~completed.lacks_box_2d
+        if projected.any() and not self._told_of_boxes:
+            self._told_of_boxes = True
+            logger.warning(
+                '%s: labels without a 2D box here, and maybe in other frames, get that of their '
+                '3D box, which decides about their difficulty; see check-dataset',
+                path,
+            )
+        return completed
+
+    def complete(self, index: int, objects: KittiObjects) -> KittiObjects:
+        """Objects of a frame, with the 3D box projected where there is no 2D box.
+
+        Those of a frame without a calibration or without an image size stay as they are.
+
+        Raises:
+            DatasetError: the calibration file or the image is malformed.
+        """
+        if not objects.lacks_box_2d.any() or not self.path('calib', index).exists():
+            return objects
+        calibration = self.calibration(index)
+        size = self.find_image_size(index) or size_from_principal_point(calibration)
+        return project_missing_boxes(objects, calibration, size) if size else objects
 
     def calibration(self, index: int) -> Calibration:
         """Camera and LiDAR of a frame.
 
         Raises:
-            DatasetError: the calibration file is missing or malformed.
+            DatasetError: the calibration file is missing or malformed, or turns no box upright.
         """
-        return read_calibration(self.path('calib', index))
+        path = self.path('calib', index)
+        calibration = read_calibration(path)
+        if problem := calibration_problem(calibration):
+            raise DatasetError(f'{path}: {problem}')
+        return calibration
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Width, height [pixels] of the camera's image of a frame.
 
         Raises:
-            DatasetError: the image is not a PNG file.
+            DatasetError: the image is none; nothing tells the size; or the calibration is missing
+                or malformed and has to tell it.
         """
-        if size := self._image_sizes.get(self.frame_ids[index]):
-            return size
-        image = self.path('image_2', index)
-        return _png_size(image) if image.exists() else DEFAULT_IMAGE_SIZE
+        return self.find_image_size(index) or self._assumed_size(index, self.calibration(index))
+
+    def find_image_size(self, index: int) -> tuple[int, int] | None:
+        """Width, height [pixels] as `image_sizes.json` or the image tells, None without both.
+
+        Raises:
+            DatasetError: the image is none.
+        """
+        return self.listed_image_size(index) or self.measure_image(index)
+
+    def listed_image_size(self, index: int) -> tuple[int, int] | None:
+        """Width, height [pixels] as `image_sizes.json` tells, if it does."""
+        return self._image_sizes.get(self.frame_ids[index])
+
+    def measure_image(self, index: int) -> tuple[int, int] | None:
+        """Width, height [pixels] of the image itself; None where there is none.
+
+        Raises:
+            DatasetError: it is no image.
+        """
+        return measure_image(self._root / 'training' / 'image_2', self.frame_ids[index])
+
+    def seen(self, index: int, objects: KittiObjects) -> NDArray[np.bool_]:
+        """(N,) which labels of a frame the camera sees, at least in part; all without camera_view.
+
+        Raises:
+            DatasetError: as `image_size`, and where the calibration is missing or malformed.
+        """
+        if not self.camera_view:
+            return np.ones(len(objects), np.bool_)
+        return reach_into_image(objects, self.calibration(index), self.image_size(index))
 
     def fingerprint(self, index: int) -> str:
         """Another one whenever a frame is made from something else.
@@ -133,8 +199,11 @@ class KittiDataset:
         except OSError as error:
             raise DatasetError(f'{error.filename}: {error.strerror}') from error
         facts = (
-            *(FRAME_VERSION, self.class_names, self._camera_view, self.frame_ids[index]),
-            *(self.image_size(index), [(state.st_size, state.st_mtime_ns) for state in states]),
+            *(FRAME_VERSION, self.class_names, self.camera_view, self.frame_ids[index]),
+            *(
+                self.find_image_size(index),
+                [(state.st_size, state.st_mtime_ns) for state in states],
+            ),
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
@@ -143,29 +212,79 @@ class KittiDataset:
         return self._root / 'training' / folder / (self.frame_ids[index] + SUFFIXES[folder])
 
     def _read_frame(self, index: int) -> Frame:
-        points = read_points(self.path('velodyne', index))
-        if self._camera_view:
-            seen = _in_image(points, self.calibration(index), self.image_size(index))
+        path = self.path('velodyne', index)
+        points, truth = drop_not_finite(read_sweep(path), path), None
+        if not (self.camera_view or self.labelled):
+            return Frame(points, self.frame_ids[index])
+        calibration, size = self.calibration(index), None
+        if self.camera_view:
+            size = self.find_image_size(index) or self._assumed_size(index, calibration)
+            seen = points_in_image(points, calibration, size)
+            if len(points) and not len(seen):
+                raise DatasetError(
+                    f'{path}: {nothing_in_view(len(points), size)}; dataset.camera_view=false '
+                    'keeps them all'
+                )
             points = points.take(seen, axis=0)
-        truth = self._ground_truth(index) if self._labelled else None
+        if self.labelled:
+            truth = self._ground_truth(index, calibration, size)
         return Frame(points, self.frame_ids[index], truth)
+
+    def _assumed_size(self, index: int, calibration: Calibration) -> tuple[int, int]:
+        size = size_from_principal_point(calibration)
+        if size is None:
+            raise DatasetError(
+                f'{self.path("calib", index)}: {unknown_size(calibration)}; without '
+                'dataset.camera_view it does not matter to a training'
+            )
+        if not self._told_of_sizes:
+            self._told_of_sizes = True
+            logger.warning(
+                '%s: frame %s, and maybe others, has no image and no entry in image_sizes.json; '
+                'its size is taken as %d x %d, from the principal point; see check-dataset',
+                *(self._root, self.frame_ids[index], *size),
+            )
+        return size
 
     @property
     def _needed(self) -> tuple[str, ...]:
         """Folders of the files that a frame is made from."""
-        labels = ('label_2',) if self._labelled else ()
-        calibration = ('calib',) if self._labelled or self._camera_view else ()
+        labels = ('label_2',) if self.labelled else ()
+        calibration = ('calib',) if self.labelled or self.camera_view else ()
         return ('velodyne', *labels, *calibration)
 
-    def _ground_truth(self, index: int) -> GroundTruth:
-        objects = self.objects(index)
+    def _ground_truth(
+        self, index: int, calibration: Calibration, image_size: tuple[int, int] | None
+    ) -> GroundTruth:
+        """Labels as boxes; those out of the image, if there is one, are to be ignored."""
+        objects = read_objects(self.path('label_2', index))
         objects = objects[objects.names != DONT_CARE]
         if problems := label_problems(objects, self.class_names):
             raise DatasetError(f'{self.path("label_2", index)}: {"; ".join(problems)}')
         numbers = {name: number for number, name in enumerate(self.class_names)}
-        labels = [numbers.get(str(name), IGNORE_LABEL) for name in objects.names]
-        boxes = boxes_from_objects(objects, self.calibration(index))
-        return GroundTruth(boxes, np.array(labels, np.int64))
+        labels = np.array(
+            [numbers.get(str(name), IGNORE_LABEL) for name in objects.names], np.int64
+        )
+        if image_size is not None:  # what is out of it has lost its points
+            labels[~reach_into_image(objects, calibration, image_size)] = IGNORE_LABEL
+        return GroundTruth(boxes_from_objects(objects, calibration), labels)
+
+
+def nothing_in_view(num_points: int, size: tuple[int, int]) -> str:
+    """What to say of a sweep of which the camera sees nothing."""
+    return (
+        f'none of its {num_points} points is in the image of {size[0]} x {size[1]} pixels; the '
+        'calibration or the size of the image is wrong'
+    )
+
+
+def unknown_size(calibration: Calibration) -> str:
+    """What to say of a calibration that has to tell the size of the image and cannot."""
+    x, y = calibration.image_from_camera[:2, 2]
+    return (
+        f'there is no image, no entry in image_sizes.json, and a principal point of ({x:g}, {y:g})'
+        ' tells no size; add one of the first two'
+    )
 
 
 def label_problems(objects: KittiObjects, class_names: Sequence[str]) -> list[str]:
@@ -186,23 +305,6 @@ def label_problems(objects: KittiObjects, class_names: Sequence[str]) -> list[st
     return problems
 
 
-def read_points(path: Path) -> NDArray[np.float32]:
-    """Read a Velodyne sweep; points that are not finite are dropped with a warning.
-
-    Returns:
-        (N, 4) float32 x, y, z [m], intensity [0..1], LiDAR frame.
-
-    Raises:
-        DatasetError: no such file, or its end is missing.
-    """
-    points = read_sweep(path)
-    if np.isfinite(points).all():
-        return points
-    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(points), axis=1)
-    logger.warning('%s: dropped %d of %d points, not finite', path, (~finite).sum(), len(points))
-    return points[finite]
-
-
 def read_sweep(path: Path) -> NDArray[np.float32]:
     """Read a Velodyne sweep as it is.
 
@@ -210,19 +312,19 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
         (N, 4) float32 x, y, z [m], intensity [0..1], LiDAR frame; any number may be not finite.
 
     Raises:
-        DatasetError: no such file, or its end is missing.
+        DatasetError: no such file, its end is missing, or it is surely something else.
     """
-    try:
-        size = path.stat().st_size
-        values = np.fromfile(path, np.dtype('<f4'))
-    except FileNotFoundError as error:
-        raise DatasetError(f'{path}: no such file') from error
-    if size % BYTES_PER_POINT:
+    others = [file for suffix in ('.npy', '.pcd') if (file := path.with_suffix(suffix)).exists()]
+    if others and not path.exists():
+        raise DatasetError(f'{path}: no such file; {others[0].name} is not read here: {REWRITE}')
+    data = read_raw(path)
+    layout = find_layout(data, str(path))
+    if layout != KITTI_LAYOUT:
         raise DatasetError(
-            f'{path}: truncated, {size} bytes are not a whole number of '
-            f'{BYTES_PER_POINT}-byte points'
+            f'{path}: looks like {layout}, not {KITTI_LAYOUT} (x, y, z, reflectance); '
+            f"a folder in KITTI's layout needs the latter: {REWRITE}"
         )
-    return values.reshape(-1, 4).astype(np.float32, copy=False)
+    return KITTI_LAYOUT.points(data).astype(np.float32, copy=False)
 
 
 def _read_split(folder: Path, split: str) -> tuple[str, ...]:
@@ -240,17 +342,7 @@ def _read_list(folder: Path, split: str) -> tuple[str, ...]:
     return frame_ids
 
 
-def _read_image_sizes(path: Path) -> dict[str, tuple[int, int]]:
-    if not path.exists():
-        return {}
-    try:
-        sizes = json.loads(path.read_text(encoding='utf-8'))
-        return {name: (int(width), int(height)) for name, (width, height) in sizes.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise DatasetError(f'{path}: expected {{frame: [width, height]}}: {error}') from error
-
-
-def _in_image(
+def points_in_image(
     points: NDArray[np.float32], calibration: Calibration, image_size: tuple[int, int]
 ) -> NDArray[np.int64]:
     """Indices of the points that `Calibration.project` puts into the image, in front of it."""
@@ -266,12 +358,3 @@ def _in_image(
     inside = (u >= 0) & (u < width * depth) & (v >= 0) & (v < height * depth) & (depth > 0)
     indices: NDArray[np.int64] = ahead[inside]
     return indices
-
-
-def _png_size(path: Path) -> tuple[int, int]:
-    with path.open('rb') as file:
-        header = file.read(24)
-    if len(header) < 24 or not header.startswith(b'\x89PNG'):
-        raise DatasetError(f'{path}: not a PNG image')
-    width, height = struct.unpack('>II', header[16:])
-    return width, height

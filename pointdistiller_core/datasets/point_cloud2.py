@@ -69,7 +69,11 @@ def points_from_cloud(
     records = _organized_records(cloud, ('x', 'y', 'z', *intensity))
     scale = 1.0
     if intensity:
-        scale = _default_scale(records.dtype[-1]) if intensity_scale is None else intensity_scale
+        scale = (
+            default_intensity_scale(records.dtype[-1])
+            if intensity_scale is None
+            else intensity_scale
+        )
     if scale == 1.0 and _is_plain(records):
         return records.view(np.float32).reshape(-1, 4)
     points = np.empty((*records.shape, 4), np.float32)
@@ -277,7 +281,8 @@ def _side_by_side(dtype: np.dtype[np.void]) -> tuple[int, int]:
     return 0, 0
 
 
-def _default_scale(column: np.dtype[Any]) -> float:
+def default_intensity_scale(column: np.dtype[Any]) -> float:
+    """Factor on intensities of a number type: 1 for floating point, else 1 / (largest value)."""
     return 1.0 if column.kind == 'f' else 1.0 / float(np.iinfo(column).max)
 
 

@@ -63,7 +63,8 @@ def save_bundle(folder: Path, model: nn.Module, info: BundleInfo, *, half: bool 
         half: store float16 weights, half the size; they are used as float32 all the same.
 
     Raises:
-        CheckpointError: the folder exists, or the file system refuses; nothing is left behind.
+        CheckpointError: the folder exists, a weight is not finite, or the file system refuses;
+            nothing is left behind.
     """
     with new_folder(folder) as aside:
         write_bundle(aside, model, info, half=half)
@@ -77,7 +78,12 @@ def write_bundle(
     half: bool = False,
     others: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the files of a bundle, and other files with it, into an existing folder."""
+    """Write the files of a bundle, and other files with it, into an existing folder.
+
+    Raises:
+        CheckpointError: a weight is not finite.
+    """
+    check_finite(model.state_dict(), where=str(folder))
     files = {WEIGHTS_FILE: pack_weights(model.state_dict(), half=half), **(others or {})}
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -91,7 +97,8 @@ def load_bundle(path: Path | str) -> tuple[BundleInfo, dict[str, Tensor]]:
         What it says about itself, and its weights (float32, on the CPU).
 
     Raises:
-        CheckpointError: a file is missing, truncated or altered, or from a newer version.
+        CheckpointError: a file is missing, truncated or altered, or from a newer version, or a
+            weight is not finite.
     """
     folder = find_bundle(path)
     info = read_info(folder)
@@ -100,7 +107,22 @@ def load_bundle(path: Path | str) -> tuple[BundleInfo, dict[str, Tensor]]:
         state = safetensors.torch.load(content)
     except SafetensorError as error:
         raise CheckpointError(f'{folder / WEIGHTS_FILE}: not safetensors: {error}') from error
-    return info, {name: _to_single(tensor) for name, tensor in state.items()}
+    weights = {name: _to_single(tensor) for name, tensor in state.items()}
+    check_finite(weights, where=str(folder / WEIGHTS_FILE))
+    return info, weights
+
+
+def check_finite(state: Mapping[str, Tensor], *, where: str) -> None:
+    """See that weights are numbers.
+
+    Raises:
+        CheckpointError: some are NaN or infinite; lists the names.
+    """
+    if names := sorted(name for name, tensor in state.items() if not tensor.isfinite().all()):
+        raise CheckpointError(
+            f'{where}: weights that are NaN or infinite, of a training that went astray; use an '
+            f'earlier checkpoint or a lower learning rate:\n{_listed("not finite", names)}'
+        )
 
 
 def load_detector_model(path: Path | str, device: torch.device | str = 'cpu') -> PointPillars:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 import yaml
 
-from pointdistiller_core.config import ModelConfig, parse_config
+from pointdistiller_core.config import ModelConfig, parse_config, parse_yaml
 from pointdistiller_core.deploy.bundle import load_weights
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
@@ -132,7 +132,7 @@ def read_config(config_yaml: Path) -> ModelConfig:
         ConfigError: missing, not YAML, or lists what it lacks or asks for and does not exist here.
     """
     try:
-        values = yaml.safe_load(config_yaml.read_text(encoding='utf-8'))
+        values = parse_yaml(config_yaml.read_text(encoding='utf-8'))
     except OSError as error:
         raise ConfigError(f'{config_yaml}: cannot be read: {error.strerror}') from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

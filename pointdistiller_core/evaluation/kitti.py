@@ -9,7 +9,8 @@ average orientation similarity (`aos`), for three difficulties.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,6 +30,7 @@ from pointdistiller_core.evaluation.kitti_matching import (
 from pointdistiller_core.geometry.iou import aligned_iou_3d, aligned_iou_bev
 from pointdistiller_core.kitti_format import (
     DIFFICULTIES,
+    NOWHERE,
     Difficulty,
     KittiObjects,
     read_objects,
@@ -45,7 +47,6 @@ METRICS = ('bbox', 'bev', '3d', 'aos')
 MIN_OVERLAPS = {'Car': 0.7, 'Pedestrian': 0.5, 'Cyclist': 0.5}
 NEIGHBORS = {'car': 'van', 'pedestrian': 'person_sitting'}  # matched and ignored
 DONT_CARE = 'dontcare'
-NOWHERE = -1000.0  # a coordinate, where a detector gives no 3D box
 NO_ALPHA = -10.0
 NUM_RECALLS = 41  # at which precision is taken: 0, 1/40, ..., 1
 TINY = np.finfo(np.float64).tiny  # keeps divisors positive
@@ -60,10 +61,15 @@ class KittiResult:
             `aos` has none where a detection lacks its observation angle, as in the official
             program.
         num_labels: by class and difficulty, labels that a detector should find.
+        num_excluded: by class, labels that count at no difficulty, by the reason.
+        num_unjudged: by class, detections without a 2D box; as too low in the image, they are
+            neither hits nor false alarms.
     """
 
     curves: Mapping[str, ClassCurves]
     num_labels: Mapping[str, Mapping[str, int]]
+    num_excluded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    num_unjudged: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, dict[str, dict[str, list[float]]]]:
         """Average precision [%]: metric, class, `ap11` or `ap40`, then easy, moderate, hard."""
@@ -80,6 +86,11 @@ def highest_ap40(num_labels: int) -> float:
     (rules 2 and 12 of docs/evaluation.md).
     """
     return 2.5 * (min(max(num_labels, 1), NUM_RECALLS) - 1)
+
+
+def highest_ap11(num_labels: int) -> float:
+    """AP|R11 [%] of a perfect detector: as `highest_ap40`, of every fourth point."""
+    return 100 * math.ceil(min(num_labels, NUM_RECALLS) / 4) / 11
 
 
 @dataclass(frozen=True)
@@ -130,8 +141,18 @@ def evaluate_kitti(
             curves[metric], similarity = _evaluate(metric, truth, found, least)
             if metric == 'bbox' and not (found.objects.alpha == NO_ALPHA).any():
                 curves['aos'] = similarity
-    num_labels = {name: _count_labels(truth, name) for name in class_names}
-    return KittiResult({metric: curves.get(metric, {}) for metric in metrics}, num_labels)
+    labels = {name: truth.objects[truth.names == name.lower()] for name in class_names}
+    flat = found.objects.lacks_box_2d
+    return KittiResult(
+        curves={metric: curves.get(metric, {}) for metric in metrics},
+        num_labels=_count_labels(truth, class_names),
+        num_excluded={
+            name: DIFFICULTIES['hard'].exclusions(objects) for name, objects in labels.items()
+        },
+        num_unjudged={
+            name: int((flat & (found.names == name.lower())).sum()) for name in class_names
+        },
+    )
 
 
 def count_false_positives(
@@ -178,6 +199,18 @@ def count_false_positives(
     return alarms
 
 
+def count_labels(
+    ground_truth: Sequence[KittiObjects], class_names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Labels that a detector should find, by class and difficulty.
+
+    Args:
+        ground_truth: all labels of each frame.
+        class_names: classes to count.
+    """
+    return _count_labels(_join(ground_truth), class_names)
+
+
 def read_results_folder(
     labels: Path, results: Path, split: Path | None = None
 ) -> tuple[list[KittiObjects], list[KittiObjects]]:
@@ -192,19 +225,27 @@ def read_results_folder(
     Raises:
         DatasetError: a folder or a file is missing or malformed, or there are no result files.
     """
-    for folder in (labels, results):
-        if not folder.is_dir():
-            raise DatasetError(f'{folder}: no such folder')
-    names = sorted(path.name for path in results.glob('*.txt'))
-    if not names:
-        raise DatasetError(f'{results}: no result files (<frame>.txt)')
-    if split is not None:
-        names = [f'{frame}.txt' for frame in _read_split(split)]
+    if not labels.is_dir():
+        raise DatasetError(f'{labels}: no such folder')
+    names = [f'{frame}.txt' for frame in list_frames(results, split)]
     detections = [read_objects(results / name) for name in names]
     for name, objects in zip(names, detections, strict=True):
         if len(objects) and objects.scores is None:
             raise DatasetError(f'{results / name}: no scores; a result line has 16 fields')
     return [read_objects(labels / name) for name in names], detections
+
+
+def list_frames(results: Path, split: Path | None = None) -> list[str]:
+    """The frames of a folder of result files, or of a file that lists some.
+
+    Raises:
+        DatasetError: the folder or the file is missing or empty.
+    """
+    if not results.is_dir():
+        raise DatasetError(f'{results}: no such folder')
+    if not (names := sorted(path.name for path in results.glob('*.txt'))):
+        raise DatasetError(f'{results}: no result files (<frame>.txt)')
+    return [name.removesuffix('.txt') for name in names] if split is None else _read_split(split)
 
 
 def _read_split(path: Path) -> list[str]:
@@ -237,9 +278,9 @@ def _problem(
 
 def _join(frames: Sequence[KittiObjects]) -> _Table:
     columns: dict[str, Any] = {
-        field.name: np.concatenate([getattr(objects, field.name) for objects in frames])
-        for field in fields(KittiObjects)
-        if field.name != 'scores'
+        each.name: np.concatenate([getattr(objects, each.name) for objects in frames])
+        for each in fields(KittiObjects)
+        if each.name != 'scores'
     }
     scores = [objects.scores for objects in frames if objects.scores is not None]
     if sum(map(len, scores)) == len(columns['names']):
@@ -281,12 +322,11 @@ def _evaluate(
     return precision, similarity
 
 
-def _count_labels(truth: _Table, name: str) -> dict[str, int]:
-    """Labels that count, by difficulty."""
-    same = truth.names == name.lower()
+def _count_labels(truth: _Table, class_names: Sequence[str]) -> dict[str, dict[str, int]]:
+    counts = {level: each.includes(truth.objects) for level, each in DIFFICULTIES.items()}
     return {
-        level: int((same & difficulty.includes(truth.objects)).sum())
-        for level, difficulty in DIFFICULTIES.items()
+        name: {level: int(own[truth.names == name.lower()].sum()) for level, own in counts.items()}
+        for name in class_names
     }
 
 

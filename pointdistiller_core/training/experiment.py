@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 import json
 import logging
@@ -12,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pointdistiller_core.config import ExperimentConfig
-from pointdistiller_core.datasets import FrameDataset, build_dataset
+from pointdistiller_core.config import DatasetConfig, ExperimentConfig
+from pointdistiller_core.datasets import FrameDataset, KittiDataset, build_dataset
+from pointdistiller_core.datasets.camera_view import check_camera_view
 from pointdistiller_core.deploy.atomic import write_text
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
@@ -29,6 +31,7 @@ from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.training.data import torch_seed
 from pointdistiller_core.training.fit import fit
+from pointdistiller_core.training.label_survey import check_training_labels, survey_labels
 from pointdistiller_core.training.listeners import Listener
 from pointdistiller_core.training.objective import DetectionObjective
 from pointdistiller_core.training.processes import is_first_process
@@ -73,13 +76,17 @@ def run_experiment(
     dataset = build_dataset(config.dataset, names)
     validation = build_dataset(config.validation, names) if config.validation else None
     more = config.distillation.unlabelled if config.distillation else None
+    unlabelled = build_dataset(more, names, labelled=False) if more else None
+    if not (run / 'bundle').exists():  # else the run is complete
+        check_labels(config, dataset, validation)
+        check_views((config.dataset, config.validation, more), (dataset, validation, unlabelled))
     objective = build_objective(config, teacher)
     bundle = fit(
         objective,
         dataset,
         config,
         run,
-        unlabelled=build_dataset(more, names, labelled=False) if more else None,
+        unlabelled=unlabelled,
         validation=validation,
         resume=resume,
         listener=listener,
@@ -90,6 +97,38 @@ def run_experiment(
     if teacher and validation is not None and is_first_process():
         report_features(run, teacher, bundle, validation, device=device)
     return bundle
+
+
+def check_labels(
+    config: ExperimentConfig, dataset: FrameDataset, validation: FrameDataset | None
+) -> None:
+    """Refuse a training that has nothing to learn; warn of what it, or its metric, will miss.
+
+    Raises:
+        DatasetError: no label in range, or labels or a calibration are missing or malformed.
+    """
+    asked = (config.model.class_names, config.model.grid.point_cloud_range)
+    first = is_first_process()
+    where = f'{config.dataset.root}, {config.dataset.split}'
+    check_training_labels(survey_labels(dataset, *asked), where=where, warn=first)
+    if config.validation and validation is not None and first:
+        for gap in survey_labels(validation, *asked).gaps:
+            where = f'{config.validation.root}, {config.validation.split}'
+            logger.warning('%s: %s; its average precision will tell little', where, gap)
+
+
+def check_views(
+    configs: Sequence[DatasetConfig | None], datasets: Sequence[FrameDataset | None]
+) -> None:
+    """Refuse datasets of which the camera sees nothing; tell what it does not see.
+
+    Raises:
+        DatasetError: as `check_camera_view`.
+    """
+    for config, dataset in zip(configs, datasets, strict=True):
+        if config is not None and isinstance(dataset, KittiDataset):
+            where = f'{config.root}, {config.split}'
+            check_camera_view(dataset, where=where, warn=is_first_process())
 
 
 def report_features(

@@ -16,6 +16,7 @@ from pointdistiller_core.config import (
     load_config,
     load_experiment,
     parse_config,
+    parse_yaml,
     shipped_configs,
 )
 from pointdistiller_core.errors import ConfigError
@@ -79,6 +80,29 @@ def test_broken_yaml(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r'broken\.yaml'):
         load_config(ModelConfig, path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'problem'),
+    [
+        ('width: 1.0\nname: x\nwidth: 0.5\n', "the key 'width' is there 2 times.*line 3"),
+        ('grid: {voxel_size: [1, 1, 1], "voxel_size": [2, 2, 2]}', "key 'voxel_size' is there 2"),
+        ('[' * 1500, 'nested too deeply'),
+    ],
+)
+def test_yaml_that_says_two_things_or_never_ends(tmp_path, text, problem):
+    path = tmp_path / 'model.yaml'
+    path.write_text(text, encoding='utf-8')
+    with pytest.raises(ConfigError, match=rf'(?s)model\.yaml: not valid YAML: .*{problem}'):
+        load_config(ModelConfig, path)
+    with pytest.raises(ConfigError, match='there 2 times'):
+        apply_overrides({}, ('grid={a: 1, a: 2}',))
+
+
+def test_merged_keys_may_be_replaced():
+    text = 'near: &near {count: 1, reach: 2}\nfar: &far {<<: *near, reach: 9}\nall: {<<: *far}'
+    values = parse_yaml(text)
+    assert values['far'] == values['all'] == {'count': 1, 'reach': 9}
 
 
 def test_missing_file(tmp_path):

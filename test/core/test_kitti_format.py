@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 import math
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.geometry.boxes import box_corners, points_in_boxes
 from pointdistiller_core.kitti_format import (
-    DEFAULT_IMAGE_SIZE,
+    DIFFICULTIES,
     Calibration,
     KittiObjects,
     boxes_from_objects,
@@ -26,6 +27,8 @@ from pointdistiller_core.kitti_format import (
     format_calibration,
     format_objects,
     objects_from_boxes,
+    project_missing_boxes,
+    reach_into_image,
     read_calibration,
     read_objects,
     write_results,
@@ -187,6 +190,41 @@ def test_difficulties_by_hand(tmp_path):
     assert difficulties_of(objects[:0]).shape == (0,)
 
 
+def test_what_keeps_labels_from_counting(tmp_path):
+    boxes = ['0 0 0 0', '-1 -1 -1 -1', '10 20 30 45', '10 20 30 99', '10 20 30 99', '1 2 3 99']
+    kinds = ['0 0', '-1 -1', '0 3', '0 3', '0.6 0', '0 2']  # the last one counts
+    text = ''.join(
+        f'Car {kind} 0 {box} 1 1 1 0 0 9 0\n' for kind, box in zip(kinds, boxes, strict=True)
+    )
+    objects = read_objects(saved(tmp_path, text))
+    assert objects.lacks_box_2d.tolist() == [True, True, False, False, False, False]
+    assert DIFFICULTIES['hard'].exclusions(objects) == {
+        'without a 2D box': 2,
+        'at most 25 pixels high': 1,
+        'occluded above 2': 1,
+        'truncated above 0.5': 1,
+    }
+    assert DIFFICULTIES['hard'].exclusions(objects[5:]) == {}
+    assert DIFFICULTIES['hard'].exclusions(objects[:0]) == {}
+
+
+def test_missing_2d_boxes_are_projected_and_no_others(tmp_path):
+    ahead, behind = car(), car(x=-10.0)
+    whole = objects_from_boxes(
+        np.concatenate([ahead, ahead, behind]), ['Car'] * 3, AXES, (1242, 375)
+    )
+    given = np.array([[1.0, 2, 3, 4], [-1, -1, -1, -1], [0, 0, 0, 0]])
+    bare = replace(whole, boxes_2d=given)
+    projected = project_missing_boxes(bare, AXES, (1242, 375))
+    np.testing.assert_allclose(
+        projected.boxes_2d, [given[0], whole.boxes_2d[1], given[2]], atol=1e-9
+    )
+    assert bare.boxes_2d is given
+    area = read_objects(saved(tmp_path, LABELS.replace('503.89 169.71 590.61 190.13', '0 0 0 0')))
+    again = project_missing_boxes(area, AXES, (1242, 375))
+    np.testing.assert_array_equal(again.boxes_2d, area.boxes_2d)  # DontCare has no 3D box
+
+
 def test_selection():
     objects = objects_from_boxes(
         np.concatenate([car(), car(20)]), ['Car', 'Van'], AXES, (1242, 375), np.array([0.5, 0.25])
@@ -334,7 +372,7 @@ def real_frames(kitti_mini):
     for path in sorted((kitti_mini / 'training' / 'label_2').glob('*.txt')):
         objects = read_objects(path)
         calibration = read_calibration(kitti_mini / 'training' / 'calib' / path.name)
-        size = tuple(sizes.get(path.stem, DEFAULT_IMAGE_SIZE))
+        size = tuple(sizes.get(path.stem, (1242, 375)))
         frames.append((path.stem, objects[objects.names != 'DontCare'], calibration, size))
     return frames
 
@@ -354,6 +392,19 @@ def test_real_labels_come_back_from_the_lidar_frame(real_frames):
         pixels_off += np.abs(again.boxes_2d - objects.boxes_2d).max(axis=1).tolist()
     assert np.median(pixels_off) < 1
     assert max(pixels_off) < 12  # the nearest ones
+
+
+def test_real_labels_are_in_view(real_frames):
+    for name, objects, calibration, size in real_frames:
+        assert reach_into_image(objects, calibration, size).all(), name
+
+
+def test_boxes_in_view():
+    ahead, behind, beside, across = car(), car(x=-10.0), car(x=10, y=12.0), car(x=10, y=9.0)
+    boxes = np.concatenate([ahead, behind, beside, across])
+    objects = objects_from_boxes(boxes, ['Car'] * 4, AXES, (1242, 375))
+    assert reach_into_image(objects, AXES, (1242, 375)).tolist() == [True, False, False, True]
+    assert reach_into_image(objects[:0], AXES, (1242, 375)).shape == (0,)
 
 
 def test_real_boxes_hold_points(real_frames, kitti_mini):

@@ -18,6 +18,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_ros import comparison_node
 from pointdistiller_ros.comparison_node import ANSWER, OUTPUTS, ComparisonNode, Model
 
@@ -63,6 +64,35 @@ def test_reliable_subscription_takes_no_best_effort_clouds(session):
     clouds.publish(build_cloud(1))
     spin_until(session, lambda: boxes)
     assert (stamps(boxes), node.counts['received']) == ([2], 1)
+
+
+@pytest.mark.parametrize('output', [*OUTPUTS, 'diagnostics'])
+def test_quality_of_service_of_every_output_may_change(session, output):
+    topic = '/diagnostics' if output == 'diagnostics' else f'/comparison/{output}'
+    node = add_node(session, **{f'qos_overrides.{topic}.publisher.reliability': 'best_effort'})
+    (found,) = node.get_publishers_info_by_topic(topic)
+    assert found.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+
+
+@pytest.mark.parametrize('topic', ['points', 'ground_truth'])
+def test_quality_of_service_of_every_input_may_change(session, topic):
+    parameters = {
+        'ground_truth_type': 'boxes',
+        f'qos_overrides./{topic}.subscription.reliability': 'reliable',
+        f'qos_overrides./{topic}.subscription.depth': 2,
+    }
+    node = add_node(session, **parameters)
+    (found,) = node.get_subscriptions_info_by_topic(f'/{topic}')
+    assert found.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+    assert node.get_parameter(f'qos_overrides./{topic}.subscription.depth').value == 2
+
+
+@pytest.mark.parametrize('name', ['/points.subscription', '/ground_truth.subscription'])
+def test_quality_of_service_that_does_not_exist(session, name):
+    topic = name.split('.')[0]
+    parameters = {'ground_truth_type': 'boxes', f'qos_overrides.{name}.reliability': 'maybe'}
+    with pytest.raises(ConfigError, match=rf'qos_overrides\.{topic}'):
+        add_node(session, **parameters)
 
 
 def test_slow_consumer_holds_nothing_up(session):

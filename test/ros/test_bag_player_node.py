@@ -11,6 +11,7 @@ import subprocess
 import sys
 from time import sleep
 
+from bag_files import CLOUD, TYPES, edit_metadata
 import numpy as np
 import pytest
 from ros_graph import TIMEOUT_S, listen, spin_until
@@ -22,6 +23,7 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
@@ -323,6 +325,38 @@ def test_cut_off_bag_is_played_before_the_error(session, bag):
     with pytest.raises(DatasetError, match='was cut off while it was recorded'):
         session.spin_until(player.finished, TIMEOUT_S)
     spin_until(session, lambda: stamps(clouds) == STAMPS)
+
+
+def test_metadata_that_is_wrong_bounds_nothing_and_is_told_once(session, bag, capfd):
+    edit_metadata(bag, message_count=0, duration={'nanoseconds': 0})
+    player = add_player(session, bag, loop=True, rate=1000.0)
+    clouds = listen(session, PointCloud2, '/lidar', 100)
+    player.start()
+    spin_until(session, lambda: len(clouds) >= 6)
+    assert stamps(clouds)[:6] == 2 * STAMPS
+    log = capfd.readouterr().err
+    assert log.count(f'{bag}: metadata.yaml has 0 messages in all; 3 were read') == 1
+
+
+def test_topic_with_the_fields_of_a_sensor(session, tmp_path, capfd):
+    boxes = {name: np.ones(1, np.float32) for name in ('dx', 'dy', 'dz', 'yaw')}
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for stamp in STAMPS:
+            writer.write('/boxes', stamp - 1, 'velodyne', np.ones((1, 4), np.float32), boxes)
+            writer.write('/lidar', stamp, 'velodyne', np.ones((1, 4), np.float32))
+    player = add_player(session, tmp_path / 'bag', rate=1000.0)
+    clouds, clock = listen(session, PointCloud2, '/lidar'), listen(session, Clock, '/clock')
+    player.start()
+    spin_until(session, lambda: player.finished() and len(clouds) == len(clock) == 3)
+    assert stamps(clouds) == STAMPS
+    assert "/lidar is read, for of ['/boxes', '/lidar'] it alone" in capfd.readouterr().err
+
+
+def test_bag_without_a_message_on_its_topic(session, tmp_path):
+    with Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection('/lidar', CLOUD, typestore=TYPES)
+    with pytest.raises(DatasetError, match=r'bag has no cloud$'):
+        add_player(session, tmp_path / 'bag')
 
 
 def test_remapped_topic(session, bag):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from functools import partial
 import threading
 
+from kitti_folder import write_frame
 import numpy as np
 import pytest
 from ros_graph import FakeDetector
@@ -17,7 +18,12 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message
 
-from pointdistiller_core.datasets.bags import CloudBagWriter, bag_topics, read_clouds
+from pointdistiller_core.datasets.bags import (
+    CloudBagWriter,
+    bag_topics,
+    read_clouds,
+    write_kitti_bag,
+)
 from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
 from pointdistiller_ros import run
 from pointdistiller_ros.conversions import detections_from_boxes_cloud
@@ -148,6 +154,27 @@ def test_command_line(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize('words', ['student', '--bundle student'])
+def test_bundle_in_the_form_of_either_detect(monkeypatch, words):
+    asked = []
+    counts = RunCounts(played=1, results=1, failed=0, dropped=0)
+    monkeypatch.setattr(run, 'run_detect', lambda options: asked.append(options) or counts)
+    assert run.main(f'detect {words} --bag drive'.split()) == 0
+    assert run.main(f'detect --bag drive {words}'.split()) == 0
+    assert asked == 2 * [RunOptions('student', 'drive')]
+
+
+def test_bag_with_ground_truth(tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    write_frame(
+        tmp_path / 'data', '000000', [[10, 0, 0, 0.5]], [[10, 0, 0, 4, 2, 1.5, 0]], ['Car']
+    )
+    write_kitti_bag(tmp_path / 'data', tmp_path / 'bag', ground_truth=('Car',))
+    options = RunOptions('bundle', str(tmp_path / 'bag'), lockstep=True)
+    counts = run_detect(options, load=lambda _: FakeDetector())
+    assert counts == RunCounts(played=1, results=1, failed=0, dropped=0)
+
+
 def test_any_parameter_on_the_command_line(bag, monkeypatch):
     detector = FakeDetector()
     play = partial(run_detect, load=lambda _: detector)
@@ -173,6 +200,7 @@ def test_values_on_the_command_line_have_the_type_of_their_yaml():
     [
         *('', 'detect --bag drive', 'detect --rate 1 --lockstep'),
         'detect --bag drive --bundle b -p mounting.height=2.0',
+        'detect --bag drive --bundle b b',
     ],
 )
 def test_wrong_command_line(words, capsys):

@@ -125,6 +125,8 @@ def unpack_arrays(content: bytes, config: ModelConfig, *, where: str) -> ModelAr
             f'{where}: arrays of another architecture: {shapes}, not {expected}; '
             'export the bundle again'
         )
+    if bad := sorted(name for name, array in found.items() if not np.isfinite(array).all()):
+        raise CheckpointError(f'{where}: {bad} are NaN or infinite; export a sound bundle again')
     return ModelArrays(**found)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 
+from kitti_folder import write_frame
 from matplotlib.image import imread
 import pytest
 
@@ -154,9 +155,49 @@ def test_classes_of_a_bundle_without_a_least_overlap(run, bundle, dataset):
     assert 'which have no least overlap; give --min-overlap Car=0.5' in error
 
 
-def test_what_few_labels_allow_is_said(run, bundle, dataset):
-    _, _, notes = run('evaluate', bundle, '--dataset', dataset)
-    assert 'labels; a perfect detector has AP|R40 ' in notes
+def test_what_the_labels_allow_is_said_of_every_class(run, files, tmp_path):
+    label = tmp_path / 'labels' / '0.txt'
+    hidden, low = 'Car 0 3 0 0 0 99 99 1 1 1 0 0 9 0', 'Car 0 0 0 0 0 9 9 1 1 1 0 0 9 0'
+    label.write_text(f'{LABEL.format(x=0)}{hidden}\n{low}\n', encoding='utf-8')
+    notes = run('evaluate', *files)[2]
+    perfect = 'a perfect detector has AP|R40 7.5, 7.5, 7.5, AP|R11 9.1, 9.1, 9.1'
+    assert f'Car: 4, 4, 4 of 6 labels count; {perfect}' in notes
+    assert 'Car: labels that count nowhere: 1 at most 25 pixels high, 1 occluded above 2' in notes
+    for name in ('Pedestrian', 'Cyclist'):
+        assert f'{name}: 0, 0, 0 of 0 labels count; a perfect detector has AP|R40 0.0' in notes
+
+
+@pytest.mark.parametrize('box', ['0 0 0 0', '-1 -1 -1 -1'])
+def test_objects_without_2d_boxes_are_projected_or_said(run, tmp_path, box):
+    """A perfect detector is perfect where a calibration is there, and the metric's limit is said
+    where it is not.
+    """
+    car = [12.0, 1.0, -1.0, 3.9, 1.6, 1.5, 0.3]
+    for index in range(4):
+        write_frame(tmp_path, f'{index}', [], [car], ['Car'])
+    labels, results = tmp_path / 'training' / 'label_2', tmp_path / 'results'
+    results.mkdir()
+    files = ['evaluate', '--predictions', results, '--labels', labels]
+    rows = []
+    for written in (None, box):
+        for path in labels.iterdir():
+            fields = path.read_text(encoding='utf-8').split()
+            fields[4:8] = written.split() if written else fields[4:8]
+            path.write_text(' '.join(fields), encoding='utf-8')
+            (results / path.name).write_text(' '.join([*fields, '0.9']), encoding='utf-8')
+        code, table, notes = run(*files)
+        assert code == 0
+        rows.append([row_of(table, f'{metric} Car') for metric in ('2D', 'BEV', '3D', 'AOS')])
+    assert rows[0] == rows[1]
+    assert rows[0][0][0].strip() == '7.50'
+    assert '8 objects have no 2D box: 8 3D boxes are projected; 0 are' in notes
+    (tmp_path / 'training').rename(tmp_path / 'elsewhere')
+    notes = run(*files[:-1], tmp_path / 'elsewhere' / 'label_2')[2]
+    assert '8 objects have no 2D box' in notes
+    assert 'training/label_2 beside training/calib' in notes
+    assert 'Car: 0, 0, 0 of 4 labels count' in notes
+    assert 'Car: labels that count nowhere: 4 without a 2D box' in notes
+    assert 'Car: 4 detections have no place in the image (no 2D box)' in notes
 
 
 def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):

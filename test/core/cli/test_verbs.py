@@ -71,6 +71,18 @@ def test_dump_config_names_an_unknown_key():
         run('dump-config', 'model', '--set', 'widht=0.5')
 
 
+def test_detect_takes_the_bundle_as_run_detect_does(bundle, tmp_path):
+    clouds = [tmp_path / 'a.bin', tmp_path / 'b.bin']
+    for cloud in clouds:
+        np.ones((10, 4), np.float32).tofile(cloud)
+    for words in ((bundle, *clouds), ('--bundle', bundle, *clouds), (*clouds, '--bundle', bundle)):
+        result = run('detect', *words, '--json', '-')
+        assert [row['cloud'] for row in json.loads(result.stdout)] == [*map(str, clouds)]
+    assert len(json.loads(run('detect', '--bundle', bundle, clouds[0], '--json', '-').stdout)) == 1
+    assert run('detect', bundle).exit_code == 2
+    assert 'no point cloud after the bundle' in ' '.join(run('detect', bundle).output.split())
+
+
 def test_detect_writes_json_and_pictures(bundle, tmp_path):
     cloud = tmp_path / '000001.bin'
     points = np.random.default_rng(0).uniform([0, -5, -2, 0], [10, 5, 0, 1], (500, 4))

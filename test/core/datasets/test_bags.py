@@ -8,6 +8,7 @@ from contextlib import suppress
 import errno
 import tracemalloc
 
+from bag_files import CLOUD, POINTS, TYPES, cloud_cdr, cloud_message
 from kitti_folder import write_frame
 import numpy as np
 import pytest
@@ -35,13 +36,11 @@ from pointdistiller_core.datasets.bags import (
     write_kitti_bag,
 )
 from pointdistiller_core.datasets.point_cloud2 import (
-    cloud_layout,
     points_from_cloud,
     records_from_cloud,
 )
 from pointdistiller_core.errors import DatasetError
 
-CLOUD = 'sensor_msgs/msg/PointCloud2'
 STRING = 'std_msgs/msg/String'
 TF = 'tf2_msgs/msg/TFMessage'
 QOS = Qos(
@@ -55,7 +54,7 @@ QOS = Qos(
     QosTime(0, 0),
     avoid_ros_namespace_conventions=False,
 )
-POINTS = np.array([[1, 2, 3, 0.5], [4, 5, 6, 0.25]], np.float32)
+STAMP = 5_000_000_007
 
 
 def write_bag(path, topics=('/points',), num_clouds=3):
@@ -64,14 +63,6 @@ def write_bag(path, topics=('/points',), num_clouds=3):
             for topic in topics:
                 writer.write(topic, (index + 1) * 10**9 + 7, 'lidar', POINTS + index)
     return path
-
-
-def build_cloud(types, **header):
-    layout = cloud_layout(POINTS)
-    fields = [types.types['sensor_msgs/msg/PointField'](**field) for field in layout['fields']]
-    stamp = types.types['builtin_interfaces/msg/Time'](5, 7)
-    header = types.types['std_msgs/msg/Header'](stamp=stamp, frame_id='lidar', **header)
-    return types.types[CLOUD](header=header, **layout | {'fields': fields})
 
 
 @pytest.mark.parametrize('inner', ['', 'drive.mcap'])
@@ -164,6 +155,29 @@ def test_the_only_cloud_topic_is_found_among_others(tmp_path):
     assert [cloud.topic for cloud in read_clouds(tmp_path / 'bag', '/b')] == ['/b'] * 3
 
 
+def test_the_only_topic_of_a_sensor_is_chosen_and_told(tmp_path):
+    ones = np.ones(2, np.float32)
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        writer.write('/a/boxes', 1, 'lidar', POINTS, dict.fromkeys(('dx', 'dy', 'dz'), ones))
+        writer.write('/b/importance', 1, 'lidar', POINTS, {'importance': ones})
+        writer.write('/c/map', 1, 'lidar', POINTS[:, :3])
+        writer.write('/points', 1, 'lidar', POINTS)
+    notes = []
+    (cloud,) = read_clouds(tmp_path / 'bag', on_note=notes.append)
+    assert cloud.topic == '/points'
+    topics = "['/a/boxes', '/b/importance', '/c/map', '/points']"
+    assert notes == [
+        f"{tmp_path / 'bag'}: /points is read, for of {topics} it alone has a sensor's fields"
+    ]
+
+
+def test_sensor_without_intensity_among_boxes(tmp_path):
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        writer.write('/boxes', 1, 'lidar', POINTS, {'dx': np.ones(2, np.float32)})
+        writer.write('/points', 1, 'lidar', POINTS[:, :3])
+    assert [cloud.topic for cloud in read_clouds(tmp_path / 'bag')] == ['/points']
+
+
 def test_bag_without_the_topic_lists_those_it_has(tmp_path):
     write_bag(tmp_path / 'bag', topics=('/a', '/b'))
     with pytest.raises(DatasetError, match=r"no PointCloud2 topic '/c'; .* \['/a', '/b'\]"):
@@ -176,7 +190,7 @@ def test_sqlite3_bag_without_definitions(tmp_path):
         tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.SQLITE3
     ) as writer:
         connection = writer.add_connection('/points', CLOUD, typestore=types)
-        writer.write(connection, 9, types.serialize_cdr(build_cloud(types), CLOUD))
+        writer.write(connection, 9, types.serialize_cdr(cloud_message(STAMP, types=types), CLOUD))
     (cloud,) = read_clouds(tmp_path / 'bag')
     assert (cloud.stamp_ns, cloud.time_ns) == (5_000_000_007, 9)
     np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
@@ -186,7 +200,9 @@ def test_ros1_bag_is_read_and_offered_as_ros2_sends_it(tmp_path):
     types, ros2_types = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.LATEST)
     with Rosbag1Writer(tmp_path / 'drive.bag') as writer:
         connection = writer.add_connection('/points', CLOUD, typestore=types)
-        writer.write(connection, 9, types.serialize_ros1(build_cloud(types, seq=3), CLOUD))
+        writer.write(
+            connection, 9, types.serialize_ros1(cloud_message(STAMP, types=types, seq=3), CLOUD)
+        )
     (cloud,) = read_clouds(tmp_path / 'drive.bag')
     np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
     sent = ros2_types.deserialize_cdr(cloud.cdr, CLOUD)
@@ -233,7 +249,9 @@ def test_compressed_bag(tmp_path, storage, mode):
     with writer:
         connection = writer.add_connection('/points', CLOUD, typestore=types)
         for time in (9, 10):
-            writer.write(connection, time, types.serialize_cdr(build_cloud(types), CLOUD))
+            writer.write(
+                connection, time, types.serialize_cdr(cloud_message(STAMP, types=types), CLOUD)
+            )
     clouds = list(read_clouds(tmp_path / 'bag'))
     assert [cloud.time_ns for cloud in clouds] == [9, 10]
     for cloud in clouds:
@@ -247,7 +265,7 @@ def test_compressed_ros1_bag(tmp_path, compression):
     writer.set_compression(compression)
     with writer:
         connection = writer.add_connection('/points', CLOUD, typestore=types)
-        raw = types.serialize_ros1(build_cloud(types, seq=3), CLOUD)
+        raw = types.serialize_ros1(cloud_message(STAMP, types=types, seq=3), CLOUD)
         writer.write(connection, 9, raw)
     (cloud,) = read_clouds(tmp_path / 'drive.bag')
     np.testing.assert_array_equal(points_from_cloud(cloud.message), POINTS)
@@ -315,7 +333,7 @@ def test_whole_file_without_metadata(tmp_path, storage):
     types = get_typestore(Stores.LATEST)
     with Rosbag2Writer(tmp_path / 'bag', version=8, storage_plugin=storage) as writer:
         connection = writer.add_connection('/points', CLOUD, typestore=types)
-        writer.write(connection, 9, types.serialize_cdr(build_cloud(types), CLOUD))
+        writer.write(connection, 9, types.serialize_cdr(cloud_message(STAMP, types=types), CLOUD))
     (tmp_path / 'bag' / 'metadata.yaml').unlink()
     assert len(list(read_clouds(tmp_path / 'bag'))) == 1
 
@@ -408,6 +426,41 @@ def test_damaged_mcap_is_a_dataset_error_or_reads(tmp_path):
             damaged.write_bytes(content)
             with suppress(DatasetError):  # any other error fails the test
                 assert len(list(read_clouds(damaged))) <= 3
+
+
+def test_broken_clouds_do_not_keep_the_others_from_being_read(tmp_path):
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for second in range(1, 7):
+            writer.write('/points', second * 10**9, 'lidar', POINTS)
+            if second in (1, 4):
+                writer.write_serialized('/points', CLOUD, second * 10**9 + 1, bytes(8))
+    count, error = read_until_error(read_clouds(tmp_path / 'bag'))
+    assert count == 6
+    assert '2 messages cannot be read, the first on /points at 1.000 s: ' in error
+    assert 'all others were' in error
+
+
+def test_topic_with_messages_of_two_types(tmp_path):
+    types = get_typestore(Stores.LATEST)
+    text = types.serialize_cdr(types.types[STRING]('hello'), STRING)
+    with Rosbag2Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        for kind, content in ((STRING, text), (CLOUD, cloud_cdr(STAMP))):
+            connection = writer.add_connection('/points', kind, typestore=types)
+            writer.write(connection, STAMP, content)
+    notes = []
+    (cloud,) = read_clouds(tmp_path / 'bag', on_note=notes.append)
+    assert (cloud.stamp_ns, notes) == (STAMP, [])
+
+
+def test_any_cloud_is_read_or_counted(tmp_path):
+    whole = bytes(TYPES.serialize_cdr(cloud_message(STAMP), CLOUD))
+    rng = np.random.default_rng(0)
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for position in rng.integers(0, len(whole), 300):
+            for content in (whole[:position], whole[:position] + rng.bytes(4) + whole[position:]):
+                writer.write_serialized('/points', CLOUD, int(position), content)
+    count, error = read_until_error(read_clouds(tmp_path / 'bag'))
+    assert f': {600 - count} messages cannot be read' in error
 
 
 def test_an_error_of_the_reader_of_clouds_stays_its_own(tmp_path):

@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from clouds import flat_ground, with_ring_and_time
 from kitti_folder import write_frame, write_splits
 import numpy as np
+from PIL import Image
 import pytest
 
 from pointdistiller_core.datasets.checks import DatasetReport, Finding, check_dataset
@@ -19,9 +21,9 @@ CAR, VAN = [4.0, 2.0, 1.5], [5.0, 2.0, 2.0]
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two frames of train and one of val; a walker's box is empty."""
-    near, far = [10, 0, 0, *CAR, 0.3], [30, 40, 0, *VAN, -2]
+    near, far = [10, 0, 0, *CAR, 0.3], [40, 30, 0, *VAN, -2]
     walker = [6, 0, 0, 0.8, 0.6, 1.8, 0]
-    points = [[10, 0, 0, 0.5], [10.5, 0, 0, 0.5], [30, 40, 0, 1]]
+    points = [[10, 0, 0, 0.5], [10.5, 0, 0, 0.5], [40, 30, 0, 1]]
     write_frame(tmp_path, '000003', points, [near, far], ['Car', 'Van'])
     write_frame(tmp_path, '000007', points[1:], [near, walker], ['Car', 'Pedestrian'])
     write_frame(tmp_path, '000008', points[2:], [], [])
@@ -30,7 +32,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def findings(report: DatasetReport) -> list[Finding]:
-    return [item for item in report.findings if item.where != '000007' or item.broken]
+    told = [item for item in report.findings if 'frames without labels' not in item.what]
+    return [item for item in told if item.where != '000007' or item.broken]
 
 
 def file(root: Path, name: str) -> Path:
@@ -40,7 +43,10 @@ def file(root: Path, name: str) -> Path:
 def test_a_sound_dataset(root):
     report = check_dataset(root)
     empty = '1 of 2 boxes have no points: Pedestrian at 6.0 m'
-    assert report.findings == (Finding('000007', empty, broken=False),)
+    assert report.findings == (
+        Finding('val.txt', 'frames without labels: 1 of 1'),
+        Finding('000007', empty, broken=False),
+    )
     assert report.num_broken == 0
     assert report.splits == {'train': 2, 'val': 1}
     assert report.points_per_sweep.tolist() == [3, 2, 1]
@@ -63,7 +69,7 @@ def test_the_report_as_plain_values(root):
     assert car['distance'] == {'least': 10, 'median': 10, 'greatest': 10}
     assert car['mean_size'] == CAR
     assert values['broken'] == 0
-    assert values['findings'][0]['where'] == '000007'
+    assert values['findings'][1]['where'] == '000007'
 
 
 def test_one_split(root):
@@ -108,14 +114,37 @@ def test_everything_that_is_broken_is_reported_together(root):
         ('000003', 'truncated, 47 bytes are not a whole number of 16-byte points'),
         ('000003', '2 fields; a label has 15, a result 16, and all lines of a file must agree'),
         ('000003', whats[2][1]),
-        ('000003', 'not a PNG image'),
+        ('000003', whats[3][1]),
         ('000008', 'the sweep has no points'),
     ]
     assert whats[2][1].startswith('lacks P2')
+    assert whats[3][1].startswith('not an image that can be read')
     assert report.num_broken == 5
-    assert [item.broken for item in report.findings] == [True] * 5 + [False]
+    assert [item.broken for item in report.findings] == [True] * 5 + [False] * 2
     assert report.points_per_sweep.tolist() == [2, 0]
     assert len(report.objects.names) == 2  # of the frame that can be read
+
+
+def test_sweeps_of_another_form(root):
+    points = with_ring_and_time(flat_ground()).astype(np.float32)
+    for name, columns in (('000003', 5), ('000007', 3)):
+        points[:, :columns].tofile(file(root, f'velodyne/{name}.bin'))
+    (points[:, :4] * 1000).tofile(file(root, 'velodyne/000008.bin'))
+    found = findings(check_dataset(root))
+    assert [item.where for item in found] == ['000003', '000007', '000008']
+    assert all(item.broken for item in found)
+    words = ('looks like 5 columns', 'looks like 3 columns', 'farther than 1000 m')
+    assert all(word in item.what for word, item in zip(words, found, strict=True))
+
+
+def test_labels_without_2d_boxes(root):
+    label = file(root, 'label_2/000003.txt')
+    car, van = (line.split() for line in label.read_text(encoding='utf-8').splitlines())
+    car[4:8] = ['-1'] * 4
+    label.write_text('\n'.join(map(' '.join, (car, van))), encoding='utf-8')  # the van has none
+    what = '1 labels have no 2D box; that of their 3D box is taken'
+    assert findings(check_dataset(root)) == [Finding('000003', what, broken=False)]
+    assert check_dataset(root).objects.difficulties.tolist()[0] == 0
 
 
 def test_labels_that_a_training_refuses(root):
@@ -133,14 +162,22 @@ def test_labels_that_a_training_refuses(root):
     assert len(known) == 2
 
 
-def test_calibration_without_an_inverse(root):
+@pytest.mark.parametrize(
+    ('matrix', 'problem'),
+    [
+        (f'R0_rect:{" 0" * 9}', 'is not a rotation'),
+        ('Tr_velo_to_cam: 1 0 0 0 0 1 0 0 0 0 1 0', 'boxes would not stand upright'),
+    ],
+)
+def test_calibration_that_turns_no_box_upright(root, matrix, problem):
     path = file(root, 'calib/000003.txt')
     lines = path.read_text(encoding='utf-8').splitlines()
-    lines = [f'R0_rect:{" 0" * 9}' if 'R0_rect' in line else line for line in lines]
+    lines = [matrix if line.startswith(matrix.split()[0]) else line for line in lines]
     path.write_text('\n'.join(lines), encoding='utf-8')
-    assert findings(check_dataset(root)) == [
-        Finding('000003', 'R0_rect or Tr_velo_to_cam has no inverse', broken=True)
-    ]
+    (found,) = findings(check_dataset(root))
+    assert (found.where, found.broken) == ('000003', True)
+    assert found.what.startswith(f'{path}: R0_rect times Tr_velo_to_cam')
+    assert problem in found.what
 
 
 def test_points_that_are_odd(root):
@@ -153,6 +190,64 @@ def test_points_that_are_odd(root):
         Finding('000003', 'intensities from 0 to 255; expected 0 to 1'),
     ]
     assert report.objects.num_points.tolist() == [1, 1, 1, 0]
+
+
+def test_a_camera_that_looks_elsewhere(root):
+    for name in ('000003', '000007'):
+        path = file(root, f'calib/{name}.txt')
+        text = path.read_text(encoding='utf-8')
+        path.write_text(text.replace(' 6.210000000000e+02', ' 9e4'), encoding='utf-8')
+    report = check_dataset(root)
+    assert [item for item in findings(report) if item.broken] == [
+        Finding('train.txt', 'the camera sees none of 4 labels', broken=True),
+        *(
+            Finding(
+                name,
+                f'none of its {count} points is in the image of 1242 x 375 pixels; the '
+                'calibration or the size of the image is wrong',
+                broken=True,
+            )
+            for name, count in (('000003', 3), ('000007', 2))
+        ),
+    ]
+
+
+def test_labels_that_the_camera_does_not_see(root):
+    sizes = {'000003': [640, 375], '000007': [1242, 375], '000008': [1242, 375]}
+    (root / 'image_sizes.json').write_text(json.dumps(sizes), encoding='utf-8')
+    near, far = [10, 0, 0, *CAR, 0.3], [40, -30, 0, *VAN, -2]
+    write_splits(root, {'train': ['000003', '000007', '000009']})
+    write_frame(root, '000009', [[10, 0, 0, 0.5]], [[-10, 0, 0, *CAR, 0]], ['Car'])
+    write_frame(root, '000003', [[10, 0, 0, 0.5]], [near, far], ['Car', 'Van'])
+    sizes['000009'] = [1242, 375]
+    (root / 'image_sizes.json').write_text(json.dumps(sizes), encoding='utf-8')
+    notes = [item.what for item in check_dataset(root, split='train').findings]
+    assert "labels out of the camera's view, which do not count: 2 of 5" in notes
+    assert 'frames without labels: 1 of 3, 1 of them by the crop to the view' in notes
+
+
+def test_sizes_of_images(root):
+    (root / 'image_sizes.json').write_text('{"000008": [1000, 375]}', encoding='utf-8')
+    file(root, 'image_2').mkdir()
+    Image.new('L', (1242, 375)).save(file(root, 'image_2/000008.JPG'))
+    path = file(root, 'calib/000003.txt')
+    text = path.read_text(encoding='utf-8')
+    path.write_text(text.replace(' 6.210000000000e+02', ' 0'), encoding='utf-8')
+    assert findings(check_dataset(root)) == [
+        Finding(
+            '000003',
+            'there is no image, no entry in image_sizes.json, and a principal point of (0, 187) '
+            'tells no size; add one of the first two',
+            broken=True,
+        ),
+        Finding('000008', 'image_sizes.json says 1000 x 375 pixels, the image has 1242 x 375'),
+    ]
+    assumed = [item for item in check_dataset(root).findings if 'no entry' in item.what]
+    assert assumed[1] == Finding(
+        '000007',
+        'has no image and no entry in image_sizes.json; its size is taken as 1242 x 374, from '
+        'the principal point',
+    )
 
 
 def test_duplicates(root):
@@ -193,6 +288,10 @@ def test_real_frames(kitti_mini):
     report = check_dataset(kitti_mini)
     assert report.splits == {'train': 14, 'val': 6}
     empty = '1 of 12 boxes have no points: Car at 45.6 m'
-    assert report.findings == (Finding('000114', empty),)
+    size = 'has no image and no entry in image_sizes.json; its size is taken as 1219 x 346, from'
+    assert report.findings == (
+        Finding('000032', f'{size} the principal point'),
+        Finding('000114', empty),
+    )
     cars = report.to_dict()['classes']['Car']
     assert [cars[level] for level in ('easy', 'moderate', 'hard', 'none')] == [15, 14, 8, 15]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pointdistiller_core.datasets.files import write_file
+from pointdistiller_core.datasets.files import pack_arrays, unpack_arrays, write_file
 from pointdistiller_core.errors import DatasetError
 
 
@@ -35,6 +36,20 @@ def test_a_killed_process_leaves_the_old_file(tmp_path, monkeypatch):
         write_file(file, b'second')
     assert file.read_bytes() == b'first'
     assert names_in(tmp_path) == ['file.bin']
+
+
+def test_arrays_come_back_and_any_damage_is_noticed():
+    arrays = {'points': np.arange(8, dtype=np.float32).reshape(2, 4), 'none': np.zeros((0, 7))}
+    content = pack_arrays(arrays)
+    again = unpack_arrays(content)
+    assert again.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again[name], array)
+        assert again[name].dtype == array.dtype
+    for index in range(len(content)):
+        damaged = content[:index] + bytes([content[index] ^ 4]) + content[index + 1 :]
+        with pytest.raises(ValueError, match=r'checksum|safetensors'):
+            unpack_arrays(damaged)
 
 
 def test_what_the_file_system_refuses_is_reported(tmp_path):

@@ -150,12 +150,14 @@ def test_a_dataset_that_changed_gets_another_database(root, file):
     assert len(list((root / '.cache' / 'ground_truth').iterdir())) == 2
 
 
-@pytest.mark.parametrize('content', [b'', b'too short', None])
+@pytest.mark.parametrize('content', [b'', b'too short', -5, None])
 def test_a_damaged_database_is_made_again(root, caplog, content):
     built = load_database(dataset(root))
     (file,) = (root / '.cache' / 'ground_truth').iterdir()
     whole = file.read_bytes()
-    file.write_bytes(whole[:-5] if content is None else content)
+    if content is None:  # a single bit, of a number
+        content = whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:]
+    file.write_bytes(whole[:content] if isinstance(content, int) else content)
     with caplog.at_level(logging.WARNING):
         assert equal(load_database(dataset(root)), built)
     assert file.read_bytes() == whole
@@ -199,6 +201,19 @@ def test_usable_objects():
 
 
 # --- pasting ---------------------------------------------------------------------------------
+
+
+def test_a_class_of_which_nothing_can_be_pasted_is_said(caplog):
+    database = database_of(np.zeros((3, 7)), [0, 0, 1], points_each=3)
+    database = replace(database, difficulties=np.array([0, -1, 2]))
+    database.usable(sampling(Car=9, Pedestrian=0, min_points=4))
+    assert [record.getMessage() for record in caplog.records] == [
+        'ground_truth_sampling: nothing of class Car can be pasted: of its 2 objects, 0 have 4 '
+        'points, 2 are easy or none'
+    ]
+    caplog.clear()
+    database.usable(sampling(Car=9, min_points=3))
+    assert not caplog.records
 
 
 def test_pasting_by_hand():

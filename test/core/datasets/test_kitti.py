@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 import logging
 import os
 from pathlib import Path
-import struct
 
+from clouds import flat_ground, with_ring_and_time
 import numpy as np
+from PIL import Image
 import pytest
 import torch
 
 from pointdistiller_core.config import DatasetConfig
-from pointdistiller_core.datasets.kitti import KittiDataset, read_points
+from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.kitti_format import (
@@ -55,6 +57,7 @@ POINTS = np.array(
     ],
     np.float32,
 )
+WIDE = with_ring_and_time(flat_ground())
 BOXES = np.array([[10, 0, 0, 4, 2, 1.5, 0.3], [20, 5, 0, 5, 2, 2, -2.0]], np.float32)
 DONT_CARE = 'DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10\n'
 
@@ -101,6 +104,21 @@ def test_objects_are_all_that_is_labelled(root):
     assert dataset(root).objects(0).names.tolist() == ['DontCare', 'Car', 'Van']
 
 
+def test_labels_without_2d_boxes_get_those_of_their_3d_boxes(root, caplog):
+    whole, frames = dataset(root).objects(0), dataset(root)
+    path = frames.path('label_2', 0)
+    bare = replace(whole, boxes_2d=np.where(whole.names[:, None] == 'DontCare', whole.boxes_2d, 0))
+    path.write_text(format_objects(bare), encoding='utf-8')
+    np.testing.assert_allclose(frames.objects(0).boxes_2d, whole.boxes_2d, atol=1e-2)
+    frames.objects(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        f'{path}: labels without a 2D box here, and maybe in other frames, get that of their 3D '
+        'box, which decides about their difficulty; see check-dataset'
+    ]
+    frames.path('calib', 0).unlink()
+    assert (frames.objects(0).boxes_2d == bare.boxes_2d).all()
+
+
 def test_camera_view(root):
     np.testing.assert_array_equal(dataset(root)[0].points, POINTS[[0, 4]])
     np.testing.assert_array_equal(dataset(root, camera_view=False)[0].points, POINTS)
@@ -111,28 +129,94 @@ def test_the_camera_view_is_what_projects_into_the_image(root):
     points[:5000, 1:3] = points[:5000, :1] * [0.2, -0.1]  # along a ray, near the camera too
     points.tofile(root / 'training' / 'velodyne' / '000000.bin')
     pixels, depth = CALIBRATION.project(points[:, :3])
-    inside = ((pixels >= 0) & (pixels < (1242, 375))).all(axis=1) & (depth > 0)
+    inside = ((pixels >= 0) & (pixels < (1000, 200))).all(axis=1) & (depth > 0)
     assert 2500 < inside.sum() < 10000
     np.testing.assert_array_equal(dataset(root)[0].points, points[inside])
 
 
-def test_image_sizes(root):
-    assert dataset(root).image_size(0) == (1242, 375)
-    (root / 'training' / 'image_2').mkdir()
-    png = b'\x89PNG\r\n\x1a\n' + struct.pack('>I4sII', 13, b'IHDR', 990, 300)
-    (root / 'training' / 'image_2' / '000000.png').write_bytes(png)
+def write_image(root: Path, name: str, size: tuple[int, int]) -> None:
+    (root / 'training' / 'image_2').mkdir(exist_ok=True)
+    Image.new('RGB', size).save(root / 'training' / 'image_2' / name)
+
+
+def test_image_sizes(root, caplog):
+    write_image(root, '000000.png', (990, 300))
     assert dataset(root).image_size(0) == (990, 300)
     assert len(dataset(root)[0].points) == 1  # the image ends at x = 990
     sizes = json.dumps({'000000': [1000, 200]})
     (root / 'image_sizes.json').write_text(sizes, encoding='utf-8')
     assert dataset(root).image_size(0) == (1000, 200)
-    assert dataset(root, 'train').image_size(0) == (1242, 375)
+    assert dataset(root).measure_image(0) == (990, 300)
+    assert caplog.messages == []
+
+
+def test_without_an_image_the_principal_point_is_its_middle(root, caplog):
+    frames = dataset(root, 'train')
+    assert frames.image_size(0) == (1000, 200)
+    assert np.array_equal(frames[1].points, POINTS[[0, 4]])
+    assert caplog.messages == [
+        f'{root}: frame 000001, and maybe others, has no image and no entry in image_sizes.json; '
+        'its size is taken as 1000 x 200, from the principal point; see check-dataset'
+    ]
+
+
+def rewrite_camera(root: Path, text: str) -> None:
+    path = root / 'training' / 'calib' / '000000.txt'
+    lines = path.read_text(encoding='utf-8').splitlines()
+    lines = [text if line.startswith('P2') else line for line in lines]
+    path.write_text('\n'.join(lines), encoding='utf-8')
+
+
+def test_an_unknown_image_size_is_reported_where_it_matters(root):
+    rewrite_camera(root, 'P2: 1 0 0 0 0 1 0 0 0 0 1 0')
+    with pytest.raises(
+        DatasetError, match=r'calib/000000\.txt: there is no image, .* \(0, 0\) tel'
+    ):
+        dataset(root)[0]
+    whole = dataset(root, camera_view=False, cache_frames=True)
+    assert len(whole[0].points) == 5
+    relabel(root, '405.', '0 0 0 0 ')
+    assert len(whole.objects(0)) == 3
+    write_image(root, '000000.JPEG', (400, 300))
+    assert dataset(root).image_size(0) == (400, 300)
+
+
+def test_a_frame_of_which_the_camera_sees_nothing_is_an_error(root):
+    rewrite_camera(root, 'P2: 500 0 90000 0 0 500 100 0 0 0 1 0')
+    (root / 'image_sizes.json').write_text('{"000000": [640, 480]}', encoding='utf-8')
+    message = (
+        r'000000\.bin: none of its 5 points is in the image of 640 x 480 pixels; .*view=false'
+    )
+    for frames in (dataset(root), bare(root)):
+        with pytest.raises(DatasetError, match=message):
+            frames[0]
+    POINTS[:0].tofile(root / 'training' / 'velodyne' / '000000.bin')
+    assert len(dataset(root)[0].points) == 0
+
+
+def test_labels_out_of_view_are_ignored(root):
+    write_image(root, '000000.png', (1000, 200))
+    away = np.array(
+        [[-10, 0, 0, 4, 2, 1.5, 0], [10, 11, 0, 4, 2, 1.5, 0], [10, 14, 0, 4, 2, 2, 0]]
+    )
+    boxes = np.concatenate([BOXES[:1], away]).astype(np.float32)
+    labels = objects_from_boxes(boxes, ['Car'] * 4, CALIBRATION, (1000, 200))
+    text = DONT_CARE + format_objects(labels)
+    (root / 'training' / 'label_2' / '000000.txt').write_text(text, encoding='utf-8')
+    frames = dataset(root)
+    truth = frames[0].ground_truth
+    assert truth.labels.tolist() == [0, IGNORE_LABEL, 0, IGNORE_LABEL]  # the third in part
+    np.testing.assert_allclose(truth.boxes, boxes, atol=1e-4)
+    assert frames.seen(0, labels).tolist() == [True, False, True, False]
+    whole = dataset(root, camera_view=False)
+    assert whole[0].ground_truth.labels.tolist() == [0] * 4
+    assert whole.seen(0, labels).all()
 
 
 def test_an_image_that_is_none_is_reported(root):
     (root / 'training' / 'image_2').mkdir()
     (root / 'training' / 'image_2' / '000000.png').write_bytes(b'GIF89a')
-    with pytest.raises(DatasetError, match=r'000000\.png: not a PNG image'):
+    with pytest.raises(DatasetError, match=r'000000\.png: not an image that can be read'):
         dataset(root).image_size(0)
 
 
@@ -142,6 +226,13 @@ def test_an_image_that_is_none_is_reported(root):
 def test_malformed_image_sizes_are_reported(root, text):
     (root / 'image_sizes.json').write_text(text, encoding='utf-8')
     with pytest.raises(DatasetError, match=r'image_sizes\.json: expected {frame: \[width, height'):
+        dataset(root)
+
+
+@pytest.mark.parametrize('size', ['[0, 100]', '[100, -1]', '[1000000000, 3]'])
+def test_impossible_image_sizes_are_reported(root, size):
+    (root / 'image_sizes.json').write_text(f'{{"a": {size}}}', encoding='utf-8')
+    with pytest.raises(DatasetError, match=r'image_sizes\.json: frame a has an image of '):
         dataset(root)
 
 
@@ -172,6 +263,13 @@ def test_missing_files_are_reported(root, name):
         dataset(root)[0]
 
 
+def test_a_sweep_beside_the_missing_one_is_named(root):
+    folder = root / 'training' / 'velodyne'
+    (folder / '000000.bin').rename(folder / '000000.pcd')
+    with pytest.raises(DatasetError, match=r'000000\.bin: no such file; 000000\.pcd is not read'):
+        dataset(root)[0]
+
+
 def test_a_truncated_sweep_is_reported(root):
     path = root / 'training' / 'velodyne' / '000000.bin'
     path.write_bytes(path.read_bytes()[:-3])
@@ -184,17 +282,34 @@ def test_an_empty_sweep_is_a_frame_without_points(root):
     assert dataset(root)[0].points.shape == (0, 4)
 
 
-def test_points_that_are_not_finite_are_dropped_with_a_warning(tmp_path, caplog):
+def test_points_that_are_not_finite_are_dropped_with_a_warning(root, caplog):
     points = POINTS.copy()
     points[1, 2], points[3, 3], points[4, 0], points[4, 1] = np.nan, np.inf, np.inf, -np.inf
-    points.tofile(tmp_path / 'sweep.bin')
+    path = root / 'training' / 'velodyne' / '000000.bin'
+    points.tofile(path)
     with caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(read_points(tmp_path / 'sweep.bin'), POINTS[[0, 2]])
-    assert caplog.messages == [f'{tmp_path / "sweep.bin"}: dropped 3 of 5 points, not finite']
+        kept = dataset(root, camera_view=False)[0].points
+    np.testing.assert_array_equal(kept, POINTS[[0, 2]])
+    assert caplog.messages == [f'{path}: dropped 3 of 5 points, not finite']
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (WIDE[:, :5].astype('<f4'), 'looks like 5 columns of float32, not 4 columns of float32'),
+        (WIDE[:, :3].astype('<f4'), 'looks like 3 columns of float32.*astype.*tofile'),
+        (WIDE[:, :4], 'looks like 4 columns of float64'),
+        (np.float32(1000) * WIDE[:, :4].astype('<f4'), 'farther than 1000 m'),
+    ],
+)
+def test_a_sweep_of_another_form_is_refused(root, content, message):
+    content.tofile(root / 'training' / 'velodyne' / '000000.bin')
+    with pytest.raises(DatasetError, match=rf'velodyne/000000\.bin: .*{message}'):
+        dataset(root)[0]
 
 
 def test_points_can_be_written_to(root):
-    points = read_points(root / 'training' / 'velodyne' / '000000.bin')
+    points = dataset(root, camera_view=False)[0].points
     assert points.dtype == np.float32
     assert points.flags.writeable
 
@@ -281,13 +396,15 @@ def test_kept_frames_are_those_of_the_files(root, kitti_mini, tmp_path):
         assert equal(real[index], dataset(kitti_mini)[index])
 
 
-@pytest.mark.parametrize('content', [b'', b'too short', None])
+@pytest.mark.parametrize('content', [b'', b'too short', -5, None])
 def test_a_damaged_kept_frame_is_made_again(root, caplog, content):
     kept = dataset(root, cache_frames=True)
     kept[0]
     (file,) = (root / '.cache' / 'frames').iterdir()
     whole = file.read_bytes()
-    file.write_bytes(whole[:-5] if content is None else content)
+    if content is None:  # a single bit, of a number
+        content = whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:]
+    file.write_bytes(whole[:content] if isinstance(content, int) else content)
     with caplog.at_level(logging.WARNING):
         assert equal(kept[0], dataset(root)[0])
     assert file.read_bytes() == whole

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -22,6 +24,7 @@ from pointdistiller_core.deploy.bundle import (
     save_bundle,
     save_imported_bundle,
 )
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.models import build_detector
 
@@ -114,6 +117,20 @@ def test_saving_leaves_the_model_alone(tmp_path, model, info):
         assert torch.equal(tensor, before[name])
         assert tensor.dtype == before[name].dtype
     assert info.sha256 == {}
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_no_numbers_are_neither_saved_nor_loaded(bundle, tmp_path, info, value):
+    model = load_detector_model(bundle)
+    model.head.conv.bias.data[3] = value
+    with pytest.raises(CheckpointError, match=r'(?s)NaN or infinite.*\(1\): head\.conv\.bias'):
+        save_bundle(tmp_path / 'new', model, info)
+    assert not (tmp_path / 'new').exists()
+    content = safetensors.torch.save(model.state_dict())
+    (bundle / 'model.safetensors').write_bytes(content)
+    edit_json(bundle, sha256={'model.safetensors': hashlib.sha256(content).hexdigest()})
+    with pytest.raises(CheckpointError, match=r'(?s)model\.safetensors: .*NaN or infinite'):
+        Detector.load(bundle, backend='torch')
 
 
 def test_existing_folder_is_kept(bundle, model, info):

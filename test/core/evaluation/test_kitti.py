@@ -16,6 +16,7 @@ from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.evaluation.kitti import (
     count_false_positives,
     evaluate_kitti,
+    highest_ap11,
     highest_ap40,
     read_results_folder,
 )
@@ -78,6 +79,7 @@ def test_the_highest_value_is_a_perfect_detectors(count):
     result = evaluate_kitti(truth, detections, ['Car'], metrics=['3d'])
     assert result.num_labels == {'Car': {'easy': count, 'moderate': count, 'hard': count}}
     assert result.curves['3d']['Car']['hard'].ap40 == pytest.approx(highest_ap40(count))
+    assert result.curves['3d']['Car']['hard'].ap11 == pytest.approx(highest_ap11(count))
 
 
 def test_a_perfect_detector_of_many_labels():

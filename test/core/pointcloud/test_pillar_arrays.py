@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.datasets.kitti import read_points
+from pointdistiller_core.datasets.point_files import read_points
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud.pillar_arrays import group_points
 from pointdistiller_core.pointcloud.pillars import group_pillars

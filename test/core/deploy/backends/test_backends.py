@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from pointdistiller_core.cores import usable_cores
-from pointdistiller_core.datasets.kitti import read_points
+from pointdistiller_core.datasets.point_files import read_points
 from pointdistiller_core.deploy.backends import BACKENDS
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import BackendError, ConfigError

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What cropping to the camera's view leaves of a dataset, found out before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+TRIED_FRAMES = 5  # whose points are read beforehand: a wrong calibration is wrong in all of them
+
+
+@dataclass(frozen=True)
+class ViewSurvey:
+    """Labels of a dataset's classes in the camera's view, or all where it is not cropped.
+
+    Attributes:
+        num_frames: of the dataset.
+        num_labels: labels of its classes.
+        num_seen: those that are in view, at least in part.
+        bare_frames: frames without any label in view.
+        lost_frames: those among them that have labels out of view.
+    """
+
+    num_frames: int
+    num_labels: int
+    num_seen: int
+    bare_frames: int
+    lost_frames: int
+
+    @property
+    def loses_all(self) -> bool:
+        """Whether there are labels, and none in view."""
+        return self.num_labels > 0 and self.num_seen == 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What to say of labels out of view, and of frames without labels."""
+        notes = []
+        if lost := self.num_labels - self.num_seen:
+            notes.append(
+                f"labels out of the camera's view, which do not count: {lost} of {self.num_labels}"
+            )
+        if self.bare_frames:
+            why = (
+                f', {self.lost_frames} of them by the crop to the view' if self.lost_frames else ''
+            )
+            notes.append(f'frames without labels: {self.bare_frames} of {self.num_frames}{why}')
+        return notes
+
+
+def survey_view(seen: Sequence[NDArray[np.bool_]]) -> ViewSurvey:
+    """Count labels in view.
+
+    Args:
+        seen: of each frame, (N,) which labels the camera sees.
+    """
+    bare = [flags for flags in seen if not flags.any()]
+    return ViewSurvey(
+        num_frames=len(seen),
+        num_labels=sum(len(flags) for flags in seen),
+        num_seen=sum(int(flags.sum()) for flags in seen),
+        bare_frames=len(bare),
+        lost_frames=sum(len(flags) > 0 for flags in bare),
+    )
+
+
+def check_camera_view(dataset: KittiDataset, *, where: str, warn: bool = True) -> None:
+    """Make sure that the camera sees something of a dataset; tell what it does not see.
+
+    Args:
+        dataset: labelled or not; of a few frames the points are read, too.
+        where: what messages start with.
+        warn: whether to, which is for the first of several processes.
+
+    Raises:
+        DatasetError: no label is in view, or none of the points of a frame, or a size of an image
+            is not known.
+    """
+    count = min(TRIED_FRAMES, len(dataset)) if dataset.camera_view else 0
+    for place in range(count):
+        dataset[place * len(dataset) // count]
+    if not dataset.labelled:
+        return
+    survey = survey_view([_labels_seen(dataset, index) for index in range(len(dataset))])
+    if survey.loses_all:
+        width, height = dataset.image_size(0)
+        raise DatasetError(
+            f'{where}: the camera sees none of {survey.num_labels} labels (image of {width} x '
+            f'{height} pixels in frame {dataset.frame_ids[0]}); the calibration or the size of '
+            'the image is wrong, or dataset.camera_view=false is wanted'
+        )
+    for note in survey.notes if warn else ():
+        logger.warning('%s: %s', where, note)
+
+
+def _labels_seen(dataset: KittiDataset, index: int) -> NDArray[np.bool_]:
+    objects = dataset.objects(index)
+    return dataset.seen(index, objects[np.isin(objects.names, dataset.class_names)])

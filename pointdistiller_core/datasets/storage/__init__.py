@@ -1,0 +1,141 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The files of bags: what is common to MCAP, sqlite3 and ROS 1.
+
+A file is taken by what is in it. Its index says where to look and is a count to compare with; it
+bounds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+import heapq
+from operator import itemgetter
+import re
+from typing import Any, NamedTuple, Protocol
+
+# A number up to version 8 of the metadata, then a word.
+_LATCHED = re.compile(r'durability[\'"]?:\s*[\'"]?(1\b|transient_local)', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Messages of one type on one topic of a file.
+
+    Attributes:
+        number: names it within its file.
+        topic: where they were recorded.
+        message_type: as ROS 2 writes it, e.g. `std_msgs/msg/String`.
+        encoding: of the messages: cdr, ros1, or what no node of ROS reads, e.g. json.
+        definition: of the type, for ros1.
+        latched: whether the publisher kept messages for those that came later.
+    """
+
+    number: int
+    topic: str
+    message_type: str
+    encoding: str
+    definition: str = ''
+    latched: bool = False
+
+
+class StoredMessage(NamedTuple):
+    """A message as it is in a file.
+
+    Attributes:
+        time_ns: when it was recorded [ns].
+        channel: what it belongs to.
+        data: its bytes.
+    """
+
+    time_ns: int
+    channel: Channel
+    data: bytes
+
+
+class Run(NamedTuple):
+    """A part of a file whose messages come in the order of time.
+
+    Attributes:
+        start_ns: when the first one may come [ns].
+        read: opens the part.
+    """
+
+    start_ns: int
+    read: Callable[[], Iterator[StoredMessage]]
+
+
+@dataclass(frozen=True)
+class TimeSpan:
+    """From `start_ns` to before `stop_ns`; None is without end. [ns]."""
+
+    start_ns: int | None = None
+    stop_ns: int | None = None
+
+    def __contains__(self, time_ns: int) -> bool:
+        return (self.start_ns is None or time_ns >= self.start_ns) and (
+            self.stop_ns is None or time_ns < self.stop_ns
+        )
+
+    def overlaps(self, first_ns: int, last_ns: int) -> bool:
+        """Whether one of the times from `first_ns` to `last_ns` may be in the span."""
+        return (self.start_ns is None or last_ns >= self.start_ns) and (
+            self.stop_ns is None or first_ns < self.stop_ns
+        )
+
+
+class BagFile(Protocol):
+    """One file of a bag. Opening it reads what is needed to find messages, not these.
+
+    Attributes:
+        channels: what is in it.
+        times_ns: times of the first and the last message [ns]; None where there is none.
+        counts: messages of each topic as the file's index has them; None without an index.
+        damage: why the end of the file is not read; empty where all is.
+        notes: what the index has wrong.
+    """
+
+    channels: Sequence[Channel]
+    times_ns: tuple[int, int] | None
+    counts: Mapping[str, int] | None
+    damage: str
+    notes: Sequence[str]
+
+    def runs(self, channels: Collection[Channel], span: TimeSpan) -> Iterator[Run]:
+        """Parts of the file that hold all messages of some of its channels in a span of time."""
+
+
+def merge_runs(runs: Iterable[Run]) -> Iterator[StoredMessage]:
+    """All messages in the order of time; a part is opened when its first message may be next."""
+    for _, message in heapq.merge(*map(_items, runs), key=itemgetter(0)):
+        if message is not None:
+            yield message
+
+
+def _items(run: Run) -> Iterator[tuple[int, StoredMessage | None]]:
+    yield run.start_ns, None
+    for message in run.read():
+        yield message.time_ns, message
+
+
+def is_latched(qos_profiles: Any) -> bool:
+    """Whether one of the offered QoS profiles keeps messages for those that come later.
+
+    Args:
+        qos_profiles: YAML, or what it was parsed to.
+    """
+    if isinstance(qos_profiles, str):
+        return bool(_LATCHED.search(qos_profiles))
+    durabilities = (profile.get('durability') for profile in qos_profiles or ())
+    return any(is_latched(f'durability: {durability}') for durability in durabilities)
+
+
+def ros2_type(name: str) -> str:
+    """A type's name as ROS 2 writes it, from that of ROS 1 or of DDS."""
+    parts = [part for part in name.replace('::', '/').split('/') if part != 'dds_']
+    if name.endswith('_'):
+        parts[-1] = parts[-1].rstrip('_')
+    if len(parts) == 2:
+        parts.insert(1, 'msg')
+    return '/'.join(parts)

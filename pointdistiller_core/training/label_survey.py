@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the labels of a dataset can teach, found out before a training begins."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+import logging
+
+import numpy as np
+
+from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.datasets.augmentation import Range
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.kitti_format import boxes_from_objects
+
+logger = logging.getLogger(__name__)
+
+FEW_IN_RANGE = 0.5  # less than this part of a class in range: the grid hardly fits the labels
+
+
+@dataclass(frozen=True)
+class LabelSurvey:
+    """Labels of a dataset.
+
+    Attributes:
+        num_frames: that were looked at.
+        labelled: labels of each class.
+        in_range: those whose center is in the detector's range, seen from above.
+    """
+
+    num_frames: int
+    labelled: Mapping[str, int]
+    in_range: Mapping[str, int]
+
+    @property
+    def gaps(self) -> list[str]:
+        """What a detector cannot learn from them, or be measured on, class by class."""
+        return [gap for name in self.labelled if (gap := self._gap(name))]
+
+    def _gap(self, name: str) -> str:
+        total, inside = self.labelled[name], self.in_range[name]
+        if not total:
+            return f'class {name}: no label in {self.num_frames} frames'
+        if inside < FEW_IN_RANGE * total:
+            return f'class {name}: {inside} of {total} labels are in the range of the grid'
+        return ''
+
+
+def survey_labels(
+    dataset: FrameDataset, class_names: Sequence[str], point_cloud_range: Range
+) -> LabelSurvey:
+    """Count the labels of a dataset; points are not read.
+
+    Args:
+        dataset: labelled frames.
+        class_names: classes to count.
+        point_cloud_range: x_min, y_min, z_min, x_max, y_max, z_max [m], LiDAR frame.
+
+    Raises:
+        DatasetError: labels or a calibration are missing or malformed.
+    """
+    low, high = np.array(point_cloud_range, np.float32).reshape(2, 3)[:, :2]
+    labelled, in_range = Counter[str](), Counter[str]()
+    for index in range(len(dataset)):
+        objects = dataset.objects(index)
+        objects = objects[np.isin(objects.names, class_names)]
+        centers = boxes_from_objects(objects, dataset.calibration(index))[:, :2]
+        inside = ((centers >= low) & (centers <= high)).all(axis=1)
+        labelled.update(objects.names.tolist())
+        in_range.update(objects.names[inside].tolist())
+    return LabelSurvey(
+        len(dataset),
+        {name: labelled[name] for name in class_names},
+        {name: in_range[name] for name in class_names},
+    )
+
+
+def check_training_labels(survey: LabelSurvey, *, where: str, warn: bool = True) -> None:
+    """Refuse labels that teach nothing, and warn of classes that they do not teach.
+
+    Args:
+        survey: of the training frames.
+        where: what messages start with.
+        warn: whether to, which is for the first of several processes.
+
+    Raises:
+        DatasetError: there is no label, or none in range.
+    """
+    if not any(survey.in_range.values()):
+        gaps = '; '.join(survey.gaps)
+        raise DatasetError(
+            f'{where}: nothing to learn: {gaps}; run: pointdistiller check-dataset, and see '
+            'model.class_names and model.grid'
+        )
+    for gap in survey.gaps if warn else ():
+        logger.warning('%s: %s; it will not be found, or hardly', where, gap)
