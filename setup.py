@@ -20,6 +20,7 @@ def shared_files(*patterns: str) -> list[tuple[str, list[str]]]:
 RUN_OPENVINO, RUN_ONNX = ['openvino>=2024.4'], ['onnxruntime>=1.17']
 EXPORT = [*RUN_OPENVINO, 'nncf>=2.13', 'onnx>=1.15']
 
+# Before torch 2.6, `weights_only` could execute what a crafted checkpoint asks for.
 setup(
     name=NAME,
     version='0.1.0',
@@ -54,7 +55,7 @@ setup(
         'safetensors>=0.4.3',
         'tensorboard>=2.14',
         'threadpoolctl>=3.8',
-        'torch>=2.4',
+        'torch>=2.6',
         'trimesh>=4.4',
         'typer>=0.12',
     ],

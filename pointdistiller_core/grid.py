@@ -4,7 +4,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from typing import Annotated, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# float32 has steps of 0.06 m at the end of it
+Bound: TypeAlias = Annotated[float, Field(ge=-1e6, le=1e6)]
+Size: TypeAlias = Annotated[float, Field(ge=1e-3, le=1e6)]
 
 
 class Grid(BaseModel):
@@ -15,10 +21,10 @@ class Grid(BaseModel):
         voxel_size: extents of one cell along x, y, z [m].
     """
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
-    point_cloud_range: tuple[float, float, float, float, float, float]
-    voxel_size: tuple[float, float, float]
+    point_cloud_range: tuple[Bound, Bound, Bound, Bound, Bound, Bound]
+    voxel_size: tuple[Size, Size, Size]
 
     @model_validator(mode='after')
     def _check_whole_cells(self) -> Grid:

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 import shutil
 import subprocess
 import sys
+from typing import Any
 
-from jobs import JOBS
+from jobs import JOBS, has_failed
 
 ROOT = Path(__file__).resolve().parents[2]
 CARRY = Path('gpu_carry')
@@ -119,7 +120,8 @@ def update_table(root: Path) -> None:
         done = '-'
         if file.exists():
             record = json.loads(file.read_bytes())
-            done = (
+            done = 'partly: ' if is_partial(record) else ''
+            done += (
                 f'{record["date"]}, {record["gpu"]}, {record["seconds"]:.0f} s, '
                 f'revision {record["revision"][:12]}: [{name}.json](gpu/{name}.json)'
             )
@@ -127,6 +129,14 @@ def update_table(root: Path) -> None:
         lines.append(f'| `{name}` | {summary} | {done} |')
     table = '\n'.join(lines)
     page.write_text(f'{before}{BEGIN}\n{table}\n{END}{after}', encoding='utf-8')
+
+
+def is_partial(record: Mapping[str, Any]) -> bool:
+    """Whether a job was cut off: a run was stopped, a measurement not reached, a part failed."""
+    result = record['result']
+    states = [outcome['state'] for outcome in result.get('outcomes', {}).values()]
+    skipped = [row for row in result.get('rows', ()) if ' are over' in row.get('skipped', '')]
+    return bool(has_failed(result) or skipped) or any(state != 'complete' for state in states)
 
 
 def _git(*words: str) -> str:

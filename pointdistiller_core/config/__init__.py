@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from pointdistiller_core.config.base import (
+    MAX_MAP_VALUES,
     Config,
+    Length,
     Positive,
     TermConfig,
 )
@@ -83,6 +85,7 @@ __all__ = [
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
     'LOCAL_GRAPH_PRESETS',
+    'MAX_MAP_VALUES',
     'AnchorConfig',
     'AnyTermConfig',
     'ArmConfig',
@@ -103,6 +106,7 @@ __all__ = [
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'LabelsConfig',
+    'Length',
     'LocalGraphConfig',
     'LogitsConfig',
     'LossConfig',

@@ -140,7 +140,7 @@ def dump_config(config: Config) -> str:
 
 
 def _describe(problem: Any, cls: type[BaseModel]) -> str:
-    path = '.'.join(str(part) for part in problem['loc'])
+    path = f'{".".join(str(part) for part in problem["loc"]):.200}'
     if problem['type'] in ('union_tag_invalid', 'union_tag_not_found'):
         known = sorted(str(_tag(model)) for model in _models_at(cls, problem['loc']))
         given = problem['ctx'].get('tag')

@@ -9,6 +9,7 @@ nothing is ever unpickled. What needs no torch is in `bundle_format`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import math
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -30,14 +31,16 @@ from pointdistiller_core.deploy.bundle_format import (
     write_info,
 )
 from pointdistiller_core.deploy.device import find_device
-from pointdistiller_core.errors import CheckpointError
-from pointdistiller_core.models import PointPillars, build_detector
+from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.models import PointPillars, build_detector, count_weights
 
 __all__ = [
     'FORMAT_VERSION',
     'INFO_FILE',
     'WEIGHTS_FILE',
     'BundleInfo',
+    'build_with_weights',
+    'check_numbers',
     'find_bundle',
     'load_bundle',
     'load_detector_model',
@@ -50,6 +53,8 @@ __all__ = [
     'write_bundle',
 ]
 
+UNKNOWN_TYPE = (LookupError, TypeError, ValueError, RuntimeError)  # of numbers, to safetensors
+SPARE_WEIGHTS = 2**24  # more than a file has: then its names are compared all the same
 SHOWN_NAMES = 10  # of each kind, in a report of weights that do not fit
 
 
@@ -83,7 +88,7 @@ def write_bundle(
     Raises:
         CheckpointError: a weight is not finite.
     """
-    check_finite(model.state_dict(), where=str(folder))
+    check_numbers(model.state_dict(), where='not saved')
     files = {WEIGHTS_FILE: pack_weights(model.state_dict(), half=half), **(others or {})}
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -105,23 +110,29 @@ def load_bundle(path: Path | str) -> tuple[BundleInfo, dict[str, Tensor]]:
     content = read_verified(folder, WEIGHTS_FILE, info)
     try:
         state = safetensors.torch.load(content)
-    except SafetensorError as error:
+    except (SafetensorError, *UNKNOWN_TYPE) as error:
         raise CheckpointError(f'{folder / WEIGHTS_FILE}: not safetensors: {error}') from error
     weights = {name: _to_single(tensor) for name, tensor in state.items()}
-    check_finite(weights, where=str(folder / WEIGHTS_FILE))
+    check_numbers(weights, where=str(folder / WEIGHTS_FILE))
     return info, weights
 
 
-def check_finite(state: Mapping[str, Tensor], *, where: str) -> None:
-    """See that weights are numbers.
+def check_numbers(state: Mapping[str, Tensor], *, where: str) -> None:
+    """See that weights are numbers, and variances not negative.
 
     Raises:
         CheckpointError: some are NaN or infinite; lists the names.
     """
-    if names := sorted(name for name, tensor in state.items() if not tensor.isfinite().all()):
+    names = sorted(
+        name
+        for name, tensor in state.items()
+        if not tensor.isfinite().all() or (name.endswith('running_var') and (tensor < 0).any())
+    )
+    if names:
         raise CheckpointError(
-            f'{where}: weights that are NaN or infinite, of a training that went astray; use an '
-            f'earlier checkpoint or a lower learning rate:\n{_listed("not finite", names)}'
+            f'{where}: weights that are NaN or infinite, or negative variances, of a training '
+            'that went astray; use an earlier checkpoint or a lower learning rate:\n'
+            + _listed('no numbers', names)
         )
 
 
@@ -134,9 +145,26 @@ def load_detector_model(path: Path | str, device: torch.device | str = 'cpu') ->
     """
     device = find_device(device)
     info, state = load_bundle(path)
-    model = build_detector(info.model)
-    load_weights(model, state, where=str(path))
-    return model.to(device).eval()
+    return build_with_weights(info.model, state, where=str(path)).to(device).eval()
+
+
+def build_with_weights(
+    config: ModelConfig, state: Mapping[str, Tensor], *, where: str
+) -> PointPillars:
+    """A detector of these weights; no gigabytes are taken for one that they cannot fill.
+
+    Raises:
+        CheckpointError: see `load_weights`.
+    """
+    found, expected = sum(tensor.numel() for tensor in state.values()), count_weights(config)
+    if expected > found + SPARE_WEIGHTS:
+        raise CheckpointError(
+            f'{where}: weights of another architecture: {found} numbers for a network of '
+            f'{expected}'
+        )
+    model = build_detector(config)
+    load_weights(model, state, where=where)
+    return model
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
@@ -148,7 +176,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
         where: what the error message starts with.
 
     Raises:
-        CheckpointError: lists the missing, unexpected and differently shaped names.
+        CheckpointError: lists the missing, unexpected and differently shaped names, and those of
+            another kind of numbers.
     """
     expected = model.state_dict()
     shapes = {
@@ -160,6 +189,11 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
         'missing': sorted(expected.keys() - state.keys()),
         'unexpected': sorted(state.keys() - expected.keys()),
         'of another shape': sorted(shapes.values()),
+        'of another type': sorted(
+            f'{name} {state[name].dtype}, not {tensor.dtype}'
+            for name, tensor in expected.items()
+            if name in state and not _fits(state[name], tensor)
+        ),
     }
     if lines := [_listed(kind, names) for kind, names in problems.items() if names]:
         report = '\n'.join(lines)
@@ -167,8 +201,20 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
     model.load_state_dict(dict(state))
 
 
+def _fits(tensor: Tensor, expected: Tensor) -> bool:
+    """Whether it holds real numbers; a counter may be whole or real."""
+    if expected.is_floating_point():
+        return tensor.is_floating_point()
+    return not tensor.is_complex() and tensor.dtype != torch.bool
+
+
 def save_imported_bundle(
-    folder: Path, config: ModelConfig, state: Mapping[str, Tensor], *, source: Path
+    folder: Path,
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    *,
+    source: Path,
+    intensity_range: tuple[float, float] | None = None,
 ) -> None:
     """Save another project's weights as a new bundle.
 
@@ -177,13 +223,24 @@ def save_imported_bundle(
         config: the architecture that the weights belong to.
         state: name to tensor, in our names.
         source: the file that they come from; its name is kept.
+        intensity_range: least and largest intensity of the clouds that they were trained on; None
+            assumes 0 to 1.
 
     Raises:
         CheckpointError: the weights do not fit the configuration, or saving fails.
+        ConfigError: the range of the intensity is none.
     """
-    model = build_detector(config)
-    load_weights(model, state, where=str(source))
-    save_bundle(folder, model, BundleInfo(model=config, training={'imported_from': source.name}))
+    low, high = intensity_range or (0.0, 1.0)
+    if not (-math.inf < low < high < math.inf):
+        raise ConfigError(f'intensity range {low:g} to {high:g}: give the least one first')
+    model = build_with_weights(config, state, where=str(source))
+    info = BundleInfo(
+        model=config,
+        training={'imported_from': source.name},
+        intensity_range=(low, high),
+        intensity_assumed=intensity_range is None,
+    )
+    save_bundle(folder, model, info)
 
 
 def pack_weights(state: Mapping[str, Tensor], *, half: bool) -> bytes:

@@ -13,16 +13,17 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from pointdistiller_core import __version__
-from pointdistiller_core.config import Config, ModelConfig, Positive, parse_config
+from pointdistiller_core.config import Config, Length, ModelConfig, parse_config
 from pointdistiller_core.deploy.atomic import replace_files, write_text
 from pointdistiller_core.errors import CheckpointError, ConfigError
 
 FORMAT_VERSION = 1
 INFO_FILE = 'bundle.json'
 DIGEST = 'info_sha256'  # key of `bundle.json`: what the rest of it was when it was written
+MAX_INFO_SIZE = 2**24  # bytes of `bundle.json`
 WEIGHTS_FILE = 'model.safetensors'
 
 
@@ -34,11 +35,28 @@ class BundleInfo(Config):
     model: ModelConfig = Field(description='architecture, classes, grid, anchors and thresholds')
     point_features: tuple[str, ...] = ('x', 'y', 'z', 'intensity')
     intensity_range: tuple[float, float] = Field(
-        (0.0, 1.0), description='of the training clouds; input must be scaled to it'
+        (0.0, 1.0),
+        description='of the training clouds; input must have their scale',
     )
-    sensor_height: Positive = Field(1.73, description='of the training sensor, above ground [m]')
+    intensity_assumed: bool = Field(
+        True, description='whether nobody has measured or said what intensity_range is'
+    )
+    sensor_height: Length = Field(1.73, description='of the training sensor, above ground [m]')
     training: dict[str, JsonValue] = Field(default_factory=dict, description='how it was trained')
     sha256: dict[str, str] = Field(default_factory=dict, description='of each file beside this')
+
+    @model_validator(mode='after')
+    def _check_intensity(self) -> BundleInfo:
+        low, high = self.intensity_range
+        if low > high:
+            raise ValueError(f'intensity_range {low:g} to {high:g}: the least comes first')
+        return self
+
+    @property
+    def intensity_text(self) -> str:
+        """The range of the intensity in words."""
+        low, high = self.intensity_range
+        return f'{low:.4g} to {high:.4g}' + (' (assumed)' if self.intensity_assumed else '')
 
 
 def find_bundle(path: Path | str) -> Path:
@@ -65,14 +83,18 @@ def read_info(folder: Path) -> BundleInfo:
     """
     file = folder / INFO_FILE
     try:
+        if (size := file.stat().st_size) > MAX_INFO_SIZE:
+            raise CheckpointError(f'{file}: {size} bytes are too many for the facts of a bundle')
         content = file.read_bytes()
-        values = json.loads(content)
+        values = json.loads(content, object_pairs_hook=_no_key_twice)
     except OSError as error:
         raise CheckpointError(f'{file}: cannot be read: {error.strerror}') from error
+    except RecursionError as error:
+        raise CheckpointError(f'{file}: altered: nested too deeply') from error
     except ValueError as error:
         raise CheckpointError(f'{file}: not valid JSON, truncated or altered: {error}') from error
     version = values.get('format_version') if isinstance(values, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise CheckpointError(f'{file}: not a bundle: it has no format_version')
     if version > FORMAT_VERSION:  # before anything else is judged: a newer format has other keys
         raise CheckpointError(
@@ -100,6 +122,8 @@ def read_verified(folder: Path, name: str, info: BundleInfo) -> bytes:
     """
     file = folder / name
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for, a device never ends
+            raise CheckpointError(f'{file}: not a file')
         content = file.read_bytes()
     except OSError as error:
         raise CheckpointError(f'{file}: cannot be read: {error.strerror}') from error
@@ -143,6 +167,16 @@ def format_info(info: BundleInfo) -> str:
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:
     """Checksum of each file."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def _no_key_twice(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(
+            f'keys twice: {sorted({name for name in names if names.count(name) > 1})}'
+        )
+    return values
 
 
 def _info_digest(content: bytes | str) -> str:

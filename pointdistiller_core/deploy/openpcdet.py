@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-import pickle
 import re
 from typing import Any
 
@@ -18,9 +17,9 @@ from torch import Tensor
 import yaml
 
 from pointdistiller_core.config import ModelConfig, parse_config, parse_yaml
-from pointdistiller_core.deploy.bundle import load_weights
+from pointdistiller_core.deploy.bundle import build_with_weights
+from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError, ConfigError
-from pointdistiller_core.models import build_detector
 
 _VOXELS = 'DATA_CONFIG.DATA_PROCESSOR.transform_points_to_voxels'
 _BACKBONE = 'MODEL.BACKBONE_2D'
@@ -73,17 +72,6 @@ _ONLY = {
     f'{_HEAD}.DIR_LIMIT_OFFSET': 0.0,
     f'{_HEAD}.TARGET_ASSIGNER_CONFIG.BOX_CODER': 'ResidualCoder',
 }
-# How torch.load fails on damaged files, depending on where the damage is.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
 _HEAD_PARTS = ('conv_cls', 'conv_box', 'conv_dir_cls')  # in the order of `AnchorHead`'s channels
 
 
@@ -104,7 +92,7 @@ def import_openpcdet(checkpoint: Path, config_yaml: Path) -> tuple[ModelConfig, 
     """
     config = read_config(config_yaml)
     state = _join_head({our_name(name): t for name, t in read_state(checkpoint).items()})
-    load_weights(build_detector(config), state, where=str(checkpoint))
+    build_with_weights(config, state, where=str(checkpoint))
     return config, state
 
 
@@ -161,13 +149,13 @@ def our_name(name: str) -> str:
 
 def _load(checkpoint: Path) -> Any:
     try:
-        return torch.load(checkpoint, map_location='cpu', weights_only=True)
+        if checkpoint.exists() and not checkpoint.is_file():
+            raise CheckpointError(f'{checkpoint}: not a file')
+        return load_torch_file(checkpoint.read_bytes(), where=checkpoint)
     except FileNotFoundError as error:
         raise CheckpointError(f'{checkpoint}: no such checkpoint') from error
-    except _UNREADABLE as error:  # no reason: torch's advises to execute what is in the file
-        raise CheckpointError(
-            f'{checkpoint}: damaged, not a checkpoint, or one with more in it than weights'
-        ) from error
+    except OSError as error:
+        raise CheckpointError(f'{checkpoint}: cannot be read: {error.strerror}') from error
 
 
 def _join_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

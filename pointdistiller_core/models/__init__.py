@@ -9,9 +9,16 @@ from collections.abc import Mapping
 from pointdistiller_core.config import ModelConfig
 from pointdistiller_core.models.anchor_head import HeadOutput
 from pointdistiller_core.models.detection import BoxPredictions
-from pointdistiller_core.models.pointpillars import PointPillars
+from pointdistiller_core.models.pointpillars import PointPillars, count_weights
 
-__all__ = ['DETECTORS', 'BoxPredictions', 'HeadOutput', 'PointPillars', 'build_detector']
+__all__ = [
+    'DETECTORS',
+    'BoxPredictions',
+    'HeadOutput',
+    'PointPillars',
+    'build_detector',
+    'count_weights',
+]
 
 DETECTORS: Mapping[str, type[PointPillars]] = {'pointpillars': PointPillars}
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.geometry.detection import box_limits
 from pointdistiller_core.models.anchor_head import AnchorHead, HeadOutput
 from pointdistiller_core.models.anchors import make_anchors
 from pointdistiller_core.models.bev_backbone import BevBackbone, BevNeck
@@ -22,6 +23,25 @@ from pointdistiller_core.models.pillar_encoder import (
 from pointdistiller_core.models.targets import assign_targets
 from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
 from pointdistiller_core.records import Batch
+
+
+def count_weights(config: ModelConfig) -> int:
+    """Weights of the convolutions, nearly all that there are, without making them."""
+    first = config.scaled(config.encoder_channels)
+    stages = [config.scaled(channels) for channels in config.backbone_channels]
+    neck = [config.scaled(channels) for channels in config.neck_channels]
+    backbone = sum(
+        9 * out * (inputs + layers * out)
+        for inputs, out, layers in zip(
+            [first, *stages], stages, config.backbone_layers, strict=False
+        )
+    )
+    upsamplers = sum(
+        inputs * out * stride**2
+        for inputs, out, stride in zip(stages, neck, config.neck_strides, strict=True)
+    )
+    kinds = sum(len(config.head.anchors[name].yaws) for name in config.class_names)
+    return backbone + upsamplers + sum(neck) * kinds * (len(config.class_names) + 9)
 
 
 class PointPillars(nn.Module):
@@ -92,7 +112,12 @@ class PointPillars(nn.Module):
 
         Args:
             output: of the frames.
-            detection: thresholds and caps; None is the configuration's.
+            detection: thresholds, caps and bounds; None is the configuration's.
         """
-        offset = self.config.head.direction_offset
-        return detect_boxes(output, detection or self.config.detection, direction_offset=offset)
+        detection = detection or self.config.detection
+        return detect_boxes(
+            output,
+            detection,
+            direction_offset=self.config.head.direction_offset,
+            limits=box_limits(self.config, detection),
+        )

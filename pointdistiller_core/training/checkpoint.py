@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import io
 import logging
 from pathlib import Path
-import pickle
 from typing import Any, cast
 
 import torch
@@ -27,6 +26,7 @@ from pointdistiller_core.deploy.bundle import (
     read_verified,
     write_bundle,
 )
+from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.training.objective import detector_of, trained_companions
@@ -134,6 +134,19 @@ def load_checkpoint(run: Path, state: TrainingState) -> Position:
         return Position()
     folder = checkpoints[-1]
     weights, saved = _read(folder)
+    try:
+        return _restore(state, weights, saved, folder)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f'{folder / TRAINING_FILE}: not of this training: {error!r}; remove {folder} to '
+            'resume from the checkpoint before'
+        ) from error
+
+
+def _restore(
+    state: TrainingState, weights: dict[str, Tensor], saved: dict[str, Any], folder: Path
+) -> Position:
+    """Fill the parts of a training with what was saved; returns where it was."""
     companions = trained_companions(state.objective)
     if companions.keys() != saved['companions'].keys():
         raise CheckpointError(
@@ -169,9 +182,9 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights of the detector, and the content of `training.pt`."""
     try:
         info, weights = load_bundle(folder)
-        content = io.BytesIO(read_verified(folder, TRAINING_FILE, info))
-        return weights, torch.load(content, map_location='cpu', weights_only=True)
-    except (CheckpointError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        content = read_verified(folder, TRAINING_FILE, info)
+        return weights, load_torch_file(content, where=folder / TRAINING_FILE)
+    except CheckpointError as error:
         raise CheckpointError(
             f'{error}; or remove {folder} to resume from the checkpoint before'
         ) from error

@@ -28,6 +28,7 @@ from pointdistiller_core.deploy.bundle_format import (
     format_info,
     read_verified,
 )
+from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.training.checkpoint import TRAINING_FILE, list_checkpoints
 from pointdistiller_core.training.run import (
@@ -121,15 +122,16 @@ def _pack_bundle(folder: Path, *, optimizer: Optimizer, half: bool) -> dict[str,
         pack_weights(weights, half=True) if half else read_verified(folder, WEIGHTS_FILE, info)
     )
     if TRAINING_FILE in files:
-        files[TRAINING_FILE] = _pack_training(files[TRAINING_FILE], optimizer=optimizer, half=half)
+        saved = load_torch_file(files[TRAINING_FILE], where=folder / TRAINING_FILE)
+        files[TRAINING_FILE] = _pack_training(saved, optimizer=optimizer, half=half)
     packed = {'weights': 'float16' if half else 'as saved', 'optimizer': optimizer}
     training = info.training | ({'packed': packed} if half or optimizer != 'full' else {})
     changed: BundleInfo = info.model_copy(update={'sha256': digests(files), 'training': training})
     return {INFO_FILE: format_info(changed).encode(), **files}
 
 
-def _pack_training(content: bytes, *, optimizer: Optimizer, half: bool) -> bytes:
-    saved = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+def _pack_training(before: dict[str, Any], *, optimizer: Optimizer, half: bool) -> bytes:
+    saved = dict(before)
     if optimizer == 'none':
         saved['optimizer'] = None
     elif optimizer == 'half':
@@ -201,7 +203,7 @@ def unpack_files(manifest: Path) -> dict[str, bytes]:
     try:
         values = json.loads(_read(manifest))
         parts, total = dict(values['parts']), str(values['sha256'])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f'{manifest}: no list of parts; give a *{MANIFEST_SUFFIX}'
         ) from error
@@ -210,9 +212,10 @@ def unpack_files(manifest: Path) -> dict[str, bytes]:
         raise CheckpointError(f'{manifest}: its parts do not make the whole; carry them again')
     files = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        with tarfile.open(fileobj=io.BytesIO(content), mode='r:') as tar:
             for entry in tar:
-                stream = tar.extractfile(entry) if entry.isfile() else None
+                whole = entry.isfile() and not entry.issparse()  # which may claim any size
+                stream = tar.extractfile(entry) if whole else None
                 path = PurePosixPath(entry.name)
                 if stream is None or path.is_absolute() or '..' in path.parts:
                     raise CheckpointError(f'{manifest}: refuses the entry {entry.name!r}')

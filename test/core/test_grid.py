@@ -26,7 +26,7 @@ def test_cells_must_fill_the_range():
 
 @pytest.mark.parametrize('size', [0.0, -0.16])
 def test_cells_must_be_positive(size):
-    with pytest.raises(ValidationError, match='must be positive'):
+    with pytest.raises(ValidationError, match=r'greater than or equal to 0\.001'):
         Grid(point_cloud_range=KITTI_RANGE, voxel_size=(size, 0.16, 4.0))
 
 

@@ -219,5 +219,5 @@ BACKENDS: Mapping[str, BackendKind] = {
         for name in (OPENVINO_INT8, OPENVINO)
     },
     ONNX: BackendKind('onnxruntime', 'onnxruntime', (ONNX_FILE, ARRAYS_FILE), _load_onnx),
-    TORCH: BackendKind('torch', 'torch', (WEIGHTS_FILE,), _load_torch),
+    TORCH: BackendKind('torch', 'torch>=2.6', (WEIGHTS_FILE,), _load_torch),
 }

@@ -9,7 +9,7 @@ four products per channel, all else is the same for all points of a pillar.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,7 @@ def unpack_arrays(content: bytes, config: ModelConfig, *, where: str) -> ModelAr
     """
     try:
         found = safetensors.numpy.load(content)
-    except SafetensorError as error:
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f'{where}: not safetensors: {error}') from error
     expected = _shapes(config)
     shapes = {name: array.shape for name, array in found.items()}
@@ -125,9 +125,15 @@ def unpack_arrays(content: bytes, config: ModelConfig, *, where: str) -> ModelAr
             f'{where}: arrays of another architecture: {shapes}, not {expected}; '
             'export the bundle again'
         )
-    if bad := sorted(name for name, array in found.items() if not np.isfinite(array).all()):
-        raise CheckpointError(f'{where}: {bad} are NaN or infinite; export a sound bundle again')
+    if bad := sorted(name for name, array in found.items() if not _is_sound(array)):
+        raise CheckpointError(
+            f'{where}: {bad} are NaN, infinite or not float32; export a sound bundle again'
+        )
     return ModelArrays(**found)
+
+
+def _is_sound(array: NDArray[Any]) -> bool:
+    return array.dtype == np.float32 and bool(np.isfinite(array).all())
 
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pointdistiller_core.config import MAX_MAP_VALUES
+from pointdistiller_core.errors import CheckpointError
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -30,7 +34,19 @@ class Canvas:
         Args:
             shape: (1, rows, columns, C).
             scale: (C,) float32 value of one level of 8 bits, for each channel.
+
+        Raises:
+            CheckpointError: no such map can be made, or it does not fit the scale.
         """
+        sizes = [size for size in shape if isinstance(size, int) and size > 0]  # or a name
+        if len(sizes) < 4 or len(shape) > 4 or math.prod(sizes) > MAX_MAP_VALUES:
+            raise CheckpointError(f'the network in the bundle takes maps of {shape}')
+        if scale is not None and not (
+            scale.shape == shape[3:] and np.isfinite(scale).all() and (scale > 0).all()
+        ):
+            raise CheckpointError(
+                f'the network in the bundle scales its {shape[3]} maps by {scale}'
+            )
         self.array: NDArray[Any] = np.zeros(shape, np.float32 if scale is None else np.uint8)
         # A cell is one number of many bytes: such are written several times faster than rows.
         self._cell = np.dtype((np.void, shape[-1] * self.array.itemsize))

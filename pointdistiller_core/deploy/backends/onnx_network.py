@@ -15,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.backends.array_backend import INPUT, OUTPUTS, pick_cells
 from pointdistiller_core.deploy.backends.canvas import Canvas
+from pointdistiller_core.deploy.backends.onnx_graph import check_onnx
 from pointdistiller_core.errors import BackendError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ REFUSALS = (
     onnxruntime_pybind11_state.InvalidGraph,
     onnxruntime_pybind11_state.InvalidProtobuf,
     onnxruntime_pybind11_state.NotImplemented,
+    onnxruntime_pybind11_state.RuntimeException,
 )
 # Of a provider: missing libraries and drivers, no such GPU.
 NOT_LOADED = (RuntimeError, onnxruntime_pybind11_state.EPFail)
@@ -61,8 +63,9 @@ class OnnxNetwork:
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         self.num_threads: int = options.intra_op_num_threads
         try:
+            check_onnx(content)
             self._session = _open_session(content, options, device)
-        except REFUSALS as error:
+        except (*REFUSALS, CheckpointError) as error:
             raise CheckpointError(
                 f'ONNX Runtime {onnxruntime.__version__} cannot read its network in the bundle; '
                 f'export the bundle again: {error}'

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from functools import cache
+import math
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino
 
+from pointdistiller_core.config import MAX_MAP_VALUES
 from pointdistiller_core.deploy.backends.array_backend import (
     INPUT,
     INPUT_SCALE,
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.array_backend import Select, Shape
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
 
+# What an export consists of: nothing that makes much of little, and nothing that reads files.
+LAYERS = frozenset(
+    {
+        *('Add', 'Concat', 'Constant', 'Convert', 'Convolution', 'ConvolutionBackpropData'),
+        *('FakeQuantize', 'GroupConvolution', 'Multiply', 'Parameter', 'Relu', 'Reshape'),
+        *('Result', 'Split', 'StridedSlice', 'Subtract', 'Transpose', 'Unsqueeze'),
+    }
+)
+FLOATS = (openvino.Type.f32, openvino.Type.f16)
 SETTINGS = {
     'PERFORMANCE_HINT': 'LATENCY',
     'NUM_STREAMS': '1',
@@ -52,12 +63,17 @@ class OpenVinoNetwork:
         core = _core()
         try:
             model = core.read_model(graph, weights)
+            _check_layers(model)
             self._compiled = core.compile_model(model, 'CPU', settings)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, TypeError, MemoryError, CheckpointError) as error:
             raise CheckpointError(
                 f'OpenVINO {openvino.__version__} cannot read its network in the bundle; export '
                 f'the bundle again with this version: {error}'
             ) from error
+        if INPUT not in self.shapes:
+            raise CheckpointError(
+                f'the network for OpenVINO has {sorted(self.shapes)}, no {INPUT}'
+            )
         self._request = self._compiled.create_infer_request()
         self._lock = Lock()
         self._canvas = Canvas(self.shapes[INPUT], _input_scale(model))
@@ -100,4 +116,27 @@ def _input_scale(model: openvino.Model) -> FloatArray | None:
     """(C,) value of one level of an 8 bit input, for each channel; None where it is float32."""
     if not model.has_rt_info(INPUT_SCALE):
         return None
-    return np.array(model.get_rt_info(INPUT_SCALE).astype(str).split(), np.float32)
+    text = model.get_rt_info(INPUT_SCALE).astype(str)
+    try:
+        return np.array(text.split(), np.float32)
+    except ValueError as error:
+        raise CheckpointError(f'{INPUT_SCALE} of the network is {text!r:.80}') from error
+
+
+def _check_layers(model: openvino.Model) -> None:
+    """See that a network is of an export's layers, before it is compiled: that computes already.
+
+    Raises:
+        CheckpointError: others, larger maps than a detector has, or weights that are not finite.
+    """
+    for layer in model.get_ops():
+        kind = layer.get_type_name()
+        if kind not in LAYERS:
+            raise CheckpointError(f'a layer of {kind}, as no export has')
+        for output in layer.outputs():
+            shape = output.get_partial_shape()
+            if shape.is_dynamic or math.prod(output.get_shape()) > MAX_MAP_VALUES:
+                raise CheckpointError(f'a map of {shape}, as no export has')
+        real = kind == 'Constant' and layer.get_element_type() in FLOATS
+        if real and not np.isfinite(layer.data).all():
+            raise CheckpointError(f'NaN or infinite values in {layer.get_friendly_name()!r}')

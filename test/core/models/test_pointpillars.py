@@ -10,7 +10,7 @@ import torch
 
 from pointdistiller_core.config import ModelConfig, load_config, shipped_configs
 from pointdistiller_core.geometry.iou import rotated_iou_bev
-from pointdistiller_core.models import PointPillars, build_detector
+from pointdistiller_core.models import PointPillars, build_detector, count_weights
 from pointdistiller_core.records import IGNORE_LABEL, Batch
 
 
@@ -220,3 +220,15 @@ def test_norm_momentum_reaches_every_batch_norm(tiny_model, tiny_dataset):
     trained = detector(detector.group(batch.points)).class_logits
     evaluated = detector.eval()(detector.group(batch.points)).class_logits
     torch.testing.assert_close(evaluated, trained, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize('path', shipped_configs('models'), ids=lambda path: path.stem)
+def test_weights_are_counted_without_a_network(path):
+    config = load_config(ModelConfig, path)
+    detector = build_detector(config)
+    convolutions = [module.weight.numel() for module in detector.modules() if _is_map(module)]
+    assert count_weights(config) == sum(convolutions)
+
+
+def _is_map(module: torch.nn.Module) -> bool:
+    return isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import logging
 from pathlib import Path
 import tarfile
@@ -197,3 +199,19 @@ def test_verbs(tmp_path, stopped):
     exact = weights_of(list_checkpoints(stopped)[-1])
     for name, tensor in weights_of(tmp_path / 'bundle').items():
         torch.testing.assert_close(tensor, exact[name], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(('mode', 'problem'), [('w:gz', 'no archive'), ('w', 'refuses the entry')])
+def test_what_would_grow_when_it_is_unpacked_is_refused(tmp_path, mode, problem):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode=mode, format=tarfile.PAX_FORMAT) as tar:
+        entry = tarfile.TarInfo('sparse')
+        entry.pax_headers = {'GNU.sparse.size': str(2**40), 'GNU.sparse.numblocks': '0'}
+        tar.addfile(entry)
+    content = archive.getvalue()
+    (tmp_path / 'pack.part-000').write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    manifest = tmp_path / 'pack.pack.json'
+    manifest.write_text(json.dumps({'parts': {'pack.part-000': digest}, 'sha256': digest}))
+    with pytest.raises(CheckpointError, match=problem):
+        unpack_files(manifest)

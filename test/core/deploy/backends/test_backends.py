@@ -323,7 +323,7 @@ def test_half_precision_on_a_gpu(full_bundle, points, precision, gpu):
     [
         ({'precision': 'fp16'}, "precision 'fp16': only on a GPU, not on cpu; use bf16 or fp32"),
         ({'precision': 'tf32'}, "precision 'tf32': only on a GPU, not on cpu; use bf16 or fp32"),
-        ({'precision': 'int4'}, "precision 'int4': unknown; choose from .*'fp32', 'bf16'"),
+        ({'precision': 'int4'}, "precision 'int4': unknown; choose from .*'fp32', 'tf32'"),
         (
             {'precision': 'bf16', 'backend': 'onnx'},
             "precision 'bf16': backend onnx has its own; use torch",
