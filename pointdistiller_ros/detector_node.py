@@ -19,7 +19,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpHandle, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -42,6 +42,7 @@ from pointdistiller_ros.diagnostics import (
     warnings_of,
     without_filled_intensity,
 )
+from pointdistiller_ros.lifecycle import ManagedNode
 from pointdistiller_ros.logs import RepeatedLog
 from pointdistiller_ros.memory import Leavings
 from pointdistiller_ros.messages import read_message
@@ -144,7 +145,7 @@ def load_detector(parameters: DetectorParameters) -> PointDetector:
     )
 
 
-class DetectorNode(LifecycleNode):
+class DetectorNode(ManagedNode):
     """Detects objects in each cloud on `points`, or in the newest where they come too fast.
 
     Every cloud that is worked on leads to exactly one message on each topic of `Outputs`, with the

@@ -35,8 +35,8 @@ from pointdistiller_core.errors import (
     ConfigError,
     DatasetError,
     PointDistillerError,
+    WriteError,
 )
-from pointdistiller_core.evaluation.agreement_report import ReportError
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import run
 from pointdistiller_ros import run_compare as runner
@@ -245,10 +245,10 @@ def test_report_of_a_recording_that_was_cut_off_is_not_complete(bag, tmp_path):
 
 def test_report_without_its_page_is_not_complete(bag, tmp_path, monkeypatch):
     def fail(*_):
-        raise ReportError('no room for the page')
+        raise WriteError('no room for the page')
 
     monkeypatch.setattr('pointdistiller_core.evaluation.agreement_page.build_page', fail)
-    with pytest.raises(ReportError, match='no room for the page'):
+    with pytest.raises(WriteError, match='no room for the page'):
         run_compare(options_of(bag, output=str(tmp_path / 'report')), load=load)
     summary = read_report(tmp_path / 'report')
     assert (summary['complete'], summary['clouds']['compared']) == (False, NUM_CLOUDS)
