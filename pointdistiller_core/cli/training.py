@@ -23,6 +23,15 @@ ConfigArgument = Annotated[
     Path, typer.Argument(help='Experiment YAML; config/experiments has examples.')
 ]
 OutputOption = Annotated[Path, typer.Option('--output', '-o', help='Folder of the run.')]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        '--from',
+        metavar='BUNDLE',
+        help='Begin with the weights of this bundle or run folder (fine-tuning); its classes may '
+        'be others.',
+    ),
+]
 ResumeOption = Annotated[
     bool, typer.Option('--resume', help='Go on from the newest checkpoint in the folder.')
 ]
@@ -41,12 +50,13 @@ def train_command(
     config: ConfigArgument,
     *,
     output: OutputOption,
+    source: FromOption = None,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
     stop_after: StopAfterOption = None,
     overrides: OverrideOption = None,
 ) -> None:
-    """Train a detector on labels alone.
+    """Train a detector on labels alone, from new weights or (`--from`) from trained ones.
 
     Example: `pointdistiller train config/experiments/demo_teacher.yaml -o runs/teacher
     --set training.epochs=4`
@@ -55,7 +65,13 @@ def train_command(
     experiment = load_experiment(config, tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
     run_with_progress(
-        experiment, output, label='train', resume=resume, device=device, stop_at=stop_at
+        experiment,
+        output,
+        label='train',
+        source=source,
+        resume=resume,
+        device=device,
+        stop_at=stop_at,
     )
 
 
@@ -103,6 +119,7 @@ def run_with_progress(
     *,
     label: str,
     teacher: Path | None = None,
+    source: Path | None = None,
     resume: bool = False,
     device: str = 'auto',
     stop_at: float | None = None,
@@ -122,6 +139,7 @@ def run_with_progress(
         experiment,
         output,
         teacher=teacher,
+        source=source,
         resume=resume,
         device=device,
         stop_at=stop_at,
@@ -132,6 +150,9 @@ def run_with_progress(
         with progress_bar(label, 'steps') as update:
 
             class Bar(Listener):
+                def on_note(self, note: str) -> None:
+                    print_note(note)
+
                 def on_step(self, progress: Progress) -> None:
                     update(
                         progress.step,
