@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointdistiller_core.cli.intensity import expectations, settle_dataset
 from pointdistiller_core.cli.output import (
     JsonOption,
     print_cuts,
@@ -63,6 +64,15 @@ BackendOption = Annotated[
         rich_help_panel=OF_BUNDLE,
     ),
 ]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        '--intensity-scale',
+        metavar='auto|FACTOR',
+        help='As of detect.',
+        rich_help_panel=OF_BUNDLE,
+    ),
+]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
@@ -103,7 +113,10 @@ FORMS = {
     'result files': ({'--predictions', '--labels'}, set()),
     'a bundle': (
         {'BUNDLE', '--dataset'},
-        {'--results', '--camera-view', '--device', '--backend', '--precision'},
+        {
+            *('--results', '--camera-view', '--device', '--backend', '--precision'),
+            '--intensity-scale',
+        },
     ),
 }
 
@@ -132,6 +145,7 @@ def evaluate_command(
     device: DeviceOption = None,
     backend: BackendOption = None,
     precision: PrecisionOption = None,
+    intensity_scale: ScaleOption = None,
     predictions: PredictionsOption = None,
     labels: LabelsOption = None,
     min_overlap: MinOverlapOption = None,
@@ -150,7 +164,8 @@ def evaluate_command(
         {
             **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
             **{'--camera-view': camera_view, '--device': device, '--backend': backend},
-            **{'--precision': precision, '--predictions': predictions, '--labels': labels},
+            **{'--precision': precision, '--intensity-scale': intensity_scale},
+            **{'--predictions': predictions, '--labels': labels},
         }
     )
     if curves is not None and curves.suffix.lower() not in {'.png', '.svg'}:
@@ -171,6 +186,7 @@ def evaluate_command(
             backend=backend or 'torch',
             precision=precision or 'fp32',
             results=results,
+            intensity_scale=intensity_scale,
         )
     report(evaluation, json_file=json_file, curves=curves)
 
@@ -283,6 +299,7 @@ def evaluate_bundle(
     backend: str = 'torch',
     precision: str = 'fp32',
     results: Path | None = None,
+    intensity_scale: str | None = None,
 ) -> Evaluation:
     """Run a bundle on a labelled dataset and evaluate it.
 
@@ -294,6 +311,7 @@ def evaluate_bundle(
         backend: what the network runs in.
         precision: of torch.
         results: where to write the detections as KITTI's result files.
+        intensity_scale: `auto`, a factor or None.
     """
     # torch takes seconds to import, and result files do not need it
     from pointdistiller_core.datasets import KittiDataset
@@ -304,6 +322,7 @@ def evaluate_bundle(
 
     detector = Detector.load(bundle, backend=backend, device=device, precision=precision)
     names = detector.class_names
+    config = settle_dataset(intensity_scale, config, expectations({'': detector.info}))
     dataset = KittiDataset(config, names)
     if results is not None:
         check_results_folder(results, dataset.frame_ids)  # before the long part
