@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -72,7 +73,7 @@ def train_command(
     stop_at = moment_after(stop_after)
     experiment = load_experiment(config, tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
-    experiment = settle_experiment(intensity_scale, experiment)
+    experiment = settle_experiment(intensity_scale, experiment, {'the source': source})
     run_with_progress(
         experiment,
         output,
@@ -106,7 +107,7 @@ def distill_command(
     experiment = load_experiment(config, tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
-    experiment = settle_experiment(intensity_scale, experiment, teacher)
+    experiment = settle_experiment(intensity_scale, experiment, {'the teacher': teacher})
     run_with_progress(
         experiment,
         output,
@@ -120,19 +121,24 @@ def distill_command(
 
 
 def settle_experiment(
-    option: str | None, experiment: ExperimentConfig, teacher: Path | None = None
+    option: str | None, experiment: ExperimentConfig, bundles: Mapping[str, Path | None]
 ) -> ExperimentConfig:
     """The experiment with the scale that `--intensity-scale` asks for, for each of its datasets.
 
+    Args:
+        option: `--intensity-scale`.
+        experiment: as its file and the other options say it.
+        bundles: or runs, by what they are called, whose intensities are expected.
+
     Raises:
-        CheckpointError: the teacher's bundle is missing or damaged.
+        CheckpointError: a bundle is missing or damaged.
         ConfigError, DatasetError: as `settle_dataset`.
     """
     from pointdistiller_core.datasets import build_dataset
     from pointdistiller_core.training.processes import is_first_process
 
     build_dataset(experiment.dataset, ())  # before anything else is said: it is there
-    infos = {'the teacher': read_info(find_bundle(teacher))} if teacher else {}
+    infos = {name: read_info(find_bundle(path)) for name, path in bundles.items() if path}
     settle = partial(
         settle_dataset,
         option,
