@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -30,6 +31,15 @@ ConfigArgument = Annotated[
     Path, typer.Argument(help='Experiment YAML; config/experiments has examples.')
 ]
 OutputOption = Annotated[Path, typer.Option('--output', '-o', help='Folder of the run.')]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        '--from',
+        metavar='BUNDLE',
+        help='Begin with the weights of this bundle or run folder (fine-tuning); its classes may '
+        'be others.',
+    ),
+]
 ResumeOption = Annotated[
     bool, typer.Option('--resume', help='Go on from the newest checkpoint in the folder.')
 ]
@@ -48,13 +58,14 @@ def train_command(
     config: ConfigArgument,
     *,
     output: OutputOption,
+    source: FromOption = None,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
     intensity_scale: IntensityScaleOption = None,
     stop_after: StopAfterOption = None,
     overrides: OverrideOption = None,
 ) -> None:
-    """Train a detector on labels alone.
+    """Train a detector on labels alone, from new weights or (`--from`) from trained ones.
 
     Example: `pointdistiller train config/experiments/demo_teacher.yaml -o runs/teacher
     --set training.epochs=4`
@@ -62,9 +73,15 @@ def train_command(
     stop_at = moment_after(stop_after)
     experiment = load_experiment(config, tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
-    experiment = settle_experiment(intensity_scale, experiment)
+    experiment = settle_experiment(intensity_scale, experiment, {'the source': source})
     run_with_progress(
-        experiment, output, label='train', resume=resume, device=device, stop_at=stop_at
+        experiment,
+        output,
+        label='train',
+        source=source,
+        resume=resume,
+        device=device,
+        stop_at=stop_at,
     )
 
 
@@ -90,7 +107,7 @@ def distill_command(
     experiment = load_experiment(config, tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
-    experiment = settle_experiment(intensity_scale, experiment, teacher)
+    experiment = settle_experiment(intensity_scale, experiment, {'the teacher': teacher})
     run_with_progress(
         experiment,
         output,
@@ -104,19 +121,24 @@ def distill_command(
 
 
 def settle_experiment(
-    option: str | None, experiment: ExperimentConfig, teacher: Path | None = None
+    option: str | None, experiment: ExperimentConfig, bundles: Mapping[str, Path | None]
 ) -> ExperimentConfig:
     """The experiment with the scale that `--intensity-scale` asks for, for each of its datasets.
 
+    Args:
+        option: `--intensity-scale`.
+        experiment: as its file and the other options say it.
+        bundles: or runs, by what they are called, whose intensities are expected.
+
     Raises:
-        CheckpointError: the teacher's bundle is missing or damaged.
+        CheckpointError: a bundle is missing or damaged.
         ConfigError, DatasetError: as `settle_dataset`.
     """
     from pointdistiller_core.datasets import build_dataset
     from pointdistiller_core.training.processes import is_first_process
 
     build_dataset(experiment.dataset, ())  # before anything else is said: it is there
-    infos = {'the teacher': read_info(find_bundle(teacher))} if teacher else {}
+    infos = {name: read_info(find_bundle(path)) for name, path in bundles.items() if path}
     settle = partial(
         settle_dataset,
         option,
@@ -145,6 +167,7 @@ def run_with_progress(
     *,
     label: str,
     teacher: Path | None = None,
+    source: Path | None = None,
     resume: bool = False,
     device: str = 'auto',
     stop_at: float | None = None,
@@ -164,6 +187,7 @@ def run_with_progress(
         experiment,
         output,
         teacher=teacher,
+        source=source,
         resume=resume,
         device=device,
         stop_at=stop_at,
@@ -174,6 +198,9 @@ def run_with_progress(
         with progress_bar(label, 'steps') as update:
 
             class Bar(Listener):
+                def on_note(self, note: str) -> None:
+                    print_note(note)
+
                 def on_step(self, progress: Progress) -> None:
                     update(
                         progress.step,

@@ -45,10 +45,15 @@ def anchor_facts(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def list_differences(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
-    """A line for each fact that is not the same on both sides, naming them."""
+def list_differences(
+    teacher: Mapping[str, Any],
+    student: Mapping[str, Any],
+    *,
+    sides: tuple[str, str] = ('teacher', 'student'),
+) -> list[str]:
+    """A line for each fact that is not the same on both sides, calling them `sides`."""
     return [
-        f'  {name}: teacher has {ours}, student has {student[name]}'
+        f'  {name}: {sides[0]} has {ours}, {sides[1]} has {student[name]}'
         for name, ours in teacher.items()
         if ours != student[name]
     ]

@@ -111,7 +111,7 @@ def check_same_architecture(teacher: ModelConfig, student: ModelConfig) -> None:
     Raises:
         ConfigError: lists every difference with both sides.
     """
-    ours, theirs = _widths(teacher), _widths(student)
+    ours, theirs = stage_widths(teacher), stage_widths(student)
     problems = list_differences(_architecture(teacher), _architecture(student)) + [
         f'  {name}: teacher has only {ours[name]}, student has {theirs[name]}'
         for name in ours
@@ -130,7 +130,7 @@ def _architecture(config: ModelConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names} | anchor_facts(config)
 
 
-def _widths(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def stage_widths(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Channels of each stage, after the width factor."""
     stages = {
         'encoder_channels': (config.encoder_channels,),

@@ -10,6 +10,7 @@ import json
 import logging
 from pathlib import Path
 
+from pydantic import JsonValue
 import torch
 from torch import nn
 
@@ -30,10 +31,17 @@ from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.files import write_text
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.training.data import torch_seed
+from pointdistiller_core.training.fine_tuning import (
+    SOURCE_FACT,
+    has_weights,
+    source_facts,
+    start_from,
+    warn_of_height,
+)
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.label_survey import check_training_labels, survey_labels
 from pointdistiller_core.training.listeners import Listener
-from pointdistiller_core.training.objective import DetectionObjective
+from pointdistiller_core.training.objective import DetectionObjective, detector_of
 from pointdistiller_core.training.processes import is_first_process
 from pointdistiller_core.training.run import FEATURES_FILE
 from pointdistiller_core.training.validate import spread_clouds
@@ -48,6 +56,7 @@ def run_experiment(
     run: Path,
     *,
     teacher: Path | None = None,
+    source: Path | None = None,
     resume: bool = False,
     listener: Listener | None = None,
     device: str = 'auto',
@@ -59,6 +68,8 @@ def run_experiment(
         config: the whole experiment.
         run: folder of the run, see `pointdistiller_core.training.run`.
         teacher: bundle or run of the teacher; needed with, and only with, `config.distillation`.
+        source: bundle or run whose weights a training begins with, see `start_from`; to resume
+            from a checkpoint it may be left out.
         resume: go on from the newest checkpoint in `run`.
         listener: hears about progress.
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
@@ -69,9 +80,13 @@ def run_experiment(
 
     Raises:
         TrainingStopped: at that moment.
-        ConfigError: teacher and configuration do not fit together.
+        ConfigError: teacher or source and configuration do not fit together.
         CheckpointError, DatasetError, PointDistillerError: as `fit`.
     """
+    if source is not None and config.distillation is not None:
+        raise ConfigError(
+            f'source {source}: a student has its own first weights (distillation.initialization)'
+        )
     names = config.model.class_names
     dataset = build_dataset(config.dataset, names)
     validation = build_dataset(config.validation, names) if config.validation else None
@@ -81,6 +96,16 @@ def run_experiment(
         check_labels(config, dataset, validation)
         check_views((config.dataset, config.validation, more), (dataset, validation, unlabelled))
     objective = build_objective(config, teacher)
+    facts: dict[str, JsonValue] = {}
+    if teacher is not None:
+        facts['teacher_sha256'] = weights_checksum(teacher)
+    if source is not None:
+        start = start_from(source, detector_of(objective), config)
+        facts[SOURCE_FACT] = start.sha256
+        if listener is not None and is_first_process() and not has_weights(run):
+            listener.on_note(start.summary)
+    elif resume:
+        facts |= source_facts(run)
     bundle = fit(
         objective,
         dataset,
@@ -92,7 +117,7 @@ def run_experiment(
         listener=listener,
         device=device,
         stop_at=stop_at,
-        facts={'teacher_sha256': weights_checksum(teacher)} if teacher else None,
+        facts=facts,
     )
     if teacher and validation is not None and is_first_process():
         report_features(run, teacher, bundle, validation, device=device)
@@ -185,18 +210,7 @@ def build_objective(config: ExperimentConfig, teacher: Path | None) -> nn.Module
     student = build_detector(config.model)
     if config.distillation is None or teacher is None:
         return DetectionObjective(student)
-    height, of_teacher = (
-        config.dataset.sensor_height,
-        read_info(find_bundle(teacher)).sensor_height,
-    )
-    if height != of_teacher:  # it may see enough all the same
-        logger.warning(
-            '%s was trained %.2f m above the ground, but dataset.sensor_height is %.2f m: it sees '
-            'everything lower or higher than it has learned',
-            teacher,
-            of_teacher,
-            height,
-        )
+    warn_of_height(teacher, read_info(find_bundle(teacher)), config)
     distiller = Distiller(load_detector_model(teacher), student, config.distillation)
     if (method := config.distillation.initialization) != 'random':
         student.load_state_dict(slice_weights(distiller.teacher, student, method))

@@ -36,6 +36,9 @@ class Progress:
 class Listener:
     """Hears nothing; override what you want to hear."""
 
+    def on_note(self, note: str) -> None:
+        """Before the first step, with what is worth knowing about it."""
+
     def on_step(self, progress: Progress) -> None:
         """After every step."""
 

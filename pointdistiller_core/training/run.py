@@ -160,6 +160,22 @@ def read_features(run: Path) -> dict[str, dict[str, dict[str, float]]]:
     return json.loads(file.read_bytes()) if file.exists() else {}
 
 
+def read_facts(run: Path) -> dict[str, JsonValue]:
+    """What else the result of a run depends on, as `open_run` was told.
+
+    Raises:
+        CheckpointError: `run.json` is missing or damaged.
+    """
+    file = run / RUN_FILE
+    try:
+        facts: dict[str, JsonValue] = dict(json.loads(file.read_bytes())['facts'])
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f'{file}: missing or damaged: {error!r}; restore it or use a new folder'
+        ) from error
+    return facts
+
+
 def _is_stillborn(run: Path) -> bool:
     """Whether a run was killed here before it had begun; only `open_run` has written then."""
     if not run.is_dir():
@@ -174,7 +190,7 @@ def _check_same(run: Path, config: ExperimentConfig, facts: Mapping[str, JsonVal
     if not file.is_file():
         raise CheckpointError(f'{run}: no run to resume: it has no {CONFIG_FILE}')
     before = _flatten(load_config(ExperimentConfig, file))
-    before |= json.loads((run / RUN_FILE).read_bytes())['facts']
+    before |= read_facts(run)
     now = _flatten(config) | dict(facts)
     changes = '\n'.join(
         f'  {key}: {before.get(key)!r} then, {now.get(key)!r} now'

@@ -146,6 +146,18 @@ def test_distill_judges_by_the_teacher(run, bundle, experiment, tmp_path):
     assert SCALED in notes
 
 
+def test_train_judges_by_the_detector_that_it_begins_with(run, bundle, experiment, tmp_path):
+    bright, tuned = tmp_path / 'bright', ['train', experiment, '-o', tmp_path / 'tuned', '--from']
+    code, _, notes = run(*tuned, bundle)
+    assert code == 0
+    assert f'the source was trained on 0 to 1 (assumed): {LIKELY}' in notes
+    run('train', experiment, '-o', bright)
+    tuned[3] = tmp_path / 'again'
+    code, _, notes = run(*tuned, bright, '--intensity-scale', 'auto')
+    assert code == 0
+    assert 'nothing to scale, the source was trained on 0 to 255' in notes
+
+
 @pytest.mark.parametrize('kind', ['dataset', 'bag'])
 @pytest.mark.parametrize('name', backends('onnx'))
 def test_export_scales_what_it_compares_on(run, bundle, bright, tmp_path, kind, name):

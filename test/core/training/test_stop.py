@@ -147,7 +147,7 @@ def test_validation_is_stopped_and_repeated(train, frames, clock, monkeypatch):
         def to_dict(self):
             return {}
 
-    def evaluate(_detector, _frames, *, on_frame):
+    def evaluate(_detector, _frames, *, on_frame, **_):
         for done in range(1, 5):
             on_frame(done, 4)
         return Result(), []

@@ -1,0 +1,259 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tuning: a training that begins with the weights of a trained detector.
+
+The network must be the same; classes, anchors and range may be others. Each channel of the head
+belongs to an anchor of a class, and the channels of a class logit to a second class: those of
+which all classes are on both sides, with the same anchors, are taken over; the others begin anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+import torch
+
+from pointdistiller_core.config import ExperimentConfig, ModelConfig
+from pointdistiller_core.deploy.bundle import (
+    WEIGHTS_FILE,
+    BundleInfo,
+    build_with_weights,
+    find_bundle,
+    load_bundle,
+)
+from pointdistiller_core.distill.agreement import list_differences
+from pointdistiller_core.distill.initialization import stage_widths
+from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.models import PointPillars
+from pointdistiller_core.training.checkpoint import list_checkpoints
+from pointdistiller_core.training.processes import is_first_process
+from pointdistiller_core.training.run import RUN_FILE, read_facts
+
+logger = logging.getLogger(__name__)
+
+SOURCE_FACT = 'from_sha256'  # in `run.json`: checksum of the weights that a run began with
+HEAD = 'head.conv.'  # names of the weights whose rows are channels of the head
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that a fine-tuning begins with.
+
+    Attributes:
+        sha256: checksum of the source's weights.
+        summary: a line for people: what was taken over and what was made anew.
+    """
+
+    sha256: str
+    summary: str
+
+
+def start_from(source: Path, detector: PointPillars, config: ExperimentConfig) -> Start:
+    """Give a new detector the weights of a trained one, batch norm's statistics included.
+
+    Warns of another height of the sensor or of the grid.
+
+    Args:
+        source: bundle or run folder.
+        detector: has its first weights; keeps them in the channels of the head that the source
+            has nothing for.
+        config: of the training, with the detector's configuration.
+
+    Raises:
+        ConfigError: the source is another network or reads points in another way; lists every
+            difference with both sides. The detector is not changed.
+        CheckpointError: the source is missing or damaged.
+    """
+    folder = find_bundle(source)
+    info, weights = load_bundle(folder)
+    _check_same_network(source, info, config.model)
+    trained = build_with_weights(info.model, weights, where=str(folder))
+    warn_of_height(source, info, config)
+    _warn_of_grid(source, info.model, config.model)
+    shared = _Shared(info.model, config.model)
+    rows = torch.tensor(shared.channels, dtype=torch.int64).reshape(-1, 2)
+    state, new, made_anew = dict(trained.state_dict()), detector.state_dict(), 0
+    for name in (f'{HEAD}weight', f'{HEAD}bias'):
+        mixed = new[name].clone()
+        mixed[rows[:, 0]] = state[name][rows[:, 1]]
+        made_anew += (len(mixed) - len(rows)) * mixed[0].numel()
+        state[name] = mixed
+    detector.load_state_dict(state)
+    total = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
+    return Start(
+        info.sha256[WEIGHTS_FILE], shared.describe(folder, total=total, made_anew=made_anew)
+    )
+
+
+class _Shared:
+    """What the heads of two detectors have in common.
+
+    Attributes:
+        taken: classes that both have, with the same anchors.
+        changed: those that both have, with other anchors.
+        added, dropped: those of the target and of the source alone.
+        same_directions: whether bins of the direction mean the same.
+        channels: [(channel of the target's head, channel of the source's), ...].
+        num_channels: of the target's head.
+    """
+
+    def __init__(self, source: ModelConfig, target: ModelConfig) -> None:
+        theirs, ours = _anchors(source), _anchors(target)
+        self.taken = [name for name in ours if theirs.get(name) == ours[name]]
+        self.changed = [name for name in ours if name in theirs and name not in self.taken]
+        self.added = [name for name in ours if name not in theirs]
+        self.dropped = [name for name in theirs if name not in ours]
+        self.same_directions = source.head.direction_offset == target.head.direction_offset
+        of_source, of_target = _head_channels(source), _head_channels(target)
+        self.num_channels = len(of_target)
+        taken = set(self.taken)
+        self.channels = [
+            (channel, of_source[meaning])
+            for meaning, channel in of_target.items()
+            if meaning.anchor in taken
+            and (meaning.kind != 'class' or meaning.value in taken)
+            and (meaning.kind != 'direction' or self.same_directions)
+        ]
+
+    def describe(self, folder: Path, *, total: int, made_anew: int) -> str:
+        """One line: counts of numbers and of channels of the head, and names of classes."""
+        anew = {
+            'new classes': self.added,
+            'classes with other anchors': self.changed,
+            'directions, because of another head.direction_offset': (
+                [] if self.same_directions else self.taken
+            ),
+        }
+        parts = [
+            f'{folder}: fine-tuning: {total - made_anew} of {total} weights taken over, batch '
+            f'norm statistics included; of the head {len(self.channels)} of {self.num_channels} '
+            f'channels ({_listed(self.taken) or "no class is the same"})',
+            *(f'made anew: {what} ({_listed(names)})' for what, names in anew.items() if names),
+        ]
+        if self.dropped:
+            parts.append(f'left out: {_listed(self.dropped)}')
+        return '; '.join(parts)
+
+
+class _Meaning(NamedTuple):
+    """Of a channel of the head."""
+
+    kind: str
+    anchor: str  # its class
+    yaw: int
+    value: str | int  # class of a logit, or number
+
+
+def _head_channels(config: ModelConfig) -> dict[_Meaning, int]:
+    """Channels of `AnchorHead` by their meaning."""
+    values: dict[str, Sequence[str | int]] = {
+        'class': config.class_names,
+        'box': range(7),
+        'direction': range(2),
+    }
+    meanings = (
+        _Meaning(kind, name, yaw, value)
+        for kind in values
+        for name in config.class_names
+        for yaw in range(len(config.head.anchors[name].yaws))
+        for value in values[kind]
+    )
+    return {meaning: channel for channel, meaning in enumerate(meanings)}
+
+
+def _anchors(config: ModelConfig) -> dict[str, tuple[Any, ...]]:
+    """What the outputs of a class refer to; how labels are matched makes no difference."""
+    anchors = {name: config.head.anchors[name] for name in config.class_names}
+    return {name: (anchor.size, anchor.bottom, anchor.yaws) for name, anchor in anchors.items()}
+
+
+def _listed(names: list[str]) -> str:
+    return ', '.join(names)
+
+
+def _check_same_network(source: Path, info: BundleInfo, config: ModelConfig) -> None:
+    """Check that all weights but the head's mean the same.
+
+    Raises:
+        ConfigError: lists every difference with both sides.
+    """
+    ours = BundleInfo(model=config)
+    differences = list_differences(
+        _network_facts(info), _network_facts(ours), sides=('source', 'configuration')
+    )
+    if differences:
+        raise ConfigError(
+            f'{source}: its weights do not fit this configuration; make these equal (a narrower '
+            'student begins with slices of its teacher: distill, distillation.initialization):\n'
+            + '\n'.join(differences)
+        )
+
+
+def _network_facts(info: BundleInfo) -> dict[str, Any]:
+    """All that the weights before the head depend on; widths are channels."""
+    names = ('name', 'backbone_layers', 'backbone_strides', 'neck_strides')
+    return {
+        **{name: getattr(info.model, name) for name in names},
+        **stage_widths(info.model),
+        'grid.voxel_size, x and y [m]': info.model.grid.voxel_size[:2],
+        'point_features': info.point_features,
+    }
+
+
+# --- what is worth a warning -----------------------------------------------------------------
+
+
+def warn_of_height(source: Path, info: BundleInfo, config: ExperimentConfig) -> None:
+    """Tell that a detector was trained higher or lower above the ground than it will be used."""
+    height = config.dataset.sensor_height
+    if height != info.sensor_height and is_first_process():  # it may see enough all the same
+        logger.warning(
+            '%s was trained %.2f m above the ground, but dataset.sensor_height is %.2f m: it sees '
+            'everything lower or higher than it has learned',
+            source,
+            info.sensor_height,
+            height,
+        )
+
+
+def _warn_of_grid(source: Path, theirs: ModelConfig, ours: ModelConfig) -> None:
+    """Tell of another middle of the cells along z, which points are measured from."""
+    middles = [sum(model.grid.point_cloud_range[2::3]) / 2 for model in (theirs, ours)]
+    if middles[0] != middles[1] and is_first_process():
+        logger.warning(
+            '%s: the middle of its range along z is %.2f m, here %.2f m: the first layer reads '
+            'heights from there and has to learn them again',
+            source,
+            *middles,
+        )
+
+
+# --- resuming --------------------------------------------------------------------------------
+
+
+def has_weights(run: Path) -> bool:
+    """Whether a run has a checkpoint or is complete, and needs no first weights any more."""
+    return bool(list_checkpoints(run)) or (run / 'bundle').exists()
+
+
+def source_facts(run: Path) -> dict[str, JsonValue]:
+    """What a run says about the weights that it began with; empty where these were new.
+
+    Raises:
+        CheckpointError: it began with trained ones and has no checkpoint yet, so they are needed.
+    """
+    if not (run / RUN_FILE).is_file():
+        return {}
+    facts = {name: value for name, value in read_facts(run).items() if name == SOURCE_FACT}
+    if facts and not has_weights(run):
+        raise CheckpointError(
+            f'{run}: began with trained weights and has no checkpoint yet: to resume it, name '
+            f'these again (source, --from); their {WEIGHTS_FILE} has the SHA-256 '
+            f'{facts[SOURCE_FACT]}'
+        )
+    return facts
