@@ -1,25 +1,42 @@
 # `make demo` and `make test` build .venv by themselves; nothing is installed outside of it.
-PYTHON ?= python3
-VENV := .venv
+# A ROS 2 installation that is already sourced is used; otherwise rclpy comes as wheels: ROS=kilted or jazzy.
+ROS ?= kilted
+# Jazzy's wheels are for Python 3.12 alone.
+PYTHON312 := $(firstword $(shell for python in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python3.12; do \
+	$$python -c '' 2>/dev/null && echo $$python; done))
+PYTHON ?= $(if $(filter jazzy,$(ROS)),$(or $(PYTHON312),python3.12),python3)
+SYSTEM_ROS := $(if $(AMENT_PREFIX_PATH),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes))
+VENV := .venv$(if $(filter-out kilted,$(ROS)),-$(ROS))
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-# A ROS 2 installation that is already sourced is used; otherwise rclpy comes as wheels.
-SYSTEM_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
+STAMP := $(VENV)/.installed-$(if $(SYSTEM_ROS),on-$(ROS_DISTRO),for-$(ROS))
 comma := ,
-EXTRAS := $(if $(SYSTEM_ROS),dev,dev$(comma)ros)
+EXTRAS := $(if $(SYSTEM_ROS),dev,dev$(comma)ros-$(ROS))
+PINS := $(VENV)/constraints.txt
+# ROS 2's messages are compiled for its own major version of NumPy, and colcon calls setup.py.
+NUMPY_OF_ROS = import numpy; print("numpy<" + str(int(numpy.__version__.split(".")[0]) + 1))
 # Label files, result files and the official program's numbers, in $(DATA)/kitti_eval.
 DATA ?= ../shared/data
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: install lint types test demo parity bench clean
+.PHONY: install lint types test test-jazzy test-nodes demo parity bench clean
 
 install: $(STAMP)
 
-$(STAMP): setup.py setup.cfg constraints.txt
+$(STAMP): setup.py setup.cfg constraints.txt constraints-kilted.txt constraints-jazzy.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed; set PYTHON=/path/to/python3")'
-	$(PYTHON) -m venv $(if $(SYSTEM_ROS),--system-site-packages) $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+ifeq ($(SYSTEM_ROS),yes)
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	grep -vE '^(numpy|ml_dtypes)==' constraints.txt > $(PINS)
+	$(PYTHON) -c '$(NUMPY_OF_ROS)' >> $(PINS)
+	echo 'setuptools<80' >> $(PINS)
+else
+	@[ -f constraints-$(ROS).txt ] || { echo 'There are wheels for ROS=kilted and ROS=jazzy; source another ROS 2 instead' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	cat constraints.txt constraints-$(ROS).txt > $(PINS)
+endif
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c $(PINS) torch
+	$(BIN)/python -m pip install --quiet -c $(PINS) -e '.[$(EXTRAS)]'
+	rm -f $(VENV)/.installed*
 	touch $(STAMP)
 
 lint: install
@@ -31,6 +48,19 @@ types: install
 
 test: lint types
 	$(BIN)/python -m pytest
+
+# The tests of the nodes on Jazzy, with rclpy as wheels.
+test-jazzy:
+ifneq ($(AMENT_PREFIX_PATH),)
+	@echo 'skipped test-jazzy: a ROS 2 is sourced, and make test takes that'
+else ifeq ($(PYTHON312),)
+	@echo 'skipped test-jazzy: its wheels of rclpy need Python 3.12, which is not found'
+else
+	$(MAKE) ROS=jazzy PYTHON=$(PYTHON312) test-nodes
+endif
+
+test-nodes: install
+	$(BIN)/python -m pytest test/ros test/integration
 
 demo: install
 	$(BIN)/pointdistiller demo --output demo_output
@@ -50,4 +80,4 @@ bench: install
 	[ ! -d $(DATA)/kitti_eval ] || $(BIN)/python benchmarks/kitti_metric.py --data $(DATA)/kitti_eval
 
 clean:
-	rm -rf $(VENV) build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,9 +16,27 @@ def shared_files(*patterns: str) -> list[tuple[str, list[str]]]:
     return [(str('share' / Path(NAME) / folder), files) for folder, files in folders.items()]
 
 
+def wheels(distribution: str) -> list[str]:
+    """ROS 2 where it is not installed."""
+    names = (
+        'diagnostic-msgs',
+        'geometry-msgs',
+        'rclpy',
+        'rmw-fastrtps-cpp',
+        'rosgraph-msgs',
+        'sensor-msgs',
+        'std-msgs',
+        'visualization-msgs',
+    )
+    return [f'ros-{distribution}-{name}' for name in names]
+
+
 # Running a bundle needs one of the first two; exporting needs the third; int8 is made by nncf.
 RUN_OPENVINO, RUN_ONNX = ['openvino>=2024.4'], ['onnxruntime>=1.17']
 EXPORT = [*RUN_OPENVINO, 'nncf>=2.13', 'onnx>=1.15']
+
+# colcon looks here for what runs the tests.
+TEST = ['hypothesis', 'pytest', 'pytest-timeout']
 
 # Before torch 2.6, `weights_only` could execute what a crafted checkpoint asks for.
 setup(
@@ -34,6 +52,8 @@ setup(
     package_data={'pointdistiller_core': ['py.typed'], 'pointdistiller_ros': ['py.typed']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        # Entry points get the interpreter that colcon runs in, not the virtual environment's.
+        (f'lib/{NAME}', sorted(map(str, Path('scripts').iterdir()))),
         *shared_files('package.xml', 'launch/*.launch.py'),
         *shared_files('config/**/*.yaml', 'config/**/*.rviz', 'config/**/*.xml'),
     ],
@@ -60,40 +80,16 @@ setup(
         'typer>=0.12',
     ],
     extras_require={
-        'ros': [
-            f'ros-kilted-{name}'
-            for name in (
-                'diagnostic-msgs',
-                'geometry-msgs',
-                'rclpy',
-                'rmw-fastrtps-cpp',
-                'rosgraph-msgs',
-                'sensor-msgs',
-                'std-msgs',
-                'visualization-msgs',
-            )
-        ],
+        'ros': wheels('kilted'),
+        'ros-kilted': wheels('kilted'),
+        'ros-jazzy': wheels('jazzy'),
         'openvino': RUN_OPENVINO,
         'onnx': RUN_ONNX,
         'export': EXPORT,
-        'dev': [
-            *EXPORT,
-            *RUN_ONNX,
-            'hypothesis',
-            'mypy',
-            'pytest',
-            'pytest-timeout',
-            'ruff',
-            'types-PyYAML',
-        ],
+        'test': TEST,
+        'dev': [*EXPORT, *RUN_ONNX, *TEST, 'mypy', 'ruff', 'types-PyYAML'],
     },
     entry_points={
-        'console_scripts': [
-            'pointdistiller = pointdistiller_core.cli:main',
-            'detector_node = pointdistiller_ros.detector_node:main',
-            'comparison_node = pointdistiller_ros.comparison_node:main',
-            'bag_player_node = pointdistiller_ros.bag_player_node:main',
-            'bag_recorder_node = pointdistiller_ros.recorder:main',
-        ],
+        'console_scripts': ['pointdistiller = pointdistiller_core.cli:main'],
     },
 )

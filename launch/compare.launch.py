@@ -18,9 +18,9 @@ from pointdistiller_ros.launching import (
     consumer,
     describe,
     end_with_bag,
-    full_name,
     given,
     given_bool,
+    given_topic,
     text,
 )
 
@@ -38,7 +38,7 @@ def generate_launch_description() -> LaunchDescription:
             'student': "student's bundle, or run folder that holds one",
         },
         optional={
-            'points': ('/points', 'PointCloud2 topic to compare on; of the bag, the one to play'),
+            'points': ('points', 'PointCloud2 topic to compare on; of the bag, the one to play'),
             'bag': ('', 'bag to play, reliably; at its end everything ends; empty plays none'),
             'lockstep': ('true', 'play the bag as fast as both detect, dropping nothing'),
             'ground_truth': ('', 'topic with labelled boxes, live or of the bag; empty: none'),
@@ -53,7 +53,8 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list[Node]:
     """The nodes, for what stands on the command line."""
-    bag, points, truth = (given(context, name) for name in ('bag', 'points', 'ground_truth'))
+    bag = given(context, 'bag')
+    points, truth = (given_topic(context, name) for name in ('points', 'ground_truth'))
     lockstep = given_bool(context, 'lockstep')
     nodes = [
         consumer(
@@ -71,12 +72,13 @@ def start(context: LaunchContext) -> list[Node]:
     ]
     if bag:
         player = bag_player(
+            context,
             bag,
             points,
-            results='comparison/student/boxes',
+            results='student/boxes',
             lockstep=lockstep,
             on_exit=end_with_bag,
-            extra_topics=[*TF_TOPICS, full_name(truth)] if truth else TF_TOPICS,
+            extra_topics=[*TF_TOPICS, truth] if truth else TF_TOPICS,
         )
         nodes.append(player)
     return nodes

@@ -11,7 +11,14 @@ from __future__ import annotations
 from launch import LaunchContext, LaunchDescription
 from launch_ros.actions import Node
 
-from pointdistiller_ros.launching import bag_player, consumer, describe, given, given_bool
+from pointdistiller_ros.launching import (
+    bag_player,
+    consumer,
+    describe,
+    given,
+    given_bool,
+    given_topic,
+)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -21,7 +28,7 @@ def generate_launch_description() -> LaunchDescription:
         start,
         required={'bundle': 'bundle, or run folder that holds one'},
         optional={
-            'points': ('/points', 'PointCloud2 topic to detect in; of the bag, the one to play'),
+            'points': ('points', 'PointCloud2 topic to detect in; of the bag, the one to play'),
             'bag': ('', 'bag to play, reliably; empty plays none'),
             'lockstep': ('false', 'play the bag as fast as the detector, dropping nothing'),
         },
@@ -30,9 +37,9 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list[Node]:
     """The nodes, for what stands on the command line."""
-    bag, points = given(context, 'bag'), given(context, 'points')
+    bag, points = given(context, 'bag'), given_topic(context, 'points')
     lockstep = given_bool(context, 'lockstep')
     nodes = [consumer(context, 'detector', ['bundle'], bag=bag, remappings={'points': points})]
     if bag:
-        nodes.append(bag_player(bag, points, results='detector/boxes', lockstep=lockstep))
+        nodes.append(bag_player(context, bag, points, results='boxes', lockstep=lockstep))
     return nodes

@@ -16,6 +16,11 @@ from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.deploy.backends import AUTO, FP32, Backend, Stopwatch, load_backend
 from pointdistiller_core.deploy.bundle_format import BundleInfo, find_bundle, read_info
 from pointdistiller_core.errors import BackendError, CloudError
+from pointdistiller_core.geometry.intensity import (
+    IntensityJudge,
+    clip_intensity,
+    parse_scale,
+)
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.geometry.returns import find_returns
 from pointdistiller_core.records import Detections, Importance
@@ -23,6 +28,9 @@ from pointdistiller_core.records import Detections, Importance
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import PillarImportance
     from pointdistiller_core.models import PointPillars
+
+
+__all__ = ['BundleInfo', 'Detector', 'IntensityJudge', 'Mounting', 'parse_scale', 'to_importance']
 
 
 class Detector:
@@ -123,18 +131,19 @@ class Detector:
 
         Args:
             points: (N, 4) x, y, z [m], intensity, sensor frame; any floating type. The intensity
-                must be in the range that the detector was trained with,
-                `info.intensity_range`: another scale costs detections without any error, so
-                `counts['intensity_outside']` says how many points are not in it.
+                must have the scale that the detector was trained with: what is outside of
+                `info.intensity_range` is clipped to it, and `counts['intensity_outside']` says of
+                how many points. `IntensityJudge` finds out about another scale.
             importance: also return the importance of the pillars (PointDistiller, section 3.1).
-            detection: thresholds and caps for this sweep; None is the bundle's.
+            detection: thresholds and caps for this sweep; None is the bundle's. Without
+                `size_bounds`, those of the bundle hold.
             mounting: of the sensor; None is where the training sensor was.
 
         Returns:
             Detections in the sensor frame by descending score, with counts and with the time of
             the stages `pillars` (check, crop, group), `network`, `decode` (boxes and NMS) and
             `total`. Points that are not finite or have no return (`find_returns`) are dropped and
-            counted.
+            counted; so are boxes that no object can be.
 
         Raises:
             BackendError: the detector is closed.
@@ -149,8 +158,11 @@ class Detector:
         finite, returns = _finite_rows(seen), find_returns(checked)
         valid = finite & returns
         used = seen if valid.all() else seen.compress(valid, axis=0)
-        found = backend(used, watch, importance=importance, detection=detection)
         span = _intensity_range(used)
+        num_outside = self._count_outside(used, span)
+        if num_outside:
+            used = clip_intensity(used, self.info.intensity_range)
+        found = backend(used, watch, importance=importance, detection=detection)
         moved = mounting.boxes_to_sensor(found.boxes) if mounting else (found.boxes, None)
         return Detections(
             boxes=moved[0],
@@ -161,7 +173,7 @@ class Detector:
                 'points': len(points),
                 'points_not_finite': len(points) - int(np.count_nonzero(finite)),
                 'points_without_return': len(points) - int(np.count_nonzero(returns)),
-                'intensity_outside': self._count_outside(used, span),
+                'intensity_outside': num_outside,
                 **found.counts,
             },
             latency_ms=watch.finish(),

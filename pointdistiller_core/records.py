@@ -101,9 +101,11 @@ class Detections:
         importance: pillar importance, where it was asked for.
         counts: what was used and what was cut, e.g. `points`, `points_in_range`,
             `points_not_finite`, `points_without_return`, `points_over_cap`, `pillars`,
-            `pillars_over_cap`.
+            `pillars_over_cap`; `intensity_outside`, the points whose intensity was clipped, and
+            `boxes_refused`, the candidates that no object can be.
         latency_ms: time of each stage and their `total`.
-        intensity_range: least and largest intensity of the points; None without any point.
+        intensity_range: least and largest intensity of the points before they were clipped; None
+            without any point.
         orientations: (N, 4) float32 quaternions x, y, z, w of boxes that are tilted in their
             frame, where `yaw` is that of the heading from above; None where yaw says it all.
     """

@@ -104,6 +104,7 @@ def to_comparison_diagnostics(
     report: Report,
     limits: ComparisonLimits,
     problem: str,
+    warning: str = '',
 ) -> DiagnosticArray:
     """State of a comparison: its worst level, and all that is not as it should be.
 
@@ -114,6 +115,7 @@ def to_comparison_diagnostics(
         report: silence, and clouds that were dropped since the report before.
         limits: of the silence.
         problem: what went wrong with the last cloud; empty where nothing did.
+        warning: what all clouds have that they should not.
     """
     clouds, latency = summary['clouds'], summary['latency']
     values = {f'clouds_{key}': value for key, value in clouds.items()}
@@ -121,7 +123,9 @@ def to_comparison_diagnostics(
         values |= {f'latency_ms.{role}.{key}': latency[role][key] for key in latency[role]}
     values['latency_ratio'] = latency['median_ratio']
     values |= {key: summary['agreement'][key] for key in ('recall', 'precision', 'f1')}
-    findings = list(_judge(report, limits, problem)) or [(OK, 'comparing')]
+    findings = list(_judge(report, limits, problem))
+    findings += [(WARN, warning)] if warning else []
+    findings = findings or [(OK, 'comparing')]
     status = DiagnosticStatus(
         level=max(level for level, _ in findings),
         name=name,

@@ -48,6 +48,7 @@ from pointdistiller_core.evaluation.online_comparison import (
     numbers_of,
 )
 from pointdistiller_core.records import Detections, GroundTruth
+from pointdistiller_ros.cloud_reader import CloudReader
 from pointdistiller_ros.comparison_conversions import (
     to_agreement,
     to_agreement_markers,
@@ -62,10 +63,9 @@ from pointdistiller_ros.conversions import (
     marker_keys,
     stamp_ns,
     to_boxes_cloud,
-    to_points,
 )
 from pointdistiller_ros.detector_node import BACKWARDS, PointDetector
-from pointdistiller_ros.diagnostics import Monitor, describe
+from pointdistiller_ros.diagnostics import REPAIRS, Monitor, describe
 from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.quality import create_publisher, create_subscription
@@ -170,6 +170,9 @@ class ComparisonNode(Node):
             self._transforms = Transforms(self)
         self._report = ReportFolder(Path(self._settings.output)) if self._settings.output else None
         self._models = {role: self._load(load, role) for role in ROLES}
+        infos = {role: model.detector.info for role, model in self._models.items()}
+        self._reader = CloudReader(self._settings, infos, self.get_logger())
+        self._repairs = {role: dict.fromkeys(REPAIRS, 0) for role in ROLES}
         self._machine = describe_machine()  # once: it reads a file
         self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
         self._shown_markers: frozenset[tuple[str, int]] | None = None
@@ -237,6 +240,8 @@ class ComparisonNode(Node):
             'error': None if error is None else describe(error),
             'started': self._started,
             **{role: model.about for role, model in self._models.items()},
+            'intensity': {'problem': self._reader.problem, 'scale': self._reader.scale},
+            'repairs': {role: dict(counts) for role, counts in self._repairs.items()},
             'machine': self._machine,
             'settings': asdict(self._settings),
             'clouds': self._count_clouds(ended=ended),
@@ -390,7 +395,7 @@ class ComparisonNode(Node):
         comparison = self._comparison
         assert comparison is not None
         cloud = read_message(PointCloud2, serialized)
-        points = to_points(cloud, self._settings)
+        points = self._reader.read(cloud)
         mountings = self._find_mountings(cloud.header.frame_id)
         if not self._warm:  # a network's first run takes longer: it is not measured
             for role, mounting in mountings.items():
@@ -431,6 +436,8 @@ class ComparisonNode(Node):
     ) -> Detections:
         detector = self._models[role].detector
         found = detector(points, mounting=mounting)
+        for name in REPAIRS:
+            self._repairs[role][name] += found.counts.get(name, 0)
         sure = found[found.scores >= getattr(self._settings, f'{role}_score_threshold')]
         return relabel(sure, detector.class_names, class_names)
 
@@ -500,6 +507,7 @@ class ComparisonNode(Node):
                 report=self._monitor.report(now.nanoseconds),
                 limits=self._settings.diagnostics,
                 problem=self._problem,
+                warning=self._reader.problem,
             )
         )
 

@@ -84,8 +84,15 @@ def to_cloud(
     return PointCloud2(header=header, data=data, **layout)
 
 
-def to_points(cloud: PointCloud2, parameters: InputParameters) -> NDArray[np.float32]:
+def to_points(
+    cloud: PointCloud2, parameters: InputParameters, intensity_scale: float | None = None
+) -> NDArray[np.float32]:
     """Points of a cloud as the parameters ask for.
+
+    Args:
+        cloud: the message.
+        parameters: how to read it.
+        intensity_scale: instead of the parameter.
 
     Returns:
         (N, 4) x, y, z [m], intensity, in the frame of the cloud.
@@ -98,7 +105,7 @@ def to_points(cloud: PointCloud2, parameters: InputParameters) -> NDArray[np.flo
         intensity_field=parameters.intensity_field,
         missing_intensity=parameters.missing_intensity,
         constant_intensity=parameters.constant_intensity,
-        intensity_scale=parameters.intensity_scale or None,
+        intensity_scale=intensity_scale or parameters.intensity_scale or None,
     )
 
 
@@ -227,7 +234,10 @@ def to_model_info(info: BundleInfo, bundle: str, backend: str) -> String:
         'voxel_size': model.grid.voxel_size,
         **info.model_dump(
             mode='json',
-            include={'intensity_range', 'sensor_height', 'training', 'sha256', 'package_version'},
+            include={
+                *('intensity_range', 'intensity_assumed', 'sensor_height', 'training'),
+                *('sha256', 'package_version'),
+            },
         ),
     }
     return String(data=json.dumps(about))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 import os
@@ -19,7 +19,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpHandle, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -29,7 +29,8 @@ from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.records import Detections
-from pointdistiller_ros.conversions import to_diagnostics, to_points
+from pointdistiller_ros.cloud_reader import CloudReader
+from pointdistiller_ros.conversions import to_diagnostics
 from pointdistiller_ros.diagnostics import (
     ERROR,
     OK,
@@ -39,6 +40,7 @@ from pointdistiller_ros.diagnostics import (
     judge,
     values_of,
 )
+from pointdistiller_ros.lifecycle import ManagedNode
 from pointdistiller_ros.messages import read_message
 from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
 from pointdistiller_ros.parameters import (
@@ -57,6 +59,10 @@ if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
 
 DIAGNOSTICS_PERIOD_S = 1.0
+READ = (  # parameters that clouds are read by
+    *('intensity_field', 'missing_intensity', 'constant_intensity'),
+    *('intensity_scale', 'intensity_auto'),
+)
 LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a detector is made from
 # Further than a running clock goes at once: somebody sought in a bag, or simulated time begins.
 FORWARDS = JumpThreshold(min_forward=Duration(seconds=10), min_backward=None)
@@ -104,12 +110,14 @@ class Setup:
     Attributes:
         settings: the node's parameters.
         detector: made from them.
+        reader: of its clouds.
         detection: thresholds and caps.
         transforms: where the mounting is TF's.
     """
 
     settings: DetectorParameters
     detector: PointDetector
+    reader: CloudReader
     detection: DetectionConfig
     transforms: Transforms | None
 
@@ -133,7 +141,7 @@ def load_detector(parameters: DetectorParameters) -> PointDetector:
     )
 
 
-class DetectorNode(LifecycleNode):
+class DetectorNode(ManagedNode):
     """Detects objects in each cloud on `points`, or in the newest where they come too fast.
 
     Every cloud that is worked on leads to exactly one message on each topic of `Outputs`, with the
@@ -195,6 +203,11 @@ class DetectorNode(LifecycleNode):
     def counts(self) -> CloudCounts:
         """What became of the clouds so far."""
         return self._monitor.counts
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        """Of all results: `intensity_outside` and `boxes_refused`, as `Detections` counts them."""
+        return self._monitor.repairs
 
     @property
     def output_topics(self) -> list[str]:
@@ -351,7 +364,10 @@ class DetectorNode(LifecycleNode):
             thresholds = self._class_thresholds.declare(detector.class_names, changes)
             undo.pop_all()
         detection = to_detection_config(detector.info.model.detection, settings, thresholds)
-        return Setup(settings, detector, detection, transforms)
+        reader = self._kept_reader(settings, detector) or CloudReader(
+            settings, {'bundle': detector.info}, self.get_logger()
+        )
+        return Setup(settings, detector, reader, detection, transforms)
 
     def _kept_detector(self, settings: DetectorParameters) -> PointDetector | None:
         if self._setup is None:
@@ -360,6 +376,16 @@ class DetectorNode(LifecycleNode):
             getattr(settings, name) == getattr(self._setup.settings, name) for name in LOADED
         )
         return self._setup.detector if kept else None
+
+    def _kept_reader(
+        self, settings: DetectorParameters, detector: PointDetector
+    ) -> CloudReader | None:
+        """The reader, which has judged clouds, where what it reads and for whom is the same."""
+        before = self._setup
+        if before is None or before.detector is not detector:
+            return None
+        kept = all(getattr(settings, name) == getattr(before.settings, name) for name in READ)
+        return before.reader if kept else None
 
     def _load_detector(self, settings: DetectorParameters) -> PointDetector:
         if not settings.bundle:
@@ -390,7 +416,7 @@ class DetectorNode(LifecycleNode):
         assert outputs is not None
         settings = setup.settings
         cloud = read_message(PointCloud2, serialized)
-        points = to_points(cloud, settings)
+        points = setup.reader.read(cloud)
         wanted = outputs.wanted()
         read = perf_counter()
         detections = setup.detector(
@@ -441,11 +467,15 @@ class DetectorNode(LifecycleNode):
         if self._problem is not None:
             level, message = ERROR, f'transition failed: {describe(self._problem)}'
         elif self._worker is not None:
-            level, message = judge(report, self._settings.diagnostics)
+            problem = setup.reader.problem if setup is not None else ''
+            level, message = judge(report, self._settings.diagnostics, problem)
         values = values_of(report)
         if setup is not None:
             low, high = setup.detector.info.intensity_range
             values['training_intensity'] = f'{low:g} to {high:g}'
+            values['training_intensity_assumed'] = str(setup.detector.info.intensity_assumed)
+            if setup.reader.scale is not None:
+                values['intensity_scale'] = f'{setup.reader.scale:.6g}'
             values['bundle'] = setup.settings.bundle
         name = self.get_fully_qualified_name()
         self._diagnostics_publisher.publish(

@@ -15,6 +15,11 @@ from pointdistiller_core.records import Detections
 from pointdistiller_ros.conversions import NANOSECONDS
 from pointdistiller_ros.parameters import DiagnosticParameters
 
+# Counts of what was made possible, or refused.
+REPAIRS = {
+    'intensity_outside': 'intensities clipped to the range of the training clouds',
+    'boxes_refused': 'boxes refused: no object is so large, so small or so far out',
+}
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -74,6 +79,7 @@ class Monitor:
         self._reported = CloudCounts()
         self._reported_at = monotonic()
         self._heard_ns = 0  # as a clock says that has not begun: not known
+        self.repairs = dict.fromkeys(REPAIRS, 0)  # of all results
 
     @property
     def counts(self) -> CloudCounts:
@@ -116,6 +122,8 @@ class Monitor:
         """
         with self._lock:
             self._count(results=1)
+            for name in REPAIRS:
+                self.repairs[name] += detections.counts.get(name, 0)
             longest = max(self._now.max_latency_ms, latency_ms['end_to_end'])
             self._now = replace(
                 self._now, last=detections, latency_ms=latency_ms, max_latency_ms=longest
@@ -147,8 +155,16 @@ def describe(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def judge(report: Report, parameters: DiagnosticParameters) -> tuple[bytes, str]:
-    """The worst level that a report reaches, and all that is not as it should be."""
+def judge(
+    report: Report, parameters: DiagnosticParameters, problem: str = ''
+) -> tuple[bytes, str]:
+    """The worst level that a report reaches, and all that is not as it should be.
+
+    Args:
+        report: what was counted.
+        parameters: limits.
+        problem: that the clouds have altogether, for a warning.
+    """
     findings = [
         (ERROR if value > getattr(parameters.error, limit) else WARN, text)
         for limit, value, text in _measurements(report)
@@ -156,6 +172,8 @@ def judge(report: Report, parameters: DiagnosticParameters) -> tuple[bytes, str]
     ]
     if isinstance(report.last, Exception):
         findings.append((ERROR, f'the last cloud failed: {describe(report.last)}'))
+    if problem:
+        findings.append((WARN, problem))
     if not findings:
         return OK, 'waiting for the first cloud' if report.last is None else 'detecting'
     return max(level for level, _ in findings), '; '.join(text for _, text in findings)

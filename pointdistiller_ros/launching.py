@@ -8,19 +8,24 @@ from collections.abc import Callable, Mapping
 import os
 from typing import Any
 
+from ament_index_python import get_resource, has_resource
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
-from launch.conditions import IfCondition, evaluate_condition_expression
+from launch.conditions import evaluate_condition_expression
 from launch.events.process import ProcessExited
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'pointdistiller_ros'
-# By which Fast DDS is told its transports, up to Jazzy and since; `docs/ros.md` says why.
-PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
-TRANSPORTS = 'FASTDDS_BUILTIN_TRANSPORTS'
+# By which Fast DDS is told its transports; `docs/ros.md` says why. Version 3 (Kilted) still takes
+# version 2's name of the file, with a warning; version 2 (Jazzy and before) knows no other.
+PROFILES_2, PROFILES_3 = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
+TRANSPORTS, ROOMY = 'FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA'
+# What RViz shows of a node: the topics of its configurations, below the name of the node.
+SHOWN = ('markers', 'importance', 'importance_markers')
 
 
 def describe(
@@ -33,12 +38,14 @@ def describe(
     """Arguments, nodes and RViz.
 
     Args:
-        name: of the files in `config/nodes` and `config/rviz`.
+        name: of the node, and of the files in `config/nodes` and `config/rviz`.
         start: makes the nodes, for what stands on the command line.
         required: description of each argument without a default.
         optional: default and description of each further one; the common ones are added.
     """
     common = {
+        'namespace': ('', 'of all nodes; relative topics are in it'),
+        'name': (name, 'of the node'),
         'rviz': ('false', 'show clouds and results in RViz'),
         'frame': ('velodyne', 'fixed frame of RViz: the frame of the clouds'),
         'use_sim_time': ('', 'take the time from /clock, which the bag player sends'),
@@ -54,8 +61,7 @@ def describe(
                 DeclareLaunchArgument(argument, default_value=default, description=description)
                 for argument, (default, description) in {**optional, **common}.items()
             ),
-            OpaqueFunction(function=start),
-            OpaqueFunction(function=rviz, args=[f'{name}.rviz']),
+            OpaqueFunction(function=lambda context: [*start(context), *rviz(context, name)]),
         ]
     )
 
@@ -86,7 +92,7 @@ def consumer(
 
     Args:
         context: of the launch.
-        name: of the node; its executable is `NAME_node`.
+        name: of the files in `config`; the executable is `NAME_node`.
         arguments: of the launch file that are parameters of the node, as text; where one is empty
             the file of parameters holds.
         bag: that is played; empty if the clouds come from elsewhere.
@@ -101,59 +107,97 @@ def consumer(
     return Node(
         package=PACKAGE,
         executable=f'{name}_node',
-        name=name,
+        name=given(context, 'name'),
+        namespace=given(context, 'namespace') or None,
         output='screen',
         remappings=list(remappings.items()),
         parameters=[
             LaunchConfiguration('params'),
             {**values, **options.pop('parameters', {}), **quality, **use_sim_time(context)},
         ],
-        additional_env=shared_memory(),
+        additional_env=shared_memory(context),
         on_exit=end_after_failure,
         **options,
     )
 
 
 def bag_player(
-    bag: str, points: str, *, results: str, lockstep: bool, on_exit: Any = None, **parameters: Any
+    context: LaunchContext,
+    bag: str,
+    points: str,
+    *,
+    results: str,
+    lockstep: bool,
+    on_exit: Any = None,
+    **parameters: Any,
 ) -> Node:
     """The node that plays a bag.
 
     Args:
+        context: of the launch.
         bag: to play.
         points: topic of the clouds in it.
-        results: topic of the node that works on the clouds; without it nothing is played.
+        results: topic, below the name of the node that works on the clouds; without that nothing
+            is played.
         lockstep: wait there for each cloud's result; otherwise keep the bag's time.
         on_exit: what to do at its end; None ends the others if it failed.
         parameters: further ones.
     """
+    results = f'{given(context, "name")}/{results}'
     return Node(
         package=PACKAGE,
         executable='bag_player_node',
         name='bag_player',
+        namespace=given(context, 'namespace') or None,
         output='screen',
         parameters=[
             {
                 'bag': text(bag),
-                'topic': text(full_name(points)),  # topics of a bag are full names
+                'topic': text(points),
                 'acknowledgment': results if lockstep else '',
                 'wait_for': results,
                 **parameters,
             }
         ],
-        additional_env=shared_memory(),
+        additional_env=shared_memory(context),
         on_exit=on_exit or end_after_failure,
     )
 
 
+def given_topic(context: LaunchContext, name: str) -> str:
+    """A topic that the command line names, or none; topics of a bag are full names."""
+    topic = given(context, name)
+    return full_name(topic) if topic and given(context, 'bag') else topic
+
+
 def rviz(context: LaunchContext, name: str) -> list[Node]:
-    """RViz with a configuration, on request."""
+    """RViz with the configuration of a node, on request.
+
+    Raises:
+        RuntimeError: it is not installed; raised before anything starts.
+    """
+    if not given_bool(context, 'rviz'):
+        return []
+    if not has_resource('packages', 'rviz2'):
+        raise RuntimeError(
+            'rviz:=true, but rviz2 is not installed: install it (ros-$ROS_DISTRO-rviz2), '
+            'or leave rviz out'
+        )
     node = Node(
         package='rviz2',
         executable='rviz2',
-        condition=IfCondition(LaunchConfiguration('rviz')),
-        remappings=[('/points', LaunchConfiguration('points'))],
-        arguments=['-d', shared_file('config', 'rviz', name), '-f', LaunchConfiguration('frame')],
+        namespace=given(context, 'namespace') or None,
+        # The topics of the configuration are relative.
+        remappings=[
+            ('points', given_topic(context, 'points')),
+            *((f'{name}/{topic}', f'{given(context, "name")}/{topic}') for topic in SHOWN),
+        ],
+        arguments=[
+            '-d',
+            shared_file('config', 'rviz', f'{name}.rviz'),
+            '-f',
+            LaunchConfiguration('frame'),
+        ],
         parameters=[use_sim_time(context)],
     )
     return [node]
@@ -164,11 +208,27 @@ def shared_file(*parts: str) -> PathJoinSubstitution:
     return PathJoinSubstitution([FindPackageShare(PACKAGE), *parts])
 
 
-def shared_memory() -> dict[str, PathJoinSubstitution]:
+def shared_memory(context: LaunchContext) -> dict[str, PathJoinSubstitution]:
     """Room in shared memory for the clouds that a node sends; what is set outside holds."""
-    if any(name in os.environ for name in (*PROFILES, TRANSPORTS)):
-        return {}
-    return dict.fromkeys(PROFILES, shared_file('config', 'dds', 'fastdds.xml'))
+    file = shared_file('config', 'dds', 'fastdds.xml')
+    read = (PROFILES_2,) if fast_dds_is_version_2() else (PROFILES_3, PROFILES_2)
+    known = {name: value for name in (*read, TRANSPORTS) if (value := os.environ.get(name))}
+    if not known:
+        return {read[0]: file}
+    path = file.perform(context)
+    if path not in known.values() and not known.get(TRANSPORTS, '').startswith(ROOMY):
+        said = ', '.join(f'{name}={value}' for name, value in known.items())
+        get_logger(PACKAGE).warning(
+            f'{said} holds, not {path}: clouds of more than 30,000 points may get lost, '
+            'see docs/ros.md, Clouds between processes'
+        )
+    return {}
+
+
+def fast_dds_is_version_2() -> bool:
+    """Whether the middleware is built on version 2, whose package had another name."""
+    where = ('package_run_dependencies', 'rmw_fastrtps_shared_cpp')
+    return bool(has_resource(*where)) and 'fastrtps' in get_resource(*where)[0].split(';')
 
 
 def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None:

@@ -165,6 +165,11 @@ class InputParameters:
         range=(0.0, 1e9),
         changeable=True,
     )
+    intensity_auto: bool = parameter(
+        False,
+        'judge the first 10 clouds, and multiply by the scale that is likely instead of a warning',
+        changeable=True,
+    )
     reliability: str = parameter(
         'best_effort',
         'quality of service of the subscription to points; reliable suits bags of big clouds',

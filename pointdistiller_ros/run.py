@@ -20,10 +20,15 @@ from rclpy.logging import get_logger
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.detector_node import DetectorNode, PointDetector, load_detector
+from pointdistiller_ros.diagnostics import REPAIRS
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.playback import Playback
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare
-from pointdistiller_ros.run_parameters import add_parameter_option, check_parameters
+from pointdistiller_ros.run_parameters import (
+    add_parameter_option,
+    add_scale_option,
+    check_parameters,
+)
 from pointdistiller_ros.spinning import Session, interrupted_by_signals
 
 BOXES_TOPIC = '/detector/boxes'
@@ -62,19 +67,21 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunCounts:
-    """What became of the clouds of a run: `played` is the sum of the others.
+    """What became of the clouds of a run: `played` is the sum of results, failed and dropped.
 
     Attributes:
         played: clouds sent by the player.
         results: messages on `~/boxes`.
         failed: clouds refused, with an error in the log.
         dropped: clouds skipped because a newer one was there.
+        repairs: of all results, as `DetectorNode.repairs`.
     """
 
     played: int
     results: int
     failed: int
     dropped: int
+    repairs: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 def run_detect(
@@ -112,7 +119,8 @@ def run_detect(
         played, counts = player.num_played, detector.counts
         playback.finish_recording(counts.results)
         dropped = played - counts.results - counts.failed
-        return RunCounts(played, counts.results, counts.failed, dropped)
+        repairs = dict(detector.repairs)
+        return RunCounts(played, counts.results, counts.failed, dropped, repairs)
 
 
 def main(args: list[str] | None = None) -> int:
@@ -137,12 +145,15 @@ def main(args: list[str] | None = None) -> int:
     with interrupted_by_signals():
         if options.pop('command') == 'compare':
             return main_compare(options)
-        options['parameters'] = dict(options['parameters'])
+        options['parameters'] = options.pop('intensity_scale') | dict(options['parameters'])
         counts = run_detect(RunOptions(**options))
     get_logger('pointdistiller').info(
         f'{counts.played} clouds played: {counts.results} results, {counts.failed} failed, '
         f'{counts.dropped} dropped'
     )
+    for name, meaning in REPAIRS.items():
+        if number := counts.repairs.get(name):
+            get_logger('pointdistiller').warning(f'{number} {meaning}')
     return 0
 
 
@@ -177,6 +188,7 @@ def _build_parser() -> ArgumentParser:
     detect.add_argument('--backend', default='auto', help='openvino-int8, openvino, onnx, torch')
     detect.add_argument('--num-threads', type=int, default=0, help='CPU threads; 0 is the default')
     detect.add_argument('--score-threshold', type=float, help='lowest score to publish')
+    add_scale_option(detect)
     add_parameter_option(detect)
     return parser
 

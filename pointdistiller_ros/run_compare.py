@@ -20,7 +20,11 @@ from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
 from pointdistiller_ros.parameters import TF_TOPICS
 from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, Playback
-from pointdistiller_ros.run_parameters import add_parameter_option, check_parameters
+from pointdistiller_ros.run_parameters import (
+    add_parameter_option,
+    add_scale_option,
+    check_parameters,
+)
 from pointdistiller_ros.spinning import Session
 
 RESULT_TOPIC = '/comparison/student/boxes'
@@ -99,7 +103,7 @@ def main_compare(options: dict[str, Any]) -> int:
     checks = [Check.parse(text) for text in options.pop('check')]
     given = {name: options.pop(name) for name in _PARAMETERS}
     parameters = {name: value for name, value in given.items() if value is not None}
-    parameters |= dict(options.pop('parameters'))
+    parameters |= options.pop('intensity_scale') | dict(options.pop('parameters'))
     summary = run_compare(CompareOptions(**options, parameters=parameters))
     sys.stdout.write(format_table(summary))
     failed = [check for check in checks if not check.holds(summary)]
@@ -153,6 +157,7 @@ def add_compare_parser(commands: Any) -> None:
     )
     for name, (kind, description) in _PARAMETERS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', type=kind, help=description)
+    add_scale_option(parser)
     add_parameter_option(parser)
 
 

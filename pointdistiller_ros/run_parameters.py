@@ -11,6 +11,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.parameter import get_parameter_value, parameter_value_to_python
 
+from pointdistiller_core.detector import parse_scale
 from pointdistiller_core.errors import ConfigError
 
 
@@ -25,6 +26,28 @@ def add_parameter_option(parser: ArgumentParser) -> None:
         metavar='NAME:=VALUE',
         help="any parameter of the node, e.g. 'mounting.pitch:=0.2'; repeatable",
     )
+
+
+def add_scale_option(parser: ArgumentParser) -> None:
+    """Add `--intensity-scale`; its parameters become `intensity_scale`."""
+    parser.add_argument(
+        '--intensity-scale',
+        type=parse_scale_parameters,
+        default={},
+        metavar='auto|FACTOR',
+        help='factor on the intensity, e.g. 0.00392157 (1/255) for 0 to 255; auto judges the '
+        'first 10 clouds',
+    )
+
+
+def parse_scale_parameters(text: str) -> dict[str, Any]:
+    """The parameters of a node that `--intensity-scale` stands for.
+
+    Raises:
+        ConfigError: neither `auto` nor a positive number.
+    """
+    scale = parse_scale(text)
+    return {'intensity_auto': True} if scale is None else {'intensity_scale': scale}
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:

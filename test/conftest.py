@@ -7,9 +7,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 import signal
+import sys
 
-from hypothesis import settings
 import pytest
+
+try:
+    from hypothesis import settings
+except ImportError as error:  # `colcon test` in the system's interpreter
+    raise pytest.UsageError(
+        f'{error} (for {sys.executable}); in the virtual environment: python -m colcon test'
+    ) from error
 
 # A busy machine is slow; that is no failure of a property.
 settings.register_profile('patient', deadline=None)

@@ -22,6 +22,13 @@ TIMEOUT_S = 20.0
 # Kept apart from whatever else runs here; below 102, domains do not meet ephemeral ports.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+# With other transports big clouds do not arrive.
+for name in (
+    'FASTDDS_BUILTIN_TRANSPORTS',
+    'FASTDDS_DEFAULT_PROFILES_FILE',
+    'FASTRTPS_DEFAULT_PROFILES_FILE',
+):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointdistiller_core.cli.intensity import (
+    IntensityScaleOption,
+    expectations,
+    settle_dataset,
+)
 from pointdistiller_core.cli.output import (
     JsonOption,
     print_cuts,
@@ -86,6 +91,7 @@ def compare_command(
     frame: FrameOption = None,
     camera_view: CameraViewOption = True,
     device: DeviceOption = 'cpu',
+    intensity_scale: IntensityScaleOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """False positives per frame of detectors where they find equally much.
@@ -99,6 +105,8 @@ def compare_command(
 
     detectors = load_detectors(bundles, device)
     config = DatasetConfig(root=dataset, split=split, camera_view=camera_view)
+    expected = expectations({name: each.info for name, each in detectors.items()})
+    config = settle_dataset(intensity_scale, config, expected)
     frames = KittiDataset(config, common_classes(detectors))
     if frame and picture is None:
         raise ConfigError(f'--frame {", ".join(frame)}: give --picture DIR, too')
@@ -338,6 +346,7 @@ def compare_features_command(
     max_frames: Annotated[int, typer.Option(min=1, help='Evenly spread over the split.')] = 100,
     camera_view: CameraViewOption = True,
     device: DeviceOption = 'cpu',
+    intensity_scale: IntensityScaleOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """How alike the features of a student are to its teacher's, layer by layer.
@@ -350,21 +359,30 @@ def compare_features_command(
     """
     # torch takes seconds to import, and `--help` should not wait for it
     from pointdistiller_core.datasets import build_dataset
-    from pointdistiller_core.deploy.bundle import load_detector_model
+    from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model, read_info
     from pointdistiller_core.distill.distiller import check_same_input
     from pointdistiller_core.distill.feature_similarity import compare_features, untrained_twin
     from pointdistiller_core.training.validate import spread_clouds
 
-    networks = [load_detector_model(path, device=device) for path in (teacher, student)]
+    both = {'teacher': teacher, 'student': student}
+    networks = [load_detector_model(path, device=device) for path in both.values()]
+    infos = {name: read_info(find_bundle(path)) for name, path in both.items()}
     check_same_input(*(network.config for network in networks))
     config = DatasetConfig(root=dataset, split=split, camera_view=camera_view)
+    config = settle_dataset(intensity_scale, config, expectations(infos))
     frames = build_dataset(config, networks[0].config.class_names)
     num_frames = min(max_frames, len(frames))
     with progress_bar('compare features', 'frames') as update:
         similarities = compare_features(
             networks[0],
             {'student': networks[1], 'untrained': untrained_twin(networks[1])},
-            spread_clouds(frames, num_frames, next(networks[0].parameters()).device, update),
+            spread_clouds(
+                frames,
+                num_frames,
+                next(networks[0].parameters()).device,
+                update,
+                intensity_range=infos['student'].intensity_range,
+            ),
         )
     title = f'{student} and {teacher} on {dataset} ({split}, {num_frames} frames)'
     print_similarities(similarities, title, json_file=json_file)

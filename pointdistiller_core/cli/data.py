@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointdistiller_core.cli.intensity import (
+    USUAL,
+    IntensityScaleOption,
+    given_scale,
+    settle_scale,
+    spread_clouds,
+)
 from pointdistiller_core.cli.output import (
     JsonOption,
     OverrideOption,
@@ -114,6 +121,7 @@ def make_bag_command(
     camera_view: Annotated[
         bool, typer.Option('--camera-view', help="Drop points outside the camera's image.")
     ] = False,
+    intensity_scale: IntensityScaleOption = None,
 ) -> None:
     """Turn the sweeps of a KITTI folder into a ROS 2 bag of PointCloud2 messages.
 
@@ -121,17 +129,23 @@ def make_bag_command(
 
     KITTI labels only what the camera sees: `--ground-truth` goes well with `--camera-view`.
     """
-    from pointdistiller_core.datasets.bags import TRUTH_TOPIC, write_kitti_bag
+    from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.datasets.bags import TRUTH_TOPIC, kitti_sweeps, write_kitti_bag
 
     classes = tuple(class_name or KITTI_ANCHORS) if ground_truth else ()
+    names = (choose_bag_frames(dataset, frame, split) or kitti_sweeps(dataset))[:max_frames]
+    scale = given_scale(intensity_scale) or 1.0
+    config = DatasetConfig(root=dataset, camera_view=camera_view, intensity_scale=scale)
+    sweeps = KittiDataset(config, (), labelled=False, frame_ids=names)
+    scale = settle_scale(intensity_scale, spread_clouds(sweeps), USUAL, scale=scale, where=dataset)
     count = write_kitti_bag(
         dataset,
         output,
         rate=rate,
-        frames=choose_bag_frames(dataset, frame, split),
-        max_frames=max_frames,
+        frames=names,
         ground_truth=classes,
         camera_view=camera_view,
+        intensity_scale=scale,
     )
     if classes:
         print_note(f'{TRUTH_TOPIC}: boxes with the labels {", ".join(classes)}')

@@ -18,6 +18,7 @@ from pointdistiller_core.cli.detection_run import (
     evaluated_classes,
     title_of,
 )
+from pointdistiller_core.cli.intensity import expectations, settle_dataset
 from pointdistiller_core.cli.lidar_evaluation import evaluate_lidar, parse_overlap_pairs
 from pointdistiller_core.cli.output import (
     JsonOption,
@@ -84,6 +85,15 @@ BackendOption = Annotated[
         rich_help_panel=OF_BUNDLE,
     ),
 ]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        '--intensity-scale',
+        metavar='auto|FACTOR',
+        help='As of detect.',
+        rich_help_panel=OF_BUNDLE,
+    ),
+]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
@@ -121,7 +131,7 @@ CurvesOption = Annotated[
 ]
 
 # What each form of the verb needs, and what it may have besides.
-OF_RUNNING = {'--camera-view', '--device', '--backend', '--precision'}
+OF_RUNNING = {'--camera-view', '--device', '--backend', '--precision', '--intensity-scale'}
 FORMS = {
     'result files': ({'--predictions', '--labels'}, {'--curves'}),
     'a bundle': ({'BUNDLE', '--dataset'}, {'--results', '--curves', *OF_RUNNING}),
@@ -154,6 +164,7 @@ def evaluate_command(
     device: DeviceOption = None,
     backend: BackendOption = None,
     precision: PrecisionOption = None,
+    intensity_scale: ScaleOption = None,
     predictions: PredictionsOption = None,
     labels: LabelsOption = None,
     min_overlap: MinOverlapOption = None,
@@ -174,8 +185,8 @@ def evaluate_command(
         {
             **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
             **{'--camera-view': camera_view, '--device': device, '--backend': backend},
-            **{'--precision': precision, '--predictions': predictions, '--labels': labels},
-            '--curves': curves,
+            **{'--precision': precision, '--intensity-scale': intensity_scale},
+            **{'--predictions': predictions, '--labels': labels, '--curves': curves},
         },
         metric,
     )
@@ -192,10 +203,18 @@ def evaluate_command(
         )
         if metric is MetricName.lidar:
             pairs = parse_overlap_pairs(min_overlap or ())
-            evaluate_lidar(bundle, config, pairs, engine, json_file=json_file)
+            evaluate_lidar(
+                *(bundle, config, pairs, engine),
+                intensity_scale=intensity_scale,
+                json_file=json_file,
+            )
         else:
             overlaps = parse_overlaps(min_overlap or ())
-            evaluation = evaluate_bundle(bundle, config, overlaps, engine, results=results)
+            evaluation = evaluate_bundle(
+                *(bundle, config, overlaps, engine),
+                results=results,
+                intensity_scale=intensity_scale,
+            )
             report(evaluation, json_file=json_file, curves=curves)
 
 
@@ -308,6 +327,7 @@ def evaluate_bundle(
     engine: Engine,
     *,
     results: Path | None = None,
+    intensity_scale: str | None = None,
 ) -> Evaluation:
     """Run a bundle on a labelled dataset and evaluate it by the KITTI metric.
 
@@ -317,6 +337,7 @@ def evaluate_bundle(
         min_overlaps: class -> least overlap of a hit; the bundle's other classes are left out.
         engine: what the network runs in.
         results: where to write the detections as KITTI's result files.
+        intensity_scale: `auto`, a factor or None.
     """
     # torch takes seconds to import, and result files do not need it
     from pointdistiller_core.datasets import KittiDataset
@@ -326,6 +347,7 @@ def evaluate_bundle(
 
     detector = engine.load(bundle)
     names = detector.class_names
+    config = settle_dataset(intensity_scale, config, expectations({'': detector.info}))
     dataset = KittiDataset(config, names)
     if results is not None:
         check_results_folder(results, dataset.frame_ids)  # before the long part

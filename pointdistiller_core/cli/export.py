@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
@@ -15,6 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointdistiller_core.cli.intensity import (
+    IntensityScaleOption,
+    expectations,
+    given_scale,
+    settle_dataset,
+    settle_scale,
+)
 from pointdistiller_core.cli.output import (
     JsonOption,
     print_note,
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pointdistiller_core.datasets import FrameDataset, Frames
+    from pointdistiller_core.deploy.bundle_format import BundleInfo
+    from pointdistiller_core.geometry.intensity import Range
     from pointdistiller_core.training.verification import Verification
 
 SIMULATED = 'simulated scenes'
@@ -70,6 +80,7 @@ def export_command(
         ),
     ] = None,
     check_split: Annotated[str, typer.Option(help='Split of that dataset.')] = 'val',
+    intensity_scale: IntensityScaleOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Add the files of another backend to a bundle, if it finds what torch finds.
@@ -88,7 +99,8 @@ def export_command(
             '--calibration with a dataset or a bag'
         )
     folder = find_bundle(bundle)
-    known = open_frames(calibration, split) if calibration else None
+    info = read_info(folder)
+    known = open_frames(calibration, split, info, intensity_scale) if calibration else None
     learned = (
         spread_indices(len(known), frames)
         if known is not None and to is Target.OPENVINO_INT8
@@ -96,10 +108,12 @@ def export_command(
     )
     with redirect_stdout(sys.stderr):  # where the converters' own notes belong
         files = export_detector(
-            load_detector_model(folder), to.value, calibration_clouds(known, learned)
+            load_detector_model(folder),
+            to.value,
+            calibration_clouds(known, learned, info.intensity_range),
         )
     if check is not None:
-        real = check_clouds(check, check_split, read_info(folder).model.class_names)
+        real = check_clouds(check, check_split, info, intensity_scale)
     elif calibration is not None and known is not None:
         real = held_out_clouds(name_of(calibration, split), known, learned)
     else:
@@ -138,32 +152,51 @@ class CheckedClouds:
     labels: FrameDataset | None
 
 
-def open_frames(source: Path, split: str) -> Frames:
-    """The clouds of a dataset or a bag, without labels."""
+def open_frames(source: Path, split: str, info: BundleInfo, scale: str | None) -> Frames:
+    """The clouds of a dataset or a bag, without labels, on the scale that was asked for."""
     from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.datasets.bags import BagFrames
     from pointdistiller_core.datasets.storage.bag import is_bag
 
     if is_bag(source):
-        return BagFrames(source)
-    return KittiDataset(
-        DatasetConfig(root=source, split=split, camera_view=False), (), labelled=False
+        return open_bag(source, info, scale)
+    config = DatasetConfig(root=source, split=split, camera_view=False)
+    config = settle_dataset(scale, config, expectations({'': info}))
+    return KittiDataset(config, (), labelled=False)
+
+
+def open_bag(source: Path, info: BundleInfo, scale: str | None) -> Frames:
+    """The clouds of a bag; without a scale, theirs is that of their type."""
+    from pointdistiller_core.datasets.bags import BagFrames, read_clouds
+    from pointdistiller_core.datasets.point_cloud2 import (
+        own_intensity_scale,
+        points_from_cloud,
     )
+    from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS
+
+    given = given_scale(scale)
+    clouds = read_clouds(source, on_note=lambda _: None)  # said where all of them are read
+    first = [cloud.message for cloud in islice(clouds, JUDGED_CLOUDS)]
+    own = given or next((own_intensity_scale(cloud) for cloud in first), None) or 1.0
+    points = (points_from_cloud(cloud, intensity_scale=own) for cloud in first)
+    final = settle_scale(scale, points, expectations({'': info}), scale=own, where=source)
+    return BagFrames(source, intensity_scale=given if final == own else final)
 
 
 def calibration_clouds(
-    frames: Frames | None, indices: Sequence[int]
+    frames: Frames | None, indices: Sequence[int], limits: Range
 ) -> Iterator[NDArray[np.float32]]:
-    """(N, 4) points of some frames."""
+    """(N, 4) points of some frames, as a network sees them: intensities are in the range."""
+    from pointdistiller_core.geometry.intensity import clip_intensity
+
     if frames is None:
         return
     with progress_bar('calibrate', 'clouds') as update:
         for done, index in enumerate(indices, start=1):
-            yield frames[index].points
+            yield clip_intensity(frames[index].points, limits)
             update(done, len(indices))
 
 
-def check_clouds(source: Path, split: str, class_names: Sequence[str]) -> CheckedClouds:
+def check_clouds(source: Path, split: str, info: BundleInfo, scale: str | None) -> CheckedClouds:
     """Evenly spread frames of a dataset, with labels, or of a bag."""
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.datasets.storage.bag import is_bag
@@ -171,9 +204,11 @@ def check_clouds(source: Path, split: str, class_names: Sequence[str]) -> Checke
 
     name = name_of(source, split)
     if is_bag(source):
-        clouds = open_frames(source, split)
+        clouds = open_bag(source, info, scale)
         return CheckedClouds(name, clouds, spread_indices(len(clouds), MOST_CHECKED), None)
-    dataset = KittiDataset(DatasetConfig(root=source, split=split), class_names)
+    config = DatasetConfig(root=source, split=split)
+    config = settle_dataset(scale, config, expectations({'': info}))
+    dataset = KittiDataset(config, info.model.class_names)
     return CheckedClouds(name, dataset, spread_indices(len(dataset), MOST_CHECKED), dataset)
 
 

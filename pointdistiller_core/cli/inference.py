@@ -4,13 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pointdistiller_core.cli.intensity import (
+    IntensityScaleOption,
+    expectations,
+    given_scale,
+    settle_scale,
+)
 from pointdistiller_core.cli.output import (
     JsonOption,
     print_cuts,
@@ -18,9 +25,13 @@ from pointdistiller_core.cli.output import (
     print_table,
     write_json,
 )
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS, scale_intensity
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pointdistiller_core.records import Detections
 
 BackendOption = Annotated[
@@ -63,6 +74,7 @@ def detect_command(
     backend: BackendOption = 'auto',
     num_threads: ThreadsOption = None,
     precision: PrecisionOption = 'fp32',
+    intensity_scale: IntensityScaleOption = None,
     missing_intensity: Annotated[
         MissingIntensity, typer.Option(help='Refuse clouds without intensities, or take zero.')
     ] = MissingIntensity.error,
@@ -84,13 +96,24 @@ def detect_command(
         bundle, clouds = bundle_option, [bundle, *clouds]
     if not clouds:
         raise typer.BadParameter('there is no point cloud after the bundle', param_hint='CLOUDS')
+    scale = given_scale(intensity_scale) or 1.0
     detector = Detector.load(
         bundle, backend=backend, device=device, num_threads=num_threads, precision=precision
     )
+    zeros = missing_intensity is MissingIntensity.zero
+    read = partial(read_points, needs_intensity=not zeros)
+    first = _read_first(clouds, read)
+    scale = settle_scale(
+        intensity_scale,
+        (scale_intensity(points, scale) for points in first if points[:, 3].any() or not zeros),
+        expectations({'': detector.info}),
+        scale=scale,
+    )
     results = []
     try:
-        for path in clouds:
-            points = read_points(path, needs_intensity=missing_intensity is MissingIntensity.error)
+        for index, path in enumerate(clouds):
+            points = first[index] if index < len(first) else read(path)
+            points = scale_intensity(points, scale)
             detections = detector(points, importance=pictures is not None)
             if score_threshold is not None:
                 detections = detections[detections.scores >= score_threshold]
@@ -100,6 +123,19 @@ def detect_command(
     finally:  # a broken cloud costs none of those before it
         if results:
             _print_detections(results, detector.class_names, json_file=json_file)
+
+
+def _read_first(
+    clouds: Sequence[Path], read: Callable[[Path], NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """(N, 4) points of the first clouds, up to one that cannot be read: its turn will come."""
+    first = []
+    for path in clouds[:JUDGED_CLOUDS]:
+        try:
+            first.append(read(path))
+        except PointDistillerError:
+            break
+    return first
 
 
 def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence[str]) -> None:
@@ -152,6 +188,15 @@ def import_checkpoint_command(
     checkpoint: Annotated[Path, typer.Argument(help="OpenPCDet's checkpoint (.pth).")],
     config: Annotated[Path, typer.Argument(help="OpenPCDet's configuration (.yaml).")],
     output: Annotated[Path, typer.Argument(help='Bundle folder to write.')],
+    *,
+    intensity_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar='LOW HIGH',
+            help='Of the clouds that it was trained on; 0 to 1 is assumed. Intensities are '
+            'clipped to it.',
+        ),
+    ] = None,
 ) -> None:
     """Turn an OpenPCDet PointPillars checkpoint into a bundle.
 
@@ -163,5 +208,7 @@ def import_checkpoint_command(
     if output.exists():
         raise DatasetError(f'{output} exists already; choose another folder or remove it')
     model_config, state = import_openpcdet(checkpoint, config)
-    save_imported_bundle(output, model_config, state, source=checkpoint)
+    save_imported_bundle(
+        output, model_config, state, source=checkpoint, intensity_range=intensity_range
+    )
     print_note(f'{output}: {model_config.name}, classes {", ".join(model_config.class_names)}')

@@ -15,6 +15,7 @@ from pointdistiller_core.cli.detection_run import (
     evaluated_classes,
     title_of,
 )
+from pointdistiller_core.cli.intensity import expectations, settle_dataset
 from pointdistiller_core.cli.output import print_lines, print_note, print_table, write_json
 from pointdistiller_core.errors import PointDistillerError
 
@@ -55,6 +56,7 @@ def evaluate_lidar(
     min_overlaps: Mapping[str, Overlaps],
     engine: Engine,
     *,
+    intensity_scale: str | None = None,
     json_file: str | None = None,
 ) -> None:
     """Run a bundle on a labelled dataset, evaluate it from boxes and points alone, and say so.
@@ -64,12 +66,14 @@ def evaluate_lidar(
         config: the dataset, in KITTI layout.
         min_overlaps: class -> least overlaps of a hit; the bundle's other classes are left out.
         engine: what the network runs in.
+        intensity_scale: `auto`, a factor or None.
         json_file: where to write all numbers.
     """
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.evaluation.lidar import LidarMetric
 
     detector = engine.load(bundle)
+    config = settle_dataset(intensity_scale, config, expectations({'': detector.info}))
     dataset = KittiDataset(config, detector.class_names)
     metric = LidarMetric(evaluated_classes(bundle, detector.class_names, min_overlaps))
     found = detect_all(detector, dataset)

@@ -52,7 +52,7 @@ def print_note(message: str) -> None:
 
 
 def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
-    """Say how much of some clouds the caps of the pillars left out, where they did.
+    """Say what of some clouds was left out or changed, where anything was.
 
     Args:
         found: detections of these clouds, whose counts tell.
@@ -61,12 +61,22 @@ def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
     total: Counter[str] = Counter()
     for item in found:
         total.update(item.counts)
+    prefix = f'{name}: ' if name else ''
     points, pillars = total['points_over_cap'], total['pillars_over_cap']
     if points or pillars:
         print_note(
-            f'{name}{": " if name else ""}cut off by max_points_per_pillar and max_pillars: '
+            f'{prefix}cut off by max_points_per_pillar and max_pillars: '
             f'{points} of {total["points_in_range"]} points in range, '
             f'{pillars} of {total["pillars"] + pillars} pillars'
+        )
+    if outside := total['intensity_outside']:
+        print_note(
+            f'{prefix}clipped to the range of the training clouds: the intensity of {outside} of '
+            f'{total["points"]} points'
+        )
+    if refused := total['boxes_refused']:
+        print_note(
+            f'{prefix}refused: {refused} boxes; no object is so large, so small or so far out'
         )
 
 

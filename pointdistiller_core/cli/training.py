@@ -7,12 +7,19 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pointdistiller_core.cli.intensity import (
+    USUAL,
+    IntensityScaleOption,
+    expectations,
+    settle_dataset,
+)
 from pointdistiller_core.cli.output import OverrideOption, print_note, print_table, progress_bar
 from pointdistiller_core.config import DistillationConfig, ExperimentConfig, load_experiment
+from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
 from pointdistiller_core.errors import TrainingStopped
 from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 
@@ -43,6 +50,7 @@ def train_command(
     output: OutputOption,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
+    intensity_scale: IntensityScaleOption = None,
     stop_after: StopAfterOption = None,
     overrides: OverrideOption = None,
 ) -> None:
@@ -54,6 +62,7 @@ def train_command(
     stop_at = moment_after(stop_after)
     experiment = load_experiment(config, tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
+    experiment = settle_experiment(intensity_scale, experiment)
     run_with_progress(
         experiment, output, label='train', resume=resume, device=device, stop_at=stop_at
     )
@@ -66,6 +75,7 @@ def distill_command(
     output: OutputOption,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
+    intensity_scale: IntensityScaleOption = None,
     stop_after: StopAfterOption = None,
     overrides: OverrideOption = None,
 ) -> None:
@@ -80,6 +90,7 @@ def distill_command(
     experiment = load_experiment(config, tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
+    experiment = settle_experiment(intensity_scale, experiment, teacher)
     run_with_progress(
         experiment,
         output,
@@ -90,6 +101,37 @@ def distill_command(
         stop_at=stop_at,
     )
     print_lessons(output)
+
+
+def settle_experiment(
+    option: str | None, experiment: ExperimentConfig, teacher: Path | None = None
+) -> ExperimentConfig:
+    """The experiment with the scale that `--intensity-scale` asks for, for each of its datasets.
+
+    Raises:
+        CheckpointError: the teacher's bundle is missing or damaged.
+        ConfigError, DatasetError: as `settle_dataset`.
+    """
+    from pointdistiller_core.datasets import build_dataset
+    from pointdistiller_core.training.processes import is_first_process
+
+    build_dataset(experiment.dataset, ())  # before anything else is said: it is there
+    infos = {'the teacher': read_info(find_bundle(teacher))} if teacher else {}
+    settle = partial(
+        settle_dataset,
+        option,
+        expected=expectations(infos) or USUAL,
+        say=print_note if is_first_process() else lambda _: None,
+    )
+    distillation, validation = experiment.distillation, experiment.validation
+    changes: dict[str, Any] = {
+        'dataset': settle(experiment.dataset),
+        'validation': validation and settle(validation),
+    }
+    if distillation and distillation.unlabelled:
+        more = settle(distillation.unlabelled)
+        changes['distillation'] = distillation.model_copy(update={'unlabelled': more})
+    return experiment.model_copy(update=changes)
 
 
 def moment_after(seconds: float | None) -> float | None:

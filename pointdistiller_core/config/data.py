@@ -28,6 +28,7 @@ class DatasetConfig(Config):
     cache_frames: bool = Field(
         False, description='keep every frame as it was read; 0.3 MB each with camera_view'
     )
+    intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
     sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
 
 

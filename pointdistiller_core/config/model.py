@@ -75,6 +75,9 @@ class LossConfig(Config):
     smooth_l1_beta: Positive = 1 / 9
 
 
+Size = tuple[Positive, Positive, Positive]
+
+
 class DetectionConfig(Config):
     """From raw head outputs to boxes."""
 
@@ -88,6 +91,19 @@ class DetectionConfig(Config):
     )
     max_detections: int = Field(500, ge=1, le=2**14, description='boxes kept after NMS, per frame')
     class_wise_nms: bool = True
+    size_bounds: tuple[tuple[Size, Size], ...] = Field(
+        (),
+        description='least and largest dx, dy, dz [m] of a box of each class; other boxes, and '
+        'those further out of the range than an anchor reaches, are refused. A training learns '
+        'them from its labels; without any, no box is refused',
+    )
+
+    @model_validator(mode='after')
+    def _check_bounds(self) -> DetectionConfig:
+        for least, largest in self.size_bounds:
+            if any(low > high for low, high in zip(least, largest, strict=True)):
+                raise ValueError(f'size_bounds {least}, {largest}: give the least size first')
+        return self
 
 
 class ModelConfig(Config):
@@ -179,7 +195,7 @@ class ModelConfig(Config):
         return self
 
     def check_detection(self, detection: DetectionConfig) -> None:
-        """See that thresholds of classes fit the classes.
+        """See that thresholds and bounds of classes fit the classes.
 
         Raises:
             ValueError: their number is another one.
@@ -188,6 +204,11 @@ class ModelConfig(Config):
             raise ValueError(
                 f'{len(detection.score_thresholds)} score_thresholds for {len(self.class_names)} '
                 f'classes: give one for each of {list(self.class_names)}, or none'
+            )
+        if len(detection.size_bounds) not in {0, len(self.class_names)}:
+            raise ValueError(
+                f'{len(detection.size_bounds)} size_bounds for {len(self.class_names)} classes: '
+                f'give those of each of {list(self.class_names)}, or none'
             )
 
     @property

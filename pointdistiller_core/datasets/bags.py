@@ -288,13 +288,16 @@ class BagFrames:
 
     Args:
         bag: as `read_clouds`; what that tells is logged once.
+        intensity_scale: factor on the raw intensity; None is 1 for floating point and
+            1 / (largest value) for integers.
 
     Raises:
         DatasetError: as `read_clouds`.
     """
 
-    def __init__(self, bag: Path) -> None:
+    def __init__(self, bag: Path, *, intensity_scale: float | None = None) -> None:
         self._bag, self._topic = bag, ''
+        self._scale = intensity_scale
         self._length = 0
         for cloud in read_clouds(bag):
             self._topic = cloud.topic
@@ -312,8 +315,20 @@ class BagFrames:
             self._rest, self._next = read_clouds(self._bag, self._topic, on_note=_ignore), 0
         cloud = next(itertools.islice(self._rest, index - self._next, None))
         self._next = index + 1
-        points = drop_no_returns(points_from_cloud(cloud.message))
+        points = drop_no_returns(points_from_cloud(cloud.message, intensity_scale=self._scale))
         return Frame(points, str(index), stamp_ns=cloud.stamp_ns)
+
+
+def kitti_sweeps(root: Path) -> list[str]:
+    """Names of all sweeps of a KITTI object folder.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    folder = root / 'training' / 'velodyne'
+    if names := sorted(path.stem for path in folder.glob('*.bin')):
+        return names
+    raise DatasetError(f'{folder} holds no .bin file')
 
 
 def write_kitti_bag(
@@ -325,6 +340,7 @@ def write_kitti_bag(
     max_frames: int | None = None,
     ground_truth: Sequence[str] = (),
     camera_view: bool = False,
+    intensity_scale: float = 1.0,
 ) -> int:
     """Turn the sweeps of a KITTI object folder into a bag: topic `/points`, frame `velodyne`.
 
@@ -340,6 +356,7 @@ def write_kitti_bag(
             point for each: x, y, z, dx, dy, dz, yaw, score (1), and label, which indexes these
             names and is -1 for what is labelled as anything else.
         camera_view: drop points that the camera does not see, where nothing is labelled.
+        intensity_scale: factor on the intensity of the files.
 
     Returns:
         Number of clouds written.
@@ -347,11 +364,12 @@ def write_kitti_bag(
     Raises:
         DatasetError: a frame is missing or broken, or `out` exists.
     """
-    folder = dataset_root / 'training' / 'velodyne'
-    names = sorted(path.stem for path in folder.glob('*.bin')) if frames is None else frames
+    names = kitti_sweeps(dataset_root) if frames is None else frames
     if not names:
-        raise DatasetError(f'{folder} holds no .bin file')
-    config = DatasetConfig(root=dataset_root, camera_view=camera_view)
+        raise DatasetError(f'{out}: there are no frames to write')
+    config = DatasetConfig(
+        root=dataset_root, camera_view=camera_view, intensity_scale=intensity_scale
+    )
     labelled, chosen = bool(ground_truth), names[:max_frames]
     dataset = KittiDataset(config, ground_truth, labelled=labelled, frame_ids=chosen)
     with CloudBagWriter(out) as writer:

@@ -28,6 +28,7 @@ from pointdistiller_core.datasets.kitti import (
 )
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.geometry.boxes import points_in_boxes
+from pointdistiller_core.geometry.intensity import IntensityJudge
 from pointdistiller_core.geometry.iou import rotated_iou_3d
 from pointdistiller_core.kitti_format import (
     DIFFICULTIES,
@@ -188,12 +189,15 @@ def check_dataset(
         for index in range(len(dataset))
     }
     reports = {}
+    judge = IntensityJudge((0.0, 1.0), expected='usual is 0 to 1', remedy='({:.6g})'.format)
     for done, (frame_id, place) in enumerate(sorted(frames.items()), 1):
-        reports[frame_id] = _check_frame(*place)
+        reports[frame_id] = _check_frame(*place, judge)
         if on_frame is not None:
             on_frame(done, len(frames))
     findings += _repeated_frames(datasets) + _equal_sweeps(reports)
     findings += _views(datasets, reports) + _assumed_sizes(reports)
+    if judge.finding:
+        findings.append(Finding('training/velodyne', judge.finding))
     findings += [finding for report in reports.values() for finding in report.findings]
     sizes = [report.num_points for report in reports.values() if report.num_points is not None]
     return DatasetReport(
@@ -283,7 +287,7 @@ def _assumed_sizes(reports: Mapping[str, _FrameReport]) -> list[Finding]:
 # --- frames ----------------------------------------------------------------------------------
 
 
-def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
+def _check_frame(dataset: KittiDataset, index: int, judge: IntensityJudge) -> _FrameReport:
     """Try every file of a frame, whatever is wrong with the others."""
     problems: list[tuple[str, bool]] = []  # what, and whether it is broken
 
@@ -307,6 +311,7 @@ def _check_frame(dataset: KittiDataset, index: int) -> _FrameReport:
     if points is not None:
         digest = hashlib.blake2b(points.tobytes()).digest()
         problems += _sweep_problems(points)
+        judge.add(points)
     if labels is not None and objects is not None:
         if projected := int((labels.lacks_box_2d & ~objects.lacks_box_2d).sum()):
             what = f'{projected} labels have no 2D box; that of their 3D box is taken'

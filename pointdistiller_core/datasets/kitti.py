@@ -22,6 +22,7 @@ from pointdistiller_core.datasets.image_sizes import (
 from pointdistiller_core.datasets.point_files import drop_not_finite
 from pointdistiller_core.datasets.raw_points import KITTI_LAYOUT, find_layout, read_raw
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.geometry.intensity import scale_intensity
 from pointdistiller_core.kitti_format import (
     Calibration,
     KittiObjects,
@@ -83,6 +84,7 @@ class KittiDataset:
         self.labelled = labelled
         self.camera_view = config.camera_view
         self._cache_frames = config.cache_frames
+        self._intensity_scale = config.intensity_scale
         self._image_sizes = read_image_sizes(config.root / 'image_sizes.json')
         self._told_of_sizes = False
         self._told_of_boxes = False
@@ -204,6 +206,7 @@ class KittiDataset:
                 self.find_image_size(index),
                 [(state.st_size, state.st_mtime_ns) for state in states],
             ),
+            *([self._intensity_scale] if self._intensity_scale != 1 else []),
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
@@ -214,6 +217,7 @@ class KittiDataset:
     def _read_frame(self, index: int) -> Frame:
         path = self.path('velodyne', index)
         points, truth = drop_not_finite(read_sweep(path), path), None
+        points = scale_intensity(points, self._intensity_scale)
         if not (self.camera_view or self.labelled):
             return Frame(points, self.frame_ids[index])
         calibration, size = self.calibration(index), None

@@ -86,6 +86,15 @@ def points_from_cloud(
     return points.reshape(-1, 4)
 
 
+def own_intensity_scale(cloud: Any, intensity_field: str = '') -> float | None:
+    """The factor that `points_from_cloud` takes by itself; None of a cloud without intensity."""
+    for name in [intensity_field] if intensity_field else INTENSITY_NAMES:
+        for field in cloud.fields:
+            if field.name == name:
+                return default_intensity_scale(_column_type(cloud, field))
+    return None
+
+
 def drop_no_returns(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Points without those at exactly (0, 0, 0): some drivers put what did not come back there.
 

@@ -9,6 +9,7 @@ nothing is ever unpickled. What needs no torch is in `bundle_format`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import math
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -30,7 +31,7 @@ from pointdistiller_core.deploy.bundle_format import (
     write_info,
 )
 from pointdistiller_core.deploy.device import find_device
-from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import PointPillars, build_detector, count_weights
 
 __all__ = [
@@ -208,7 +209,12 @@ def _fits(tensor: Tensor, expected: Tensor) -> bool:
 
 
 def save_imported_bundle(
-    folder: Path, config: ModelConfig, state: Mapping[str, Tensor], *, source: Path
+    folder: Path,
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    *,
+    source: Path,
+    intensity_range: tuple[float, float] | None = None,
 ) -> None:
     """Save another project's weights as a new bundle.
 
@@ -217,12 +223,24 @@ def save_imported_bundle(
         config: the architecture that the weights belong to.
         state: name to tensor, in our names.
         source: the file that they come from; its name is kept.
+        intensity_range: least and largest intensity of the clouds that they were trained on; None
+            assumes 0 to 1.
 
     Raises:
         CheckpointError: the weights do not fit the configuration, or saving fails.
+        ConfigError: the range of the intensity is none.
     """
+    low, high = intensity_range or (0.0, 1.0)
+    if not (-math.inf < low < high < math.inf):
+        raise ConfigError(f'intensity range {low:g} to {high:g}: give the least one first')
     model = build_with_weights(config, state, where=str(source))
-    save_bundle(folder, model, BundleInfo(model=config, training={'imported_from': source.name}))
+    info = BundleInfo(
+        model=config,
+        training={'imported_from': source.name},
+        intensity_range=(low, high),
+        intensity_assumed=intensity_range is None,
+    )
+    save_bundle(folder, model, info)
 
 
 def pack_weights(state: Mapping[str, Tensor], *, half: bool) -> bytes:

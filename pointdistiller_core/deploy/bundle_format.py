@@ -13,7 +13,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from pointdistiller_core import __version__
 from pointdistiller_core.config import Config, Length, ModelConfig, parse_config
@@ -35,11 +35,28 @@ class BundleInfo(Config):
     model: ModelConfig = Field(description='architecture, classes, grid, anchors and thresholds')
     point_features: tuple[str, ...] = ('x', 'y', 'z', 'intensity')
     intensity_range: tuple[float, float] = Field(
-        (0.0, 1.0), description='of the training clouds; input must be scaled to it'
+        (0.0, 1.0),
+        description='of the training clouds; input must have their scale',
+    )
+    intensity_assumed: bool = Field(
+        True, description='whether nobody has measured or said what intensity_range is'
     )
     sensor_height: Length = Field(1.73, description='of the training sensor, above ground [m]')
     training: dict[str, JsonValue] = Field(default_factory=dict, description='how it was trained')
     sha256: dict[str, str] = Field(default_factory=dict, description='of each file beside this')
+
+    @model_validator(mode='after')
+    def _check_intensity(self) -> BundleInfo:
+        low, high = self.intensity_range
+        if low > high:
+            raise ValueError(f'intensity_range {low:g} to {high:g}: the least comes first')
+        return self
+
+    @property
+    def intensity_text(self) -> str:
+        """The range of the intensity in words."""
+        low, high = self.intensity_range
+        return f'{low:.4g} to {high:.4g}' + (' (assumed)' if self.intensity_assumed else '')
 
 
 def find_bundle(path: Path | str) -> Path:

@@ -17,7 +17,7 @@ from pointdistiller_core.evaluation.agreement_plots import (
     plot_timeline,
     plot_truth,
 )
-from pointdistiller_core.evaluation.agreement_report import table_rows
+from pointdistiller_core.evaluation.agreement_report import repair_sentences, table_rows
 from pointdistiller_core.evaluation.online_comparison import OnlineComparison
 
 _STYLE = """
@@ -63,6 +63,7 @@ def build_page(comparison: OnlineComparison, summary: Mapping[str, Any]) -> str:
         *_worst_clouds(comparison),
         '<h2>What was compared</h2>',
         _table(_facts(summary), kind='facts'),
+        *(f'<p>{escape(text)}</p>' for text in repair_sentences(summary)),
         *(
             f'<p><b>{key}</b> {escape(_plain(summary[key]))}</p>'
             for key in ('rules', 'settings', 'machine')

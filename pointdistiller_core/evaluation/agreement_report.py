@@ -256,7 +256,18 @@ def _sentences(summary: Mapping[str, Any]) -> Sequence[str]:
         )
         ratios = f'{latency["median_ratio"]:.2f} (p95 {latency["p95_ratio"]:.2f})'
         lines.append(f'median latency: {times}; teacher / student {ratios}')
-    return lines
+    return [*lines, *repair_sentences(summary)]
+
+
+def repair_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """What was wrong with the intensity, how much was clipped to its range, and refused."""
+    lines = [
+        f'{role}: {counts["intensity_outside"]} intensities clipped, '
+        f'{counts["boxes_refused"]} boxes refused'
+        for role, counts in summary.get('repairs', {}).items()
+        if any(counts.values())
+    ]
+    return lines + [text for text in [summary.get('intensity', {}).get('problem')] if text]
 
 
 def _summarize_latency(comparison: OnlineComparison) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from collections.abc import Callable
 import math
 from typing import Any
 
-from pointdistiller_core.config import DetectionConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.geometry.arrays import ArrayT, highest, library_of, sigmoid
 from pointdistiller_core.geometry.box_coding import decode_boxes, resolve_headings
 from pointdistiller_core.geometry.nms import class_wise_nms, rotated_nms
@@ -22,7 +25,8 @@ def detect_frame(
     config: DetectionConfig,
     *,
     direction_offset: float,
-) -> tuple[ArrayT, ArrayT, Any]:
+    limits: ArrayT | None = None,
+) -> tuple[ArrayT, ArrayT, Any, int]:
     """Threshold, decode and suppress the boxes of one frame.
 
     The score of an anchor is that of its best class, which is also its label.
@@ -34,10 +38,12 @@ def detect_frame(
         anchors_at: (N,) indices of anchors to these anchors (N, 7).
         config: thresholds and caps.
         direction_offset: where the first direction bin begins [rad].
+        limits: see `box_limits`; None refuses only what is not finite.
 
     Returns:
         (N, 7) boxes x, y, z, dx, dy, dz [m], yaw [rad] in the LiDAR frame, (N,) scores in [0, 1]
-        and (N,) int64 labels, by descending score.
+        and (N,) int64 labels, by descending score; and how many candidates were refused, which no
+        object can be.
     """
     scores, best = best_anchors(class_logits, config)
     boxes = decode_boxes(box_residuals[best], anchors_at(best))
@@ -45,9 +51,39 @@ def detect_frame(
     boxes[:, 6] = resolve_headings(boxes[:, 6], bins, direction_offset)
     labels = class_logits[best].argmax(1)
     # A network that has gone wrong may ask for a size beyond float32: that is no box.
-    finite = library_of(boxes).isfinite(boxes).all(1)
-    kept = _suppress(boxes[finite], scores[finite], labels[finite], config)
-    return boxes[finite][kept], scores[finite][kept], labels[finite][kept]
+    possible = library_of(boxes).isfinite(boxes).all(1)
+    if limits is not None:
+        least, most = limits[labels, 0], limits[labels, 1]
+        possible &= ((boxes[:, :6] >= least) & (boxes[:, :6] <= most)).all(1)
+    num_candidates = len(boxes)
+    boxes, scores, labels = boxes[possible], scores[possible], labels[possible]
+    kept = _suppress(boxes, scores, labels, config)
+    return boxes[kept], scores[kept], labels[kept], num_candidates - len(boxes)
+
+
+def box_limits(config: ModelConfig, detection: DetectionConfig) -> NDArray[np.float32] | None:
+    """What a box of each class can be: as large as the labels were, and where an anchor reaches.
+
+    An anchor at the rim of the range reaches as far beyond it as it is long from corner to corner,
+    and up and down by its height.
+
+    Args:
+        config: range, classes, anchors, and the bounds that hold where `detection` has none.
+        detection: of a sweep.
+
+    Returns:
+        (K, 2, 6) least and largest x, y, z, dx, dy, dz [m]; None without `size_bounds`.
+    """
+    bounds = detection.size_bounds or config.detection.size_bounds
+    if not bounds:
+        return None
+    low, high = np.array(config.grid.point_cloud_range).reshape(2, 3)
+    limits = []
+    for name, (least, largest) in zip(config.class_names, bounds, strict=True):
+        dx, dy, dz = config.head.anchors[name].size
+        reach = np.array([math.hypot(dx, dy), math.hypot(dx, dy), dz])
+        limits.append([[*(low - reach), *least], [*(high + reach), *largest]])
+    return np.array(limits, np.float32)
 
 
 def best_anchors(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.geometry.detection import box_limits
 from pointdistiller_core.models.anchor_head import AnchorHead, HeadOutput
 from pointdistiller_core.models.anchors import make_anchors
 from pointdistiller_core.models.bev_backbone import BevBackbone, BevNeck
@@ -111,7 +112,12 @@ class PointPillars(nn.Module):
 
         Args:
             output: of the frames.
-            detection: thresholds and caps; None is the configuration's.
+            detection: thresholds, caps and bounds; None is the configuration's.
         """
-        offset = self.config.head.direction_offset
-        return detect_boxes(output, detection or self.config.detection, direction_offset=offset)
+        detection = detection or self.config.detection
+        return detect_boxes(
+            output,
+            detection,
+            direction_offset=self.config.head.direction_offset,
+            limits=box_limits(self.config, detection),
+        )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+import math
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from pointdistiller_core.datasets import FrameDataset
 from pointdistiller_core.datasets.augmentation import Range, augment
 from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.geometry.intensity import clip_intensity
 from pointdistiller_core.records import Batch, Frame, GroundTruth
 
 # First words of the seeds, so that no two streams of random numbers are the same.
@@ -33,6 +35,7 @@ def load_batches(
     first_batch: int = 0,
     point_cloud_range: Range | None = None,
     unlabelled: FrameDataset | None = None,
+    intensity_range: tuple[float, float] = (-math.inf, math.inf),
     process: int = 0,
     num_processes: int = 1,
     pin_memory: bool = False,
@@ -48,6 +51,7 @@ def load_batches(
         point_cloud_range: what ends up outside of it is left out, see `augment`.
         unlabelled: frames without labels that are mixed with the others; they come without boxes.
             No objects are pasted into them: what these would collide with is not known.
+        intensity_range: that intensities are clipped to, as where the detector will run.
         process: the one of `num_processes` whose share of every batch is wanted.
         num_processes: that share each batch.
         pin_memory: copy batches to where a GPU can fetch them while it computes.
@@ -68,7 +72,7 @@ def load_batches(
     keys = batch_keys(num_frames, config, first_epoch=first_epoch)
     shares = (batch[process::num_processes] for batch in islice(keys, first_batch, None))
     loader = DataLoader(
-        _AugmentedFrames(frames, unlabelled, change, config.seed),
+        _AugmentedFrames(frames, unlabelled, change, config.seed, intensity_range),
         batch_sampler=shares,
         num_workers=config.num_workers,
         pin_memory=pin_memory,
@@ -126,18 +130,21 @@ class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
         unlabelled: FrameDataset | None,
         change: Callable[..., Frame],
         seed: int,
+        intensity_range: tuple[float, float],
     ) -> None:
         self._frames = frames
         self._unlabelled = unlabelled
         self._change = change
         self._seed = seed
+        self._intensity_range = intensity_range
 
     def __getitem__(self, key: tuple[int, int]) -> Frame | PointDistillerError:
         rng = np.random.default_rng((AUGMENTATION_STREAM, self._seed, *key))
         try:
-            return self._read(key[1], rng)
+            frame = self._read(key[1], rng)
         except PointDistillerError as error:
             return error
+        return replace(frame, points=clip_intensity(frame.points, self._intensity_range))
 
     def _read(self, index: int, rng: np.random.Generator) -> Frame:
         if self._unlabelled is None or index < len(self._frames):

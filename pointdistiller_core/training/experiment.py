@@ -145,7 +145,12 @@ def report_features(
     place = find_device(device)
     networks = [load_detector_model(path, device=str(place)) for path in (teacher, student)]
     students = {'student': networks[1], 'untrained': untrained_twin(networks[1])}
-    clouds = spread_clouds(dataset, min(REPORTED_FRAMES, len(dataset)), place)
+    clouds = spread_clouds(
+        dataset,
+        min(REPORTED_FRAMES, len(dataset)),
+        place,
+        intensity_range=read_info(find_bundle(student)).intensity_range,
+    )
     try:
         similarities = compare_features(networks[0], students, clouds)
     except DatasetError as error:  # a handful of tiny frames: nothing to measure on

@@ -46,6 +46,7 @@ from pointdistiller_core.training.checkpoint import (
 )
 from pointdistiller_core.training.data import load_batches, torch_seed
 from pointdistiller_core.training.listeners import Listener, Progress, TensorBoard
+from pointdistiller_core.training.measure import measure_range, measure_sizes
 from pointdistiller_core.training.objective import detector_of
 from pointdistiller_core.training.processes import (
     Fabric,
@@ -129,7 +130,7 @@ def fit(
     if not fabric.broadcast((run / 'bundle').exists()):  # else the run is complete
         trainer = _Trainer(objective, config.training, fabric, num_frames=num_frames)
         counts = {'frames': len(dataset), 'unlabelled_frames': num_frames - len(dataset)}
-        info = describe_training(config, {**counts, **facts})
+        info = describe_training(config, dataset, {**counts, **facts})
         clock = _Clock(stop_at, fabric)
         _train(
             trainer,
@@ -202,6 +203,7 @@ def _train(
         first_batch=done.steps * config.training.accumulate,
         point_cloud_range=config.model.grid.point_cloud_range,
         unlabelled=unlabelled,
+        intensity_range=info.intensity_range,
         process=fabric.global_rank,
         num_processes=fabric.world_size,
         pin_memory=fabric.device.type == 'cuda',
@@ -247,17 +249,29 @@ def _complete(
             if clock.alone_is_over and done < total:
                 raise _stopped(run, f'all epochs and {done} of {total} validated frames')
 
-        result, _ = evaluate_detector(detector, validation, on_frame=on_frame)
+        result, _ = evaluate_detector(detector, validation, on_frame=on_frame, info=info)
         metrics['validation'] = result.to_dict()
     write_text(run / METRICS_FILE, json.dumps(metrics, indent=2) + '\n')
     save_bundle(run / 'bundle', detector, info)
 
 
-def describe_training(config: ExperimentConfig, facts: Mapping[str, JsonValue]) -> BundleInfo:
-    """What the bundles of a run say about themselves."""
+def describe_training(
+    config: ExperimentConfig, dataset: FrameDataset, facts: Mapping[str, JsonValue]
+) -> BundleInfo:
+    """What the bundles of a run say about themselves.
+
+    Raises:
+        DatasetError: a frame of the dataset cannot be read.
+    """
     terms = config.distillation.terms if config.distillation else ()
+    detection = config.model.detection
+    if not detection.size_bounds:
+        learned = {'size_bounds': measure_sizes(dataset, config.model)}
+        detection = detection.model_copy(update=learned)
     return BundleInfo(
-        model=config.model,
+        model=config.model.model_copy(update={'detection': detection}),
+        intensity_range=measure_range(dataset),
+        intensity_assumed=False,
         sensor_height=config.dataset.sensor_height,
         training={
             'dataset': f'{config.dataset.root.name}/{config.dataset.split}',

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from pointdistiller_core.datasets import FrameDataset, Frames
+from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS, KittiResult, evaluate_kitti
+from pointdistiller_core.geometry.intensity import Range, clip_intensity
 from pointdistiller_core.kitti_format import KittiObjects, objects_from_boxes
 from pointdistiller_core.models import BoxPredictions, PointPillars
 from pointdistiller_core.records import Detections, Frame
@@ -27,6 +29,7 @@ def evaluate_detector(
     batch_size: int = 4,
     min_overlaps: Mapping[str, float] = MIN_OVERLAPS,
     on_frame: Callable[[int, int], None] | None = None,
+    info: BundleInfo | None = None,
 ) -> tuple[KittiResult, list[KittiObjects]]:
     """Average precision of a detector on a dataset.
 
@@ -37,11 +40,15 @@ def evaluate_detector(
         min_overlaps: class -> least overlap of a hit, in every metric; classes of the detector
             that it does not name are not evaluated.
         on_frame: hears how many frames are done, and how many there are.
+        info: what its bundle will say: range of the intensity, thresholds and bounds. None clips
+            nothing, and takes the rest from the detector.
 
     Returns:
         The metric, and the detections of every frame.
     """
-    detections = detect_dataset(detector, dataset, batch_size=batch_size, on_frame=on_frame)
+    detections = detect_dataset(
+        detector, dataset, batch_size=batch_size, on_frame=on_frame, info=info
+    )
     truth = [dataset.objects(index) for index in range(len(dataset))]
     evaluated = [name for name in detector.config.class_names if name in min_overlaps]
     return evaluate_kitti(truth, detections, evaluated, min_overlaps=min_overlaps), detections
@@ -53,13 +60,14 @@ def detect_dataset(
     *,
     batch_size: int = 4,
     on_frame: Callable[[int, int], None] | None = None,
+    info: BundleInfo | None = None,
 ) -> list[KittiObjects]:
     """Detections of every frame as KITTI's objects; the arguments are `evaluate_detector`'s."""
     names = detector.config.class_names
     detections: list[KittiObjects] = []
     for start in range(0, len(dataset), batch_size):
         indices = range(start, min(start + batch_size, len(dataset)))
-        predictions = detect_frames(detector, [dataset[index] for index in indices])
+        predictions = detect_frames(detector, [dataset[index] for index in indices], info)
         detections += [
             _to_objects(found, dataset, index, names)
             for index, found in zip(indices, predictions, strict=True)
@@ -114,6 +122,8 @@ def spread_clouds(
     num_frames: int,
     device: torch.device,
     on_frame: Callable[[int, int], None] | None = None,
+    *,
+    intensity_range: Range,
 ) -> Iterator[Tensor]:
     """(N, 4) points of frames that are evenly spread over a dataset.
 
@@ -122,23 +132,31 @@ def spread_clouds(
         num_frames: wanted, at most all.
         device: of the points.
         on_frame: hears how many frames are done, and how many there are.
+        intensity_range: that intensities are clipped to, as `Detector` does.
     """
     for index in range(num_frames):
         frame = dataset[index * len(dataset) // num_frames]
-        yield torch.from_numpy(frame.points).to(device)
+        yield torch.from_numpy(clip_intensity(frame.points, intensity_range)).to(device)
         if on_frame is not None:
             on_frame(index + 1, num_frames)
 
 
-def detect_frames(detector: PointPillars, frames: Sequence[Frame]) -> list[BoxPredictions]:
-    """Detections of several frames in one pass, in evaluation mode."""
+def detect_frames(
+    detector: PointPillars, frames: Sequence[Frame], info: BundleInfo | None = None
+) -> list[BoxPredictions]:
+    """Detections of several frames in one pass, in evaluation mode; see `evaluate_detector`."""
     device = next(detector.parameters()).device
     was_training = detector.training
     detector.eval()
     try:
         with torch.inference_mode():
-            points = [torch.from_numpy(frame.points).to(device) for frame in frames]
-            return detector.detect(detector(detector.group(points)))
+            clouds = [
+                clip_intensity(frame.points, info.intensity_range) if info else frame.points
+                for frame in frames
+            ]
+            points = [torch.from_numpy(cloud).to(device) for cloud in clouds]
+            detection = info.model.detection if info else None
+            return detector.detect(detector(detector.group(points)), detection)
     finally:
         detector.train(was_training)
 

@@ -144,8 +144,13 @@ def verify_backend(
         _losses(expected, found, labels, indices, reference.class_names)
         if labels is not None
         else (),
-        [frame.counts for frame in expected] == [frame.counts for frame in found],
+        [_cuts(frame) for frame in expected] == [_cuts(frame) for frame in found],
     )
+
+
+def _cuts(found: Detections) -> dict[str, int]:
+    """The counts of what a network sees; that of refused boxes depends on its rounding."""
+    return {name: count for name, count in found.counts.items() if name != 'boxes_refused'}
 
 
 def _losses(

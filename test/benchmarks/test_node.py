@@ -43,7 +43,11 @@ def test_every_cloud_is_accounted_for(tmp_path, bundle):
     options += ['--reliability', 'reliable', '--minutes', 0.025, '--rate', 20, '--json', target]
     done = subprocess.run(
         list(map(str, [sys.executable, ROOT / 'benchmarks' / 'node.py', *options])),
-        env=os.environ | {'PYTHONPATH': str(ROOT), 'ROS_LOG_DIR': str(tmp_path / 'log')},
+        env=os.environ
+        | {
+            'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path]),
+            'ROS_LOG_DIR': str(tmp_path / 'log'),
+        },
         capture_output=True,
         text=True,
         check=False,

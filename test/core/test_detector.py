@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
+from pointdistiller_core.deploy.bundle import (
+    BundleInfo,
+    load_detector_model,
+    read_info,
+    save_bundle,
+)
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.geometry.mounting import Mounting
@@ -99,6 +104,7 @@ def test_counts_by_hand(detector):
         'points_over_cap': 2,
         'pillars': 3,
         'pillars_over_cap': 0,
+        'boxes_refused': 0,
     }
 
 
@@ -269,6 +275,34 @@ def test_intensity_range(detector):
     assert found.intensity_range == (-1.0, 7.0)
     assert found.counts['intensity_outside'] == 2
     assert detector(NO_POINTS).intensity_range is None
+
+
+@pytest.mark.parametrize('outlier', [255, 5000, 1e30, -1])
+def test_one_bright_point_spoils_nothing(detector, points, outlier):
+    """An intensity out of range is taken for the nearest that there was in training."""
+    spoiled, clipped = points.copy(), points.copy()
+    spoiled[3, 3], clipped[3, 3] = outlier, min(max(outlier, 0), 1)
+    before = spoiled.copy()
+    found = detector(spoiled)
+    assert_same(found, detector(clipped))
+    assert found.counts['intensity_outside'] == 1
+    np.testing.assert_array_equal(spoiled, before)
+
+
+def test_bounds_of_the_bundle_hold_for_every_sweep(bundle, points, tmp_path):
+    model, info = load_detector_model(bundle), read_info(bundle)
+    bounds = (((3.9, 0.8, 0.7), (7.8, 3.2, 3.2)),)  # untrained, about half of them are longer
+    detection = info.model.detection.model_copy(update={'size_bounds': bounds})
+    model_config = info.model.model_copy(update={'detection': detection})
+    save_bundle(tmp_path / 'bounded', model, BundleInfo(model=model_config))
+    free, bounded = Detector.load(bundle), Detector.load(tmp_path / 'bounded')
+    everything = DetectionConfig(score_threshold=0.0, nms_iou_threshold=1.0, max_detections=5000)
+    expected, found = free(points, detection=everything), bounded(points, detection=everything)
+    assert found.counts['boxes_refused'] == len(expected) - len(found) > 0
+    (least, largest), sizes = np.float32(bounds[0]), found.boxes[:, 3:6]
+    assert len(found) > 0
+    assert ((sizes >= least) & (sizes <= largest)).all()
+    assert expected.counts['boxes_refused'] == 0
 
 
 def away_from_borders(points, grid):

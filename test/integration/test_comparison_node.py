@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from functools import partial
 import json
 import os
@@ -30,6 +31,7 @@ from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.evaluation.agreement_report import format_table
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import conversions, transforms
 from pointdistiller_ros.comparison_node import ComparisonNode, Model
@@ -298,6 +300,37 @@ def test_intensity_as_the_parameters_say(session, parameters, recall):
     compare(session, node, publisher(session, PointCloud2, '/points'), cloud)
     assert node.counts['compared'] == 1
     assert node.summarize()['agreement']['recall'] == recall
+
+
+@pytest.mark.parametrize('auto', [False, True])
+def test_intensity_is_judged_for_both(session, auto):
+    node = add_node(session, intensity_auto=auto)
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    cloud = build_cloud(1, *np.linspace(1, 255, 30))
+    compare(session, node, publisher(session, PointCloud2, '/points'), cloud)
+    intensity = node.summarize()['intensity']
+    assert intensity['problem'].count('likely scale 1/255') == (0 if auto else 2)
+    assert (intensity['scale'] == pytest.approx(1 / 255)) is auto
+    states.clear()
+    spin_until(session, lambda: states)
+    assert ('likely scale' in states[-1].status[0].message) is not auto
+
+
+def test_what_was_clipped_and_refused_is_in_the_summary(session):
+    class Repaired(FakeModel):
+        def __call__(self, points, **options):
+            found = super().__call__(points, **options)
+            return replace(found, counts={'intensity_outside': 3, 'boxes_refused': 1})
+
+    node = add_node(session, Repaired(0.3))
+    clouds = publisher(session, PointCloud2, '/points')
+    compare(session, node, clouds, build_cloud(1, 0.7), build_cloud(2, 0.7))
+    summary = node.summarize()
+    assert summary['repairs'] == {
+        'teacher': {'intensity_outside': 6, 'boxes_refused': 2},
+        'student': {'intensity_outside': 0, 'boxes_refused': 0},
+    }
+    assert 'teacher: 6 intensities clipped, 2 boxes refused' in format_table(summary)
 
 
 def test_no_parameter_changes_while_clouds_are_compared(session):

@@ -17,8 +17,9 @@ from ros_graph import FakeDetector, build_cloud, listen, publisher, spin_until, 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
@@ -27,7 +28,7 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_ros.conversions import to_cloud
+from pointdistiller_ros.conversions import detections_from_boxes_cloud, to_cloud
 from pointdistiller_ros.detector_node import DetectorNode
 
 RELIABLE = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -266,3 +267,46 @@ def test_intensity_range_is_reported(session):
     assert (values['intensity'], values['training_intensity']) == ('0 to 255', '0 to 1')
     assert values['bundle'] == 'fake'
     assert float(values['latency_ms.end_to_end']) > 0
+
+
+def bright_cloud():
+    """Intensities of 0 to 255, as most drivers send them."""
+    points = np.random.default_rng(0).uniform(1, 255, (100, 4)).astype(np.float32)
+    points[0, 3] = 255  # the score of the detector's box
+    return to_cloud(points, Header())
+
+
+def test_unlikely_intensity_is_a_warning_until_it_is_scaled(session):
+    node = add_node(session)
+    states = listen(session, DiagnosticArray, '/diagnostics')
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    points = publisher(session, PointCloud2, '/points')
+    points.publish(bright_cloud())
+    spin_until(session, lambda: len(boxes) == 1)
+    spin_until(session, lambda: states and 'likely scale' in states[-1].status[0].message)
+    assert states[-1].status[0].level == DiagnosticStatus.WARN
+    assert 'intensity_scale' not in {pair.key for pair in states[-1].status[0].values}
+    assert node.set_parameters([Parameter('intensity_auto', value=True)])[0].successful
+    points.publish(bright_cloud())
+    spin_until(session, lambda: len(boxes) == 2)
+    states.clear()
+    spin_until(session, lambda: states)
+    status = states[-1].status[0]
+    assert 'likely' not in status.message
+    values = {pair.key: pair.value for pair in status.values}
+    assert values['intensity_scale'] == '0.00392157'
+    scores = [detections_from_boxes_cloud(cloud).scores[0] for cloud in boxes]
+    assert scores[1] == pytest.approx(scores[0] / 255)
+
+
+def test_a_judgement_is_kept_until_what_it_is_of_changes(session):
+    node = add_node(session, intensity_auto=True)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    points = publisher(session, PointCloud2, '/points')
+    points.publish(bright_cloud())
+    spin_until(session, lambda: boxes)
+    reader = node._setup.reader
+    node.set_parameters([Parameter('score_threshold', value=0.1)])
+    assert node._setup.reader is reader
+    node.set_parameters([Parameter('intensity_scale', value=0.5)])
+    assert node._setup.reader is not reader

@@ -244,3 +244,6 @@ def test_transition_that_does_not_exist_changes_nothing(session, garage):
     _, manager = add_node(session, garage)
     assert not manager.change(DEACTIVATE)
     assert manager.state == 'unconfigured'
+    assert manager.change(CONFIGURE)
+    assert not manager.change(CONFIGURE)
+    assert manager.state == 'inactive'

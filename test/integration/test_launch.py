@@ -10,18 +10,22 @@ import json
 import os
 from pathlib import Path
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
+from colcon_install import PACKAGE, ROOT, install
 import numpy as np
 import pytest
-from ros_graph import listen, spin_until
+from ros_graph import listen, spin_until, stamps
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 pytest.importorskip('launch_ros', reason='needs ros2 launch (launch_ros)')
 
+from ament_index_python import has_resource
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
@@ -37,12 +41,14 @@ from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.models import build_detector
 
-ROOT = Path(__file__).resolve().parents[2]
 DETECT, COMPARE = 'detect', 'compare'  # the launch files
 BUNDLES = {DETECT: ('bundle',), COMPARE: ('teacher', 'student')}  # their required arguments
-ARGUMENTS = {'points', 'bag', 'lockstep', 'rviz', 'frame', 'use_sim_time', 'params'}
-PACKAGE = 'pointdistiller_ros'
+ARGUMENTS = {
+    *('points', 'bag', 'lockstep', 'namespace', 'name'),
+    *('rviz', 'frame', 'use_sim_time', 'params'),
+}
 NUM_CLOUDS = 3
+NANOSECONDS = 10**9
 TIMEOUT_S = 60.0  # processes start and end slowly on a busy machine
 ENDED = 'process has finished cleanly'
 # What `ros2 launch` does, for machines with launch_ros and without ros2cli.
@@ -59,6 +65,30 @@ service.include_launch_description(
     LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
 )
 sys.exit(service.run())
+"""
+
+
+# Stands for RViz: subscribes to what a configuration shows.
+RVIZ = """
+import sys
+import rclpy
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import PointCloud2
+from visualization_msgs.msg import MarkerArray
+import yaml
+rclpy.init(args=sys.argv)
+node = rclpy.create_node('rviz')
+_, _, file, *_ = remove_ros_args(sys.argv)
+with open(file, encoding='utf-8') as text:
+    displays = yaml.safe_load(text)['Visualization Manager']['Displays']
+for display in displays:
+    if 'Topic' in display:
+        kind = MarkerArray if 'MarkerArray' in display['Class'] else PointCloud2
+        node.create_subscription(kind, display['Topic']['Value'], print, 10)
+try:
+    rclpy.spin(node)
+except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    pass
 """
 
 
@@ -100,16 +130,19 @@ def bundle(tmp_path_factory) -> Path:
     return folder
 
 
+def joined(*folders: Path | str) -> str:
+    """A search path."""
+    return os.pathsep.join(str(folder) for folder in folders if folder)
+
+
 class Launched:
     """A launch file that runs, in a process group as in a terminal."""
 
-    def __init__(
-        self, file: Path, environment: dict[str, str], folder: Path, arguments: list[str]
-    ) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
         self._log = folder / 'launch.log'
         with self._log.open('w', encoding='utf-8') as log:
             self._process = subprocess.Popen(
-                [sys.executable, '-c', LAUNCH, str(file), *arguments],
+                command,
                 cwd=folder,
                 env=environment,
                 stdout=log,
@@ -120,6 +153,13 @@ class Launched:
     @property
     def log(self) -> str:
         return self._log.read_text(encoding='utf-8')
+
+    def wait_for(self, said: str) -> None:
+        end = time.monotonic() + TIMEOUT_S
+        while said not in self.log:
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < end, self.log
+            time.sleep(0.05)
 
     def interrupt(self) -> None:
         """What Ctrl-C does."""
@@ -134,21 +174,35 @@ class Launched:
             self._process.wait()
 
 
+@pytest.fixture(scope='module')
+def rviz(tmp_path_factory) -> Path:
+    """An installation of what stands for RViz."""
+    base = tmp_path_factory.mktemp('rviz')
+    marker = base / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'rviz2'
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    script = base / 'lib' / 'rviz2' / 'rviz2'
+    script.parent.mkdir(parents=True)
+    script.write_text(f'#!{sys.executable}\n{RVIZ}', encoding='utf-8')
+    script.chmod(0o755)
+    return base
+
+
 @pytest.fixture
 def launch(prefix, tmp_path) -> Iterator[Callable[..., Launched]]:
     """Starts a launch file with arguments; it has ended when the test ends."""
-    search_path = os.pathsep.join([str(prefix), os.environ.get('AMENT_PREFIX_PATH', '')])
-    environment = os.environ | {
-        'AMENT_PREFIX_PATH': search_path.rstrip(os.pathsep),
-        'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
-        'ROS_LOG_DIR': str(tmp_path / 'ros_log'),
-        'OMP_NUM_THREADS': '1',
-    }
     started: list[Launched] = []
 
-    def run(name: str, **arguments: object) -> Launched:
+    def run(file: str, /, **arguments: object) -> Launched:
+        environment = os.environ | {
+            'AMENT_PREFIX_PATH': joined(prefix, os.environ.get('AMENT_PREFIX_PATH', '')),
+            'PYTHONPATH': joined(ROOT, os.environ.get('PYTHONPATH', '')),
+            'ROS_LOG_DIR': str(tmp_path / 'ros_log'),
+            'OMP_NUM_THREADS': '1',
+        }
         words = [f'{key}:={value}' for key, value in arguments.items()]
-        started.append(Launched(launch_file(name), environment, tmp_path, words))
+        command = [sys.executable, '-c', LAUNCH, str(launch_file(file)), *words]
+        started.append(Launched(command, environment, tmp_path))
         return started[-1]
 
     yield run
@@ -157,7 +211,12 @@ def launch(prefix, tmp_path) -> Iterator[Callable[..., Launched]]:
 
 
 def write_bag(
-    folder: Path, topic: str, *, num_points: int = 200, truth: str = '', period_ns: int = 10**9
+    folder: Path,
+    topic: str,
+    *,
+    num_points: int = 200,
+    truth: str = '',
+    period_ns: int = NANOSECONDS,
 ) -> Path:
     """Clouds, and where a topic is given for them, a labelled car for each."""
     points = np.random.default_rng(0).uniform(0, 1, (num_points, 4)).astype(np.float32)
@@ -221,12 +280,13 @@ def test_bag_is_played_and_every_process_ends(
     assert 'Traceback' not in running.log
 
 
-def test_bag_with_ground_truth_is_compared_to_its_end(launch, bundle, tmp_path):
+@pytest.mark.parametrize('names', [{}, {'namespace': 'front', 'name': 'lidar_node'}])
+def test_bag_with_ground_truth_is_compared_to_its_end(launch, bundle, tmp_path, names):
     bag, truth = tmp_path / "driver's bag", '/labels/boxes'
     write_bag(bag, '/lidar/points', truth=truth, period_ns=10**6)  # faster than anyone detects
     topics = {'points': 'lidar/points', 'ground_truth': 'labels/boxes'}
     bundles = dict.fromkeys(BUNDLES[COMPARE], bundle)
-    running = launch(COMPARE, **bundles, **topics, bag=bag.name, output='my report')
+    running = launch(COMPARE, **bundles, **topics, **names, bag=bag.name, output='my report')
     assert running.wait() == 0
     assert running.log.count(ENDED) == 2
     assert 'Traceback' not in running.log
@@ -263,12 +323,15 @@ def test_parameters_from_a_file(session, launch, bundle, tmp_path, file, node, g
 
 def test_big_clouds_of_a_bag_reach_whoever_does_not_ask_again(session, launch, bundle, tmp_path):
     """As RViz does. Without room in shared memory, best effort loses nearly all of them."""
-    bag = write_bag(tmp_path / 'drive', '/points', num_points=120_000)
+    period = 2  # [s]; the first may go before player and listener know each other
+    bag = write_bag(
+        tmp_path / 'drive', '/points', num_points=120_000, period_ns=period * NANOSECONDS
+    )
     clouds = listen(session, PointCloud2, '/points', qos_profile_sensor_data)
-    boxes = listen(session, PointCloud2, '/detector/boxes')
-    launch(DETECT, bundle=bundle, bag=bag, lockstep='true')
-    spin_until(session, lambda: boxes and boxes[-1].header.stamp.sec == NUM_CLOUDS)
-    spin_until(session, lambda: len(clouds) == NUM_CLOUDS)
+    launch(DETECT, bundle=bundle, bag=bag)
+    sent = [period * (index + 1) for index in range(NUM_CLOUDS)]
+    spin_until(session, lambda: clouds and stamps(clouds)[-1] == sent[-1])
+    assert stamps(clouds) == sent[-len(clouds) :]
 
 
 @pytest.mark.parametrize(
@@ -287,6 +350,84 @@ def test_node_that_cannot_start_ends_the_others(launch, bundle, tmp_path, file, 
     running.wait()
     assert named in running.log
     assert 'shutting down launched system' in running.log
+    assert 'Traceback' not in running.log
+
+
+@pytest.mark.parametrize(
+    ('file', 'shown'),
+    [(DETECT, ['markers', 'importance', 'importance_markers']), (COMPARE, ['markers'])],
+)
+def test_namespace_and_name_hold_for_rviz_too(
+    session, launch, bundle, rviz, monkeypatch, file, shown
+):
+    installed = joined(rviz, os.environ.get('AMENT_PREFIX_PATH', ''))
+    monkeypatch.setenv('AMENT_PREFIX_PATH', installed)
+    bundles = dict.fromkeys(BUNDLES[file], bundle)
+    names = {'namespace': 'front', 'name': 'lidar_node', 'points': 'cloud'}
+    running = launch(file, **bundles, **names, rviz='true')
+    observer = session.add(partial(Node, 'observer'))
+    for topic in shown:
+        name = f'/front/lidar_node/{topic}'
+        spin_until(session, lambda name=name: observer.count_subscribers(name) == 1)
+        spin_until(session, lambda name=name: observer.count_publishers(name) == 1)
+    spin_until(session, lambda: observer.count_subscribers('/front/cloud') == 2)
+    running.interrupt()
+    assert running.wait() == 0
+
+
+def test_bag_is_played_to_a_node_with_another_name(session, launch, bundle, tmp_path):
+    bag = write_bag(tmp_path / 'drive', '/points')
+    boxes = listen(session, PointCloud2, '/front/lidar_node/boxes')
+    names = {'namespace': 'front', 'name': 'lidar_node'}
+    launch(DETECT, bundle=bundle, bag=bag, lockstep='true', **names)
+    spin_until(session, lambda: boxes and boxes[-1].header.stamp.sec == NUM_CLOUDS)
+
+
+@pytest.mark.parametrize('file', [DETECT, COMPARE])
+def test_rviz_that_is_not_installed_starts_nothing(launch, bundle, file):
+    if has_resource('packages', 'rviz2'):
+        pytest.skip('rviz2 is installed')
+    running = launch(file, **dict.fromkeys(BUNDLES[file], bundle), rviz='true')
+    assert running.wait() == 1
+    assert 'rviz2 is not installed' in running.log
+    assert 'process started' not in running.log
+
+
+@pytest.mark.parametrize(
+    ('given', 'warns'),
+    [('', False), ('UDPv4', True), ('LARGE_DATA', False), ('LARGE_DATA?max_msg_size=1MB', False)],
+)
+def test_other_transports_for_clouds_are_said(launch, monkeypatch, given, warns):
+    monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', given)
+    running = launch(DETECT, bundle='absent')
+    running.wait()
+    assert 'absent: no such folder' in running.log
+    assert (f'FASTDDS_BUILTIN_TRANSPORTS={given} holds' in running.log) == warns
+    assert 'deprecated' not in running.log
+
+
+def test_colcon_install_starts(tmp_path, bundle):
+    """In a new shell: source the workspace, launch, Ctrl-C."""
+    installed = install(tmp_path / 'workspace')
+    file = f'{installed / PACKAGE}/share/{PACKAGE}/launch/detect.launch.py'
+    words = ['ros2', 'launch', PACKAGE, 'detect.launch.py']
+    if shutil.which('ros2') is None:
+        words = [sys.executable, '-c', LAUNCH, file]
+    words = shlex.join([*words, f'bundle:={bundle}', 'points:=/velodyne_points'])
+    environment = os.environ | {
+        'PATH': joined(Path(sys.executable).parent, os.environ['PATH']),
+        'ROS_LOG_DIR': str(tmp_path / 'ros_log'),
+        'OMP_NUM_THREADS': '1',
+    }
+    command = ['bash', '-c', f'source {installed / "setup.bash"} && exec {words}']
+    running = Launched(command, environment, tmp_path)
+    try:
+        running.wait_for('in clouds on /velodyne_points')
+        running.interrupt()
+        assert running.wait() == 0
+    finally:
+        running.kill()
+    assert ENDED in running.log
     assert 'Traceback' not in running.log
 
 

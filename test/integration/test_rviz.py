@@ -34,15 +34,16 @@ TYPES = {
 }
 
 
-def add_detector(session) -> None:
-    session.add(partial(DetectorNode, lambda _: FakeDetector()), bundle='fake')
+def add_detector(session, namespace) -> None:
+    node = partial(DetectorNode, lambda _: FakeDetector(), namespace=namespace)
+    session.add(node, bundle='fake')
 
 
-def add_comparison(session) -> None:
+def add_comparison(session, namespace) -> None:
     def load(bundle, **_):
         return Model(FakeDetector(), {'name': bundle})
 
-    session.add(partial(ComparisonNode, load), teacher='big', student='small')
+    session.add(partial(ComparisonNode, load, namespace=namespace), teacher='big', student='small')
 
 
 SENDERS = {
@@ -73,11 +74,12 @@ def test_every_configuration_is_known():
 
 @pytest.mark.parametrize('name', SENDERS)
 @pytest.mark.parametrize('reliability', ['RELIABLE', 'BEST_EFFORT'])
-def test_displays_receive_what_the_nodes_send(session, name, reliability):
-    SENDERS[name](session)
-    driver = session.add(partial(Node, 'driver'))
+@pytest.mark.parametrize('namespace', ['', 'front'])
+def test_displays_receive_what_the_nodes_send(session, name, reliability, namespace):
+    SENDERS[name](session, namespace)
+    driver = session.add(partial(Node, 'driver', namespace=namespace))
     quality = QoSProfile(depth=5, reliability=QoSReliabilityPolicy[reliability])
-    driver.create_publisher(PointCloud2, '/points', quality)
+    driver.create_publisher(PointCloud2, 'points', quality)
     for display in displays_of(name):
         topic = display['Topic']
         spin_until(

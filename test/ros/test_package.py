@@ -11,29 +11,30 @@ import os
 from pathlib import Path
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from types import ModuleType
 from xml.etree import ElementTree
 
+from colcon_install import PACKAGE, ROOT, install
 import pytest
 import yaml
 
 from pointdistiller_core import __version__
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = 'pointdistiller_ros'
+SCRIPTS = ROOT / 'scripts'  # executables of the nodes
 LAUNCH_FILE = ROOT / 'launch' / 'detect.launch.py'
 COMPARE_LAUNCH_FILE = ROOT / 'launch' / 'compare.launch.py'
 LAUNCHING = 'pointdistiller_ros.launching'
 LAUNCH_MODULES = (
+    'ament_index_python',
     'launch',
     'launch.actions',
     'launch.conditions',
     'launch.event_handlers',
     'launch.events',
     'launch.events.process',
+    'launch.logging',
     'launch.substitutions',
     'launch_ros',
     'launch_ros.actions',
@@ -63,6 +64,11 @@ def entry_points():
     )
 
 
+def executables():
+    """What `ros2 run` finds."""
+    return {path.name for path in SCRIPTS.iterdir()} | set(entry_points())
+
+
 def test_version_and_maintainer_are_stated_alike():
     package, arguments = ElementTree.parse(ROOT / 'package.xml').getroot(), setup_arguments()
     assert package.get('format') == '3'
@@ -76,10 +82,17 @@ def test_version_and_maintainer_are_stated_alike():
 
 @pytest.mark.parametrize(('name', 'target'), entry_points().items())
 def test_entry_points_exist(name, target):
-    if PACKAGE in target:
-        pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
     module, function = target.split(':')
     assert callable(getattr(import_module(module), function)), name
+
+
+@pytest.mark.parametrize('distribution', ['kilted', 'jazzy'])
+def test_wheels_are_pinned(monkeypatch, distribution):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr('setuptools.setup', lambda **_: None)
+    wheels = runpy.run_path('setup.py')['wheels'](distribution)
+    lines = (ROOT / f'constraints-{distribution}.txt').read_text(encoding='utf-8').splitlines()
+    assert set(wheels) <= {line.split('==')[0] for line in lines if not line.startswith('#')}
 
 
 class Recorded:
@@ -91,6 +104,10 @@ class Recorded:
     def perform(self, given):
         """The value of a launch configuration."""
         return given[self.arguments[0]]
+
+    def __getitem__(self, _):
+        """A part of what was found."""
+        return ''
 
 
 @pytest.fixture
@@ -149,13 +166,12 @@ def names_in(value):
 def test_launch_file_starts_what_is_installed(launched):
     nodes, arguments = launched
     assert set(nodes) == {'detector_node', 'bag_player_node', 'rviz2'}
-    assert set(nodes) - {'rviz2'} <= set(entry_points())
+    assert set(nodes) - {'rviz2'} <= executables()
     assert names_in(list(nodes.values())) <= set(arguments)
     assert [name for name, about in arguments.items() if 'default_value' not in about] == [
         'bundle'
     ]
     assert all(about['description'] for about in arguments.values())
-    assert names_in(nodes['rviz2']['condition']) == {'rviz'}
 
 
 def test_launch_file_sets_parameters_that_exist(launched):
@@ -178,12 +194,11 @@ def test_comparison_launch_file_starts_what_is_installed(compared):
     nodes, arguments = compared
     ours = {'comparison_node', 'bag_player_node'}
     assert set(nodes) == ours | {'rviz2'}
-    assert ours <= set(entry_points())
+    assert ours <= executables()
     assert names_in(list(nodes.values())) <= set(arguments)
     required = [name for name, about in arguments.items() if 'default_value' not in about]
     assert required == ['teacher', 'student']
     assert all(about['description'] for about in arguments.values())
-    assert names_in(nodes['rviz2']['condition']) == {'rviz'}
 
 
 def test_comparison_launch_file_plays_ground_truth_and_transforms(compared):
@@ -234,27 +249,17 @@ def test_launch_file_with_launch_itself(file):
     assert names >= {'points', 'bag', 'rviz', 'use_sim_time', 'params'}
 
 
-@pytest.fixture(scope='module')
-def prefix(tmp_path_factory):
+@pytest.fixture(scope='module', params=[(), ('--symlink-install',)], ids=['copied', 'linked'])
+def prefix(request, tmp_path_factory):
     """Where colcon installs a copy of this package."""
-    colcon = shutil.which('colcon') or pytest.skip('colcon is not installed')
-    base = tmp_path_factory.mktemp('colcon')
-    for name in ('setup.py', 'setup.cfg', 'package.xml', 'pyproject.toml'):
-        (base / 'src').mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, base / 'src')
-    for name in ('resource', 'launch', 'config', 'pointdistiller_core', PACKAGE):
-        shutil.copytree(ROOT / name, base / 'src' / name)
-    command = [colcon, '--log-base', 'log', 'build', '--base-paths', 'src']
-    built = subprocess.run(command, cwd=base, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return base / 'install' / PACKAGE
+    return install(tmp_path_factory.mktemp('colcon'), *request.param) / PACKAGE
 
 
 def test_colcon_installs_what_ros2_run_and_launch_need(prefix):
     share = prefix / 'share'
     assert (share / 'ament_index' / 'resource_index' / 'packages' / PACKAGE).is_file()
     assert (share / PACKAGE / 'package.xml').is_file()
-    assert {path.name for path in (prefix / 'lib' / PACKAGE).iterdir()} == set(entry_points())
+    assert {path.name for path in (prefix / 'lib' / PACKAGE).iterdir()} == executables()
     for folder in ('launch', 'config'):
         shipped = {
             path.relative_to(ROOT)
@@ -265,20 +270,39 @@ def test_colcon_installs_what_ros2_run_and_launch_need(prefix):
             path.relative_to(share / PACKAGE) for path in (share / PACKAGE / folder).rglob('*.*')
         }
         assert installed == shipped
-    for name in ('pointdistiller_core', PACKAGE):
-        assert len(list(prefix.rglob(f'{name}/py.typed'))) == 1
 
 
-def test_installed_executable_starts(prefix, tmp_path):
-    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-    (packages,) = prefix.rglob('site-packages')
-    done = subprocess.run(
-        [sys.executable, prefix / 'lib' / PACKAGE / 'detector_node'],
-        cwd=tmp_path,
-        env=os.environ | {'PYTHONPATH': str(packages), 'ROS_LOG_DIR': str(tmp_path)},
+def run_installed(prefix, name, folder, path):
+    """An executable as a shell runs it that has sourced the installation."""
+    script = f'source {prefix.parent / "setup.bash"} && exec {prefix / "lib" / PACKAGE / name}'
+    return subprocess.run(
+        ['bash', '-c', script],
+        cwd=folder,
+        env=os.environ | {'PATH': path, 'ROS_LOG_DIR': str(folder)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize('name', sorted(path.name for path in SCRIPTS.iterdir()))
+def test_installed_executable_takes_the_first_interpreter(prefix, tmp_path, name):
+    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    done = run_installed(prefix, name, tmp_path, path)
     assert done.returncode == 2, done.stderr
-    assert 'parameter bundle is empty' in done.stderr
+    assert 'is empty; give it' in done.stderr
+
+
+def test_executable_in_the_wrong_interpreter_says_what_to_do(prefix, tmp_path):
+    python = tmp_path / 'bin' / 'python3'
+    python.parent.mkdir()
+    # Without the folder that has numpy: nothing but the standard library, and this package.
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n', encoding='utf-8')
+    python.chmod(0o755)
+    path = os.pathsep.join([str(python.parent), os.environ['PATH']])
+    done = run_installed(prefix, 'detector_node', tmp_path, path)
+    assert done.returncode == 1
+    assert 'No module named' in done.stderr
+    assert 'activate the virtual environment' in done.stderr
+    assert 'Traceback' not in done.stderr

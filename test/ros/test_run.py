@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 import threading
 
@@ -151,6 +152,29 @@ def test_any_parameter_on_the_command_line(bag, monkeypatch):
     assert len(detector.mountings) == NUM_CLOUDS
     lifted = 2.5 - detector.info.sensor_height
     assert {one.training_from_sensor[2, 3] for one in detector.mountings} == {lifted}
+
+
+def test_scale_on_the_command_line(monkeypatch):
+    asked = []
+    counts = RunCounts(1, 1, 0, 0, {'intensity_outside': 5, 'boxes_refused': 0})
+    monkeypatch.setattr(run, 'run_detect', lambda options: asked.append(options) or counts)
+    words = ['detect', '--bundle', 'student', '--bag', 'drive', '--intensity-scale']
+    for text in ('auto', '1/4'):
+        assert run.main([*words, text]) == 0
+    expected = [{'intensity_auto': True}, {'intensity_scale': 0.25}]
+    assert [options.parameters for options in asked] == expected
+    with pytest.raises(ConfigError, match="intensity scale 'x': expected auto"):
+        run.main([*words, 'x'])
+
+
+def test_what_was_clipped_is_counted_over_a_run(bag):
+    class Repaired(FakeDetector):
+        def __call__(self, points, **options):
+            found = super().__call__(points, **options)
+            return replace(found, counts={'intensity_outside': 2, 'boxes_refused': 1})
+
+    counts = run_detect(RunOptions('b', str(bag), lockstep=True), load=lambda _: Repaired())
+    assert counts.repairs == {'intensity_outside': 2 * NUM_CLOUDS, 'boxes_refused': NUM_CLOUDS}
 
 
 def test_values_on_the_command_line_have_the_type_of_their_yaml():

@@ -292,8 +292,9 @@ def test_command_line(bag, monkeypatch, capfd, checks, code, failed):
     monkeypatch.setattr(runner, 'run_compare', compare)
     words = ['compare', '--teacher', 'teacher', '--student', 'student', '--bag', bag]
     words += ['--topic', '/front/points', '--student-score-threshold', '0.2', *checks]
+    words += ['--intensity-scale', '1']
     assert run.main([*words, '-p', 'mounting.height:=2.5']) == code
-    parameters = {'student_score_threshold': 0.2, 'mounting.height': 2.5}
+    parameters = {'student_score_threshold': 0.2, 'mounting.height': 2.5, 'intensity_scale': 1.0}
     assert asked == [options_of(bag, parameters=parameters)]
     out, log = capfd.readouterr()
     assert out.splitlines()[1].split()[:3] == ['all', '0.600', '1.000']

@@ -15,7 +15,7 @@ from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.deploy.backends.array_model import ModelArrays
 from pointdistiller_core.deploy.backends.backend import Found, PillarImportance, Stopwatch
 from pointdistiller_core.errors import CheckpointError
-from pointdistiller_core.geometry.detection import detect_frame
+from pointdistiller_core.geometry.detection import box_limits, detect_frame
 from pointdistiller_core.pointcloud.pillar_arrays import PillarArrays, group_points
 
 if TYPE_CHECKING:
@@ -93,20 +93,20 @@ class ArrayBackend:
         watch.lap('pillars')
         # an intensity of 1e38 may become infinite; boxes that are not finite are dropped
         with np.errstate(over='ignore', invalid='ignore'):
-            boxes, scores, labels = self._detect(pillars, watch, detection)
+            boxes, scores, labels, num_refused = self._detect(pillars, watch, detection)
         return Found(
             boxes,
             scores,
             labels,
-            counts={'pillars': len(pillars), **pillars.counts},
+            counts={'pillars': len(pillars), **pillars.counts, 'boxes_refused': num_refused},
             importance=_importance(pillars) if importance else None,
         )
 
     def _detect(
         self, pillars: PillarArrays, watch: Stopwatch, detection: DetectionConfig
-    ) -> tuple[FloatArray, FloatArray, IntArray]:
+    ) -> tuple[FloatArray, FloatArray, IntArray, int]:
         if not len(pillars):  # nothing seen: whatever a network makes of it is no object
-            return np.zeros((0, 7), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+            return np.zeros((0, 7), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0
         features = self._arrays.encode(pillars, self._config.grid)
         promising = partial(find_promising, detection=detection)
         outputs = self._network(features, pillars.cells, promising)
@@ -121,8 +121,8 @@ class ArrayBackend:
         logits: FloatArray,
         others: FloatArray,
         detection: DetectionConfig,
-    ) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Boxes, scores and labels from the raw outputs of some cells; see `Network`."""
+    ) -> tuple[FloatArray, FloatArray, IntArray, int]:
+        """What `detect_frame` makes of the raw outputs of some cells; see `Network`."""
         kinds = len(self._arrays.anchor_shapes)
         anchors = (cells[:, None] * kinds + np.arange(kinds)).ravel()
         residuals, directions = others[:, : 7 * kinds], others[:, 7 * kinds :]
@@ -133,6 +133,7 @@ class ArrayBackend:
             lambda indices: self._arrays.anchors_at(anchors[indices]),
             detection,
             direction_offset=self._config.head.direction_offset,
+            limits=box_limits(self._config, detection),
         )
 
 

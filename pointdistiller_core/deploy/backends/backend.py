@@ -42,7 +42,7 @@ class Found:
         boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], by descending score.
         scores: (N,) float32 in [0, 1].
         labels: (N,) int64 index into the class names.
-        counts: `pillars`, and the counts of `Pillars`.
+        counts: `pillars`, the counts of `Pillars`, and `boxes_refused`.
         importance: where it was asked for.
     """
 

@@ -89,7 +89,11 @@ class TorchBackend:
                 boxes=found.boxes.cpu().numpy(),
                 scores=found.scores.cpu().numpy(),
                 labels=found.labels.cpu().numpy(),
-                counts={'pillars': len(pillars), **pillars.counts},
+                counts={
+                    'pillars': len(pillars),
+                    **pillars.counts,
+                    'boxes_refused': found.num_refused,
+                },
                 importance=_importance(pillars) if importance else None,
             )
 

@@ -14,8 +14,9 @@ import pytest
 
 from pointdistiller_core.cli import comparison
 from pointdistiller_core.cli.comparison import choose_frames, name_bundles, shown
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import DatasetConfig, ModelConfig
 from pointdistiller_core.datasets import KittiDataset
+from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.evaluation import pictures
 from pointdistiller_core.evaluation.equal_recall import EqualRecall
 from pointdistiller_core.records import Detections
@@ -27,6 +28,8 @@ class KnownDetector:
     """Knows its answers; asked again, it is a little less sure, as rounding can make it."""
 
     class_names = ('Car',)
+
+    info = BundleInfo(model=ModelConfig())
 
     def __init__(self, answers: Mapping[bytes, Detections]) -> None:
         self._answers = answers  # by the points

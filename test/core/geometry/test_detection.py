@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.config import DetectionConfig
+from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.geometry.arrays import library_of, sigmoid
-from pointdistiller_core.geometry.detection import best_anchors, detect_frame
+from pointdistiller_core.geometry.box_coding import encode_boxes
+from pointdistiller_core.geometry.detection import best_anchors, box_limits, detect_frame
 
 
 def raw_outputs(num_anchors: int) -> tuple[torch.Tensor, ...]:
@@ -41,7 +42,7 @@ def test_arrays_and_tensors_agree(num_anchors, class_wise):
     np.testing.assert_allclose(found[0], expected[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(found[1], expected[1].numpy(), atol=1e-6)
     np.testing.assert_array_equal(found[2], expected[2].numpy())
-    assert [part.dtype for part in found] == [np.float32, np.float32, np.int64]
+    assert [part.dtype for part in found[:3]] == [np.float32, np.float32, np.int64]
 
 
 def plain_best_anchors(logits, config):
@@ -91,6 +92,64 @@ def test_sigmoid_does_not_overflow(recwarn):
     np.testing.assert_allclose(sigmoid(logits), torch.tensor(logits).sigmoid(), atol=1e-7)
     assert sigmoid(logits).dtype == np.float32
     assert not recwarn.list
+
+
+def test_limits_of_boxes_by_hand():
+    config = ModelConfig(class_names=('Cyclist', 'Car'))
+    assert box_limits(config, config.detection) is None
+    bounds = ((1, 0.5, 1), (2, 1, 2)), ((3, 1, 1), (6, 2, 2))
+    limits = box_limits(config, DetectionConfig(size_bounds=bounds))
+    reach = np.hypot(3.9, 1.6)
+    np.testing.assert_allclose(
+        limits[1],
+        [
+            [-reach, -39.68 - reach, -3 - 1.56, 3, 1, 1],
+            [69.12 + reach, 39.68 + reach, 1 + 1.56, 6, 2, 2],
+        ],
+        rtol=1e-6,
+    )
+    assert limits[0, :, 3:].tolist() == [[1, 0.5, 1], [2, 1, 2]]
+    own = config.model_copy(update={'detection': DetectionConfig(size_bounds=bounds)})
+    np.testing.assert_array_equal(box_limits(own, DetectionConfig()), limits)
+
+
+def test_bounds_of_other_classes():
+    with pytest.raises(ValueError, match='1 size_bounds for 3 classes'):
+        ModelConfig(detection={'size_bounds': [[[1, 1, 1], [2, 2, 2]]]})
+    with pytest.raises(ValueError, match='give the least size first'):
+        DetectionConfig(size_bounds=(((1, 3, 1), (2, 2, 2)),))
+
+
+@pytest.mark.parametrize('array', [np.asarray, torch.tensor])
+def test_impossible_boxes_are_refused_and_counted(array):
+    """Only the box that is possible, and none that a better impossible one overlaps, is lost."""
+    limits = np.float32([[[0, 0, 0, 1, 1, 1], [9, 9, 9, 2, 2, 2]], [[0] * 6, [99] * 6]])
+    boxes = np.float32(
+        [
+            [5, 5, 5, 1.5, 1.5, 1.5, 0],  # possible
+            [5, 5, 5, 3, 1.5, 1.5, 0],  # long
+            [5, 5, 5, 1.5, 0.9, 1.5, 0],  # narrow
+            [9.1, 5, 5, 1.5, 1.5, 1.5, 0],  # out
+            [5, -0.1, 5, 1.5, 1.5, 1.5, 0],
+            [50, 50, 50, 50, 50, 50, 0],  # of the other class, which may be so large
+            [5, 5, 5, np.inf, 1.5, 1.5, 0],
+        ]
+    )
+    anchors = np.ones_like(boxes)
+    residuals = encode_boxes(boxes, anchors)
+    logits = np.float32([[1, -9], [2, -9], [2, -9], [2, -9], [2, -9], [-9, 1], [2, -9]])
+    directions = np.float32([[0, 1]] * 7)
+    parts = (array(part) for part in (logits, residuals, directions))
+    *found, num_refused = detect_frame(
+        *parts,
+        array(anchors).__getitem__,
+        DetectionConfig(),
+        direction_offset=0.0,
+        limits=array(limits),
+    )
+    np.testing.assert_allclose(np.asarray(found[0])[:, :6], boxes[[0, 5], :6], rtol=1e-6)
+    assert found[2].tolist() == [0, 1]
+    assert num_refused == 5
 
 
 @pytest.mark.parametrize('array', [np.asarray, torch.tensor])

@@ -6,12 +6,21 @@ from __future__ import annotations
 
 import json
 
-from backend_parameters import backends
+from backend_parameters import backends, installed
 import numpy as np
 import pytest
+import torch
 
+from pointdistiller_core.config import DetectionConfig
+from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
+from pointdistiller_core.deploy.bundle_format import add_files
+from pointdistiller_core.deploy.exporters import EXPORTERS, export_detector
 from pointdistiller_core.detector import Detector
+from pointdistiller_core.evaluation.agreement import compare_detections
+from pointdistiller_core.models import build_detector
+from pointdistiller_core.training.verification import LIMITS
 
+BOUNDS = (3.5, 1.2, 1.2), (6.0, 2.4, 2.4)
 LOW, HIGH = (0, -12.8, -3, 0), (25.6, 12.8, 1, 1)  # of the tiny model
 
 
@@ -72,6 +81,75 @@ def test_odd_clouds(full_bundle, reference, name, kind, recwarn):
     assert not [warning for warning in recwarn.list if 'RuntimeWarning' in str(warning.category)]
 
 
+def bits():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 2**32, (20_000, 4), dtype=np.uint32).view(np.float32)
+
+
+def with_intensity(*values):
+    points = uniform(300)
+    points[: len(values), 3] = values
+    return points
+
+
+EXTREMES = {
+    'random bits': bits(),
+    'random bits as intensity': np.concatenate([uniform(20_000)[:, :3], bits()[:, 3:]], axis=1),
+    'one intensity of 1e30': with_intensity(1e30),
+    'intensities of any size': with_intensity(*[1e30, -1e30, 3.4e38, -3.4e38, 1e-40, -255] * 40),
+    'all of 1e30': with_intensity(*[1e30] * 300),
+}
+
+
+@pytest.fixture(scope='module')
+def bounded_bundle(tiny_model, tiny_dataset, tmp_path_factory):
+    """All of its features are alive, and its bounds refuse some of its boxes."""
+    torch.manual_seed(0)
+    bounds = DetectionConfig(size_bounds=((BOUNDS[0], BOUNDS[1]),), max_detections=4096)
+    config = tiny_model.model_copy(update={'detection': bounds, 'norm_momentum': 0.5})
+    model = build_detector(config)
+    torch.nn.init.normal_(model.head.conv.weight, std=0.1)
+    torch.nn.init.zeros_(model.head.conv.bias)
+    clouds = [frame.points for frame in tiny_dataset(8, seed=9).frames]
+    with torch.no_grad():
+        for points in clouds:  # so that batch norm knows its means
+            model(model.group([torch.from_numpy(points)]))
+    folder = tmp_path_factory.mktemp('bounded') / 'bundle'
+    save_bundle(folder, model, BundleInfo(model=config))
+    for name in filter(installed, EXPORTERS):
+        add_files(folder, export_detector(load_detector_model(folder), name, clouds))
+    return folder
+
+
+@pytest.mark.parametrize('name', backends())
+@pytest.mark.parametrize('kind', EXTREMES)
+def test_extreme_clouds(bounded_bundle, name, kind, recwarn):
+    """Whatever comes, all backends find the same possible boxes, and refuse the others."""
+    points = EXTREMES[kind]
+    found, expected = (
+        Detector.load(bounded_bundle, backend=backend)(points) for backend in (name, 'torch')
+    )
+    reach = np.hypot(3.9, 1.6), np.hypot(3.9, 1.6), 1.56
+    least = np.float32([*np.subtract(LOW[:3], reach), *BOUNDS[0]])
+    largest = np.float32([*np.add(HIGH[:3], reach), *BOUNDS[1]])
+    for each in (found, expected):
+        assert len(each) > 20
+        assert each.counts['boxes_refused'] > 20
+        assert ((each.boxes[:, :6] >= least) & (each.boxes[:, :6] <= largest)).all()
+    cuts = [dict(each.counts, boxes_refused=0) for each in (found, expected)]
+    assert cuts[0] == cuts[1]
+    limits = LIMITS.get(name, LIMITS['onnx'])
+    agreement = compare_detections([expected], [found], min_iou=limits.min_iou)
+    assert agreement.mean_score_difference <= limits.max_score_difference
+    if name == 'openvino-int8':  # neighbors of an untrained network are alike: either may win
+        refused = expected.counts['boxes_refused']
+        assert found.counts['boxes_refused'] == pytest.approx(refused, rel=0.05)
+    else:
+        assert agreement.fraction >= limits.min_fraction
+        assert found.counts == expected.counts
+    assert not [warning for warning in recwarn.list if 'RuntimeWarning' in str(warning.category)]
+
+
 @pytest.mark.parametrize('name', backends())
 @pytest.mark.parametrize(
     'convert',
@@ -113,6 +191,7 @@ def test_what_the_caps_cut_is_counted(bundle, name):
         'points_over_cap': 1 + 4 + 5,  # one of the third cell, all of the last two
         'pillars': 3,
         'pillars_over_cap': 2,
+        'boxes_refused': 0,
     }
 
 

@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a bundle says about its training data: the range of the intensity, the sizes of objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.config import AnchorConfig, ModelConfig
+from pointdistiller_core.geometry.intensity import Range, measure_intensity
+from pointdistiller_core.training.validate import spread_indices
+
+if TYPE_CHECKING:
+    from pointdistiller_core.config.model import Size
+    from pointdistiller_core.datasets import FrameDataset, Frames
+
+MEASURED_CLOUDS = 20
+MEASURED_LABELS = 1000  # frames
+GENEROUS = 2.0  # factor beyond the sizes of the labels
+OF_ANCHOR = 2.0  # factor around the anchor of a class without labels
+# A label is a mistake where it is so many times larger, or smaller, than all but a few are.
+OUTLIER, RARE = 4.0, 0.01
+
+
+def measure_range(frames: Frames) -> Range:
+    """The range of the intensity in clouds that are spread over a dataset.
+
+    Raises:
+        DatasetError: one of these frames cannot be read.
+    """
+    indices = spread_indices(len(frames), MEASURED_CLOUDS)
+    return measure_intensity(frames[index].points for index in indices)
+
+
+def measure_sizes(dataset: FrameDataset, model: ModelConfig) -> tuple[tuple[Size, Size], ...]:
+    """Generous bounds of the sizes of each class, from labels that are spread over a dataset.
+
+    Raises:
+        DatasetError: labels of one of these frames cannot be read.
+    """
+    indices = spread_indices(len(dataset), MEASURED_LABELS)
+    objects = [dataset.objects(index) for index in indices]
+    names = np.concatenate([each.names for each in objects])
+    heights, widths, lengths = np.concatenate([each.dimensions for each in objects]).T
+    sizes = np.stack([lengths, widths, heights], axis=1)
+    return tuple(
+        _size_bounds(sizes[names == name], model.head.anchors[name]) for name in model.class_names
+    )
+
+
+def _size_bounds(sizes: NDArray[np.float64], anchor: AnchorConfig) -> tuple[Size, Size]:
+    """Least and largest dx, dy, dz [m] around sizes (N, 3), or around an anchor without any."""
+    sizes = sizes[(sizes > 0).all(axis=1)]
+    if not len(sizes):
+        sizes = np.array([anchor.size]) * [[1 / OF_ANCHOR], [OF_ANCHOR]]
+    low, high = np.quantile(sizes, (RARE, 1 - RARE), axis=0)
+    usual = sizes[((sizes >= low / OUTLIER) & (sizes <= high * OUTLIER)).all(axis=1)]
+    least, most = usual.min(axis=0) / GENEROUS, usual.max(axis=0) * GENEROUS
+    return _to_size(least), _to_size(most)
+
+
+def _to_size(values: NDArray[np.float64]) -> Size:
+    dx, dy, dz = values.round(3).clip(min=0.001).tolist()
+    return dx, dy, dz

@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Points of clouds, and a word about their intensity where a detector was trained on another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2
+
+from pointdistiller_core.datasets.point_cloud2 import own_intensity_scale
+from pointdistiller_core.detector import IntensityJudge
+from pointdistiller_ros.conversions import to_points
+from pointdistiller_ros.parameters import InputParameters
+
+if TYPE_CHECKING:
+    from pointdistiller_core.detector import BundleInfo
+
+
+class CloudReader:
+    """Reads clouds; judges the intensity of the first ones, and says once what is wrong.
+
+    Where `intensity_auto` is set, the scale is what the judgement of the clouds so far says; after
+    the first ones it stays.
+
+    Args:
+        settings: how to read.
+        infos: of the detectors by name; with several, `intensity_auto` goes by the first.
+        logger: of the node.
+    """
+
+    def __init__(
+        self, settings: InputParameters, infos: Mapping[str, BundleInfo], logger: Any
+    ) -> None:
+        self.settings = settings
+        self._logger = logger
+        self._judges = [
+            IntensityJudge(
+                info.intensity_range,
+                expected=f'the {name} was trained on {info.intensity_text}',
+                remedy='(intensity_auto, or intensity_scale {:.6g})'.format,
+                auto=settings.intensity_auto and index == 0,
+            )
+            for index, (name, info) in enumerate(infos.items())
+        ]
+
+    @property
+    def scale(self) -> float | None:
+        """That `intensity_auto` has decided for."""
+        return self._judges[0].scale
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the intensity of the first clouds; empty where nothing is."""
+        unsolved = (judge.finding for judge in self._judges if judge.scale is None)
+        return '; '.join(filter(None, unsolved))
+
+    def read(self, cloud: PointCloud2) -> NDArray[np.float32]:
+        """Points of a cloud as the parameters ask for; see `to_points`.
+
+        Raises:
+            CloudError: a field is missing or the message contradicts itself.
+        """
+        points = to_points(cloud, self.settings, self.scale)
+        if self._judges[0].decided:
+            return points
+        own = self.settings.intensity_scale or own_intensity_scale(
+            cloud, self.settings.intensity_field
+        )
+        if own is None:  # without intensity, as the parameters allow
+            return points
+        for judge in self._judges:
+            before = self.scale
+            if news := judge.add(points, scale=before or own):
+                if judge.scale is None:
+                    self._logger.warning(news)
+                else:  # on a line of its own: a line of rclpy's logs has one severity
+                    self._logger.info(news)
+            if self.scale != before:
+                points = to_points(cloud, self.settings, self.scale)
+        return points
