@@ -31,3 +31,7 @@ class BackendError(PointDistillerError):
 
 class CloudError(PointDistillerError):
     """A point cloud cannot be used: wrong shape, missing field, lying lengths."""
+
+
+class WriteError(PointDistillerError):
+    """A file or folder cannot be written: disk full, no permission, or it exists already."""

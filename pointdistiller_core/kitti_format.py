@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.files import named_refusals, read_text, write_file
 from pointdistiller_core.geometry.transforms import transform_points, wrap_angle
 
 Array: TypeAlias = 'NDArray[np.float64]'
@@ -162,7 +163,7 @@ def read_objects(path: Path) -> KittiObjects:
     Raises:
         DatasetError: no such file, or a line that is not of this form.
     """
-    lines = enumerate(_read_text(path).splitlines(), start=1)
+    lines = enumerate(read_text(path, DatasetError).splitlines(), start=1)
     rows = [(number, parts) for number, line in lines if (parts := line.split())]
     width = len(rows[0][1]) if rows else len(FIELDS)
     numbers = [_parse_line(parts, width, f'{path}:{number}') for number, parts in rows]
@@ -223,21 +224,18 @@ def write_results(folder: Path, detections: Mapping[str, KittiObjects]) -> None:
         detections: with scores, by the frame's name.
 
     Raises:
-        DatasetError: result files of other frames are there, or the file system refuses.
+        DatasetError: result files of other frames are there.
+        WriteError: the file system refuses.
         ValueError: detections have no scores.
     """
     for frame_id, objects in detections.items():
         if len(objects) and objects.scores is None:
             raise ValueError(f'the detections of frame {frame_id} have no scores')
     check_results_folder(folder, detections)
-    try:
+    with named_refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for frame_id, objects in detections.items():
-            aside = folder / f'.{frame_id}.partial'
-            aside.write_text(format_objects(objects), encoding='utf-8')
-            aside.replace(folder / f'{frame_id}.txt')
-    except OSError as error:
-        raise DatasetError(f'{folder}: cannot be written: {error.strerror or error}') from error
+    for frame_id, objects in detections.items():
+        write_file(folder / f'{frame_id}.txt', format_objects(objects).encode())
 
 
 def difficulties_of(objects: KittiObjects) -> NDArray[np.int64]:
@@ -257,7 +255,7 @@ def read_calibration(path: Path) -> Calibration:
     """
     entries = dict(
         (key.strip(), (number, text))
-        for number, line in enumerate(_read_text(path).splitlines(), start=1)
+        for number, line in enumerate(read_text(path, DatasetError).splitlines(), start=1)
         for key, separator, text in [line.partition(':')]
         if separator
     )
@@ -441,15 +439,6 @@ def _visible_edge_ends(corners: Array) -> tuple[Array, NDArray[np.bool_]]:
     cut_stop = np.where(depth_stop[..., None] < NEAR_PLANE, cut, stop)
     visible = np.maximum(depth_start, depth_stop) >= NEAR_PLANE
     return np.concatenate([cut_start, cut_stop], axis=1), np.concatenate([visible] * 2, axis=1)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding='utf-8')
-    except FileNotFoundError as error:
-        raise DatasetError(f'{path}: no such file') from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f'{path}: not a text file') from error
 
 
 def _parse_line(parts: list[str], width: int, where: str) -> list[float]:

@@ -25,11 +25,10 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from pointdistiller_core.detector import Mounting
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import ConfigError, WriteError
 from pointdistiller_core.evaluation.agreement_report import (
     JSON_FILE,
     PAGE_FILE,
-    ReportError,
     ReportFolder,
     describe_machine,
     summarize,
@@ -179,7 +178,7 @@ class ComparisonNode(Node):
         self._num_bad_truth = self._num_unsent = self._num_unanswered = 0
         self._warm = self._warned_of_frames = False
         self._problem = ''  # with the last cloud
-        self._fatal: ReportError | None = None
+        self._fatal: WriteError | None = None
         self._broke_off: BaseException | None = None
         self._lock = Lock()  # of the comparison: labels come in another thread than clouds
         self._comparison = OnlineComparison(
@@ -255,7 +254,7 @@ class ComparisonNode(Node):
         """Never by itself.
 
         Raises:
-            ReportError: the report cannot be written any more.
+            WriteError: the report cannot be written any more.
         """
         if self._fatal is not None:
             raise self._fatal
@@ -275,7 +274,7 @@ class ComparisonNode(Node):
         Where nothing has come there is nothing to report, and the folder may be used again.
 
         Raises:
-            ReportError: the report cannot be written.
+            WriteError: the report cannot be written.
         """
         self._worker.close()
         try:
@@ -381,7 +380,7 @@ class ComparisonNode(Node):
 
     def _on_bad_truth(self, error: Exception) -> None:
         self._num_bad_truth += 1
-        self._fatal = error if isinstance(error, ReportError) else self._fatal
+        self._fatal = error if isinstance(error, WriteError) else self._fatal
         self.get_logger().error(f'a ground truth is not used: {describe(error)}')
 
     def _read_truth(self, message: Any, class_names: Sequence[str]) -> GroundTruth:
@@ -494,7 +493,7 @@ class ComparisonNode(Node):
     def _on_error(self, error: Exception) -> None:
         self._monitor.fail(error)
         self._problem = f'the last cloud failed: {describe(error)}'
-        self._fatal = error if isinstance(error, ReportError) else self._fatal
+        self._fatal = error if isinstance(error, WriteError) else self._fatal
         self.get_logger().error(f'a cloud is not compared: {describe(error)}')
 
     def _publish_diagnostics(self) -> None:
@@ -516,7 +515,7 @@ class ComparisonNode(Node):
         assert self._report is not None
         try:
             self._report.replace(JSON_FILE, to_json(self.summarize()))
-        except ReportError as error:
+        except WriteError as error:
             self._fatal = error
 
     def _write_report(self, comparison: OnlineComparison, report: ReportFolder) -> None:

@@ -45,7 +45,7 @@ class BagRecorderNode(Node):
 
     Raises:
         ConfigError: a parameter is wrong.
-        DatasetError: the bag exists or cannot be written.
+        WriteError: the bag exists or cannot be written.
     """
 
     def __init__(self, **node_options: Any) -> None:
@@ -76,7 +76,7 @@ class BagRecorderNode(Node):
         """Never by itself.
 
         Raises:
-            DatasetError: the bag cannot be written any more.
+            PointDistillerError: the bag cannot be written any more.
         """
         if self._error is not None:
             raise self._error

@@ -14,13 +14,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = 'pointdistiller_core'
-BASE = {'blas', 'cores', 'errors', 'grid', 'config', 'records', 'geometry', 'kitti_format'}
+BASE = {
+    *('blas', 'cores', 'errors', 'files', 'workers', 'grid', 'config', 'records', 'geometry'),
+    'kitti_format',
+}
 SEES = {
     'blas': set(),
     'cores': set(),
     'errors': set(),
+    'files': {'errors'},
+    'workers': {'errors'},
     'grid': {'errors'},
-    'config': {'errors', 'grid'},
+    'config': {'errors', 'files', 'grid'},
     'records': {'errors', 'grid', 'config'},
     'geometry': {'blas', 'errors', 'grid', 'config'},
     'kitti_format': BASE,
@@ -78,6 +83,25 @@ def test_core_never_imports_ros():
     for path in (ROOT / CORE).rglob('*.py'):
         roots = {name.split('.')[0] for name in imports_of(path)}
         assert not roots & (ros | {'pointdistiller_ros'}), path
+
+
+def test_one_module_imports_matplotlib():
+    importers = {
+        path.name
+        for path in (ROOT / CORE).rglob('*.py')
+        if 'matplotlib' in {name.split('.')[0] for name in imports_of(path)}
+    }
+    assert importers == {'figures.py'}
+
+
+def test_one_module_replaces_files():
+    calls = {
+        path.name
+        for path in [*(ROOT / CORE).rglob('*.py'), *(ROOT / 'pointdistiller_ros').rglob('*.py')]
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+        if isinstance(node, ast.Attribute) and node.attr in {'mkstemp', 'rename', 'renames'}
+    }
+    assert calls == {'files.py'}
 
 
 def test_ros_package_computes_nothing():

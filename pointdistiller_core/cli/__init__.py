@@ -10,6 +10,7 @@ import sys
 
 from pointdistiller_core.cli.app import app
 from pointdistiller_core.cli.output import print_error
+from pointdistiller_core.cli.stopping import stopped_by_signals
 from pointdistiller_core.errors import PointDistillerError
 
 
@@ -20,7 +21,8 @@ def main() -> None:
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     logging.basicConfig(level=logging.WARNING, format='%(levelname)s: %(message)s')
     try:
-        app()
+        with stopped_by_signals():
+            app()
     except PointDistillerError as error:
         print_error(str(error))
         sys.exit(2)

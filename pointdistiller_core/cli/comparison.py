@@ -19,6 +19,7 @@ from pointdistiller_core.cli.intensity import (
 )
 from pointdistiller_core.cli.output import (
     JsonOption,
+    check_folder,
     print_cuts,
     print_note,
     print_table,
@@ -72,7 +73,10 @@ class Difficulty(str, Enum):
 MetricOption = Annotated[Metric, typer.Option(help='Overlap from above, or of volumes.')]
 DifficultyOption = Annotated[Difficulty, typer.Option(help='Of the labels that count.')]
 PictureOption = Annotated[
-    Path | None, typer.Option(metavar='DIR', help='Folder for pictures of frames, side by side.')
+    Path | None,
+    typer.Option(
+        metavar='DIR', help='Folder for pictures of frames, side by side.', callback=check_folder
+    ),
 ]
 FrameOption = Annotated[
     list[str] | None,

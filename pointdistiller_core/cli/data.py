@@ -20,6 +20,7 @@ from pointdistiller_core.cli.intensity import (
 from pointdistiller_core.cli.output import (
     JsonOption,
     OverrideOption,
+    check_file,
     print_lines,
     print_note,
     print_table,
@@ -182,7 +183,10 @@ def check_dataset_command(
         typer.Option('--class', help="A class that KITTI's labels do not have; repeatable."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help='PNG or SVG file for histograms of what is labelled.')
+        Path | None,
+        typer.Option(
+            help='PNG or SVG file for histograms of what is labelled.', callback=check_file
+        ),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

@@ -22,6 +22,8 @@ from pointdistiller_core.cli.intensity import expectations, settle_dataset
 from pointdistiller_core.cli.lidar_evaluation import evaluate_lidar, parse_overlap_pairs
 from pointdistiller_core.cli.output import (
     JsonOption,
+    check_file,
+    check_folder,
     print_note,
     print_table,
     write_json,
@@ -63,6 +65,7 @@ ResultsOption = Annotated[
     typer.Option(
         metavar='DIR',
         help='Write the detections as result files into this folder.',
+        callback=check_folder,
         rich_help_panel=OF_BUNDLE,
     ),
 ]
@@ -127,7 +130,10 @@ SplitOption = Annotated[
     ),
 ]
 CurvesOption = Annotated[
-    Path | None, typer.Option(metavar='FILE', help='Draw precision over recall: .png or .svg.')
+    Path | None,
+    typer.Option(
+        metavar='FILE', help='Draw precision over recall: .png or .svg.', callback=check_file
+    ),
 ]
 
 # What each form of the verb needs, and what it may have besides.

@@ -11,7 +11,6 @@ from enum import Enum
 from itertools import islice
 from pathlib import Path
 import sys
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,6 +31,7 @@ from pointdistiller_core.cli.output import (
 )
 from pointdistiller_core.config import DatasetConfig, SimulationConfig
 from pointdistiller_core.errors import BackendError, ConfigError
+from pointdistiller_core.files import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -249,12 +249,12 @@ def verify_files(
     from pointdistiller_core.training.verification import LIMITS, verify_backend
 
     verifications = {}
-    with TemporaryDirectory() as trial, TemporaryDirectory() as simulated:
-        write_info(Path(trial), read_info(folder).model_copy(update={'sha256': {}}))
-        add_files(Path(trial), files)
+    with temporary_folder() as trial, temporary_folder() as simulated:
+        write_info(trial, read_info(folder).model_copy(update={'sha256': {}}))
+        add_files(trial, files)
         reference = Detector.load(folder, backend='torch')
         detector = Detector.load(trial, backend=target)
-        scenes = simulate_clouds(Path(simulated), reference.class_names)
+        scenes = simulate_clouds(simulated, reference.class_names)
         for clouds in (scenes,) if real is None else (real, scenes):
             with progress_bar(f'compare on {clouds.name}', 'clouds') as update:
                 verifications[clouds.name] = verify_backend(

@@ -20,6 +20,7 @@ from pointdistiller_core.cli.intensity import (
 )
 from pointdistiller_core.cli.output import (
     JsonOption,
+    check_folder,
     print_cuts,
     print_note,
     print_table,
@@ -79,7 +80,8 @@ def detect_command(
         MissingIntensity, typer.Option(help='Refuse clouds without intensities, or take zero.')
     ] = MissingIntensity.error,
     pictures: Annotated[
-        Path | None, typer.Option(help='Folder for a picture from above of each cloud.')
+        Path | None,
+        typer.Option(help='Folder for a picture from above of each cloud.', callback=check_folder),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -142,7 +144,6 @@ def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence
     from pointdistiller_core.evaluation.pictures import draw_scene
 
     importance = detections.importance
-    path.parent.mkdir(parents=True, exist_ok=True)
     draw_scene(
         path,
         points,

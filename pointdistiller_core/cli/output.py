@@ -25,12 +25,42 @@ from rich.progress import (
 from rich.table import Table
 import typer
 
+from pointdistiller_core.files import check_writable, write_file
+
 if TYPE_CHECKING:
     from pointdistiller_core.records import Detections
 
+
+# What a long computation is for must have a place before it begins.
+def check_json(target: str | None) -> str | None:
+    """Refuse a file that cannot be written; `-` and None are none."""
+    if target not in (None, '-'):
+        check_writable(Path(target))
+    return target
+
+
+def check_file(path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written."""
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+def check_folder(path: Path | None) -> Path | None:
+    """Refuse a folder whose files cannot be written."""
+    if path is not None:
+        check_writable(path, folder=True)
+    return path
+
+
 JsonOption = Annotated[
     str | None,
-    typer.Option('--json', metavar='FILE', help='Also write the numbers as JSON (- for stdout).'),
+    typer.Option(
+        '--json',
+        metavar='FILE',
+        help='Also write the numbers as JSON (- for stdout).',
+        callback=check_json,
+    ),
 ]
 OverrideOption = Annotated[
     list[str] | None,
@@ -111,9 +141,7 @@ def write_json(target: str | None, values: Any) -> None:
     if target == '-':
         sys.stdout.write(text)
         return
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding='utf-8')
+    write_file(Path(target), text.encode())
 
 
 @contextmanager

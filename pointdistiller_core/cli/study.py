@@ -128,19 +128,13 @@ def _train(
 
     num_jobs = jobs or default_jobs(plan[0].experiment.training)
     try:
-        with _terminated_as_interrupted():
-            with _interrupted_at(stop_at):
-                _simulate(output, settings.data)
-            print_note(f'{output}: {len(plan)} runs, {num_jobs} at once')
-            listener = _make_listener(output, plan)
-            return run_jobs(
-                output,
-                plan,
-                num_jobs=num_jobs,
-                device=device,
-                listener=listener,
-                stop_at=stop_at,
-            )
+        with _interrupted_at(stop_at):
+            _simulate(output, settings.data)
+        print_note(f'{output}: {len(plan)} runs, {num_jobs} at once')
+        listener = _make_listener(output, plan)
+        return run_jobs(
+            output, plan, num_jobs=num_jobs, device=device, listener=listener, stop_at=stop_at
+        )
     except TrainingStopped:
         print_note('stopped in time while simulating; the same command goes on from here')
         raise typer.Exit(EXIT_STOPPED) from None
@@ -154,20 +148,6 @@ def _simulate(output: Path, data: SimulatedDataConfig) -> None:
 
     splits = {'train': data.train, 'val': data.val, 'test': data.test}
     simulate_frames(output / DATA, data.simulation, splits, seed=data.seed, workers=usable_cores())
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, so that the processes of the runs end with this one."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -259,8 +239,8 @@ def write_report(
 def _write_page(
     file: Path, title: str, rows: Sequence[Row], runs: Sequence[Mapping[str, Any]]
 ) -> None:
-    from pointdistiller_core.deploy.atomic import write_text
     from pointdistiller_core.evaluation.study_table import format_markdown, format_table
+    from pointdistiller_core.files import write_text
 
     revisions = sorted({revision for run in runs for revision in run['revisions']})
     note = (

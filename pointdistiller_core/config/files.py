@@ -14,6 +14,7 @@ from pointdistiller_core.config.base import Config
 from pointdistiller_core.config.experiment import ExperimentConfig
 from pointdistiller_core.config.yaml_text import parse_yaml
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.files import read_text
 
 ConfigT = TypeVar('ConfigT', bound=Config)
 ConfigKind = Literal['models', 'experiments', 'studies', 'nodes']
@@ -98,9 +99,7 @@ def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = parse_yaml(path.read_text(encoding='utf-8')) or {}
-    except FileNotFoundError as error:
-        raise ConfigError(f'{path}: no such configuration file') from error
+        values = parse_yaml(read_text(path, ConfigError)) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f'{path}: not valid YAML: {error}') from error
     if not isinstance(values, dict):

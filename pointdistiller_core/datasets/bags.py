@@ -33,7 +33,8 @@ from pointdistiller_core.datasets.point_cloud2 import (
 )
 from pointdistiller_core.datasets.storage import Channel, StoredMessage, TimeSpan
 from pointdistiller_core.datasets.storage.bag import Bag
-from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.errors import DatasetError, PointDistillerError, WriteError
+from pointdistiller_core.files import named_refusals, new_folder
 from pointdistiller_core.records import Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
@@ -89,23 +90,26 @@ class CloudBagWriter:
     As a context manager it leaves a whole bag or, after an exception, none.
 
     Args:
-        path: folder to create.
+        path: folder to create; may exist as long as it is empty.
         find_definition: the text of the .msg file of a type that is not of the standard packages;
             raises DatasetError where there is none. It goes into the bag.
 
     Raises:
-        DatasetError: `path` exists, looks like a ROS 1 bag, or cannot be written.
+        DatasetError: `path` looks like a ROS 1 bag.
+        WriteError: it holds something already, or cannot be written.
     """
 
     def __init__(self, path: Path, find_definition: Callable[[str], str] = _no_definition) -> None:
-        if path.exists():
-            raise DatasetError(f'{path} exists already; choose another name or remove it')
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise WriteError(f'{path} exists already; choose another name or remove it')
         if path.suffix == '.bag':  # readers take it for a file of ROS 1
             raise DatasetError(f'{path}: .bag is the suffix of ROS 1; choose a name without it')
         self._path, self._find_definition = path, find_definition
         self._types = get_typestore(Stores.LATEST)  # its own: it may get to know more
         self._connections: dict[str, Connection] = {}
         with _writing(path):
+            if path.exists():
+                path.rmdir()  # the library wants to make it
             self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
 
@@ -143,7 +147,7 @@ class CloudBagWriter:
 
         Raises:
             CloudError: `extra_fields` do not fit.
-            DatasetError: the file cannot be written.
+            WriteError: the file cannot be written.
         """
         message = _build_cloud(stamp_ns, frame_id, cloud_layout(points, extra_fields))
         cdr = _types().serialize_cdr(message, CLOUD_TYPE)
@@ -167,7 +171,8 @@ class CloudBagWriter:
             offered_qos: of the topic's publishers, kept with its first message.
 
         Raises:
-            DatasetError: the type has no definition, or the file cannot be written.
+            DatasetError: the type has no definition.
+            WriteError: the file cannot be written.
         """
         if topic not in self._connections:
             self._connections[topic] = self._connect(topic, message_type, offered_qos)
@@ -362,7 +367,8 @@ def write_kitti_bag(
         Number of clouds written.
 
     Raises:
-        DatasetError: a frame is missing or broken, or `out` exists.
+        DatasetError: a frame is missing or broken.
+        WriteError: `out` exists, or cannot be written; then there is none.
     """
     names = kitti_sweeps(dataset_root) if frames is None else frames
     if not names:
@@ -372,7 +378,7 @@ def write_kitti_bag(
     )
     labelled, chosen = bool(ground_truth), names[:max_frames]
     dataset = KittiDataset(config, ground_truth, labelled=labelled, frame_ids=chosen)
-    with CloudBagWriter(out) as writer:
+    with new_folder(out) as aside, CloudBagWriter(aside) as writer:
         for index in range(len(dataset)):
             stamp_ns = NANOSECONDS + round(index * NANOSECONDS / rate)  # 0 means "no time" to ROS
             frame = dataset[index]
@@ -586,7 +592,8 @@ def _open_bag(path: Path) -> Iterator[Bag]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, WriterError) as error:
-        raise DatasetError(f'{path}: cannot write the bag: {error}') from error
+    with named_refusals(path):
+        try:
+            yield
+        except WriterError as error:
+            raise WriteError(f'{path}: cannot write the bag: {error}') from error

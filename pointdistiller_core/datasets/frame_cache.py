@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pointdistiller_core.datasets.files import pack_arrays, unpack_arrays, write_file
+from pointdistiller_core.datasets.packed_arrays import pack_arrays, unpack_arrays
+from pointdistiller_core.files import write_file
 from pointdistiller_core.records import Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
         read: the frame itself.
 
     Raises:
-        DatasetError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     if file.exists():
         try:

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import GroundTruthSamplingConfig
-from pointdistiller_core.datasets.files import pack_arrays, unpack_arrays, write_file
 from pointdistiller_core.datasets.kitti import DONT_CARE
-from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.datasets.packed_arrays import pack_arrays, unpack_arrays
+from pointdistiller_core.errors import ConfigError, DatasetError, WriteError
+from pointdistiller_core.files import write_file
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.kitti_format import DIFFICULTIES, difficulties_of
@@ -120,7 +121,8 @@ def load_database(dataset: FrameDataset) -> GroundTruthDatabase:
     one. A file that is damaged is made again.
 
     Raises:
-        DatasetError: a frame cannot be read or has no labels, or the cache cannot be written.
+        DatasetError: a frame cannot be read or has no labels.
+        WriteError: the cache cannot be written.
     """
     facts = [str(VERSION), *(dataset.fingerprint(index) for index in range(len(dataset)))]
     key = hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:24]
@@ -135,8 +137,8 @@ def load_database(dataset: FrameDataset) -> GroundTruthDatabase:
     columns = {name: value for name, value in vars(database).items() if name != 'class_names'}
     try:
         write_file(file, pack_arrays(columns))
-    except DatasetError as error:
-        raise DatasetError(f'{error}; set dataset.cache to another folder') from error
+    except WriteError as error:
+        raise WriteError(f'{error}; set dataset.cache to another folder') from error
     return database
 
 

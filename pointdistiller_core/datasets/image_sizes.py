@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.files import read_text
 from pointdistiller_core.kitti_format import Calibration
 
 Size = tuple[int, int]  # width, height [pixels]
@@ -26,9 +27,9 @@ def read_image_sizes(path: Path) -> Mapping[str, Size]:
     if not path.exists():
         return {}
     try:
-        sizes = json.loads(path.read_text(encoding='utf-8'))
+        sizes = json.loads(read_text(path, DatasetError))
         found = {name: (int(width), int(height)) for name, (width, height) in sizes.items()}
-    except (AttributeError, TypeError, ValueError, OSError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise DatasetError(f'{path}: expected {{frame: [width, height]}}: {error}') from error
     for name, size in found.items():
         if not all(0 < value <= MOST_PIXELS for value in size):

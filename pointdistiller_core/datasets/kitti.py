@@ -22,6 +22,7 @@ from pointdistiller_core.datasets.image_sizes import (
 from pointdistiller_core.datasets.point_files import drop_not_finite
 from pointdistiller_core.datasets.raw_points import KITTI_LAYOUT, find_layout, read_raw
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.files import read_text
 from pointdistiller_core.geometry.intensity import scale_intensity
 from pointdistiller_core.kitti_format import (
     Calibration,
@@ -340,7 +341,7 @@ def _read_list(folder: Path, split: str) -> tuple[str, ...]:
     if not path.is_file():
         splits = sorted(file.stem for file in folder.glob('*.txt'))
         raise DatasetError(f'{path}: no such split; {folder} has {splits}')
-    frame_ids = tuple(path.read_text(encoding='utf-8').split())
+    frame_ids = tuple(read_text(path, DatasetError).split())
     if not frame_ids:
         raise DatasetError(f'{path}: lists no frames')
     return frame_ids

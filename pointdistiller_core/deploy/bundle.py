@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.deploy.atomic import new_folder
 from pointdistiller_core.deploy.bundle_format import (
     FORMAT_VERSION,
     INFO_FILE,
@@ -32,6 +31,7 @@ from pointdistiller_core.deploy.bundle_format import (
 )
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.files import new_folder
 from pointdistiller_core.models import PointPillars, build_detector, count_weights
 
 __all__ = [
@@ -68,8 +68,8 @@ def save_bundle(folder: Path, model: nn.Module, info: BundleInfo, *, half: bool 
         half: store float16 weights, half the size; they are used as float32 all the same.
 
     Raises:
-        CheckpointError: the folder exists, a weight is not finite, or the file system refuses;
-            nothing is left behind.
+        CheckpointError: a weight is not finite.
+        WriteError: the folder exists, or the file system refuses; nothing is left behind.
     """
     with new_folder(folder) as aside:
         write_bundle(aside, model, info, half=half)

@@ -17,8 +17,8 @@ from pydantic import Field, JsonValue, model_validator
 
 from pointdistiller_core import __version__
 from pointdistiller_core.config import Config, Length, ModelConfig, parse_config
-from pointdistiller_core.deploy.atomic import replace_files, write_text
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.files import replace_files, write_text
 
 FORMAT_VERSION = 1
 INFO_FILE = 'bundle.json'
@@ -142,7 +142,7 @@ def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
     name these, so that whatever happens, all that it names is intact.
 
     Raises:
-        CheckpointError: the file system refuses; all that the bundle names is intact.
+        WriteError: the file system refuses; all that the bundle names is intact.
     """
     info = read_info(folder)
     others = {name: digest for name, digest in info.sha256.items() if name not in files}

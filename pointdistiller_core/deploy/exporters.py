@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 import os
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 import warnings
 
@@ -34,7 +32,8 @@ from pointdistiller_core.deploy.backends.array_model import (
 from pointdistiller_core.deploy.backends.canvas import MAX_LEVEL
 from pointdistiller_core.deploy.bev_network import BevNetwork
 from pointdistiller_core.deploy.equalization import equalize
-from pointdistiller_core.errors import BackendError, ConfigError
+from pointdistiller_core.errors import BackendError, ConfigError, WriteError
+from pointdistiller_core.files import temporary_folder
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.models.layers import NORM_EPS
 from pointdistiller_core.models.pillar_encoder import scatter_to_bev
@@ -123,8 +122,8 @@ def _export_onnx(detector: PointPillars, _: list[FloatArray]) -> dict[str, bytes
     import onnx  # noqa: F401  torch needs it and says less clearly that it is missing
 
     # The exporter that replaces this one needs onnxscript; this one is in every torch.
-    with TemporaryDirectory() as folder, _quiet_tracing():
-        file = Path(folder) / ONNX_FILE
+    with temporary_folder() as folder, _quiet_tracing():
+        file = folder / ONNX_FILE
         torch.onnx.export(
             BevNetwork(detector),
             (_example(detector),),
@@ -238,9 +237,12 @@ def _openvino_files(model: Any, target: str) -> dict[str, bytes]:
     import openvino
 
     names = OPENVINO_FILES[target]
-    with TemporaryDirectory() as folder:
-        openvino.save_model(model, Path(folder) / names[0], compress_to_fp16=False)
-        return {name: (Path(folder) / name).read_bytes() for name in names}
+    with temporary_folder() as folder:
+        try:
+            openvino.save_model(model, folder / names[0], compress_to_fp16=False)
+        except RuntimeError as error:  # so it says that a disk is full
+            raise WriteError(f'OpenVINO cannot write {names[0]}: {error}') from error
+        return {name: (folder / name).read_bytes() for name in names}
 
 
 def _example(detector: PointPillars) -> Tensor:

@@ -20,6 +20,7 @@ from pointdistiller_core.config import ModelConfig, parse_config, parse_yaml
 from pointdistiller_core.deploy.bundle import build_with_weights
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.files import read_text
 
 _VOXELS = 'DATA_CONFIG.DATA_PROCESSOR.transform_points_to_voxels'
 _BACKBONE = 'MODEL.BACKBONE_2D'
@@ -120,10 +121,8 @@ def read_config(config_yaml: Path) -> ModelConfig:
         ConfigError: missing, not YAML, or lists what it lacks or asks for and does not exist here.
     """
     try:
-        values = parse_yaml(config_yaml.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ConfigError(f'{config_yaml}: cannot be read: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(read_text(config_yaml, ConfigError))
+    except yaml.YAMLError as error:
         raise ConfigError(f'{config_yaml}: not valid YAML: {error}') from error
     settings = dict(_flatten(values))
     if (name := settings.get('MODEL.NAME')) != 'PointPillar':

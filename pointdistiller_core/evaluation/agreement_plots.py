@@ -7,13 +7,17 @@ from __future__ import annotations
 from io import BytesIO
 import math
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.evaluation.figures import (
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    FixedLocator,
+    FuncFormatter,
+    NullLocator,
+)
 from pointdistiller_core.evaluation.online_agreement import (
     IOU_BINS,
     AgreementNumbers,

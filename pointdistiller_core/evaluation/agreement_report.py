@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 import csv
 from dataclasses import dataclass
 import json
@@ -17,18 +17,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pointdistiller_core.cores import usable_cores
-from pointdistiller_core.errors import ConfigError, PointDistillerError
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.online_comparison import OnlineComparison
+from pointdistiller_core.files import named_refusals, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 JSON_FILE, PAGE_FILE = 'comparison.json', 'comparison.html'
 _COMPARISONS = {'>=': operator.ge, '<=': operator.le, '>': operator.gt, '<': operator.lt}
-
-
-class ReportError(PointDistillerError):
-    """A report cannot be written: disk full, no permission."""
 
 
 class ReportFolder:
@@ -41,14 +38,14 @@ class ReportFolder:
 
     Raises:
         ConfigError: it holds files already: no report is ever overwritten.
-        ReportError: the file system refuses.
+        WriteError: the file system refuses.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
         self._open_files = ExitStack()
         self._writers: dict[str, tuple[Any, Any]] = {}
-        with _named_refusals(folder):
+        with named_refusals(folder):
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise ConfigError(
                     f'{folder} holds a report or other files already; choose another folder or '
@@ -60,10 +57,10 @@ class ReportFolder:
         """Append a row to TABLE.csv; what is not a number stays empty.
 
         Raises:
-            ReportError: the file system refuses.
+            WriteError: the file system refuses.
         """
         path = self.path / f'{table}.csv'
-        with _named_refusals(path):
+        with named_refusals(path):
             if table not in self._writers:
                 file = self._open_files.enter_context(path.open('w', newline='', encoding='utf-8'))
                 self._writers[table] = file, csv.DictWriter(file, list(row))
@@ -76,15 +73,9 @@ class ReportFolder:
         """Write or replace a file in one step.
 
         Raises:
-            ReportError: the file system refuses; the file is as it was.
+            WriteError: the file system refuses; the file is as it was.
         """
-        path, aside = self.path / name, self.path / f'.{name}.partial'
-        with _named_refusals(path):
-            try:
-                aside.write_text(text, encoding='utf-8')
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
+        write_file(self.path / name, text.encode())
 
     def close(self) -> None:
         """Close the tables."""
@@ -294,14 +285,3 @@ def _cell(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return '' if math.isnan(value) else f'{value:.6g}'
-
-
-@contextmanager
-def _named_refusals(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ReportError(
-            f'{path}: the report cannot be written: {error.strerror or error}; what was written '
-            'before is there; make room or choose another folder'
-        ) from error

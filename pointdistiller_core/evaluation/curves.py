@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 import numpy as np
 
+from pointdistiller_core.evaluation.figures import Axes, Figure, save_figure
 from pointdistiller_core.evaluation.kitti import KittiResult
 from pointdistiller_core.evaluation.kitti_matching import Curve
 
@@ -55,8 +54,7 @@ def draw_curves(
         axes.set_title(f'{name}, overlap > {least:g}', color=_INK, fontsize=11)
     for axes in grid[-1]:
         axes.set_xlabel('recall [%]', color=_INK, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _new_figure(rows: int, columns: int, title: str) -> tuple[Figure, list[list[Axes]]]:

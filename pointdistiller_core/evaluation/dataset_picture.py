@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.evaluation.figures import (
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    save_figure,
+)
 from pointdistiller_core.kitti_format import DIFFICULTIES
 
 if TYPE_CHECKING:
@@ -65,8 +68,7 @@ def draw_objects(
     _draw_distances(reach, groups, distances)
     _draw_num_points(density, groups, num_points)
     _draw_points_over_distance(both, groups, distances, num_points)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _group(names: NDArray[np.str_]) -> Groups:

@@ -27,6 +27,7 @@ from pointdistiller_core.evaluation.kitti_matching import (
     alarms_at,
     measure,
 )
+from pointdistiller_core.files import read_text
 from pointdistiller_core.geometry.iou import aligned_iou_3d, aligned_iou_bev
 from pointdistiller_core.kitti_format import (
     DIFFICULTIES,
@@ -249,9 +250,7 @@ def list_frames(results: Path, split: Path | None = None) -> list[str]:
 
 
 def _read_split(path: Path) -> list[str]:
-    if not path.is_file():
-        raise DatasetError(f'{path}: no such file')
-    if not (frames := path.read_text(encoding='utf-8').split()):
+    if not (frames := read_text(path, DatasetError).split()):
         raise DatasetError(f'{path}: lists no frames')
     return frames
 

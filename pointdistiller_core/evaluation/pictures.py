@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.evaluation.figures import (
+    Axes,
+    Figure,
+    Line2D,
+    LineCollection,
+    ListedColormap,
+    Normalize,
+    PolyCollection,
+    ScalarMappable,
+    colormaps,
+    save_figure,
+)
 from pointdistiller_core.evaluation.matching import Matches, match_detections
 from pointdistiller_core.geometry.boxes import box_corners_bev
 from pointdistiller_core.records import IGNORE_LABEL, Detections, Frame, GroundTruth
@@ -246,9 +251,7 @@ def _new_figure(extent: Extent, *, columns: int) -> tuple[Figure, list[Axes]]:
 
 
 def _save(figure: Figure, target: Path | BinaryIO) -> None:
-    if isinstance(target, Path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, facecolor=figure.get_facecolor())
+    save_figure(figure, target, facecolor=figure.get_facecolor())
 
 
 def _draw_ground(axes: Axes, extent: Extent) -> None:

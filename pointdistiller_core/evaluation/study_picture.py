@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import NullFormatter, NullLocator
-
+from pointdistiller_core.evaluation.figures import (
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    NullFormatter,
+    NullLocator,
+    save_figure,
+)
 from pointdistiller_core.evaluation.study_table import MEANS, Row, Scores
 
 Runs = Mapping[str, Mapping[int, Scores]]
@@ -42,7 +45,7 @@ def draw_bars(path: Path, rows: Sequence[Row], runs: Runs, *, title: str = '') -
             _draw_bar(axes, place, row, runs, column)
     panels[0].set_yticks(range(len(rows)), [row.arm.title for row in rows], color=_INK)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_settings(
@@ -76,7 +79,7 @@ def draw_settings(
         panels[-1].set_xlabel(setting, color=_INK, fontsize=10)
     for axes in grid[:, 0]:
         axes.set_ylabel(_AP, color=_INK, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _new_figure(size: tuple[float, float], title: str) -> Figure:
@@ -137,8 +140,3 @@ def _draw_curve(axes: Axes, values: Mapping[str, float], runs: Runs, column: str
     axes.plot([value for value, _ in points], means, color=_TAUGHT, linewidth=1.8)
     for value, found in points:
         axes.plot([value] * len(found), found, 'o', color=_DOT, markersize=4, alpha=0.8)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)

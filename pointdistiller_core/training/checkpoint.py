@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pointdistiller_core.deploy.atomic import new_folder, remove_folder
 from pointdistiller_core.deploy.bundle import (
     BundleInfo,
     load_bundle,
@@ -28,6 +27,7 @@ from pointdistiller_core.deploy.bundle import (
 )
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.files import new_folder, remove_folder
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.training.objective import detector_of, trained_companions
 
@@ -91,7 +91,7 @@ def save_checkpoint(run: Path, position: Position, state: TrainingState, info: B
     """Save where a run is in one step, then remove all but the newest two checkpoints.
 
     Raises:
-        CheckpointError: the file system refuses; the earlier checkpoints are intact.
+        WriteError: the file system refuses; the earlier checkpoints are intact.
     """
     within = f'_step_{position.steps:06d}' if position.steps else ''
     folder = run / 'checkpoints' / f'epoch_{position.epochs:06d}{within}'

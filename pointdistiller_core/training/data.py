@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 import math
+import multiprocessing
+import os
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pointdistiller_core.config import AugmentationConfig, TrainingConfig
 from pointdistiller_core.datasets import FrameDataset
@@ -21,9 +25,11 @@ from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_core.geometry.intensity import clip_intensity
 from pointdistiller_core.records import Batch, Frame, GroundTruth
+from pointdistiller_core.workers import end_with, no_shared_memory
 
 # First words of the seeds, so that no two streams of random numbers are the same.
 ORDER_STREAM, AUGMENTATION_STREAM, TORCH_STREAM = range(3)
+_REMEDY = 'lower training.num_workers or training.batch_size (--set training.num_workers=0)'
 
 
 def load_batches(
@@ -57,9 +63,10 @@ def load_batches(
         pin_memory: copy batches to where a GPU can fetch them while it computes.
 
     Raises:
-        DatasetError: a frame cannot be read or has no labels, or the database of objects cannot
-            be kept.
+        DatasetError: a frame cannot be read or has no labels.
+        WriteError: the database of objects cannot be kept.
         ConfigError: objects are to be pasted of a class that the frames do not know.
+        PointDistillerError: too little shared memory for the processes.
     """
     sampling = augmentation.ground_truth_sampling
     change = partial(
@@ -77,12 +84,33 @@ def load_batches(
         num_workers=config.num_workers,
         pin_memory=pin_memory,
         collate_fn=_collate_or_error,
+        worker_init_fn=partial(_begin_worker, os.getpid()),
         generator=torch.Generator(),  # or it draws from torch's own, in the midst of an epoch
     )
-    for batch in loader:
+    for batch in _start(loader):
         if isinstance(batch, PointDistillerError):
             raise batch
         yield batch
+
+
+@contextmanager
+def dead_workers_explained() -> Iterator[None]:
+    """Say what to do where a process that loads frames was ended from outside.
+
+    torch reports that in the midst of whatever this process is doing.
+
+    Raises:
+        PointDistillerError: it was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith('DataLoader worker'):
+            raise
+        raise PointDistillerError(
+            f'a process that loads frames was ended: {error}; perhaps for want of memory: '
+            f'{_REMEDY}; the earlier checkpoints are intact'
+        ) from error
 
 
 def batch_keys(
@@ -160,6 +188,32 @@ def _collate_or_error(items: Sequence[Frame | PointDistillerError]) -> Batch | P
             return item
         frames.append(item)
     try:
-        return collate(frames)
+        batch = collate(frames)
+        if get_worker_info() is not None:
+            _share(batch)
     except PointDistillerError as error:
         return error
+    return batch
+
+
+def _share(batch: Batch) -> None:
+    """Move a batch into shared memory, where torch's own thread would lose it for want of room."""
+    try:
+        for tensor in (*batch.points, *batch.boxes, *batch.labels):
+            if tensor.numel():
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise no_shared_memory(error, _REMEDY) from error
+
+
+def _start(loader: DataLoader[Any]) -> Iterator[Any]:
+    try:
+        if loader.num_workers:  # torch begins with locks, and a loader without is never tidied up
+            multiprocessing.Lock()
+        return iter(loader)
+    except OSError as error:
+        raise no_shared_memory(error, _REMEDY) from error
+
+
+def _begin_worker(parent: int, _: int) -> None:
+    end_with(parent)

@@ -16,7 +16,6 @@ from torch import nn
 from pointdistiller_core.config import DatasetConfig, ExperimentConfig
 from pointdistiller_core.datasets import FrameDataset, KittiDataset, build_dataset
 from pointdistiller_core.datasets.camera_view import check_camera_view
-from pointdistiller_core.deploy.atomic import write_text
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     find_bundle,
@@ -28,6 +27,7 @@ from pointdistiller_core.distill.distiller import Distiller
 from pointdistiller_core.distill.feature_similarity import compare_features, untrained_twin
 from pointdistiller_core.distill.initialization import slice_weights
 from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.files import write_text
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.training.data import torch_seed
 from pointdistiller_core.training.fit import fit

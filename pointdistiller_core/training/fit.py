@@ -26,7 +26,6 @@ from torch.optim import AdamW
 from pointdistiller_core.config import ExperimentConfig, TrainingConfig
 from pointdistiller_core.datasets import FrameDataset
 from pointdistiller_core.datasets.ground_truth_database import load_database
-from pointdistiller_core.deploy.atomic import write_text
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import (
@@ -35,6 +34,7 @@ from pointdistiller_core.errors import (
     PointDistillerError,
     TrainingStopped,
 )
+from pointdistiller_core.files import write_text
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.records import Batch
 from pointdistiller_core.training.average import start_average, update_average
@@ -44,7 +44,7 @@ from pointdistiller_core.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from pointdistiller_core.training.data import load_batches, torch_seed
+from pointdistiller_core.training.data import dead_workers_explained, load_batches, torch_seed
 from pointdistiller_core.training.listeners import Listener, Progress, TensorBoard
 from pointdistiller_core.training.measure import measure_range, measure_sizes
 from pointdistiller_core.training.objective import detector_of
@@ -113,7 +113,8 @@ def fit(
 
     Raises:
         TrainingStopped: at that moment; resumed, the run goes on exactly where it was.
-        CheckpointError: the run's folder is in use, or cannot be written to or resumed from.
+        CheckpointError: the run's folder is in use, or cannot be resumed from.
+        WriteError: it cannot be written to.
         ConfigError: the run to resume has another configuration, or there is no such device, or
             a batch too small for the processes.
         DatasetError: no frames, or one of them cannot be read.
@@ -172,6 +173,7 @@ class _Clock:
         return self._stop_at is not None and self._fabric.broadcast(self.alone_is_over)
 
 
+@dead_workers_explained()
 def _train(
     trainer: _Trainer,
     dataset: FrameDataset,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pointdistiller_core.deploy.atomic import named_refusals
+from pointdistiller_core.files import named_refusals
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pointdistiller_core.deploy.atomic import named_refusals, new_folder, write_text
 from pointdistiller_core.deploy.bundle import INFO_FILE, WEIGHTS_FILE, load_bundle, pack_weights
 from pointdistiller_core.deploy.bundle_format import (
     BundleInfo,
@@ -30,6 +29,7 @@ from pointdistiller_core.deploy.bundle_format import (
 )
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.files import named_refusals, new_folder, write_text
 from pointdistiller_core.training.checkpoint import TRAINING_FILE, list_checkpoints
 from pointdistiller_core.training.run import (
     CONFIG_FILE,
@@ -82,7 +82,8 @@ def pack_run(
         part_size: most bytes of a part.
 
     Raises:
-        CheckpointError: no run, or a damaged one; or the file system refuses.
+        CheckpointError: no run, or a damaged one.
+        WriteError: the file system refuses.
     """
     files, left_out = collect_run(run, optimizer=optimizer, half=half)
     packed = pack_files(files, target, run.name, part_size=part_size)
@@ -170,7 +171,7 @@ def pack_files(
         part_size: most bytes of a part.
 
     Raises:
-        CheckpointError: the file system refuses.
+        WriteError: the file system refuses.
     """
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode='w') as tar:
@@ -229,7 +230,8 @@ def unpack_run(manifest: Path, run: Path) -> None:
     """Unpack a run into a new folder, which can then be resumed.
 
     Raises:
-        CheckpointError: a part is missing or altered, or the folder exists already.
+        CheckpointError: a part is missing or altered.
+        WriteError: the folder exists already.
     """
     write_files(unpack_files(manifest), run)
 
@@ -238,7 +240,7 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     """Write files into a new folder, which appears whole.
 
     Raises:
-        CheckpointError: the folder exists already, or the file system refuses.
+        WriteError: the folder exists already, or the file system refuses.
     """
     with new_folder(folder) as aside:
         for name, data in files.items():

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs of a study, several at once, each in a process of its own.
 
-A process holds the lock of its run's log for as long as it lives. Another study in the same
-folder, or the same one started again after its own process was killed, waits for it.
+A process ends with the study's, however that one ends, and holds the lock of its run's log for as
+long as it lives: another study in the same folder waits for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import os
 from pathlib import Path
 import signal
 import subprocess
-import sys
 from threading import Event, Lock
 from time import monotonic, perf_counter
 from typing import BinaryIO
@@ -25,11 +24,12 @@ from typing import BinaryIO
 import pointdistiller_core
 from pointdistiller_core.config import TrainingConfig, dump_config
 from pointdistiller_core.cores import usable_cores
-from pointdistiller_core.deploy.atomic import named_refusals, write_text
 from pointdistiller_core.errors import PointDistillerError, TrainingStopped
+from pointdistiller_core.files import named_refusals, write_text
 from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 from pointdistiller_core.training.run import CONFIG_FILE
 from pointdistiller_core.training.study import Job, is_complete
+from pointdistiller_core.workers import command_of_worker
 
 GRACE = 10.0  # from asking a process to end to ending it [s]
 _LOCK_PERIOD = 0.5  # [s]
@@ -149,13 +149,14 @@ class _Runner:
         """End all processes, and start no more."""
         with self._starting:
             self._stopped.set()
-        for process in self._processes:
-            _signal_group(process, signal.SIGTERM)
-        for process in self._processes:
-            try:
+        running = [process for process in self._processes if process.poll() is None]
+        for process in running:
+            process.terminate()  # not its workers: it ends these in order
+        for process in running:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                _signal_group(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # else what is left of it and of its workers
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _complete(self, job: Job) -> None:
         run = self._output / job.folder
@@ -212,7 +213,7 @@ class _Runner:
 
 
 def _command(job: Job, output: Path, device: str, seconds_left: float | None = None) -> list[str]:
-    words = [sys.executable, '-m', 'pointdistiller_core', 'distill' if job.teacher else 'train']
+    words = [*command_of_worker('pointdistiller_core'), 'distill' if job.teacher else 'train']
     words += [f'{job.folder}.yaml', '--output', job.folder, '--device', device]
     if job.teacher:
         words += ['--teacher', job.teacher]
@@ -236,13 +237,6 @@ def _try_lock(file: BinaryIO) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Also to the processes that load its data."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
 
 
 def _last_words(log: Path, begin: int) -> str:

@@ -22,6 +22,17 @@ from pointdistiller_core.config import (
 from pointdistiller_core.errors import ConfigError
 
 
+def test_files_of_windows_and_of_other_encodings(tmp_path):
+    path = tmp_path / 'model.yaml'
+    path.write_bytes(b'\xef\xbb\xbfwidth: 0.5\r\n')
+    assert load_config(ModelConfig, path).width == 0.5
+    path.write_bytes(b'width: 0.5\n# caf\xe9\n')
+    with pytest.raises(ConfigError, match=r'model\.yaml:2: not UTF-8 text: byte 0xe9'):
+        load_config(ModelConfig, path)
+    with pytest.raises(ConfigError, match='cannot be read: Is a directory'):
+        load_config(ModelConfig, tmp_path)
+
+
 def test_unknown_key_is_an_error_that_lists_the_known_ones(tmp_path):
     path = tmp_path / 'model.yaml'
     path.write_text('pillars: {max_pilars: 3}\n')
@@ -106,7 +117,7 @@ def test_merged_keys_may_be_replaced():
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ConfigError, match='no such configuration file'):
+    with pytest.raises(ConfigError, match='no such file'):
         load_config(ModelConfig, tmp_path / 'none.yaml')
 
 

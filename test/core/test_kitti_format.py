@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import DatasetError, WriteError
 from pointdistiller_core.geometry.boxes import box_corners, points_in_boxes
 from pointdistiller_core.kitti_format import (
     DIFFICULTIES,
@@ -112,7 +112,7 @@ def test_missing_and_binary_files_are_reported(tmp_path):
     with pytest.raises(DatasetError, match=r'none\.txt: no such file'):
         read_objects(tmp_path / 'none.txt')
     (tmp_path / 'binary.txt').write_bytes(b'\xff\xfe\x00')
-    with pytest.raises(DatasetError, match=r'binary\.txt: not a text file'):
+    with pytest.raises(DatasetError, match=r'binary\.txt:1: not UTF-8 text: byte 0x'):
         read_calibration(tmp_path / 'binary.txt')
 
 
@@ -168,10 +168,10 @@ def test_results_that_cannot_be_written(tmp_path):
     (tmp_path / 'file').write_text('', encoding='utf-8')
     with pytest.raises(DatasetError, match='file: is a file; results need a folder'):
         write_results(tmp_path / 'file', {})
-    with pytest.raises(DatasetError, match='below: cannot be written: Not a directory'):
+    with pytest.raises(WriteError, match='below: cannot be written: Not a directory'):
         write_results(tmp_path / 'file' / 'below', {})
-    (tmp_path / 'blocked' / '.000007.partial').mkdir(parents=True)
-    with pytest.raises(DatasetError, match='blocked: cannot be written: Is a directory'):
+    (tmp_path / 'blocked' / '.000007.txt.partial').mkdir(parents=True)
+    with pytest.raises(WriteError, match=r'blocked.*: cannot be written: Is a directory'):
         write_results(tmp_path / 'blocked', {'000007': results(0.5)})
 
 

@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.errors import ConfigError, DatasetError, WriteError
 from pointdistiller_ros.conversions import to_stamp
 from pointdistiller_ros.recorder import BagRecorderNode, find_definition
 
@@ -96,12 +96,12 @@ def test_full_disk_ends_the_recording(session, tmp_path, monkeypatch):
     text = publisher(session, String, '/text')
     monkeypatch.setattr(Writer, 'write', fail)
     text.publish(String(data='much'))
-    with pytest.raises(DatasetError, match='cannot write the bag: No space left'):
+    with pytest.raises(WriteError, match='cannot be written: No space left'):
         session.spin_until(recorder.finished, TIMEOUT_S)
 
 
 def test_existing_output(session, tmp_path):
-    with pytest.raises(DatasetError, match='exists already'):
+    with pytest.raises(WriteError, match='exists already'):
         add_recorder(session, tmp_path, '/text')
 
 

@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
+from functools import partial
 import json
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import yaml
 from pointdistiller_core import __version__
 from pointdistiller_core.config import CameraConfig, SimulationConfig
 from pointdistiller_core.datasets.bags import CloudBagWriter
-from pointdistiller_core.datasets.files import write_file
 from pointdistiller_core.datasets.simulated.drive import (
     SimulatedFrame,
     SimulatedObject,
@@ -26,6 +24,13 @@ from pointdistiller_core.datasets.simulated.drive import (
     simulate_scene,
 )
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.files import (
+    check_writable,
+    is_partial,
+    new_folder,
+    read_text,
+    write_file,
+)
 from pointdistiller_core.kitti_format import (
     Calibration,
     KittiObjects,
@@ -33,6 +38,7 @@ from pointdistiller_core.kitti_format import (
     format_objects,
     objects_from_boxes,
 )
+from pointdistiller_core.workers import map_in_workers
 
 SETTINGS_FILE = 'simulation.yaml'
 TRUTH_FILE = 'truth.json'
@@ -69,8 +75,10 @@ def simulate_dataset(
 
     Raises:
         DatasetError: `root` holds something else, or a simulation with other settings.
+        WriteError: it cannot be written.
+        PointDistillerError: a process was ended from outside, or cannot be started.
     """
-    _claim_folder(root, {'seed': seed, 'splits': dict(splits), **config.model_dump(mode='json')})
+    _claim_folder(root, _settings(config, seed=seed, splits=dict(splits)))
     names = [f'{index:06d}' for index in range(sum(splits.values()))]
     starts = np.cumsum([0, *splits.values()])
     for split, start, count in zip(splits, starts, splits.values(), strict=False):
@@ -92,7 +100,8 @@ def write_drive_bag(
 ) -> None:
     """Write a drive as an MCAP bag (topic `/points`, frame `velodyne`), and `truth.json` in it.
 
-    `truth.json` is a list of frames: `stamp_ns`, `world_from_lidar` (4 x 4) and `objects`.
+    `truth.json` is a list of frames: `stamp_ns`, `world_from_lidar` (4 x 4) and `objects`. The bag
+    appears once it is whole. Where it is there already, with the same settings, nothing is done.
 
     Args:
         path: bag folder to create.
@@ -102,22 +111,30 @@ def write_drive_bag(
         on_frame: hears how many frames are done, and how many there are.
 
     Raises:
-        DatasetError: `path` exists, or cannot be written.
+        DatasetError: `path` holds a drive with other settings.
+        WriteError: it holds something else, or cannot be written.
     """
+    settings = _settings(config, seed=seed, num_frames=num_frames)
+    if (path / SETTINGS_FILE).exists():
+        _check_settings(path, settings)
+        return
     truth = []
-    with CloudBagWriter(path) as writer:
-        for done, frame in enumerate(simulate_drive(config, num_frames=num_frames, seed=seed), 1):
-            writer.write(DRIVE_TOPIC, frame.stamp_ns, LIDAR_FRAME_ID, frame.points)
-            truth.append(
-                {
-                    'stamp_ns': frame.stamp_ns,
-                    'world_from_lidar': frame.world_from_lidar.tolist(),
-                    'objects': [asdict(item) for item in frame.objects],
-                }
-            )
-            if on_frame is not None:
-                on_frame(done, num_frames)
-    write_file(path / TRUTH_FILE, json.dumps(truth).encode())
+    with new_folder(path) as aside:
+        with CloudBagWriter(aside) as writer:
+            frames = simulate_drive(config, num_frames=num_frames, seed=seed)
+            for done, frame in enumerate(frames, start=1):
+                writer.write(DRIVE_TOPIC, frame.stamp_ns, LIDAR_FRAME_ID, frame.points)
+                truth.append(
+                    {
+                        'stamp_ns': frame.stamp_ns,
+                        'world_from_lidar': frame.world_from_lidar.tolist(),
+                        'objects': [asdict(item) for item in frame.objects],
+                    }
+                )
+                if on_frame is not None:
+                    on_frame(done, num_frames)
+        write_file(aside / TRUTH_FILE, json.dumps(truth).encode())
+        write_file(aside / SETTINGS_FILE, _to_yaml(settings))
 
 
 def camera_calibration(camera: CameraConfig) -> Calibration:
@@ -153,21 +170,39 @@ def _in_camera(objects: Sequence[SimulatedObject], camera: CameraConfig) -> Kitt
     )
 
 
+def _settings(config: SimulationConfig, **further: Any) -> dict[str, Any]:
+    """All that the files depend on, as YAML gives it back."""
+    values = {'version': __version__, **further, **config.model_dump(mode='json')}
+    settings: dict[str, Any] = json.loads(json.dumps(values))
+    return settings
+
+
+def _to_yaml(settings: Mapping[str, Any]) -> bytes:
+    return yaml.safe_dump(dict(settings), sort_keys=False).encode()
+
+
 def _claim_folder(root: Path, settings: dict[str, Any]) -> None:
     """Note the settings in a new folder; check them in one that was begun before."""
-    file = root / SETTINGS_FILE
-    settings = json.loads(json.dumps({'version': __version__, **settings}))
-    if file.exists():
-        before = yaml.safe_load(file.read_text(encoding='utf-8'))
-        if changes := list(_changes(before, settings)):
-            raise DatasetError(
-                f'{root} was simulated with other settings: {"; ".join(changes)}; choose another '
-                'folder or remove it'
-            )
+    if (root / SETTINGS_FILE).exists():
+        _check_settings(root, settings)
         return
-    if root.exists() and any(root.iterdir()):
+    check_writable(root, folder=True)
+    if root.exists() and not all(is_partial(path) for path in root.iterdir()):
         raise DatasetError(f'{root} holds other files; choose an empty or a new folder')
-    write_file(file, yaml.safe_dump(settings, sort_keys=False).encode())
+    write_file(root / SETTINGS_FILE, _to_yaml(settings))
+
+
+def _check_settings(root: Path, settings: dict[str, Any]) -> None:
+    file = root / SETTINGS_FILE
+    try:
+        before = yaml.safe_load(read_text(file, DatasetError))
+    except yaml.YAMLError as error:
+        raise DatasetError(f'{file}: not valid YAML: {error}') from error
+    if changes := list(_changes(before, settings)):
+        raise DatasetError(
+            f'{root} was simulated with other settings: {"; ".join(changes)}; choose another '
+            'folder or remove it'
+        )
 
 
 def _changes(before: Any, now: Any, key: str = '') -> Iterator[str]:
@@ -189,14 +224,10 @@ def _write_frames(
     num_workers: int,
     on_frame: Callable[[int, int], None] | None,
 ) -> None:
-    # Not forked: a fork of a process with threads (torch's, a progress bar's) may lock up.
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        tasks = [pool.submit(_write_frame, root, config, seed, index) for index in indices]
-        for done, task in enumerate(as_completed(tasks), 1):
-            task.result()
-            if on_frame is not None:
-                on_frame(done, len(indices))
+    write = partial(_write_frame, root, config, seed)
+    for done, _ in enumerate(map_in_workers(write, indices, num_workers=num_workers), start=1):
+        if on_frame is not None:
+            on_frame(done, len(indices))
 
 
 def _write_frame(root: Path, config: SimulationConfig, seed: int, index: int) -> None:

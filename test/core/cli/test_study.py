@@ -73,12 +73,12 @@ def folder(tmp_path) -> Path:
 def stop_in_the_middle(folder: Path) -> None:
     """Start the study, and end it as soon as its teacher is trained."""
 
-    def terminate() -> None:
+    def interrupt() -> None:
         while not (folder / 'out/runs/teacher-seed5/bundle').exists():
             sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
 
-    Thread(target=terminate, daemon=True).start()
+    Thread(target=interrupt, daemon=True).start()
     result = run_study(folder)
     assert result.exit_code == 130, result.output
     assert 'the same command goes on from here' in result.output

@@ -39,7 +39,7 @@ from pointdistiller_core.datasets.point_cloud2 import (
     points_from_cloud,
     records_from_cloud,
 )
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import DatasetError, WriteError
 
 STRING = 'std_msgs/msg/String'
 TF = 'tf2_msgs/msg/TFMessage'
@@ -350,7 +350,7 @@ def test_damaged_chunk_ends_the_reading_there(tmp_path):
 
 def test_existing_output_is_never_overwritten(tmp_path):
     (tmp_path / 'bag').write_text('precious', encoding='utf-8')
-    with pytest.raises(DatasetError, match='bag exists already; choose another name'):
+    with pytest.raises(WriteError, match='bag exists already; choose another name'):
         CloudBagWriter(tmp_path / 'bag')
     assert (tmp_path / 'bag').read_text(encoding='utf-8') == 'precious'
 
@@ -373,12 +373,12 @@ def test_a_failure_leaves_no_half_bag(tmp_path):
 
 def test_what_the_library_does_not_write(tmp_path):
     (tmp_path / 'link').symlink_to(tmp_path / 'nowhere')
-    with pytest.raises(DatasetError, match=r'link: cannot write the bag: .* exists already'):
+    with pytest.raises(WriteError, match=r'link: cannot write the bag: .* exists already'):
         CloudBagWriter(tmp_path / 'link')
     writer = CloudBagWriter(tmp_path / 'bag')
     writer.write('/points', 1, 'lidar', POINTS)
     writer.close()
-    with pytest.raises(DatasetError, match='cannot write the bag: Bag was not opened'):
+    with pytest.raises(WriteError, match='cannot write the bag: Bag was not opened'):
         writer.write('/points', 2, 'lidar', POINTS)
 
 
@@ -387,14 +387,14 @@ def test_full_disk(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(Rosbag2Writer, 'write', fail)
-    with pytest.raises(DatasetError, match=r'cannot write the bag: .*No space left on device'):
+    with pytest.raises(WriteError, match=r'bag: cannot be written: No space left on device'):
         write_bag(tmp_path / 'bag')
     assert not (tmp_path / 'bag').exists()
 
 
 def test_folder_that_cannot_be_created(tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(DatasetError, match='cannot write the bag'):
+    with pytest.raises(WriteError, match='file/bag: cannot be written: Not a directory'):
         CloudBagWriter(tmp_path / 'file' / 'bag')
 
 

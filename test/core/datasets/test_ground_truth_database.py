@@ -28,7 +28,7 @@ from pointdistiller_core.datasets.ground_truth_database import (
     load_database,
     paste_objects,
 )
-from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.errors import ConfigError, DatasetError, WriteError
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
@@ -167,7 +167,7 @@ def test_a_damaged_database_is_made_again(root, caplog, content):
 def test_a_cache_that_cannot_be_written_is_reported(root):
     (root / '.cache').write_bytes(b'')
     problem = r'ground_truth/.*\.safetensors: cannot be written: .*; set dataset\.cache to another'
-    with pytest.raises(DatasetError, match=problem):
+    with pytest.raises(WriteError, match=problem):
         load_database(dataset(root))
 
 

@@ -18,7 +18,7 @@ import torch
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import DatasetError, WriteError
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.kitti_format import (
     Calibration,
@@ -263,6 +263,17 @@ def test_missing_files_are_reported(root, name):
         dataset(root)[0]
 
 
+def test_lists_and_labels_of_windows_and_of_other_encodings(root):
+    for name in ('ImageSets/val.txt', 'training/label_2/000000.txt'):
+        path = root / name
+        path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b'\n', b'\r\n'))
+    assert dataset(root).frame_ids == ('000000',)
+    assert dataset(root)[0].ground_truth is not None
+    (root / 'ImageSets' / 'val.txt').write_bytes(b'caf\xe9\n')
+    with pytest.raises(DatasetError, match=r'val\.txt:1: not UTF-8 text: byte 0xe9'):
+        dataset(root)
+
+
 def test_a_sweep_beside_the_missing_one_is_named(root):
     folder = root / 'training' / 'velodyne'
     (folder / '000000.bin').rename(folder / '000000.pcd')
@@ -442,7 +453,7 @@ def test_frames_without_labels_are_kept_apart(root, monkeypatch, camera_view):
 
 def test_frames_that_cannot_be_kept_are_reported(root):
     (root / '.cache').write_bytes(b'')
-    with pytest.raises(DatasetError, match=r'frames/.*\.safetensors: cannot be written'):
+    with pytest.raises(WriteError, match=r'frames/.*\.safetensors: cannot be written'):
         dataset(root, cache_frames=True)[0]
 
 

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import pytest
 
 from pointdistiller_core.deploy import bundle_format
 from pointdistiller_core.deploy.bundle import BundleInfo, load_bundle, save_bundle
 from pointdistiller_core.deploy.bundle_format import add_files, read_info, read_verified
-from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.errors import WriteError
 from pointdistiller_core.models import build_detector
 
 
@@ -37,15 +37,15 @@ def test_added_and_replaced(bundle):
 def test_a_full_disk_changes_nothing(bundle, monkeypatch):
     add_files(bundle, {'a': b'1', 'b': b'2'})
     before = files_of(bundle)
-    write = Path.write_bytes
+    flushed: list[int] = []
 
-    def full(path, content):
-        if path.name == '.b.partial':
+    def full(descriptor):
+        flushed.append(descriptor)
+        if len(flushed) == 2:
             raise OSError(28, 'No space left on device')
-        return write(path, content)
 
-    monkeypatch.setattr(Path, 'write_bytes', full)
-    with pytest.raises(CheckpointError, match='No space left on device'):
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(WriteError, match='No space left on device'):
         add_files(bundle, {'a': b'3', 'b': b'4'})
     assert files_of(bundle) == before
 

@@ -25,7 +25,7 @@ from pointdistiller_core.deploy.bundle import (
     save_imported_bundle,
 )
 from pointdistiller_core.detector import Detector
-from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.errors import CheckpointError, WriteError
 from pointdistiller_core.models import build_detector
 
 
@@ -136,7 +136,7 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_loaded(bundle, tmp_pa
 
 
 def test_existing_folder_is_kept(bundle, model, info):
-    with pytest.raises(CheckpointError, match='exists already'):
+    with pytest.raises(WriteError, match='exists already'):
         save_bundle(bundle, model, info)
     load_bundle(bundle)
 
@@ -146,7 +146,7 @@ def test_full_disk_leaves_nothing(tmp_path, model, info, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, 'write_bytes', write_bytes)
-    with pytest.raises(CheckpointError, match='bundle: cannot be saved: No space left on device'):
+    with pytest.raises(WriteError, match='bundle: cannot be written: No space left on device'):
         save_bundle(tmp_path / 'bundle', model, info)
     assert not list(tmp_path.iterdir())
 

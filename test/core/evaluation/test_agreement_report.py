@@ -12,12 +12,11 @@ from matplotlib.image import imread
 import numpy as np
 import pytest
 
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import ConfigError, WriteError
 from pointdistiller_core.evaluation.agreement_page import build_page
 from pointdistiller_core.evaluation.agreement_plots import draw_cloud
 from pointdistiller_core.evaluation.agreement_report import (
     Check,
-    ReportError,
     ReportFolder,
     describe_machine,
     find_number,
@@ -99,7 +98,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     report.replace('page.html', 'new')
     assert [path.name for path in report.path.iterdir()] == ['page.html']
     (report.path / '.page.html.partial').mkdir()  # stands in the way
-    with pytest.raises(ReportError, match=r'page\.html: the report cannot be written'):
+    with pytest.raises(WriteError, match=r'page\.html: cannot be written: Is a directory'):
         report.replace('page.html', 'newer')
     assert (report.path / 'page.html').read_text(encoding='utf-8') == 'new'
 

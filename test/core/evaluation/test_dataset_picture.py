@@ -17,7 +17,7 @@ from pointdistiller_core.evaluation.dataset_picture import _LEVEL_COLORS, draw_o
 def figure(monkeypatch) -> list[Figure]:
     """Holds the figure that was saved last."""
     saved: list[Figure] = []
-    monkeypatch.setattr(Figure, 'savefig', lambda self, _: saved.append(self))
+    monkeypatch.setattr(Figure, 'savefig', lambda self, *_, **__: saved.append(self))
     return saved
 
 

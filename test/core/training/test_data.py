@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import multiprocessing
+import os
 from pathlib import Path
+import signal
 
 from kitti_folder import write_frame, write_splits
 import pytest
 import torch
+from torch import Tensor
 
 from pointdistiller_core.config import (
     AugmentationConfig,
@@ -17,8 +21,14 @@ from pointdistiller_core.config import (
     TrainingConfig,
 )
 from pointdistiller_core.datasets import KittiDataset
-from pointdistiller_core.errors import ConfigError, DatasetError
-from pointdistiller_core.training.data import batch_keys, collate, load_batches, torch_seed
+from pointdistiller_core.errors import ConfigError, DatasetError, PointDistillerError
+from pointdistiller_core.training.data import (
+    batch_keys,
+    collate,
+    dead_workers_explained,
+    load_batches,
+    torch_seed,
+)
 
 
 def config(**values):
@@ -184,3 +194,54 @@ def test_frame_without_labels_is_named_by_the_loader(tiny_dataset):
     dataset.frames[0] = replace(dataset[0], ground_truth=None)
     with pytest.raises(DatasetError, match='have no labels'):
         next(load_batches(dataset, AugmentationConfig(), config()))
+
+
+def refuse_memory(*_):
+    raise RuntimeError('unable to allocate shared memory(shm): No space left on device (28)')
+
+
+def refuse_locks():
+    raise OSError(28, 'No space left on device')
+
+
+@pytest.mark.parametrize(
+    ('place', 'name', 'refuse'),
+    [(Tensor, 'share_memory_', refuse_memory), (multiprocessing, 'Lock', refuse_locks)],
+)
+def test_no_room_in_shared_memory_is_an_error(tiny_dataset, monkeypatch, place, name, refuse):
+    monkeypatch.setattr(place, name, refuse)  # the processes are forks of this one
+    message = r'No space left .* give /dev/shm more room .* lower training\.num_workers'
+    with pytest.raises(PointDistillerError, match=message):
+        next(load_batches(tiny_dataset(3), AugmentationConfig(), config(num_workers=2)))
+    monkeypatch.undo()
+    monkeypatch.setattr(place, name, refuse)
+    assert len(next(load_batches(tiny_dataset(3), AugmentationConfig(), config()))) == 2
+
+
+def test_batches_of_processes_are_in_shared_memory(tiny_dataset):
+    batch = next(load_batches(tiny_dataset(3), AugmentationConfig(), config(num_workers=1)))
+    assert all(points.is_shared() for points in batch.points)
+
+
+class Fatal:
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_was_ended_from_outside():
+    @dead_workers_explained()
+    def train():
+        list(load_batches(Fatal(), AugmentationConfig(), config(num_workers=1)))
+
+    with pytest.raises(
+        PointDistillerError, match=r'was ended: DataLoader worker .* memory: lower'
+    ):
+        train()
+
+
+def test_other_errors_are_not_explained():
+    with pytest.raises(RuntimeError, match='singular'), dead_workers_explained():
+        raise RuntimeError('singular')

@@ -28,6 +28,7 @@ from pointdistiller_core.errors import (
     ConfigError,
     DatasetError,
     PointDistillerError,
+    WriteError,
 )
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
@@ -397,7 +398,7 @@ def test_full_disk_leaves_the_checkpoints(tmp_path, frames, make_config, monkeyp
 
     run, config, listener = tmp_path / 'run', make_config(), Listener()
     listener.on_epoch = fill_disk
-    with pytest.raises(CheckpointError, match=r'epoch_000003: .*No space left on device'):
+    with pytest.raises(WriteError, match=r'epoch_000003: .*No space left on device'):
         fit(Objective(), frames, config, run, listener=listener)
     monkeypatch.undo()
     assert checkpoints_of(run) == ['epoch_000001', 'epoch_000002']
@@ -421,7 +422,7 @@ from pointdistiller_core.config import ExperimentConfig, load_config
 from pointdistiller_core.training import checkpoint, fit
 
 def write_half(folder, *_args, **_kwargs):
-    if folder.name == '.epoch_000003.partial':
+    if folder.parent.name == '.epoch_000003.partial':
         (folder / 'bundle.json').write_text('{"format_ver')
         os.kill(os.getpid(), signal.SIGKILL)
     write_whole(folder, *_args, **_kwargs)

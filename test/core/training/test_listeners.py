@@ -8,7 +8,7 @@ import os
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.errors import WriteError
 from pointdistiller_core.training.listeners import Progress, TensorBoard
 
 
@@ -41,6 +41,6 @@ def test_full_disk_is_named(tmp_path, monkeypatch):
 
     board = TensorBoard(tmp_path / 'tensorboard', first_step=0)
     monkeypatch.setattr(board._writer, 'add_scalar', add_scalar)
-    with pytest.raises(CheckpointError, match='tensorboard: cannot be saved: No space left'):
+    with pytest.raises(WriteError, match='tensorboard: cannot be written: No space left'):
         board.on_step(progress(1, 8.0))
     board.close()

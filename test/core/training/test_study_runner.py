@@ -210,9 +210,10 @@ def test_two_cores_for_each_run_or_one_for_each_of_its_processes(monkeypatch):
 
 def test_begun_runs_are_resumed(tmp_path):
     command = study_runner._command(JOBS[2], tmp_path, 'cpu')
-    assert command[1:4] == ['-m', 'pointdistiller_core', 'distill']
+    assert command[1:3] == ['-m', 'pointdistiller_core.workers']
+    assert command[3:6] == [str(os.getpid()), 'pointdistiller_core', 'distill']
     assert command[-2:] == ['--teacher', TEACHER]
-    assert study_runner._command(JOBS[1], tmp_path, 'cpu')[3] == 'train'
+    assert study_runner._command(JOBS[1], tmp_path, 'cpu')[5] == 'train'
     (tmp_path / JOBS[1].folder).mkdir(parents=True)
     (tmp_path / JOBS[1].folder / 'config.yaml').touch()
     assert study_runner._command(JOBS[1], tmp_path, 'cpu')[-1] == '--resume'

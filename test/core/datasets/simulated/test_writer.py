@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from pointdistiller_core.datasets.simulated import (
     write_drive_bag,
 )
 from pointdistiller_core.datasets.simulated.writer import label_objects
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import DatasetError, WriteError
 
 SMALL = SimulationConfig(sensor=SensorConfig(num_columns=300))
 SPLITS = {'train': 2, 'val': 1}
@@ -135,6 +136,47 @@ def test_folder_with_other_files_is_refused(tmp_path):
     with pytest.raises(DatasetError, match='holds other files'):
         simulate_dataset(tmp_path, SMALL, splits=SPLITS, seed=7)
     assert files_of(tmp_path) == {'thesis.tex': b'precious'}
+
+
+def test_leftovers_of_a_killed_process_are_no_other_files(dataset, tmp_path):
+    (tmp_path / '.simulation.yaml.partial').write_bytes(b'seed: ')
+    simulate_dataset(tmp_path, SMALL, splits=SPLITS, seed=7, num_workers=1)
+    assert files_of(tmp_path) == files_of(dataset)
+
+
+def test_settings_that_are_no_text_are_an_error(dataset, tmp_path):
+    shutil.copy(dataset / 'simulation.yaml', tmp_path)
+    with (tmp_path / 'simulation.yaml').open('ab') as file:
+        file.write(b'# caf\xe9\n')
+    with pytest.raises(DatasetError, match=r'simulation\.yaml:\d+: not UTF-8 text: byte 0xe9'):
+        simulate_dataset(tmp_path, SMALL, splits=SPLITS, seed=7)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(WriteError, match='file: is a file; a folder is to be written'):
+        simulate_dataset(tmp_path / 'file', SMALL, splits=SPLITS, seed=7)
+
+
+def test_drive_appears_whole_and_once(tmp_path):
+    drive = tmp_path / 'drive'
+
+    def stop(done: int, _: int) -> None:
+        assert [path.name for path in tmp_path.iterdir()] == ['.drive.partial']
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_drive_bag(drive, SMALL, num_frames=3, seed=1, on_frame=stop)
+    assert not list(tmp_path.iterdir())
+    write_drive_bag(drive, SMALL, num_frames=3, seed=1)
+    before = files_of(drive)
+    assert {'drive.mcap', 'metadata.yaml', 'truth.json', 'simulation.yaml'} == before.keys()
+    write_drive_bag(drive, SMALL, num_frames=3, seed=1, on_frame=stop)  # nothing is left to do
+    with pytest.raises(DatasetError, match='other settings: num_frames: 3 -> 4; choose another'):
+        write_drive_bag(drive, SMALL, num_frames=4, seed=1)
+    assert files_of(drive) == before
+    assert len(list(read_clouds(drive))) == 3
 
 
 def test_drive_bag_holds_the_sweeps_and_their_truth(tmp_path):

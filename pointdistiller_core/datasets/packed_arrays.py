@@ -1,12 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are there whole or not at all, and that know whether they were damaged since."""
+"""Arrays as the content of a file that knows whether it was damaged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-import os
-from pathlib import Path
 from typing import Any
 import zlib
 
@@ -14,29 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-
-from pointdistiller_core.errors import DatasetError
-
-
-def write_file(file: Path, content: bytes) -> None:
-    """Write a file in one step, so that a killed process leaves none cut short.
-
-    Processes that write the same file at once do not disturb each other; the last one wins.
-
-    Raises:
-        DatasetError: the file system refuses (disk full, no permission).
-    """
-    aside = file.with_name(f'.{file.name}.{os.getpid()}.partial')
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(content)
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise DatasetError(f'{file}: cannot be written: {error.strerror or error}') from error
-
 
 CHECKSUM = 'checksum'  # name of the array that holds it
 

@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""How a command ends when it is asked to: in order, and when asked again, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import os
+import signal
+import sys
+from types import FrameType
+
+STOPPED = 130  # exit code, as of a shell's command after Ctrl-C
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt; the second one ends this process at once.
+
+    Its worker processes end with it, and what it was writing is aside: nothing has to be waited
+    for. Where Ctrl-C is ignored, as of a job in the background of a script, it stays so.
+    """
+    numbers = {signal.SIGTERM}
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        numbers.add(signal.SIGINT)
+    before = {number: signal.signal(number, _stop) for number in numbers}
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _stop:  # else asked to end: let it be hastened
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop_now)
+    raise KeyboardInterrupt
+
+
+def _stop_now(_number: int, _frame: FrameType | None) -> None:
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), b'\x1b[?25h\n')  # a progress bar has hidden the cursor
+    os._exit(STOPPED)

@@ -1,0 +1,284 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Files and folders that are there whole or not at all: written aside, then renamed.
+
+What is written aside is called `.NAME.partial`. A process that is killed may leave it behind; the
+next one that writes NAME replaces it. Its lock keeps two processes from the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+import errno
+import fcntl
+import os
+from pathlib import Path
+import shutil
+from tempfile import TemporaryDirectory
+
+from pointdistiller_core.errors import PointDistillerError, WriteError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # of some network file systems
+
+
+# --- write -----------------------------------------------------------------------------------
+
+
+def write_file(file: Path, content: bytes, *, flush: bool = False) -> None:
+    """Write or replace a file in one step.
+
+    Processes that write the same file at once do not disturb each other; the last one wins. What
+    is not an ordinary file, such as `/dev/stdout` or a link, is written through.
+
+    Args:
+        file: its folder is made where it is missing.
+        content: all of it.
+        flush: wait until it is on the disk, where not even a power cut takes it.
+
+    Raises:
+        WriteError: the file system refuses; the file is as it was.
+    """
+    with named_refusals(file):
+        if file.is_symlink() or (file.exists() and not file.is_file() and not file.is_dir()):
+            file.write_bytes(content)
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _file_aside(file, content, flush=flush) as aside:
+            aside.replace(file)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write or replace a small file in one step; it is on the disk afterwards.
+
+    Raises:
+        WriteError: the file system refuses; the file is as it was.
+    """
+    write_file(file, text.encode(), flush=True)
+
+
+@contextmanager
+def replace_files(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
+    """Write files into a folder: yields when all are on the disk, then gives them their names.
+
+    Raises:
+        WriteError: the file system refuses; before the `yield` every file is as it was.
+    """
+    with named_refusals(folder), ExitStack() as stack:
+        asides = {
+            folder / name: stack.enter_context(_file_aside(folder / name, content, flush=True))
+            for name, content in files.items()
+        }
+        yield
+        for file, aside in asides.items():
+            aside.replace(file)
+        _flush(folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder of the same name aside; it becomes `folder` once all is on the disk.
+
+    Raises:
+        WriteError: `folder` exists already, another process is writing it, or the file system
+            refuses (disk full, no permission); then `folder` does not exist and nothing beside it
+            has changed.
+    """
+    if folder.exists():
+        raise WriteError(f'{folder} exists already; choose another name or remove it')
+    with named_refusals(folder), _folder_aside(folder) as aside:
+        yield aside
+        for path in aside.rglob('*'):
+            _flush(path)
+        _flush(aside)
+        aside.rename(folder)
+        _flush(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that at no time a part of it stands under its name.
+
+    Raises:
+        WriteError: the file system refuses.
+    """
+    aside = _aside(folder)
+    with named_refusals(folder):
+        if aside.exists():  # left by a process that was killed here
+            shutil.rmtree(aside)
+        shutil.rmtree(folder.rename(aside))
+
+
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """Find out, before the work, whether its result has a place.
+
+    Args:
+        path: a file that is to be written, or a folder of files.
+        folder: which of both.
+
+    Raises:
+        WriteError: a folder is there instead of a file or the other way round, or the folder
+            above is missing a permission.
+    """
+    if path.exists() and path.is_dir() != folder:
+        wrong, right = ('file', 'folder') if folder else ('folder', 'file')
+        raise WriteError(f'{path}: is a {wrong}; a {right} is to be written: choose another name')
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        reason = 'is not writable' if place.is_dir() else 'is not a folder'
+        raise WriteError(f'{path}: cannot be written: {place} {reason}; choose another place')
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a file or folder is what a killed process left of one."""
+    return path.name.startswith('.') and path.name.endswith('.partial')
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is gone afterwards.
+
+    Raises:
+        WriteError: there is no room for it, or for what was written into it.
+    """
+    remedy = 'make room there, or set TMPDIR to another folder'
+    try:
+        holder = TemporaryDirectory(prefix='pointdistiller_')
+    except OSError as error:
+        raise WriteError(f'no temporary files: {error.strerror or error}; {remedy}') from error
+    with holder as folder:
+        try:
+            yield Path(folder)
+        except (OSError, WriteError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_ROOM:
+                raise
+            raise WriteError(f'no room for temporary files: {error}; {remedy}') from error
+
+
+@contextmanager
+def named_refusals(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses meanwhile into an error that names `path`.
+
+    Raises:
+        WriteError: an `OSError` came up: disk full, no permission, ...
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(
+            f'{path}: cannot be written: {error.strerror or error}; '
+            'what was written before is intact; make room or choose another place'
+        ) from error
+
+
+# --- read ------------------------------------------------------------------------------------
+
+
+def read_text(file: Path, error: type[PointDistillerError]) -> str:
+    """Read a text file in UTF-8, with or without the mark that Windows puts first.
+
+    Args:
+        file: to read.
+        error: what to raise.
+
+    Raises:
+        PointDistillerError: of class `error`: no such file, a folder, or another encoding.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise error(f'{file}: no such file') from None
+    except OSError as reason:
+        raise error(f'{file}: cannot be read: {reason.strerror}') from reason
+    try:
+        return content.decode('utf-8-sig')
+    except UnicodeDecodeError as reason:
+        line = content.count(b'\n', 0, reason.start) + 1
+        raise error(
+            f'{file}:{line}: not UTF-8 text: byte 0x{content[reason.start]:02x}; save it as '
+            'UTF-8 (iconv -f LATIN1 -t UTF-8)'
+        ) from reason
+
+
+# --- aside -----------------------------------------------------------------------------------
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f'.{path.name}.partial')
+
+
+@contextmanager
+def _file_aside(file: Path, content: bytes, *, flush: bool) -> Iterator[Path]:
+    """A locked file with the content; gone after an exception."""
+    aside = _aside(file)
+    with open(_lock(aside, os.O_WRONLY | os.O_CREAT), 'wb') as stream:
+        try:
+            stream.truncate()
+            stream.write(content)
+            stream.flush()
+            if flush:
+                os.fsync(stream.fileno())
+            yield aside
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _folder_aside(folder: Path) -> Iterator[Path]:
+    """A new folder in a locked one; both are gone afterwards."""
+    aside = _aside(folder)
+    aside.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = _lock(aside, os.O_RDONLY | os.O_DIRECTORY, wait=False)
+    except BlockingIOError:
+        raise WriteError(f'{folder}: another process is writing it; wait for its end') from None
+    try:
+        for left in aside.iterdir():  # by a process that was killed here
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        (aside / folder.name).mkdir()
+        yield aside / folder.name
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path, flags: int, *, wait: bool = True) -> int:
+    """A descriptor of the file or folder of this name that no other process has."""
+    while True:
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        try:
+            _lock_descriptor(descriptor, wait=wait)
+            if _is_still(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another process has meanwhile given it its name
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock_descriptor(descriptor: int, *, wait: bool) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
