@@ -26,3 +26,8 @@ def products_in_calling_thread() -> Iterator[None]:
     """
     with _ONE_AT_A_TIME, _LIBRARIES.limit(limits=1):
         yield
+
+
+def keep_products_in_calling_thread() -> None:
+    """The same from now on, for a process of which there are as many as cores."""
+    _LIBRARIES.limit(limits=1)

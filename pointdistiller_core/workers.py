@@ -20,6 +20,7 @@ import signal
 import sys
 from typing import TypeVar
 
+from pointdistiller_core.blas import keep_products_in_calling_thread
 from pointdistiller_core.errors import PointDistillerError
 
 ItemT = TypeVar('ItemT')
@@ -100,8 +101,13 @@ def _start_pool(num_workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context('spawn')
     with _refusals_explained():
         return ProcessPoolExecutor(
-            num_workers, mp_context=context, initializer=end_with, initargs=(os.getpid(),)
+            num_workers, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
         )
+
+
+def _begin(parent: int) -> None:
+    end_with(parent)
+    keep_products_in_calling_thread()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ SEES = {
     'cores': set(),
     'errors': set(),
     'files': {'errors'},
-    'workers': {'errors'},
+    'workers': {'blas', 'errors'},
     'grid': {'errors'},
     'config': {'errors', 'files', 'grid'},
     'records': {'errors', 'grid', 'config'},

@@ -33,3 +33,11 @@ def refuse(number: int) -> None:
 
 if __name__ == '__main__':
     note_and_sleep(Path(sys.argv[1]))
+
+
+def blas_threads(_):
+    from threadpoolctl import threadpool_info
+
+    return {
+        library['num_threads'] for library in threadpool_info() if 'numpy' in library['filepath']
+    }

@@ -14,7 +14,7 @@ import sys
 from time import monotonic, sleep
 
 import pytest
-from worker_functions import end_process, note_and_sleep, refuse, square
+from worker_functions import blas_threads, end_process, note_and_sleep, refuse, square
 
 from pointdistiller_core import workers
 from pointdistiller_core.errors import PointDistillerError
@@ -41,6 +41,11 @@ def is_alive(process: int) -> bool:
 @pytest.mark.parametrize('num_workers', [1, 2])
 def test_results_come_from_all(num_workers):
     assert sorted(map_in_workers(square, range(5), num_workers=num_workers)) == [0, 1, 4, 9, 16]
+
+
+def test_each_keeps_matrix_products_in_its_thread():
+    for found in map_in_workers(blas_threads, range(2), num_workers=2):
+        assert found == {1}
 
 
 def test_an_error_ends_all():
