@@ -77,6 +77,7 @@ bench: install
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/input_pipeline.py --device cpu --batch-size 2
 	FASTDDS_DEFAULT_PROFILES_FILE=config/dds/fastdds.xml $(BIN)/python benchmarks/node.py --minutes 10
+	$(BIN)/python benchmarks/swaps.py
 	[ ! -d $(DATA)/kitti_eval ] || $(BIN)/python benchmarks/kitti_metric.py --data $(DATA)/kitti_eval
 
 clean:

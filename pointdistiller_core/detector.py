@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import PillarImportance
     from pointdistiller_core.models import PointPillars
 
-
 __all__ = ['BundleInfo', 'Detector', 'IntensityJudge', 'Mounting', 'parse_scale', 'to_importance']
+
+BEYOND = 1000.0  # [m]
 
 
 class Detector:
@@ -143,7 +144,8 @@ class Detector:
             Detections in the sensor frame by descending score, with counts and with the time of
             the stages `pillars` (check, crop, group), `network`, `decode` (boxes and NMS) and
             `total`. Points that are not finite or have no return (`find_returns`) are dropped and
-            counted; so are boxes that no object can be.
+            counted; so are boxes that no object can be. Where hardly any point is in the range,
+            `points_beyond_1_km` tells of another unit.
 
         Raises:
             BackendError: the detector is closed.
@@ -163,6 +165,7 @@ class Detector:
         if num_outside:
             used = clip_intensity(used, self.info.intensity_range)
         found = backend(used, watch, importance=importance, detection=detection)
+        few = 100 * found.counts['points_in_range'] < len(used)
         moved = mounting.boxes_to_sensor(found.boxes) if mounting else (found.boxes, None)
         return Detections(
             boxes=moved[0],
@@ -174,6 +177,7 @@ class Detector:
                 'points_not_finite': len(points) - int(np.count_nonzero(finite)),
                 'points_without_return': len(points) - int(np.count_nonzero(returns)),
                 'intensity_outside': num_outside,
+                'points_beyond_1_km': _count_beyond(used, BEYOND) if few else 0,
                 **found.counts,
             },
             latency_ms=watch.finish(),
@@ -193,6 +197,11 @@ class Detector:
             return 0
         intensity = points[:, 3]
         return int(np.count_nonzero((intensity < low) | (intensity > high)))
+
+
+def _count_beyond(points: NDArray[np.float32], distance: float) -> int:
+    """Points (N, 4) farther away in x or y than any return of a LiDAR [m]."""
+    return int(np.count_nonzero((np.abs(points[:, :2]) > distance).any(axis=1)))
 
 
 def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:

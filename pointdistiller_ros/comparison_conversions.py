@@ -21,9 +21,10 @@ from pointdistiller_ros.comparison_parameters import ComparisonLimits
 from pointdistiller_ros.conversions import (
     Detection3DArray,
     detections_from_boxes_cloud,
+    hardware_id,
     to_box_markers,
 )
-from pointdistiller_ros.diagnostics import ERROR, OK, WARN, Report
+from pointdistiller_ros.diagnostics import ERROR, OK, WARN, Report, find_useless
 
 # Okabe and Ito's colors, which color-blind people tell apart; the pictures have them, too.
 GROUP_COLORS = {
@@ -105,6 +106,7 @@ def to_comparison_diagnostics(
     limits: ComparisonLimits,
     problem: str,
     warning: str = '',
+    device: str = '',
 ) -> DiagnosticArray:
     """State of a comparison: its worst level, and all that is not as it should be.
 
@@ -116,6 +118,7 @@ def to_comparison_diagnostics(
         limits: of the silence.
         problem: what went wrong with the last cloud; empty where nothing did.
         warning: what all clouds have that they should not.
+        device: that the networks run on.
     """
     clouds, latency = summary['clouds'], summary['latency']
     values = {f'clouds_{key}': value for key, value in clouds.items()}
@@ -130,6 +133,7 @@ def to_comparison_diagnostics(
         level=max(level for level, _ in findings),
         name=name,
         message='; '.join(text for _, text in findings),
+        hardware_id=hardware_id(device),
         values=_values(values),
     )
     return DiagnosticArray(header=Header(stamp=stamp), status=[status])
@@ -143,6 +147,10 @@ def _judge(report: Report, limits: ComparisonLimits, problem: str) -> Iterator[t
         yield ERROR if silence_s > limits.error.stale_after_s else WARN, text
     if dropped := report.recent.dropped:
         yield WARN, f'slower than its input: {dropped} clouds dropped'
+    if lost := report.recent.lost:
+        yield WARN, f'{lost} clouds lost on their way'
+    if isinstance(report.last, Detections):
+        yield from find_useless(report.last)
     if problem:
         yield ERROR, problem
 
@@ -204,7 +212,11 @@ def _status(name: str, numbers: Mapping[str, Any]) -> DiagnosticStatus:
     rates = [f'{key} {_text(numbers[key])}' for key in ('recall', 'precision', 'f1')]
     plain = {key: value for key, value in numbers.items() if not isinstance(value, Mapping)}
     return DiagnosticStatus(
-        level=DiagnosticStatus.OK, name=name, message=', '.join(rates), values=_values(plain)
+        level=DiagnosticStatus.OK,
+        name=name,
+        message=', '.join(rates),
+        hardware_id=hardware_id(),
+        values=_values(plain),
     )
 
 

@@ -64,7 +64,14 @@ from pointdistiller_ros.conversions import (
     to_boxes_cloud,
 )
 from pointdistiller_ros.detector_node import BACKWARDS, PointDetector
-from pointdistiller_ros.diagnostics import REPAIRS, Monitor, describe
+from pointdistiller_ros.diagnostics import (
+    REPAIRS,
+    Monitor,
+    describe,
+    warnings_of,
+    without_filled_intensity,
+)
+from pointdistiller_ros.logs import RepeatedLog
 from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.quality import create_publisher, create_subscription
@@ -162,6 +169,7 @@ class ComparisonNode(Node):
         self._transforms: Transforms | None = None  # where TF is needed
         self._jumps: JumpHandle | None = None
         self._monitor = Monitor()
+        self._log = RepeatedLog(self)
         super().__init__('comparison', **node_options)
         self._settings = declare_parameters(self, ComparisonParameters, fixed=True)
         check_settings(self._settings)
@@ -200,7 +208,7 @@ class ComparisonNode(Node):
             BACKWARDS, post_callback=lambda _: self._monitor.restart()
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self.report, clock=steady)
         if self._report is not None:
             self.create_timer(SAVE_PERIOD_S, self._save, clock=steady)
 
@@ -208,6 +216,11 @@ class ComparisonNode(Node):
     def counts(self) -> dict[str, int]:
         """What became of the clouds so far."""
         return self._count_clouds(ended=False)
+
+    @property
+    def diagnostics_topic(self) -> str:
+        """Full name of the topic of the diagnostics."""
+        return self._diagnostics_publisher.topic_name
 
     @property
     def num_unanswered(self) -> int:
@@ -277,6 +290,8 @@ class ComparisonNode(Node):
             WriteError: the report cannot be written.
         """
         self._worker.close()
+        if self.context.ok():
+            self._log.flush(all=True)
         try:
             if self._comparison is not None and self._report is not None:
                 self._write_report(self._comparison, self._report)
@@ -355,6 +370,7 @@ class ComparisonNode(Node):
             'repeated': counts['repeated'],
             'failed': heard.failed,
             'dropped': heard.received - done if ended else heard.dropped,
+            'lost': heard.lost,
         }
 
     def _on_points(self, cloud: bytes) -> None:
@@ -381,7 +397,7 @@ class ComparisonNode(Node):
     def _on_bad_truth(self, error: Exception) -> None:
         self._num_bad_truth += 1
         self._fatal = error if isinstance(error, WriteError) else self._fatal
-        self.get_logger().error(f'a ground truth is not used: {describe(error)}')
+        self._log.error(f'truth {type(error)}', f'a ground truth is not used: {describe(error)}')
 
     def _read_truth(self, message: Any, class_names: Sequence[str]) -> GroundTruth:
         if isinstance(message, PointCloud2):
@@ -412,6 +428,8 @@ class ComparisonNode(Node):
         )
         with self._lock:
             agreement = comparison.add(result)
+        seen = without_filled_intensity(student, self._settings)
+        self._monitor.succeed(seen, {'end_to_end': student.latency_ms['total']})
         self._warn_of_frames(comparison)
         self._problem = ''
         self._publish(cloud.header, result, agreement, comparison.rules)
@@ -488,24 +506,30 @@ class ComparisonNode(Node):
         self._num_unsent += 1
         self._num_unanswered += name == ANSWER
         self._problem = f'a message on ~/{name} is not sent: {describe(error)}'
-        self.get_logger().error(self._problem)
+        self._log.error(name, self._problem)
 
     def _on_error(self, error: Exception) -> None:
         self._monitor.fail(error)
         self._problem = f'the last cloud failed: {describe(error)}'
         self._fatal = error if isinstance(error, WriteError) else self._fatal
-        self.get_logger().error(f'a cloud is not compared: {describe(error)}')
+        self._log.error(type(error).__name__, f'a cloud is not compared: {describe(error)}')
 
-    def _publish_diagnostics(self) -> None:
+    def report(self) -> None:
+        """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
         now = self.get_clock().now()
+        report = self._monitor.report(now.nanoseconds)
+        for kind, text in warnings_of(report, self._settings.reliability):
+            self._log.warning(kind, text)
+        self._log.flush()
         self._diagnostics_publisher.publish(
             to_comparison_diagnostics(
                 self.get_fully_qualified_name(),
                 now.to_msg(),
                 self.summarize(),
-                report=self._monitor.report(now.nanoseconds),
+                report=report,
                 limits=self._settings.diagnostics,
                 problem=self._problem,
+                device=self._settings.device,
                 warning=self._reader.problem,
             )
         )
@@ -527,8 +551,11 @@ class ComparisonNode(Node):
         if not self._monitor.counts.received and not self.num_truth:
             log.warning(f'no report in {report.path}: neither clouds nor labels have come')
             return
-        report.replace(JSON_FILE, to_json(summary))
+        # Whatever happens to the page, the numbers are there, and complete only with it.
+        error = summary['error'] or f'{PAGE_FILE} is not written'
+        report.replace(JSON_FILE, to_json(summary | {'complete': False, 'error': error}))
         report.replace(PAGE_FILE, build_page(comparison, summary))
+        report.replace(JSON_FILE, to_json(summary))
         log.info(f'wrote {report.path / PAGE_FILE}')
 
 

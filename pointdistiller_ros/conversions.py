@@ -7,6 +7,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 import json
+import platform
 from typing import TYPE_CHECKING, Any
 
 from builtin_interfaces.msg import Time
@@ -244,7 +245,13 @@ def to_model_info(info: BundleInfo, bundle: str, backend: str) -> String:
 
 
 def to_diagnostics(
-    name: str, stamp: Time, level: bytes, message: str, values: Mapping[str, str]
+    name: str,
+    stamp: Time,
+    level: bytes,
+    message: str,
+    values: Mapping[str, str],
+    *,
+    device: str = '',
 ) -> DiagnosticArray:
     """The state of a node.
 
@@ -254,14 +261,21 @@ def to_diagnostics(
         level: one of `DiagnosticStatus`.
         message: what a person shall read.
         values: all that is known.
+        device: that its network runs on; empty where none does.
     """
     status = DiagnosticStatus(
         level=level,
         name=name,
         message=message,
+        hardware_id=hardware_id(device),
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
     return DiagnosticArray(header=Header(stamp=stamp), status=[status])
+
+
+def hardware_id(device: str = '') -> str:
+    """The machine that a node runs on, and the device of its network."""
+    return f'{platform.node()} {device}'.strip() or 'unknown'
 
 
 def _rows(

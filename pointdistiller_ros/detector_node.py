@@ -39,8 +39,12 @@ from pointdistiller_ros.diagnostics import (
     describe,
     judge,
     values_of,
+    warnings_of,
+    without_filled_intensity,
 )
 from pointdistiller_ros.lifecycle import ManagedNode
+from pointdistiller_ros.logs import RepeatedLog
+from pointdistiller_ros.memory import Leavings
 from pointdistiller_ros.messages import read_message
 from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, QUEUE_DEPTH, Outputs
 from pointdistiller_ros.parameters import (
@@ -173,11 +177,14 @@ class DetectorNode(ManagedNode):
         self._outputs: Outputs | None = None  # while configured
         self._worker: NewestWorker[tuple[bytes, float]] | None = None  # while active
         self._points: Subscription | None = None  # while active
-        self._problem: Exception | None = None  # of the last transition
+        self._problem = ''  # of the last transition
+        self._start_error: Exception | None = None
         self._starting = False
         self._finalized = False
         self._jumps: list[JumpHandle] = []
         self._monitor = Monitor()
+        self._log = RepeatedLog(self)
+        self._leavings = Leavings()  # detectors that were replaced
         super().__init__('detector', **node_options)
         self._settings = declare_parameters(self, DetectorParameters)
         self._class_thresholds = ClassThresholds(self)
@@ -188,7 +195,7 @@ class DetectorNode(ManagedNode):
             self, DiagnosticArray, '/diagnostics', QoSProfile(depth=1)
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # reports also while simulated time rests
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._report, self._always, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self.report, self._always, clock=steady)
         self._jumps = [
             self.get_clock().create_jump_callback(threshold, post_callback=react)
             for threshold, react in (
@@ -203,6 +210,11 @@ class DetectorNode(ManagedNode):
     def counts(self) -> CloudCounts:
         """What became of the clouds so far."""
         return self._monitor.counts
+
+    @property
+    def diagnostics_topic(self) -> str:
+        """Full name of the topic of the diagnostics."""
+        return self._diagnostics_publisher.topic_name
 
     @property
     def repairs(self) -> Mapping[str, int]:
@@ -222,6 +234,8 @@ class DetectorNode(ManagedNode):
         """Finish the cloud that is worked on, then end."""
         self._deactivate()
         self._clean_up()
+        if self.context.ok():
+            self._log.flush(all=True)
         for jump in self._jumps:
             jump.unregister()
         super().destroy_node()
@@ -258,8 +272,8 @@ class DetectorNode(ManagedNode):
         self._starting = True
         for trigger in (self.trigger_configure, self.trigger_activate):
             if trigger() != SUCCESS:
-                assert self._problem is not None
-                raise self._problem
+                assert self._start_error is not None
+                raise self._start_error
         self._starting = False
 
     def _attempt(
@@ -269,11 +283,13 @@ class DetectorNode(ManagedNode):
             change()
         except Exception as error:  # rclpy would pass over it in silence
             undo()
-            self._problem = error
-            if not self._starting:  # else it is raised
-                self.get_logger().error(f'transition failed: {describe(error)}')
+            self._problem = f'transition failed: {describe(error)}'
+            if self._starting:  # it is raised
+                self._start_error = error
+            else:
+                self.get_logger().error(self._problem)
             return FAILURE
-        self._problem = None
+        self._problem = ''
         return SUCCESS
 
     def _configure(self) -> None:
@@ -315,9 +331,11 @@ class DetectorNode(ManagedNode):
             self._outputs.destroy()
         if self._setup is not None:
             self._setup.detector.close()
+            self._leavings.expect(self._setup.detector)
             if self._setup.transforms is not None:
                 self._setup.transforms.close()
-        self._outputs = self._setup = self._problem = None
+        self._outputs = self._setup = None
+        self._problem = ''
 
     # Parameters
 
@@ -345,6 +363,7 @@ class DetectorNode(ManagedNode):
         if before.transforms is not None and setup.transforms is None:
             before.transforms.close()
         if setup.detector is not before.detector:
+            self._leavings.expect(before.detector)  # of a cloud in work, too
             self._introduce(setup)
 
     def _set_up(self, settings: DetectorParameters, changes: Sequence[Parameter]) -> Setup:
@@ -435,7 +454,8 @@ class DetectorNode(ManagedNode):
             max_importance_markers=settings.max_importance_markers,
         )
         times = (arrival, begin, read, detected, perf_counter())
-        self._monitor.succeed(detections, to_latency_ms(times, detections))
+        seen = without_filled_intensity(detections, settings)
+        self._monitor.succeed(seen, to_latency_ms(times, detections))
 
     def _mounting(self, setup: Setup, frame_id: str) -> Mounting | None:
         height = setup.detector.info.sensor_height
@@ -443,7 +463,7 @@ class DetectorNode(ManagedNode):
 
     def _on_error(self, error: Exception) -> None:
         self._monitor.fail(error)
-        self.get_logger().error(f'no detections for a cloud: {describe(error)}')
+        self._log.error(type(error).__name__, f'no detections for a cloud: {describe(error)}')
 
     # Time and state
 
@@ -457,15 +477,20 @@ class DetectorNode(ManagedNode):
         """The time that was left out is no silence."""
         self._monitor.restart()
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
+        self._leavings.clear()
         now = self.get_clock().now()
         report = self._monitor.report(now.nanoseconds)
+        for kind, text in warnings_of(report, self._settings.reliability):
+            self._log.warning(kind, text)
+        self._log.flush()
         setup = self._setup
         level, message = OK, 'unconfigured' if setup is None else 'inactive'
         if self._finalized:
             message = 'finalized'
-        if self._problem is not None:
-            level, message = ERROR, f'transition failed: {describe(self._problem)}'
+        if self._problem:
+            level, message = ERROR, self._problem
         elif self._worker is not None:
             problem = setup.reader.problem if setup is not None else ''
             level, message = judge(report, self._settings.diagnostics, problem)
@@ -479,7 +504,9 @@ class DetectorNode(ManagedNode):
             values['bundle'] = setup.settings.bundle
         name = self.get_fully_qualified_name()
         self._diagnostics_publisher.publish(
-            to_diagnostics(name, now.to_msg(), level, message, values)
+            to_diagnostics(
+                name, now.to_msg(), level, message, values, device=self._settings.device
+            )
         )
 
 

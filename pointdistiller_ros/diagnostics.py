@@ -10,10 +10,11 @@ from threading import Lock
 from time import monotonic
 
 from diagnostic_msgs.msg import DiagnosticStatus
+import numpy as np
 
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.conversions import NANOSECONDS
-from pointdistiller_ros.parameters import DiagnosticParameters
+from pointdistiller_ros.parameters import DiagnosticParameters, InputParameters
 
 # Counts of what was made possible, or refused.
 REPAIRS = {
@@ -56,7 +57,7 @@ class Report:
         recent: clouds since the report before.
         period_s: time since then.
         silence_s: time since the last cloud, by the node's clock.
-        last: what became of the last cloud; None before the first.
+        last: what was found in the last cloud, or why it failed; None before the first.
         latency_ms: stages of the last result, from the cloud's arrival to the last message.
         max_latency_ms: longest time from arrival to the last message since the report before.
     """
@@ -65,7 +66,7 @@ class Report:
     recent: CloudCounts = CloudCounts()
     period_s: float = 1.0
     silence_s: float = 0.0
-    last: Detections | Exception | None = None
+    last: Detections | str | None = None
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     max_latency_ms: float = 0.0
 
@@ -111,7 +112,8 @@ class Monitor:
         """There is no result for a cloud."""
         with self._lock:
             self._count(failed=1)
-            self._now = replace(self._now, last=error)
+            # not the error itself: it would keep alive the cloud and the detector of its frames
+            self._now = replace(self._now, last=describe(error))
 
     def succeed(self, detections: Detections, latency_ms: Mapping[str, float]) -> None:
         """All messages for a cloud are sent.
@@ -170,13 +172,73 @@ def judge(
         for limit, value, text in _measurements(report)
         if value > min(getattr(parameters.warn, limit), getattr(parameters.error, limit))
     ]
-    if isinstance(report.last, Exception):
-        findings.append((ERROR, f'the last cloud failed: {describe(report.last)}'))
+    if isinstance(report.last, str):
+        findings.append((ERROR, f'the last cloud failed: {report.last}'))
+    if isinstance(report.last, Detections):
+        findings += list(find_useless(report.last))
     if problem:
         findings.append((WARN, problem))
     if not findings:
         return OK, 'waiting for the first cloud' if report.last is None else 'detecting'
     return max(level for level, _ in findings), '; '.join(text for _, text in findings)
+
+
+def find_useless(found: Detections) -> Iterator[tuple[bytes, str]]:
+    """Level and description of why nothing, or nothing right, can be detected in a cloud.
+
+    Args:
+        found: in it, with the counts of a `Detector`.
+    """
+    counts, points = found.counts, found.counts.get('points', 0)
+    usable = points - max(
+        counts.get('points_without_return', 0), counts.get('points_not_finite', 0)
+    )
+    in_range, far = counts.get('points_in_range'), counts.get('points_beyond_1_km', 0)
+    if in_range is None:
+        return
+    if not points:
+        yield WARN, 'the cloud has no points'
+    elif usable <= 0:
+        yield ERROR, f'all {points} points are at the origin or not finite'
+    elif 2 * far > usable:
+        yield ERROR, f'{far} of {points} points are beyond 1 km: is the cloud in millimeters?'
+    elif not in_range:
+        yield ERROR, f'none of {points} points is in the range of the bundle'
+    elif in_range > 1 and found.intensity_range and len(set(found.intensity_range)) == 1:
+        yield WARN, f'all points have the intensity {found.intensity_range[0]:g}'
+
+
+def without_filled_intensity(found: Detections, parameters: InputParameters) -> Detections:
+    """The same without a range of intensity where that is but the number given for none."""
+    fillings = {'zero': 0.0, 'constant': parameters.constant_intensity}
+    filling = fillings.get(parameters.missing_intensity)
+    if filling is None or found.intensity_range != (np.float32(filling),) * 2:
+        return found
+    return replace(found, intensity_range=None)
+
+
+def warnings_of(report: Report, reliability: str) -> Iterator[tuple[str, str]]:
+    """Kind and text of what else than errors belongs on the console.
+
+    Args:
+        report: of the time since the report before.
+        reliability: of the subscription, as the node's parameter says it.
+    """
+    if lost := report.recent.lost:
+        sent = lost + report.recent.received
+        remedy = (
+            '' if reliability == 'reliable' else ', or set the parameter reliability: reliable'
+        )
+        yield (
+            'lost',
+            f'{lost} of {sent} clouds lost on their way in {report.period_s:.1f} s, '
+            f'{report.total.lost} so far: give whoever sends them room in shared memory (export '
+            'FASTDDS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share pointdistiller_ros)'
+            f'/config/dds/fastdds.xml there){remedy}',
+        )
+    if report.recent.results and isinstance(report.last, Detections):
+        for _, text in find_useless(report.last):
+            yield 'useless', f'a cloud of little use: {text}'
 
 
 def values_of(report: Report) -> dict[str, str]:

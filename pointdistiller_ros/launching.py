@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import os
+import signal
 from typing import Any
 
 from ament_index_python import get_resource, has_resource
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.conditions import evaluate_condition_expression
 from launch.events.process import ProcessExited
@@ -26,6 +27,7 @@ PROFILES_2, PROFILES_3 = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROF
 TRANSPORTS, ROOMY = 'FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA'
 # What RViz shows of a node: the topics of its configurations, below the name of the node.
 SHOWN = ('markers', 'importance', 'importance_markers')
+ENDED_AS_ASKED = (0, -signal.SIGINT)  # Ctrl-C may come before a node listens to it
 
 
 def describe(
@@ -231,15 +233,24 @@ def fast_dds_is_version_2() -> bool:
     return bool(has_resource(*where)) and 'fastrtps' in get_resource(*where)[0].split(';')
 
 
-def end_after_failure(event: ProcessExited, _: LaunchContext) -> Shutdown | None:
-    """End the others where a node could not start or go on: they would wait in vain."""
+def end_after_failure(event: ProcessExited, _: LaunchContext) -> list[Action]:
+    """End the others where a node could not start or go on, which would wait in vain, and launch.
+
+    An exception is the only thing that lets `ros2 launch` end with another exit code than 0.
+    """
+    if event.returncode in ENDED_AS_ASKED:
+        return []
     reason = f'{event.process_name} ended with exit code {event.returncode}'
-    return Shutdown(reason=reason) if event.returncode else None
+
+    def fail(_: LaunchContext) -> None:
+        raise RuntimeError(reason)
+
+    return [Shutdown(reason=reason), OpaqueFunction(function=fail)]
 
 
-def end_with_bag(event: ProcessExited, _: LaunchContext) -> Shutdown:
+def end_with_bag(event: ProcessExited, _: LaunchContext) -> list[Action]:
     """End all when a bag is over, and say how it ended."""
-    return end_after_failure(event, _) or Shutdown(reason='the bag is over')
+    return end_after_failure(event, _) or [Shutdown(reason='the bag is over')]
 
 
 def text(value: str | LaunchConfiguration) -> ParameterValue:

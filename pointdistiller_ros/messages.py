@@ -14,6 +14,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
 from pointdistiller_core.errors import CloudError
+from pointdistiller_ros.logs import RepeatedLog
 
 MessageT = TypeVar('MessageT')
 
@@ -66,10 +67,11 @@ def subscribe(
         on_error: told what went wrong with a message; None logs it as an error.
         create: makes the subscription; takes the arguments of `Node.create_subscription`.
     """
-    log = node.get_logger()
+    log = RepeatedLog(node)
 
     def report(error: Exception) -> None:
-        log.error(f'a message on {topic} was not worked on: {str(error) or type(error).__name__}')
+        text = str(error) or type(error).__name__
+        log.error(type(error).__name__, f'a message on {topic} was not worked on: {text}')
 
     def receive(cdr: bytes) -> None:
         try:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pointdistiller_ros.bag_player_node import BagPlayerNode
@@ -21,17 +22,23 @@ class Playback:
         session: of all nodes.
         player: of the bag.
         record: bag to write clouds and results to; empty writes none.
-        output_topics: of the node that works.
+        output_topics: of the node that works, with one message for each result.
+        diagnostics_topic: of that node.
     """
 
     def __init__(
-        self, session: Session, player: BagPlayerNode, record: str, output_topics: Sequence[str]
+        self,
+        session: Session,
+        player: BagPlayerNode,
+        record: str,
+        output_topics: Sequence[str],
+        diagnostics_topic: str,
     ) -> None:
         self._session, self._player = session, player
-        self._output_topics = list(output_topics)
+        self._output_topics, self._diagnostics_topic = list(output_topics), diagnostics_topic
         self._recorder: BagRecorderNode | None = None
         if record:
-            topics = [player.topic, *self._output_topics]
+            topics = [player.topic, *self._output_topics, diagnostics_topic]
             self._recorder = session.add(
                 BagRecorderNode, output=record, topics=topics, use_sim_time=True
             )
@@ -80,21 +87,25 @@ class Playback:
         self._session.spin_until(lambda: num_received() == played, ARRIVAL_TIMEOUT_S)
         self._session.spin_until(lambda: idle(0.0))
 
-    def finish_recording(self, num_results: int) -> None:
-        """Let the last messages arrive at the recorder.
+    def finish_recording(self, num_results: int, report: Callable[[], object]) -> None:
+        """Let the node tell of the last clouds, and the last messages arrive at the recorder.
 
         Args:
             num_results: on each of the topics with results.
+            report: sends the diagnostics, and says in the log what went wrong.
 
         Raises:
             PointDistillerError: the recording cannot be written.
         """
         recorder = self._recorder
         if recorder is None:
+            report()  # in the log
             return
-        expected = {self._player.topic: self._player.num_played}
+        expected = Counter({self._player.topic: self._player.num_played})
         expected |= dict.fromkeys(self._output_topics, num_results)
-        self._session.spin_until(lambda: recorder.num_recorded == expected, ARRIVAL_TIMEOUT_S)
+        expected[self._diagnostics_topic] = recorder.num_recorded[self._diagnostics_topic] + 1
+        report()
+        self._session.spin_until(lambda: recorder.num_recorded >= expected, ARRIVAL_TIMEOUT_S)
         recorder.finished()
 
     def _connected(self) -> bool:

@@ -83,6 +83,13 @@ class RunCounts:
     dropped: int
     repairs: Mapping[str, int] = field(default_factory=dict, compare=False)
 
+    def describe(self) -> str:
+        """All of it in words."""
+        return (
+            f'{self.played} clouds played: {self.results} results, {self.failed} failed, '
+            f'{self.dropped} dropped'
+        )
+
 
 def run_detect(
     options: RunOptions,
@@ -113,11 +120,17 @@ def run_detect(
             partial(DetectorNode, load), {'points': player.topic}, **_detector_parameters(options)
         )
         check_parameters(detector, options.parameters)
-        playback = Playback(session, player, options.record, detector.output_topics)
+        playback = Playback(
+            session,
+            player,
+            options.record,
+            detector.output_topics,
+            detector.diagnostics_topic,
+        )
         playback.play(on_cloud, num_failed=lambda: detector.counts.failed)
         playback.settle(lambda: detector.counts.received, detector.wait_until_idle)
         played, counts = player.num_played, detector.counts
-        playback.finish_recording(counts.results)
+        playback.finish_recording(counts.results, detector.report)
         dropped = played - counts.results - counts.failed
         repairs = dict(detector.repairs)
         return RunCounts(played, counts.results, counts.failed, dropped, repairs)
@@ -130,7 +143,7 @@ def main(args: list[str] | None = None) -> int:
         args: words after the program's name; None is this process's.
 
     Returns:
-        Exit code: 0, or 1 where a comparison does not keep a limit that was given.
+        Exit code: 0, or 1 where there is no result at all, or a comparison does not keep a limit.
 
     Raises:
         PointDistillerError: as `run_detect` and `run_compare`.
@@ -147,13 +160,17 @@ def main(args: list[str] | None = None) -> int:
             return main_compare(options)
         options['parameters'] = options.pop('intensity_scale') | dict(options['parameters'])
         counts = run_detect(RunOptions(**options))
-    get_logger('pointdistiller').info(
-        f'{counts.played} clouds played: {counts.results} results, {counts.failed} failed, '
-        f'{counts.dropped} dropped'
-    )
+    log, text = get_logger('pointdistiller'), counts.describe()
     for name, meaning in REPAIRS.items():
         if number := counts.repairs.get(name):
-            get_logger('pointdistiller').warning(f'{number} {meaning}')
+            log.warning(f'{number} {meaning}')
+    if not counts.results:
+        log.error(f'{text}: no cloud has a result; the log says why')
+        return 1
+    if counts.failed:
+        log.warning(text)
+    else:
+        log.info(text)
     return 0
 
 

@@ -80,7 +80,9 @@ def run_compare(
     with Session() as session:
         player, node = _add_nodes(session, options, load)
         try:
-            playback = Playback(session, player, options.record, node.output_topics)
+            playback = Playback(
+                session, player, options.record, node.output_topics, node.diagnostics_topic
+            )
             _play(session, player, node, playback, truth=options.ground_truth, on_cloud=on_cloud)
         except BaseException as error:  # also Ctrl-C: the bag is not at its end
             node.break_off(error)
@@ -95,7 +97,7 @@ def main_compare(options: dict[str, Any]) -> int:
         options: as the parser of `add_compare_parser` names them.
 
     Returns:
-        Exit code: 0, or 1 where a check does not hold.
+        Exit code: 0, or 1 where no cloud was compared or a check does not hold.
 
     Raises:
         PointDistillerError: as `run_compare`, or a check cannot be understood.
@@ -106,6 +108,9 @@ def main_compare(options: dict[str, Any]) -> int:
     parameters |= options.pop('intensity_scale') | dict(options.pop('parameters'))
     summary = run_compare(CompareOptions(**options, parameters=parameters))
     sys.stdout.write(format_table(summary))
+    if not summary['clouds']['compared']:
+        get_logger('pointdistiller').error('no cloud could be compared; the log says why')
+        return 1
     failed = [check for check in checks if not check.holds(summary)]
     for check in failed:
         value = find_number(summary, check.name)
@@ -181,7 +186,8 @@ def _play(
     if truth:
         sent = player.num_extra_played[truth]
         session.spin_until(lambda: node.num_truth == sent, ARRIVAL_TIMEOUT_S)
-    playback.finish_recording(node.counts['compared'] + node.counts['repeated'])
+    num_results = node.counts['compared'] + node.counts['repeated']
+    playback.finish_recording(num_results, node.report)
 
 
 def _add_nodes(

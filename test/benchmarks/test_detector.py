@@ -66,7 +66,7 @@ def test_records_of_every_stage(small_bundle, tmp_path, name):
     for record in records:
         assert (record['model'], record['threads'], record['calls']) == ('small', 1, 1)
         assert 115_000 < record['points'] < 125_000
-        assert 0 <= record['median_ms'] <= record['p95_ms'] <= record['p99_ms']
+        assert record['median_ms'] == record['p95_ms'] == record['p99_ms'] >= 0  # of one call
     by_stage = {record['stage']: record['median_ms'] for record in records[-len(stages) :]}
     parts = sum(by_stage[stage] for stage in ('cloud', 'pillars', 'network', 'decode'))
     assert parts <= by_stage['total'] + 0.01
@@ -97,6 +97,6 @@ def test_seconds_of_a_start(exported_bundle, tmp_path, name):
     record = json.loads((tmp_path / 'bench_output' / 'startup.json').read_text(encoding='utf-8'))
     for cache in ('cold', 'warm'):
         seconds = record['seconds'][cache]
-        assert 0 < seconds['imports'] < seconds['load'] < seconds['first result']
-        assert seconds['detect'] > seconds['imports']
+        assert list(seconds) == ['imports', 'load', 'first result', 'detect']
+        assert all(value > 0 for value in seconds.values())
     assert [line.split()[0] for line in printed.splitlines()[-2:]] == ['cold', 'warm']

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 
@@ -35,6 +36,25 @@ def bundle(tmp_path) -> Path:
     config = ModelConfig(width=0.25, grid=grid)
     save_bundle(tmp_path / 'bundle', build_detector(config), BundleInfo(model=config))
     return tmp_path / 'bundle'
+
+
+def test_memory_over_swaps(tmp_path, bundle):
+    other = shutil.copytree(bundle, tmp_path / 'other')
+    target = tmp_path / 'new' / 'swaps.json'
+    options = ['--bundles', bundle, other, '--backends', 'torch', '--threads', 1]
+    options += ['--swaps', 6, '--clouds', 2, '--json', target]
+    done = subprocess.run(
+        list(map(str, [sys.executable, ROOT / 'benchmarks' / 'swaps.py', *options])),
+        env=os.environ | {'PYTHONPATH': str(ROOT), 'ROS_LOG_DIR': str(tmp_path / 'log')},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert target.exists(), done.stderr
+    record = json.loads(target.read_text(encoding='utf-8'))
+    assert len(record['resident_mb']) == 6
+    assert all(value > 20 for value in [record['loaded_mb'], record['rest_mb']])
+    assert 'growth' in done.stdout
 
 
 def test_every_cloud_is_accounted_for(tmp_path, bundle):

@@ -100,6 +100,7 @@ def test_counts_by_hand(detector):
         'points_not_finite': 2,
         'points_without_return': 3,
         'intensity_outside': 2,
+        'points_beyond_1_km': 0,
         'points_in_range': 12,
         'points_over_cap': 2,
         'pillars': 3,
@@ -132,6 +133,12 @@ def test_importance_by_hand(detector):
 def test_importance_only_when_asked_for(detector, points):
     assert detector(points).importance is None
     assert_same(detector(points), detector(points, importance=True))
+
+
+def test_cloud_in_millimeters(detector, points):
+    counts = detector(points * np.float32([1000, 1000, 1000, 1])).counts
+    assert counts['points_beyond_1_km'] > 0.9 * counts['points']
+    assert detector(points).counts['points_beyond_1_km'] == 0
 
 
 @pytest.mark.parametrize(

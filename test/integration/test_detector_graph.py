@@ -7,6 +7,7 @@ from __future__ import annotations
 from functools import partial
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -139,7 +140,7 @@ while True:
 """
 
 
-def test_clouds_that_the_middleware_loses_are_counted(session):
+def test_clouds_that_the_middleware_loses_are_counted_and_told(session, capfd):
     """Without its profile, Fast DDS loses big clouds between processes; it tells how many."""
     if not get_rmw_implementation_identifier().startswith('rmw_fastrtps'):
         pytest.skip('another middleware loses other clouds')
@@ -158,6 +159,61 @@ def test_clouds_that_the_middleware_loses_are_counted(session):
     (status,) = states[1].status
     assert 'clouds lost on their way' in status.message
     assert int({pair.key: pair.value for pair in status.values}['clouds_lost']) > lost
+    told = [line for line in capfd.readouterr().err.splitlines() if 'clouds lost' in line]
+    assert len(told) == 1  # and no more for a while
+    assert 'fastdds.xml' in told[0]
+    assert 'reliability: reliable' in told[0]
+
+
+def test_what_fails_again_and_again_is_not_told_each_time(session, capfd):
+    node = add_node(session)
+    clouds = publisher(session, PointCloud2, '/points')
+    bad = build_cloud()
+    bad.width = 99
+    for failed in range(1, 31):
+        clouds.publish(bad)
+        spin_until(session, lambda failed=failed: node.counts.failed == failed)
+    node.destroy_node()
+    told = [line for line in capfd.readouterr().err.splitlines() if 'no detections' in line]
+    more = [int(line.split(' of the kind in ')[0].split()[-1]) for line in told[1:]]
+    assert 'of the kind' not in told[0]
+    assert sum(more) == 29  # all are counted, in few lines
+    assert len(told) < 10
+
+
+def test_two_publishers_at_once(session):
+    node = add_node(session)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    drivers = [session.add(partial(Node, f'driver_{index}')) for index in range(2)]
+    first, second = (one.create_publisher(PointCloud2, '/points', RELIABLE) for one in drivers)
+    for clouds in (first, second):
+        spin_until(session, clouds.get_subscription_count)
+
+    def answered(clouds, index):
+        clouds.publish(build_cloud(index))
+        spin_until(session, lambda: stamps(boxes)[-1:] == [index + 1])
+
+    answered(first, 0)
+    answered(second, 1)
+    for index in range(2, 5):  # what one of them breaks is no matter of the other's
+        second.publish(b'\x00\x01\x00\x00 no cloud')
+        spin_until(session, lambda index=index: node.counts.failed == index - 1)
+        answered(first, index)
+    drivers[1].destroy_publisher(second)  # it dies
+    answered(first, 5)
+    second = drivers[1].create_publisher(PointCloud2, '/points', RELIABLE)  # and comes back
+    spin_until(session, second.get_subscription_count)
+    answered(second, 6)
+    answered(first, 7)
+    for received in range(13, 33, 2):  # both at once
+        for clouds in (first, second):
+            clouds.publish(build_cloud())
+        spin_until(session, lambda received=received: node.counts.received == received)
+    assert node.wait_until_idle(10.0)
+    answered(first, 28)
+    counts = node.counts
+    assert counts.received == counts.results + counts.failed + counts.dropped == 32
+    assert counts.failed == 3
 
 
 def test_malformed_clouds_between_good_ones(session):
@@ -266,6 +322,7 @@ def test_intensity_range_is_reported(session):
     values = {pair.key: pair.value for pair in states[-1].status[0].values}
     assert (values['intensity'], values['training_intensity']) == ('0 to 255', '0 to 1')
     assert values['bundle'] == 'fake'
+    assert states[-1].status[0].hardware_id == f'{platform.node()} cpu'
     assert float(values['latency_ms.end_to_end']) > 0
 
 

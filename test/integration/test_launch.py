@@ -347,8 +347,9 @@ def test_big_clouds_of_a_bag_reach_whoever_does_not_ask_again(session, launch, b
 def test_node_that_cannot_start_ends_the_others(launch, bundle, tmp_path, file, wrong, named):
     bag = write_bag(tmp_path / 'drive', '/points')
     running = launch(file, **dict.fromkeys(BUNDLES[file], bundle) | {'bag': bag} | wrong)
-    running.wait()
+    assert running.wait() == 1
     assert named in running.log
+    assert 'ended with exit code 2' in running.log
     assert 'shutting down launched system' in running.log
     assert 'Traceback' not in running.log
 

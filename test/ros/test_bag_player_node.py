@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 import subprocess
 import sys
-from time import monotonic, sleep
+from time import sleep
 
 from bag_files import CLOUD, TYPES, edit_metadata
 import numpy as np
@@ -37,7 +37,8 @@ from std_msgs.msg import String
 from pointdistiller_core.datasets.bags import CloudBagWriter
 from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.errors import ConfigError, DatasetError, PointDistillerError
-from pointdistiller_ros.bag_player_node import BagPlayerNode
+from pointdistiller_ros import bag_player_node
+from pointdistiller_ros.bag_player_node import SETTLE_S, BagPlayerNode
 from pointdistiller_ros.conversions import stamp_ns
 from pointdistiller_ros.messages import message_class
 
@@ -86,14 +87,34 @@ def test_clouds_and_clock_in_order(session, bag):
     assert (player.topic, player.num_played) == ('/lidar', 3)
 
 
+@pytest.fixture
+def pauses(monkeypatch):
+    """`pauses(player)`: the list of its pauses while it plays [s], none of which takes long."""
+    monkeypatch.setattr(bag_player_node, 'monotonic', lambda: 0.0)  # time that stands still
+
+    def record(player):
+        found, wait = [], player._wait
+
+        def pause(timeout_s, *condition):
+            found.append(timeout_s)
+            if timeout_s == SETTLE_S:  # it begins to play
+                found.clear()
+            return wait(min(timeout_s, 0.01), *condition)
+
+        monkeypatch.setattr(player, '_wait', pause)
+        return found
+
+    return record
+
+
 @pytest.mark.parametrize('rate', [1.0, 0.5])
-def test_rate(session, bag, rate):
-    player, times = add_player(session, bag, rate=rate), []
-    node = session.add(partial(Node, 'listener'))
-    node.create_subscription(PointCloud2, '/lidar', lambda _: times.append(monotonic()), 10)
+def test_rate(session, bag, pauses, rate):
+    player = add_player(session, bag, rate=rate)
+    found = pauses(player)
+    listen(session, PointCloud2, '/lidar')
     player.start()
-    spin_until(session, lambda: len(times) == 3)
-    assert 0.1 / rate < times[-1] - times[0] < 0.2 / rate + 2.0  # a busy machine is late
+    spin_until(session, player.finished)
+    assert found == pytest.approx([0.0, 0.1 / rate, 0.2 / rate])
 
 
 def test_nothing_is_played_to_nobody(session, bag):
@@ -132,22 +153,22 @@ def test_clock_jumps_back_in_a_loop(session, bag):
     assert [stamp_ns(tick.clock) for tick in clock][:7] == [*STAMPS, *STAMPS, STAMPS[0]]
 
 
-def test_first_cloud_follows_the_last_one_after_a_period(session, bag):
-    player, times = add_player(session, bag, loop=True, rate=0.5), []
-    node = session.add(partial(Node, 'listener'))
-    node.create_subscription(PointCloud2, '/lidar', lambda _: times.append(monotonic()), 10)
+def test_first_cloud_follows_the_last_one_after_a_period(session, bag, pauses):
+    player = add_player(session, bag, loop=True, rate=0.5)
+    found = pauses(player)
+    listen(session, PointCloud2, '/lidar')
     player.start()
-    spin_until(session, lambda: len(times) == 4)
-    assert times[3] - times[2] > 0.1  # 0.2 s; at least not at once
+    spin_until(session, lambda: len(found) >= 5)
+    assert found[:5] == pytest.approx([0.0, 0.2, 0.4, 0.2, 0.0])
 
 
-def test_loop_of_one_cloud_is_no_flood(session, bag):
+def test_loop_of_one_cloud_is_no_flood(session, bag, pauses):
     player = add_player(session, bag, start=0.15, loop=True)
-    clouds = listen(session, PointCloud2, '/lidar', 1000)
+    found = pauses(player)
+    listen(session, PointCloud2, '/lidar')
     player.start()
-    spin_until(session, lambda: clouds)
-    session.spin_until(lambda: False, 0.25)
-    assert 1 <= len(clouds) <= 4  # ten a second
+    spin_until(session, lambda: len(found) >= 4)
+    assert found[:4] == pytest.approx([0.0, 0.1, 0.0, 0.1])  # ten a second
 
 
 NUM_LATE, LATE_SIZE = 5, 3_000_000  # texts from the last cloud on: not there at once

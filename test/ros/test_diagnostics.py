@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import gc
+import weakref
 
 import pytest
 
@@ -20,10 +22,13 @@ from pointdistiller_ros.diagnostics import (
     CloudCounts,
     Monitor,
     Report,
+    find_useless,
     judge,
     values_of,
+    warnings_of,
+    without_filled_intensity,
 )
-from pointdistiller_ros.parameters import DiagnosticParameters, Limits
+from pointdistiller_ros.parameters import DiagnosticParameters, InputParameters, Limits
 
 LIMITS = DiagnosticParameters(
     warn=Limits(
@@ -76,7 +81,7 @@ def test_at_the_limits_all_is_well():
         ({'last': found(pillars=1, pillars_over_cap=9)}, ERROR, '9 pillars cut off'),
         ({'last': found(points=50, intensity_outside=1)}, WARN, 'intensity of 1 points'),
         ({'last': found(points=50, intensity_outside=50)}, ERROR, 'intensity of 50 points'),
-        ({'last': CloudError('no x')}, ERROR, 'the last cloud failed: no x'),
+        ({'last': 'no x'}, ERROR, 'the last cloud failed: no x'),
     ],
 )
 def test_beyond_a_limit(changes, level, named):
@@ -110,6 +115,7 @@ def test_reports_follow_one_another():
     monitor.fail(CloudError('x'))
     report = monitor.report(6 * SECOND)
     assert report.recent == CloudCounts(failed=1)
+    assert report.last == 'x'
     assert (report.silence_s, report.max_latency_ms) == (4.0, 0.0)
     assert 'points' not in values_of(report)
 
@@ -163,3 +169,104 @@ def test_before_a_clock_begins_there_is_no_silence():
 def test_range_of_the_intensity():
     last = replace(Detections.empty(), intensity_range=(0.0, 0.75))
     assert values_of(replace(GOOD, last=last))['intensity'] == '0 to 0.75'
+
+
+USEFUL = {'points': 100, 'points_in_range': 90}
+
+
+@pytest.mark.parametrize(
+    ('counts', 'level', 'named'),
+    [
+        ({'points': 0, 'points_in_range': 0}, WARN, 'the cloud has no points'),
+        (
+            {'points': 9, 'points_in_range': 0, 'points_without_return': 9},
+            ERROR,
+            'all 9 points are at the origin or not finite',
+        ),
+        (
+            {'points': 9, 'points_in_range': 0, 'points_not_finite': 9},
+            ERROR,
+            'all 9 points are at the origin or not finite',
+        ),
+        (
+            {'points': 100, 'points_in_range': 1, 'points_beyond_1_km': 60},
+            ERROR,
+            '60 of 100 points are beyond 1 km: is the cloud in millimeters?',
+        ),
+        ({'points': 7, 'points_in_range': 0}, ERROR, 'none of 7 points is in the range'),
+    ],
+)
+def test_useless_cloud(counts, level, named):
+    ((found_level, text),) = find_useless(found(**counts))
+    assert found_level == level
+    assert named in text
+    judged, message = judge(replace(GOOD, last=found(**counts)), LIMITS)
+    assert (judged, message) == (level, text)
+
+
+@pytest.mark.parametrize(
+    ('counts', 'span', 'texts'),
+    [
+        (USEFUL, (0.5, 0.5), ['all points have the intensity 0.5']),
+        (USEFUL, (0.0, 0.0), ['all points have the intensity 0']),
+        (USEFUL, (0.0, 0.5), []),
+        (USEFUL | {'points_in_range': 1}, (0.5, 0.5), []),  # one point has but one
+        ({'points': 100}, (0.5, 0.5), []),  # by whom does not count
+    ],
+)
+def test_constant_intensity(counts, span, texts):
+    last = replace(found(**counts), intensity_range=span)
+    assert [text for _, text in find_useless(last)] == texts
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'span', 'kept'),
+    [
+        ({}, (0.0, 0.0), (0.0, 0.0)),
+        ({'missing_intensity': 'zero'}, (0.0, 0.0), None),
+        ({'missing_intensity': 'zero'}, (0.5, 0.5), (0.5, 0.5)),
+        ({'missing_intensity': 'constant', 'constant_intensity': 0.5}, (0.5, 0.5), None),
+        ({'missing_intensity': 'zero'}, None, None),
+    ],
+)
+def test_intensity_that_was_filled_in_is_none(parameters, span, kept):
+    last = replace(Detections.empty(), intensity_range=span)
+    left = without_filled_intensity(last, InputParameters(**parameters))
+    assert left.intensity_range == kept
+
+
+def test_lost_clouds_are_told_with_the_remedy():
+    lost = replace(GOOD, recent=CloudCounts(received=8, lost=2), total=CloudCounts(lost=7))
+    ((kind, text),) = warnings_of(lost, 'best_effort')
+    assert kind == 'lost'
+    assert '2 of 10 clouds lost on their way in 1.0 s, 7 so far' in text
+    assert 'config/dds/fastdds.xml' in text
+    assert 'reliability: reliable' in text
+    ((_, text),) = warnings_of(lost, 'reliable')
+    assert 'reliability' not in text
+    assert not list(warnings_of(GOOD, 'best_effort'))
+
+
+def test_useless_clouds_are_told_while_they_come():
+    useless = replace(GOOD, last=found(points=0, points_in_range=0))
+    assert [kind for kind, _ in warnings_of(useless, 'reliable')] == ['useless']
+    assert not list(warnings_of(replace(useless, recent=CloudCounts()), 'reliable'))
+
+
+def test_failed_cloud_is_not_kept_alive():
+    class Cloud:
+        pass
+
+    monitor, clouds = Monitor(), []
+
+    def work():
+        cloud = Cloud()
+        clouds.append(weakref.ref(cloud))
+        raise CloudError('no x')
+
+    try:
+        work()
+    except CloudError as error:
+        monitor.fail(error)
+    gc.collect()
+    assert clouds[0]() is None

@@ -12,8 +12,12 @@ from kitti_folder import write_frame
 import numpy as np
 import pytest
 from ros_graph import FakeDetector
+from rosbags.highlevel import AnyReader
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import deserialize_message
 
 from pointdistiller_core.datasets.bags import (
     CloudBagWriter,
@@ -54,7 +58,8 @@ def test_lockstep_loses_nothing_and_records_everything(bag, tmp_path):
     assert progress == sorted(progress)
     assert progress[-1] == NUM_CLOUDS
     outputs = {f'/detector/{name}' for name, kind in OUTPUTS.items() if kind is not None}
-    assert set(bag_topics(tmp_path / 'out')) == outputs | {'/front/points'}
+    recorded = {'/front/points', '/diagnostics'}
+    assert set(bag_topics(tmp_path / 'out')) == outputs | recorded
     clouds = [(index + 1) * 10**8 for index in range(NUM_CLOUDS)]
     assert stamps(tmp_path / 'out', '/front/points') == clouds
     results = list(read_clouds(tmp_path / 'out', '/detector/boxes'))
@@ -81,6 +86,34 @@ def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
     options = RunOptions('bundle', str(tmp_path / 'odd'), lockstep=True)
     counts = run_detect(options, load=lambda _: FakeDetector())
     assert counts == RunCounts(played=3, results=2, failed=1, dropped=0)
+
+
+def test_diagnostics_are_recorded_to_the_last_cloud(bag, tmp_path):
+    options = RunOptions('bundle', bag, record=str(tmp_path / 'out'), lockstep=True)
+    run_detect(options, load=lambda _: FakeDetector())
+    with AnyReader([tmp_path / 'out']) as reader:
+        of_node = [one for one in reader.connections if one.topic == '/diagnostics']
+        states = [
+            deserialize_message(raw, DiagnosticArray) for *_, raw in reader.messages(of_node)
+        ]
+    values = {pair.key: pair.value for pair in states[-1].status[0].values}
+    assert values['clouds_results'] == str(NUM_CLOUDS)
+
+
+@pytest.mark.parametrize('pace', [['--lockstep'], []])
+@pytest.mark.parametrize(('good', 'code'), [(0, 1), (1, 0)])
+def test_exit_code_tells_that_every_cloud_failed(tmp_path, monkeypatch, capfd, pace, good, code):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    with CloudBagWriter(tmp_path / 'odd') as writer:
+        for index, columns in enumerate((3, 3, 4)[: 2 + good]):  # 3: without intensity
+            stamp = (index + 1) * 5 * 10**8  # time for each, for without lock-step
+            writer.write('/points', stamp, 'lidar', np.ones((2, columns), np.float32))
+    monkeypatch.setattr(run, 'run_detect', partial(run_detect, load=lambda _: FakeDetector()))
+    words = ['detect', '--bundle', 'b', '--bag', str(tmp_path / 'odd'), *pace]
+    assert run.main(words) == code
+    log = capfd.readouterr().err
+    assert f'{2 + good} clouds played: {good} results, 2 failed, 0 dropped' in log
+    assert ('no cloud has a result' in log) == (code == 1)
 
 
 def test_score_threshold(bag, tmp_path):

@@ -35,6 +35,7 @@ from pointdistiller_core.errors import (
     ConfigError,
     DatasetError,
     PointDistillerError,
+    WriteError,
 )
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import run
@@ -103,6 +104,7 @@ def test_lockstep_compares_every_cloud_and_records_everything(bag, tmp_path):
         'repeated': 0,
         'failed': 0,
         'dropped': 0,
+        'lost': 0,
         'with_truth': 0,
     }
     # The teacher sees five cars, of 0.4 to 0.8, and the student the last three.
@@ -110,7 +112,8 @@ def test_lockstep_compares_every_cloud_and_records_everything(bag, tmp_path):
     assert summary['ground_truth'] is None
     assert progress[-1] == NUM_CLOUDS
     outputs = {f'/comparison/{name}' for name in OUTPUTS}
-    assert set(bag_topics(tmp_path / 'out')) == outputs | {'/front/points'}
+    recorded = {'/front/points', '/diagnostics'}
+    assert set(bag_topics(tmp_path / 'out')) == outputs | recorded
     clouds = [(index + 1) * 10**8 for index in range(NUM_CLOUDS)]
     for topic in ('/front/points', '/comparison/teacher/boxes', '/comparison/student/boxes'):
         assert [one.stamp_ns for one in read_clouds(tmp_path / 'out', topic)] == clouds
@@ -238,6 +241,29 @@ def test_report_of_a_recording_that_was_cut_off_is_not_complete(bag, tmp_path):
     assert 'was cut off while it was recorded' in summary['error']
     page = (tmp_path / 'report' / 'comparison.html').read_text(encoding='utf-8')
     assert 'broke off: ' in page
+
+
+def test_report_without_its_page_is_not_complete(bag, tmp_path, monkeypatch):
+    def fail(*_):
+        raise WriteError('no room for the page')
+
+    monkeypatch.setattr('pointdistiller_core.evaluation.agreement_page.build_page', fail)
+    with pytest.raises(WriteError, match='no room for the page'):
+        run_compare(options_of(bag, output=str(tmp_path / 'report')), load=load)
+    summary = read_report(tmp_path / 'report')
+    assert (summary['complete'], summary['clouds']['compared']) == (False, NUM_CLOUDS)
+    assert summary['error'] == 'comparison.html is not written'
+
+
+def test_exit_code_tells_that_every_cloud_failed(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    with CloudBagWriter(tmp_path / 'odd') as writer:
+        for index in range(2):  # without intensity
+            writer.write('/points', index + 1, 'lidar', np.ones((2, 3), np.float32))
+    monkeypatch.setattr(runner, 'run_compare', partial(run_compare, load=load))
+    words = ['--teacher', 'teacher', '--student', 'student', '--bag', str(tmp_path / 'odd')]
+    assert run.main(['compare', *words]) == 1
+    assert 'no cloud could be compared' in capfd.readouterr().err
 
 
 def test_report_of_a_lockstep_without_an_answer_is_not_complete(bag, tmp_path, monkeypatch):

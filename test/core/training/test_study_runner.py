@@ -39,12 +39,13 @@ import sys
 sys.exit('Traceback\\n  somewhere\\nerror: the value 3\\n  is bad')
 """
 HANG = """
-import os, signal, subprocess, sys, time
+import os, pathlib, signal, subprocess, sys, time
 if sys.argv[2] == 'deaf':
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
 print('begins', flush=True)
 time.sleep(60)
+pathlib.Path('slept').touch()
 """
 TEACHER = 'runs/teacher-seed0'
 
@@ -160,10 +161,10 @@ def test_interrupted_all_processes_end(tmp_path, scripts, word, monkeypatch):
     scripts['teacher'] = scripts['plain'] = HANG, word
     logs = [tmp_path / f'runs/{arm}-seed0.log' for arm in ('teacher', 'plain')]
     interrupt_when(lambda: all(log.exists() and log.stat().st_size for log in logs))
-    start, listener = monotonic(), Ends()
+    listener = Ends()
     with pytest.raises(KeyboardInterrupt):
         run_jobs(tmp_path, [*JOBS, job('later')], num_jobs=2, listener=listener)
-    assert monotonic() - start < 20
+    assert not (tmp_path / 'slept').exists()  # nobody waited for them
     assert listener.ends == []
     assert not (tmp_path / 'runs/later-seed0.log').exists()
     for log in logs:  # free again: what they started has ended, too
@@ -172,7 +173,7 @@ def test_interrupted_all_processes_end(tmp_path, scripts, word, monkeypatch):
 
 
 def wait_for_lock(file):
-    for _ in range(100):
+    for _ in range(1000):
         if study_runner._try_lock(file):
             return
         sleep(0.02)
