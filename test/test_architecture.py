@@ -115,7 +115,7 @@ def test_ros_package_computes_nothing():
     [
         *('records', 'config', 'kitti_format', 'geometry.detection', 'cli', 'datasets'),
         *('detector', 'deploy.backends', 'pointcloud.pillar_arrays', 'evaluation.agreement'),
-        *('evaluation.online_comparison', 'evaluation.agreement_page'),
+        *('evaluation.online_comparison', 'evaluation.agreement_page', 'evaluation.lidar'),
         *('evaluation.kitti', 'evaluation.matching', 'evaluation.pictures', 'evaluation.curves'),
     ],
 )

@@ -1,25 +1,31 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The verb `evaluate`: the KITTI metric of a bundle, or of any detector's result files."""
+"""The verb `evaluate`: metrics of a bundle, or the KITTI metric of any result files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointdistiller_core.cli.detection_run import (
+    Engine,
+    detect_all,
+    evaluated_classes,
+    title_of,
+)
 from pointdistiller_core.cli.intensity import expectations, settle_dataset
+from pointdistiller_core.cli.lidar_evaluation import evaluate_lidar, parse_overlap_pairs
 from pointdistiller_core.cli.output import (
     JsonOption,
     check_file,
     check_folder,
-    print_cuts,
     print_note,
     print_table,
-    progress_bar,
     write_json,
 )
 from pointdistiller_core.config import DatasetConfig
@@ -32,6 +38,21 @@ if TYPE_CHECKING:
 OF_BUNDLE, OF_FILES = 'Of a bundle', 'Of result files'  # panels of the help
 METRIC_NAMES = {'bbox': '2D', 'bev': 'BEV', '3d': '3D', 'aos': 'AOS'}
 
+
+class MetricName(str, Enum):
+    """What is measured."""
+
+    kitti = 'kitti'
+    lidar = 'lidar'
+
+
+MetricOption = Annotated[
+    MetricName,
+    typer.Option(
+        help="kitti: the benchmark's, with its difficulties. lidar: of a bundle, from points and "
+        'boxes alone, by distance and by points in the box.'
+    ),
+]
 BundleArgument = Annotated[
     Path | None, typer.Argument(help='A bundle, or the folder of a run.', show_default=False)
 ]
@@ -95,7 +116,8 @@ MinOverlapOption = Annotated[
     typer.Option(
         metavar='CLASS=IOU',
         help='Evaluate these classes, at these least overlaps, instead of Car=0.7, '
-        'Pedestrian=0.5, Cyclist=0.5; repeatable.',
+        'Pedestrian=0.5, Cyclist=0.5; repeatable. Of --metric lidar also CLASS=IOU/IOU '
+        '(from above, in 3D).',
     ),
 ]
 SplitOption = Annotated[
@@ -115,15 +137,11 @@ CurvesOption = Annotated[
 ]
 
 # What each form of the verb needs, and what it may have besides.
+OF_RUNNING = {'--camera-view', '--device', '--backend', '--precision', '--intensity-scale'}
 FORMS = {
-    'result files': ({'--predictions', '--labels'}, set()),
-    'a bundle': (
-        {'BUNDLE', '--dataset'},
-        {
-            *('--results', '--camera-view', '--device', '--backend', '--precision'),
-            '--intensity-scale',
-        },
-    ),
+    'result files': ({'--predictions', '--labels'}, {'--curves'}),
+    'a bundle': ({'BUNDLE', '--dataset'}, {'--results', '--curves', *OF_RUNNING}),
+    'a bundle by the lidar metric': ({'BUNDLE', '--dataset'}, OF_RUNNING),
 }
 
 
@@ -145,6 +163,7 @@ class Evaluation:
 def evaluate_command(
     bundle: BundleArgument = None,
     *,
+    metric: MetricOption = MetricName.kitti,
     dataset: DatasetOption = None,
     results: ResultsOption = None,
     camera_view: CameraViewOption = None,
@@ -159,9 +178,11 @@ def evaluate_command(
     json_file: JsonOption = None,
     curves: CurvesOption = None,
 ) -> None:
-    """Average precision as the KITTI benchmark defines it: of a bundle, or of result files.
+    """Average precision: of a bundle, or as the KITTI benchmark defines it of result files.
 
     Example: `pointdistiller evaluate runs/student --dataset data/simulated --split val`
+
+    Example: `pointdistiller evaluate runs/student --dataset data/simulated --metric lidar`
 
     Example: `pointdistiller evaluate --predictions results --labels kitti/training/label_2
     --split kitti/ImageSets/val.txt --json ap.json --curves curves.png`
@@ -171,42 +192,51 @@ def evaluate_command(
             **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
             **{'--camera-view': camera_view, '--device': device, '--backend': backend},
             **{'--precision': precision, '--intensity-scale': intensity_scale},
-            **{'--predictions': predictions, '--labels': labels},
-        }
+            **{'--predictions': predictions, '--labels': labels, '--curves': curves},
+        },
+        metric,
     )
     if curves is not None and curves.suffix.lower() not in {'.png', '.svg'}:
         raise PointDistillerError(f'--curves {curves}: choose a name that ends in .png or .svg')
-    overlaps = parse_overlaps(min_overlap or ())
+    engine = Engine(device or 'cpu', backend or 'torch', precision or 'fp32')
     if predictions and labels:
-        frames = Path(split) if split else None
+        frames, overlaps = Path(split) if split else None, parse_overlaps(min_overlap or ())
         evaluation = evaluate_files(predictions, labels, frames, overlaps)
+        report(evaluation, json_file=json_file, curves=curves)
     elif bundle and dataset:
         config = DatasetConfig(
             root=dataset, split=split or 'val', camera_view=camera_view is not False
         )
-        evaluation = evaluate_bundle(
-            bundle,
-            config,
-            overlaps,
-            device=device or 'cpu',
-            backend=backend or 'torch',
-            precision=precision or 'fp32',
-            results=results,
-            intensity_scale=intensity_scale,
-        )
-    report(evaluation, json_file=json_file, curves=curves)
+        if metric is MetricName.lidar:
+            pairs = parse_overlap_pairs(min_overlap or ())
+            evaluate_lidar(
+                *(bundle, config, pairs, engine),
+                intensity_scale=intensity_scale,
+                json_file=json_file,
+            )
+        else:
+            overlaps = parse_overlaps(min_overlap or ())
+            evaluation = evaluate_bundle(
+                *(bundle, config, overlaps, engine),
+                results=results,
+                intensity_scale=intensity_scale,
+            )
+            report(evaluation, json_file=json_file, curves=curves)
 
 
-def check_options(options: Mapping[str, object]) -> None:
-    """Find out whether the options that were given make one of the two forms.
+def check_options(options: Mapping[str, object], metric: MetricName = MetricName.kitti) -> None:
+    """Find out whether the options that were given make one of the forms of the verb.
 
     Raises:
         PointDistillerError: they do not; says which to give and which to leave out.
     """
     given = [name for name, value in options.items() if value is not None and value != []]
-    if not given:
+    if not {*given} - {'--curves'}:
         raise PointDistillerError('give BUNDLE and --dataset, or --predictions and --labels')
-    kind = 'result files' if {*given} & FORMS['result files'][0] else 'a bundle'
+    if metric is MetricName.lidar:
+        kind = 'a bundle by the lidar metric'
+    else:
+        kind = 'result files' if {*given} & FORMS['result files'][0] else 'a bundle'
     needed, besides = FORMS[kind]
     advice = {
         'give': [name for name in options if name in needed and name not in given],
@@ -300,58 +330,43 @@ def evaluate_bundle(
     bundle: Path,
     config: DatasetConfig,
     min_overlaps: Mapping[str, float],
+    engine: Engine,
     *,
-    device: str = 'cpu',
-    backend: str = 'torch',
-    precision: str = 'fp32',
     results: Path | None = None,
     intensity_scale: str | None = None,
 ) -> Evaluation:
-    """Run a bundle on a labelled dataset and evaluate it.
+    """Run a bundle on a labelled dataset and evaluate it by the KITTI metric.
 
     Args:
         bundle: or the folder of a run.
         config: the dataset, in KITTI layout.
         min_overlaps: class -> least overlap of a hit; the bundle's other classes are left out.
-        device: cpu or cuda.
-        backend: what the network runs in.
-        precision: of torch.
+        engine: what the network runs in.
         results: where to write the detections as KITTI's result files.
         intensity_scale: `auto`, a factor or None.
     """
     # torch takes seconds to import, and result files do not need it
     from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.detector import Detector
     from pointdistiller_core.evaluation.kitti import evaluate_kitti
     from pointdistiller_core.kitti_format import check_results_folder, write_results
-    from pointdistiller_core.training.validate import detect_clouds, to_objects
+    from pointdistiller_core.training.validate import to_objects
 
-    detector = Detector.load(bundle, backend=backend, device=device, precision=precision)
+    detector = engine.load(bundle)
     names = detector.class_names
     config = settle_dataset(intensity_scale, config, expectations({'': detector.info}))
     dataset = KittiDataset(config, names)
     if results is not None:
         check_results_folder(results, dataset.frame_ids)  # before the long part
-    evaluated = {name: min_overlaps[name] for name in names if name in min_overlaps}
-    if not evaluated:
-        raise PointDistillerError(
-            f'{bundle} knows {list(names)}, which have no least overlap; '
-            f'give --min-overlap {names[0]}=0.5'
-        )
-    if others := [name for name in names if name not in evaluated]:
-        print_note(f'not evaluated, without a least overlap: {", ".join(others)}; --min-overlap')
+    evaluated = evaluated_classes(bundle, names, min_overlaps)
+    found = detect_all(detector, dataset)
     indices = range(len(dataset))
-    with progress_bar('evaluate', 'frames') as update:
-        found = detect_clouds(detector, dataset, indices, update)
-    print_cuts(found)
     detections = to_objects(found, dataset, indices, names)
     truth = [dataset.objects(index) for index in indices]
     result = evaluate_kitti(truth, detections, tuple(evaluated), min_overlaps=evaluated)
     if results is not None:
         write_results(results, dict(zip(dataset.frame_ids, detections, strict=True)))
         print_note(f'wrote {len(detections)} result files to {results}')
-    title = f'{bundle} on {config.root} ({config.split}, {len(dataset)} frames)'
-    return Evaluation(result, evaluated, title)
+    return Evaluation(result, evaluated, title_of(bundle, config, dataset))
 
 
 def report(evaluation: Evaluation, *, json_file: str | None, curves: Path | None) -> None:

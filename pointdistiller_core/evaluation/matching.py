@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,14 +46,19 @@ class Matches:
 
 
 def match_detections(
-    detections: Detections, truth: GroundTruth, iou_thresholds: Sequence[float]
+    detections: Detections,
+    truth: GroundTruth,
+    iou_thresholds: Sequence[float],
+    *,
+    overlap: Callable[[FloatArray, FloatArray], FloatArray] = rotated_iou_bev,
 ) -> Matches:
     """Match greedily: by descending score, each takes the best free box of its class.
 
     Args:
         detections: of one frame.
         truth: of the same frame.
-        iou_thresholds: least IoU from above, for each class.
+        iou_thresholds: least IoU, for each class; boxes that share nothing never match.
+        overlap: IoU (N, M) of every pair of boxes (N, 7) and (M, 7); the default is from above.
 
     Raises:
         ValueError: a detection's label has no threshold.
@@ -63,8 +68,9 @@ def match_detections(
             f'label {detections.labels.max()} has no IoU threshold; '
             f'{len(iou_thresholds)} are given'
         )
-    overlaps = rotated_iou_bev(detections.boxes, truth.boxes)
+    overlaps = overlap(detections.boxes, truth.boxes)
     reached = overlaps >= np.array(iou_thresholds)[detections.labels][:, None]
+    reached &= overlaps > 0
     same_class = detections.labels[:, None] == truth.labels
     truth_index = _match_greedily(
         np.where(reached & same_class, overlaps, 0.0),

@@ -82,6 +82,7 @@ def test_result_files_need_no_torch(files):
 
 BOTH = 'give BUNDLE and --dataset, or --predictions and --labels'
 OVERLAP = 'expected CLASS=IOU'
+OVERLAPS = 'expected CLASS=IOU, or CLASS=IOU/IOU from above and in 3D'
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,20 @@ OVERLAP = 'expected CLASS=IOU'
             'to evaluate result files, leave out --results, --camera-view',
         ),
         ('--predictions p --labels l', 'l: no such folder'),
+        ('--curves c.png', BOTH),
+        (
+            'b --dataset d --metric lidar --results r --curves c.png',
+            'to evaluate a bundle by the lidar metric, leave out --results, --curves',
+        ),
+        (
+            '--predictions p --labels l --metric lidar',
+            'by the lidar metric, give BUNDLE, --dataset and leave out --predictions, --labels',
+        ),
+        ('b --dataset d --min-overlap Car=0.7/0.5', OVERLAP),
+        ('b --dataset d --metric lidar --min-overlap Car=0.7/0.5/0.3', OVERLAPS),
+        ('b --dataset d --metric lidar --min-overlap Car=0.7/1', OVERLAPS),
+        ('b --dataset d --metric lidar --min-overlap Car=', OVERLAPS),
+        ('b --dataset d --metric lidar --min-overlap =0.5', OVERLAPS),
         ('--predictions p --labels l --curves c.pdf', 'c.pdf: choose a name that ends in .png'),
         ('--predictions p --labels l --min-overlap Car', OVERLAP),
         ('--predictions p --labels l --min-overlap =0.5', OVERLAP),
@@ -198,6 +213,59 @@ def test_objects_without_2d_boxes_are_projected_or_said(run, tmp_path, box):
     assert 'Car: 0, 0, 0 of 4 labels count' in notes
     assert 'Car: labels that count nowhere: 4 without a 2D box' in notes
     assert 'Car: 4 detections have no place in the image (no 2D box)' in notes
+
+
+def test_the_lidar_metric_of_a_bundle(run, bundle, dataset, tmp_path):
+    file = tmp_path / 'lidar.json'
+    options = ['--metric', 'lidar', '--json', file, '--min-overlap', 'Car=0.1/0']
+    code, table, notes = run('evaluate', bundle, '--dataset', dataset, *options)
+    assert code == 0
+    written = json.loads(file.read_text(encoding='utf-8'))
+    assert written['num_labels'] == {'Car': 4}
+    assert written['details']['min_overlaps'] == {'Car': {'BEV': 0.1, '3D': 0.0}}
+    scores = [written['by_class']['Car'][f'{kind} AP'] for kind in ('BEV', '3D')]
+    assert scores[1] > 0
+    texts = [f'{score:.2f}' for score in scores]
+    title, of_classes, *of_bins = table.split('AP|R40 [%]')
+    assert f'{bundle} on {dataset} (val, 2 frames)' in title
+    cells = [[cell.strip() for cell in row_of(of_classes, name)] for name in ('Car', 'mean')]
+    assert cells == [['0.1/0', *texts, '4'], ['', *texts]]
+    for split, part in zip(('by_distance', 'by_points'), of_bins, strict=True):
+        bins = written['details'][split]['Car']
+        assert sum(cell['num_labels'] for cell in bins.values()) == 4
+        assert all(name in part for name in bins)
+        shown = [cell['3D AP'] for cell in bins.values()]
+        assert None in shown
+        texts = ['-' if value is None else f'{value:.2f}' for value in shown]
+        assert [cell.strip() for cell in row_of(part, '3D Car')[:4]] == texts
+    assert 'Car: 4 of 4 labels count, 0 have no point; ' in notes
+
+
+def test_the_lidar_metric_needs_no_camera(run, bundle, dataset, tmp_path):
+    """Neither 2D boxes nor the size of the image; the KITTI metric has nothing left then."""
+    (dataset / 'image_sizes.json').unlink()
+    written = []
+    for name in ('before', 'after'):
+        options = ['--dataset', dataset, '--no-camera-view', '--json', tmp_path / name]
+        assert run('evaluate', bundle, *options, '--metric', 'lidar')[0] == 0
+        written.append(json.loads((tmp_path / name).read_text(encoding='utf-8')))
+        for path in (dataset / 'training' / 'label_2').iterdir():
+            lines = [line.split() for line in path.read_text(encoding='utf-8').splitlines()]
+            hidden = [' '.join([fields[0], '1 3 0 0 0 0 0', *fields[8:]]) for fields in lines]
+            path.write_text('\n'.join([*hidden, '']), encoding='utf-8')
+    assert written[0] == written[1]
+    assert written[0]['num_labels']['Car'] == 4
+
+
+def test_the_lidar_metric_says_what_does_not_count(run, bundle, dataset):
+    label = dataset / 'training' / 'label_2' / '000000.txt'
+    car = LABEL.format(x=0).replace(' 20 1.5', ' 60 1.5')  # 60 m ahead there is no point
+    van = car.replace('Car', 'Van')
+    label.write_text(label.read_text(encoding='utf-8') + car + van, encoding='utf-8')
+    code, _, notes = run('evaluate', bundle, '--dataset', dataset, '--metric', 'lidar')
+    assert code == 0
+    assert 'Car: 4 of 5 labels count, 1 have no point; ' in notes
+    assert '1 labels of other classes, or out of view, count neither way' in notes
 
 
 def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.evaluation.matching import match_detections
+from pointdistiller_core.geometry.iou import rotated_iou_3d
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
 
@@ -63,6 +64,22 @@ def test_ignored_truth_counts_neither_way():
     assert matches.ignored.tolist() == [True, False]
     assert not matches.false_positives.any()
     assert not matches.missed.any()
+
+
+def test_what_shares_nothing_matches_and_excuses_nothing_at_a_threshold_of_0():
+    truth = truth_at(0.0, 20.0, labels=[IGNORE_LABEL, 0])
+    matches = match_detections(detections_at(3.0, 60.0, scores=[0.9, 0.8]), truth, [0.0])
+    assert matches.ignored.tolist() == [True, False]
+    assert matches.false_positives.tolist() == [False, True]
+
+
+def test_another_overlap_can_decide():
+    found, truth = detections_at(0.0, scores=[0.9]), truth_at(0.0)
+    found.boxes[:, 2] = 0.75  # half of the height: 1 / 3 in 3D
+    assert match_detections(found, truth, [0.5]).true_positives.all()
+    for least, hit in ((0.3, True), (0.5, False)):
+        matches = match_detections(found, truth, [least], overlap=rotated_iou_3d)
+        assert matches.true_positives.tolist() == [hit]
 
 
 @pytest.mark.parametrize(

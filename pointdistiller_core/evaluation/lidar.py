@@ -1,0 +1,331 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""A metric that needs points and boxes alone: no camera, no 2D boxes, no difficulties.
+
+Average precision of each class from above (`BEV`) and in 3D: of all labels, by their distance, and
+by the points in them. It is the mean of the precision at 40 recalls, 1/40, 2/40, ..., 1, each the
+best one at this recall or a higher one. This is AP|R40 as published; the official KITTI program
+takes the recalls from the hits instead, so with few labels even a perfect detector is low there.
+Here it has 100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+import math
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.evaluation.matching import match_detections
+from pointdistiller_core.geometry.boxes import points_in_boxes
+from pointdistiller_core.geometry.iou import rotated_iou_3d, rotated_iou_bev
+from pointdistiller_core.records import IGNORE_LABEL, Detections, Frame, GroundTruth
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.floating[Any]]
+    IntArray = NDArray[np.int64]
+    BoolArray = NDArray[np.bool_]
+
+Overlaps: TypeAlias = tuple[float, float]  # least IoU of a hit: from above, in 3D
+
+MIN_OVERLAPS: Mapping[str, Overlaps] = {
+    'Car': (0.7, 0.7),
+    'Pedestrian': (0.5, 0.5),
+    'Cyclist': (0.5, 0.5),
+}
+NOT_EVALUATED = (math.inf, math.inf)
+KINDS: Mapping[str, Callable[..., Any]] = {'BEV': rotated_iou_bev, '3D': rotated_iou_3d}
+DISTANCES = (0, 20, 40, 60)  # [m] from the sensor, from above: where each bin begins
+NUM_POINTS = (1, 5, 20, 100)  # in the box: where each bin begins
+DISTANCE_BINS = ('0-20 m', '20-40 m', '40-60 m', '60+ m')
+POINTS_BINS = ('1-4', '5-19', '20-99', '100+')
+NUM_RECALLS = 40
+BOXES_AT_ONCE = 64  # bounds the memory of the test for points in boxes
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a metric finds; every float may be NaN, where there are no labels to find.
+
+    Attributes:
+        means: over the classes that have labels, by name; the first one is the headline.
+        by_class: class -> column -> value.
+        num_labels: class -> labels that count.
+        details: all else that the metric has: mappings, sequences, numbers and texts.
+    """
+
+    means: Mapping[str, float]
+    by_class: Mapping[str, Mapping[str, float]]
+    num_labels: Mapping[str, int]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it for JSON: four decimals, None for NaN."""
+        plain: dict[str, Any] = _to_json(vars(self))
+        return plain
+
+
+class LabelledFrames(Protocol):
+    """Frames by their number, with labels."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Labels, those of detections too, are indices into these."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Frame: ...
+
+
+@dataclass(frozen=True)
+class LidarMetric:
+    """AP|R40 [%] from above and in 3D, of all labels, by distance and by points in the box.
+
+    In each frame detections match by descending score: each takes the free label of its class
+    that it overlaps most, if at least as much as it must. `IGNORE_LABEL` and labels without a
+    point cost neither way: what overlaps them as much, and found no label, is no false alarm.
+    A label belongs to the bin of its own distance or points, and so does its hit. A false alarm
+    belongs to the bin of its own; without points, to the first.
+
+    Attributes:
+        min_overlaps: class -> least IoU of a hit; other classes are left out.
+    """
+
+    min_overlaps: Mapping[str, Overlaps] = field(default_factory=lambda: dict(MIN_OVERLAPS))
+
+    def evaluate(
+        self, frames: LabelledFrames, indices: Sequence[int], found: Sequence[Detections]
+    ) -> Scores:
+        """Evaluate the detections of some frames.
+
+        Args:
+            frames: points and labels.
+            indices: of the frames.
+            found: detections of these frames, in their order.
+
+        Returns:
+            Means `BEV mAP` and `3D mAP`; of each class `BEV AP` and `3D AP`. Details:
+            `num_frames`; `num_ignored`, labels that count for no class; by class `min_overlaps`,
+            `num_without_point` (labels), `num_excused` (detections on labels that do not count),
+            `precision` at the 40 recalls, and `by_distance` and `by_points`, which hold
+            `num_labels`, `BEV AP` and `3D AP` of each bin.
+
+        Raises:
+            DatasetError: a frame has no labels, not even an empty list.
+            ValueError: the frames and the detections are not equally many, or a detection is of
+                no class of the frames.
+        """
+        names = frames.class_names
+        least = [self.min_overlaps.get(name, NOT_EVALUATED) for name in names]
+        seen = [
+            _match_frame(frames[index], item, least)
+            for index, item in zip(indices, found, strict=True)
+        ]
+        truth = _join([each.truth for each in seen])
+        rows = {kind: _join([each.found[kind] for each in seen]) for kind in KINDS}
+        classes = {
+            name: (
+                truth[truth.labels == number],
+                {kind: of_kind[of_kind.labels == number] for kind, of_kind in rows.items()},
+            )
+            for number, name in enumerate(names)
+            if name in self.min_overlaps
+        }
+        by_class = {name: _average_precisions(*of_class) for name, of_class in classes.items()}
+        details = {
+            'num_frames': len(seen),
+            'num_ignored': sum(each.num_ignored for each in seen),
+            'min_overlaps': {
+                name: dict(zip(KINDS, self.min_overlaps[name], strict=True)) for name in classes
+            },
+            'num_without_point': {
+                name: sum(int((each.without_point == names.index(name)).sum()) for each in seen)
+                for name in classes
+            },
+            'num_excused': {
+                name: {kind: int(of[kind].excused.sum()) for kind in KINDS}
+                for name, (_, of) in classes.items()
+            },
+            'precision': {name: _precisions(*of_class) for name, of_class in classes.items()},
+            'by_distance': {
+                name: _by_bin(*of_class, column=0, bins=DISTANCE_BINS)
+                for name, of_class in classes.items()
+            },
+            'by_points': {
+                name: _by_bin(*of_class, column=1, bins=POINTS_BINS)
+                for name, of_class in classes.items()
+            },
+        }
+        return Scores(
+            means={f'{kind} mAP': _mean(by_class.values(), f'{kind} AP') for kind in KINDS},
+            by_class=by_class,
+            num_labels={name: len(of_class[0]) for name, of_class in classes.items()},
+            details=details,
+        )
+
+
+def precision_at_recalls(scores: FloatArray, hits: BoolArray, num_labels: int) -> FloatArray:
+    """The best precision at each of 40 recalls, 1/40, ..., 1, or a higher one.
+
+    Detections of equal score come together: their order changes nothing.
+
+    Args:
+        scores: (N,) of the detections.
+        hits: (N,) bool which of them found a label; the others are false alarms.
+        num_labels: that were to be found.
+
+    Returns:
+        (40,) in [0, 1], 0 where the recall is not reached; NaN without any label.
+    """
+    if not num_labels:
+        return np.full(NUM_RECALLS, np.nan)
+    order = np.argsort(-scores)
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # of each score
+    num_hits = np.cumsum(hits[order])[last]
+    best = np.maximum.accumulate((num_hits / (last + 1))[::-1])[::-1]
+    needed = np.arange(1, NUM_RECALLS + 1) * num_labels  # whole numbers: no rounding of recalls
+    reached = np.searchsorted(num_hits * NUM_RECALLS, needed)
+    precision: FloatArray = np.append(best, 0.0)[reached]
+    return precision
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Labels or detections of one class or of all.
+
+    Attributes:
+        labels: (N,) index into the class names.
+        bins: (N, 2) of the distance and of the points.
+        scores: (N,) of detections; 0 for labels.
+        hits: (N,) bool detections that found a label.
+        excused: (N,) bool detections that are neither hits nor false alarms.
+    """
+
+    labels: IntArray
+    bins: IntArray
+    scores: FloatArray
+    hits: BoolArray
+    excused: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, keep: BoolArray) -> _Rows:
+        return _Rows(*(column[keep] for column in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class _SeenFrame:
+    """One frame after matching.
+
+    Attributes:
+        truth: labels that count.
+        found: all detections, by kind of overlap.
+        without_point: (n,) classes of the labels that do not count, for they have no point.
+        num_ignored: labels that count for no class.
+    """
+
+    truth: _Rows
+    found: Mapping[str, _Rows]
+    without_point: IntArray
+    num_ignored: int
+
+
+def _match_frame(frame: Frame, found: Detections, least: Sequence[Overlaps]) -> _SeenFrame:
+    truth = frame.ground_truth
+    if truth is None:
+        raise DatasetError(f'frame {frame.frame_id}: no labels; only labelled frames have scores')
+    num_points = _count_points(frame.points, truth.boxes)
+    labels = np.where(num_points > 0, truth.labels, IGNORE_LABEL)
+    counts = labels != IGNORE_LABEL
+    truth_bins = _bins(truth.boxes, num_points)
+    own_bins = _bins(found.boxes, _count_points(frame.points, found.boxes))
+    none = np.zeros(len(truth), np.bool_)
+    rows = {}
+    for column, (kind, overlap) in enumerate(KINDS.items()):
+        matches = match_detections(
+            found,
+            GroundTruth(truth.boxes, labels),
+            [each[column] for each in least],
+            overlap=overlap,
+        )
+        hits, bins = matches.true_positives, own_bins.copy()
+        bins[hits] = truth_bins[matches.truth_index[hits]]
+        rows[kind] = _Rows(found.labels, bins, found.scores, hits, matches.ignored)
+    return _SeenFrame(
+        truth=_Rows(labels, truth_bins, np.zeros(len(truth)), none, none)[counts],
+        found=rows,
+        without_point=truth.labels[(num_points == 0) & (truth.labels != IGNORE_LABEL)],
+        num_ignored=int((truth.labels == IGNORE_LABEL).sum()),
+    )
+
+
+def _count_points(points: FloatArray, boxes: FloatArray) -> IntArray:
+    """Points (N,) in each box."""
+    parts = [
+        points_in_boxes(points, boxes[start : start + BOXES_AT_ONCE]).sum(axis=0)
+        for start in range(0, max(1, len(boxes)), BOXES_AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def _bins(boxes: FloatArray, num_points: IntArray) -> IntArray:
+    """Bins (N, 2) of the distance and of the points of boxes."""
+    distance = np.hypot(boxes[:, 0], boxes[:, 1])
+    columns = [np.digitize(distance, DISTANCES[1:]), np.digitize(num_points, NUM_POINTS[1:])]
+    return np.stack(columns, axis=1)
+
+
+def _join(tables: Sequence[_Rows]) -> _Rows:
+    none = np.zeros(0, np.bool_)
+    empty = _Rows(np.zeros(0, np.int64), np.zeros((0, 2), np.int64), np.zeros(0), none, none)
+    columns = zip(*(vars(table).values() for table in (empty, *tables)), strict=True)
+    return _Rows(*(np.concatenate(column) for column in columns))
+
+
+def _precisions(truth: _Rows, found: Mapping[str, _Rows]) -> dict[str, list[float]]:
+    """By kind of overlap, the precision at each recall."""
+    precisions = {}
+    for kind, rows in found.items():
+        judged = rows[~rows.excused]
+        at_recalls = precision_at_recalls(judged.scores, judged.hits, len(truth))
+        precisions[kind] = at_recalls.tolist()
+    return precisions
+
+
+def _average_precisions(truth: _Rows, found: Mapping[str, _Rows]) -> dict[str, float]:
+    """`BEV AP` and `3D AP` [%] of labels and of the detections that go with them."""
+    return {
+        f'{kind} AP': 100 * sum(at_recalls) / NUM_RECALLS
+        for kind, at_recalls in _precisions(truth, found).items()
+    }
+
+
+def _by_bin(
+    truth: _Rows, found: Mapping[str, _Rows], *, column: int, bins: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    cells: dict[str, dict[str, float]] = {}
+    for number, name in enumerate(bins):
+        here = truth[truth.bins[:, column] == number]
+        of_bin = {kind: rows[rows.bins[:, column] == number] for kind, rows in found.items()}
+        cells[name] = {'num_labels': len(here), **_average_precisions(here, of_bin)}
+    return cells
+
+
+def _mean(rows: Iterable[Mapping[str, float]], column: str) -> float:
+    """Mean of a column over the rows that have a value."""
+    values = [row[column] for row in rows if not math.isnan(row[column])]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _to_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(each) for each in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 4)
+    return value
