@@ -71,7 +71,7 @@ def measure(folder: Path, case: str) -> dict[str, float]:
 def run_once(folder: Path, results: str) -> None:
     """Run the command in this process and print what its phases took."""
     from pointdistiller_core.cli.app import app
-    from pointdistiller_core.evaluation import kitti
+    from pointdistiller_core.evaluation.kitti import metric as kitti
 
     seconds: dict[str, float] = defaultdict(float)
     for name, phase in PHASES.items():

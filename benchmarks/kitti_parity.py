@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any
 
-from pointdistiller_core.evaluation.kitti import evaluate_kitti, read_results_folder
+from pointdistiller_core.evaluation.kitti.metric import evaluate_kitti, read_results_folder
 
 ARCHIVES = {
     'pointgnn': 'pointgnn_results',

@@ -36,11 +36,11 @@ import torch
 from untrained import MODELS, export_missing, machine, make_sweeps, save_untrained, to_message
 
 from pointdistiller_core.cores import usable_cores
-from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.deploy.backends import BACKENDS
 from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.geometry import detection
+from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 
 NMS = 'decode.nms'  # a part of `decode`, so the stages without it and `total` add up
 STAGES = ('cloud', 'pillars', 'network', 'decode', NMS, 'total')

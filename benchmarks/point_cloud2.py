@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pointdistiller_core.datasets.point_cloud2 import (
+from pointdistiller_core.messages.point_cloud2 import (
     DATATYPE_NUMBERS,
     drop_no_returns,
     points_from_cloud,

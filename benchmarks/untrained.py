@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.config import ModelConfig, SimulationConfig, find_config, load_config
 from pointdistiller_core.config.simulation import SensorConfig
-from pointdistiller_core.datasets.point_cloud2 import cloud_layout
 from pointdistiller_core.datasets.simulated import simulate_scene
+from pointdistiller_core.messages.point_cloud2 import cloud_layout
 
 MODELS = {'teacher': 'pointpillars', '4x': 'pointpillars_4x', '16x': 'pointpillars_16x'}
 COLUMNS = 2250  # of which about 120,000 of 144,000 rays come back
@@ -72,7 +72,7 @@ def export_missing(
     """Add the files of the backends that a bundle lacks."""
     from pointdistiller_core.deploy.backends import BACKENDS
     from pointdistiller_core.deploy.bundle_format import add_files, read_info
-    from pointdistiller_core.deploy.exporters import export_detector
+    from pointdistiller_core.deploy.export.exporters import export_detector
 
     for backend in backends:
         if not set(BACKENDS[backend].files) <= read_info(folder).sha256.keys():

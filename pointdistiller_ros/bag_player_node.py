@@ -21,7 +21,8 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_core.datasets.bags import (
+from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.messages.bags import (
     BagCloud,
     BagMessage,
     bag_topics,
@@ -29,7 +30,6 @@ from pointdistiller_core.datasets.bags import (
     read_clouds,
     read_messages,
 )
-from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_ros.conversions import NANOSECONDS, stamp_ns, to_stamp
 from pointdistiller_ros.messages import message_class, subscribe
 from pointdistiller_ros.parameters import TF_TOPICS, BagPlayerParameters, declare_parameters

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_core.datasets.point_cloud2 import own_intensity_scale
 from pointdistiller_core.detector import IntensityJudge
+from pointdistiller_core.messages.point_cloud2 import own_intensity_scale
 from pointdistiller_ros.conversions import to_points
 from pointdistiller_ros.parameters import InputParameters
 

@@ -26,7 +26,12 @@ from visualization_msgs.msg import MarkerArray
 
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import ConfigError, WriteError
-from pointdistiller_core.evaluation.agreement_report import (
+from pointdistiller_core.evaluation.comparison.pairs import (
+    CloudAgreement,
+    relabel,
+    relabel_truth,
+)
+from pointdistiller_core.evaluation.comparison.report import (
     JSON_FILE,
     PAGE_FILE,
     ReportFolder,
@@ -34,12 +39,7 @@ from pointdistiller_core.evaluation.agreement_report import (
     summarize,
     to_json,
 )
-from pointdistiller_core.evaluation.online_agreement import (
-    CloudAgreement,
-    relabel,
-    relabel_truth,
-)
-from pointdistiller_core.evaluation.online_comparison import (
+from pointdistiller_core.evaluation.comparison.session import (
     CloudResult,
     ComparisonRules,
     OnlineComparison,
@@ -543,7 +543,7 @@ class ComparisonNode(Node):
             self._fatal = error
 
     def _write_report(self, comparison: OnlineComparison, report: ReportFolder) -> None:
-        from pointdistiller_core.evaluation.agreement_page import build_page  # late: matplotlib
+        from pointdistiller_core.evaluation.comparison.page import build_page  # late: matplotlib
 
         log = get_logger('pointdistiller')  # the node's own would use an ended middleware
         summary = self.summarize(ended=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pointdistiller_core.evaluation.agreement import SURE_SCORE
+from pointdistiller_core.evaluation.comparison.same_boxes import SURE_SCORE
 from pointdistiller_ros.parameters import DetectorParameters, InputParameters, parameter
 
 _BACKENDS = DetectorParameters.__dataclass_fields__['backend'].metadata['choices']

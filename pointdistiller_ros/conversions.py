@@ -19,7 +19,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.datasets.point_cloud2 import (
+from pointdistiller_core.messages.point_cloud2 import (
     cloud_layout,
     points_from_cloud,
     records_from_cloud,

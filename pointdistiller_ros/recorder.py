@@ -25,8 +25,8 @@ from rosbags.interfaces import (
     QosTime,
 )
 
-from pointdistiller_core.datasets.bags import CloudBagWriter
 from pointdistiller_core.errors import ConfigError, DatasetError, PointDistillerError
+from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_ros.messages import message_class
 from pointdistiller_ros.parameters import BagRecorderParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node

@@ -14,8 +14,8 @@ from typing import Any
 
 from rclpy.logging import get_logger
 
-from pointdistiller_core.datasets.bags import read_clouds
-from pointdistiller_core.evaluation.agreement_report import Check, find_number, format_table
+from pointdistiller_core.evaluation.comparison.report import Check, find_number, format_table
+from pointdistiller_core.messages.bags import read_clouds
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
 from pointdistiller_ros.parameters import TF_TOPICS

@@ -16,8 +16,8 @@ from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 import yaml
 
-from pointdistiller_core.datasets.point_cloud2 import cloud_layout
-from pointdistiller_core.datasets.storage.bag import zstd
+from pointdistiller_core.messages.point_cloud2 import cloud_layout
+from pointdistiller_core.messages.storage.bag import zstd
 
 CLOUD = 'sensor_msgs/msg/PointCloud2'
 POINTS = np.array([[1, 2, 3, 0.5], [4, 5, 6, 0.25]], np.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointdistiller_core.kitti_format import (
+from pointdistiller_core.formats.kitti import (
     Calibration,
     format_calibration,
     format_objects,

@@ -14,10 +14,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = 'pointdistiller_core'
-BASE = {
-    *('blas', 'cores', 'errors', 'files', 'workers', 'grid', 'config', 'records', 'geometry'),
-    'kitti_format',
-}
+BASE = {'blas', 'cores', 'errors', 'files', 'workers', 'grid', 'config', 'records', 'geometry'}
+FORMATS = BASE | {'formats'}
+NETWORKS = FORMATS | {'pointcloud', 'models'}
+DETECTOR = NETWORKS | {'deploy', 'detector'}
+PIPELINES = DETECTOR | {'messages', 'datasets', 'evaluation', 'pipelines'}
 SEES = {
     'blas': set(),
     'cores': set(),
@@ -28,18 +29,20 @@ SEES = {
     'config': {'errors', 'files', 'grid'},
     'records': {'errors', 'grid', 'config'},
     'geometry': {'blas', 'errors', 'grid', 'config'},
-    'kitti_format': BASE,
-    'datasets': BASE,
-    'evaluation': BASE,
+    'formats': BASE,
+    'messages': BASE,
     'pointcloud': BASE,
-    'models': BASE | {'pointcloud'},
-    'distill': BASE | {'pointcloud', 'models'},
-    'deploy': BASE | {'pointcloud', 'models'},
-    'detector': BASE | {'pointcloud', 'models', 'deploy'},
-    'training': BASE
-    | {'pointcloud', 'models', 'distill', 'deploy', 'detector', 'datasets', 'evaluation'},
+    'datasets': FORMATS | {'messages'},
+    'evaluation': FORMATS,
+    'models': NETWORKS,
+    'distill': NETWORKS,
+    'deploy': NETWORKS,
+    'detector': DETECTOR,
+    'pipelines': PIPELINES,
+    'training': PIPELINES | {'distill'},
+    'studies': PIPELINES | {'distill', 'training'},
 }
-ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'datasets'}
+ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'messages'}
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -113,10 +116,20 @@ def test_ros_package_computes_nothing():
 @pytest.mark.parametrize(
     'module',
     [
-        *('records', 'config', 'kitti_format', 'geometry.detection', 'cli', 'datasets'),
-        *('detector', 'deploy.backends', 'pointcloud.pillar_arrays', 'evaluation.agreement'),
-        *('evaluation.online_comparison', 'evaluation.agreement_page', 'evaluation.lidar'),
-        *('evaluation.kitti', 'evaluation.matching', 'evaluation.pictures', 'evaluation.curves'),
+        *('records', 'config', 'formats.kitti', 'geometry.detection', 'cli', 'datasets'),
+        *(
+            'detector',
+            'deploy.backends',
+            'pointcloud.pillar_arrays',
+            'evaluation.comparison.same_boxes',
+        ),
+        *('evaluation.comparison.session', 'evaluation.comparison.page', 'evaluation.lidar'),
+        *(
+            'evaluation.kitti.metric',
+            'evaluation.matching',
+            'evaluation.pictures.scenes',
+            'evaluation.kitti.curves',
+        ),
     ],
 )
 def test_imports_without_torch(module):

@@ -185,8 +185,8 @@ def students(place: Place) -> dict[str, Any]:
 
 def _train(place: Place, *, only_teacher: bool) -> dict[str, Any]:
     from pointdistiller_core.config import StudyConfig, find_config, load_config
-    from pointdistiller_core.training.study import collect_runs, plan_study
-    from pointdistiller_core.training.study_runner import run_jobs
+    from pointdistiller_core.studies.plan import collect_runs, plan_study
+    from pointdistiller_core.studies.runner import run_jobs
 
     study = load_config(StudyConfig, find_config('studies', 'compression'))
     plan = plan_study(study, _size(place), size_name='loan', seeds=[int(SEED)], folder=HERE)
@@ -224,7 +224,7 @@ def _bring_earlier(place: Place, folders: Sequence[str]) -> None:
 
 def _size(place: Place) -> Any:
     from pointdistiller_core.config import StudySizeConfig, load_config
-    from pointdistiller_core.training.study import merge
+    from pointdistiller_core.studies.plan import merge
 
     size = load_config(StudySizeConfig, HERE / ('small.yaml' if place.small else 'loan.yaml'))
     if place.epochs is None:

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from untrained import MODELS, machine, make_sweeps, save_untrained
 
-from pointdistiller_core.deploy.bev_network import BevNetwork
+from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.detector import Detector
-from pointdistiller_core.models.anchor_head import HeadOutput
-from pointdistiller_core.models.pillar_encoder import scatter_to_bev
+from pointdistiller_core.models.stages.anchor_head import HeadOutput
+from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
 from pointdistiller_core.records import Detections
 
 PRECISIONS = ('fp32', 'tf32', 'bf16', 'fp16')

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.distill.feature_similarity import Similarity
-    from pointdistiller_core.evaluation.equal_recall import EqualRecall
+    from pointdistiller_core.evaluation.kitti.equal_recall import EqualRecall
     from pointdistiller_core.records import Detections, Frame, Importance
 
 PICTURES = 3
@@ -146,7 +146,7 @@ def detect_all(
     detectors: Mapping[str, Detector], frames: KittiDataset
 ) -> dict[str, list[Detections]]:
     """Detections of every frame, by detector; says what the caps of its pillars left out."""
-    from pointdistiller_core.training.validate import detect_clouds
+    from pointdistiller_core.pipelines.evaluate import detect_clouds
 
     found = {}
     for name, detector in detectors.items():
@@ -167,9 +167,9 @@ def compare_found(
 
     Says of each class how many labels count, which decides what can be reached.
     """
-    from pointdistiller_core.evaluation.equal_recall import compare_at_equal_recall
-    from pointdistiller_core.evaluation.kitti import count_labels
-    from pointdistiller_core.training.validate import to_objects
+    from pointdistiller_core.evaluation.kitti.equal_recall import compare_at_equal_recall
+    from pointdistiller_core.evaluation.kitti.metric import count_labels
+    from pointdistiller_core.pipelines.evaluate import to_objects
 
     indices = range(len(frames))
     truth = [frames.objects(index) for index in indices]
@@ -210,7 +210,7 @@ def common_classes(detectors: Mapping[str, Detector]) -> tuple[str, ...]:
     Raises:
         ConfigError: they differ, or the metric has no least overlap for one.
     """
-    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
 
     (first, classes), *others = ((name, item.class_names) for name, item in detectors.items())
     for name, names in others:
@@ -267,7 +267,7 @@ def draw_importance(
     folder: Path, frame: Frame, importance: Importance | None, class_names: Sequence[str]
 ) -> None:
     """A picture of a frame, its points colored by importance."""
-    from pointdistiller_core.evaluation.pictures import draw_scene
+    from pointdistiller_core.evaluation.pictures.scenes import draw_scene
 
     path = folder / f'{frame.frame_id}_importance.png'
     draw_scene(
@@ -298,9 +298,9 @@ def draw_found_at_recall(
         class_names: names that labels index.
         rows: class, and `ALL_CLASSES`, -> recalls that all detectors reach, ascending.
     """
-    from pointdistiller_core.evaluation.equal_recall import ALL_CLASSES
-    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
-    from pointdistiller_core.evaluation.pictures import draw_found
+    from pointdistiller_core.evaluation.kitti.equal_recall import ALL_CLASSES
+    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.pictures.scenes import draw_found
 
     common = rows[ALL_CLASSES]
     recall = f'{common[-1].recall:.0%} of' if common else 'equally much of each class in'
@@ -328,7 +328,7 @@ def shown(
     """
     import numpy as np
 
-    from pointdistiller_core.evaluation.equal_recall import ALL_CLASSES
+    from pointdistiller_core.evaluation.kitti.equal_recall import ALL_CLASSES
 
     num_common = len(rows[ALL_CLASSES])
     thresholds = [
@@ -366,7 +366,7 @@ def compare_features_command(
     from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model, read_info
     from pointdistiller_core.distill.distiller import check_same_input
     from pointdistiller_core.distill.feature_similarity import compare_features, untrained_twin
-    from pointdistiller_core.training.validate import spread_clouds
+    from pointdistiller_core.pipelines.evaluate import spread_clouds
 
     both = {'teacher': teacher, 'student': student}
     networks = [load_detector_model(path, device=device) for path in both.values()]

@@ -131,7 +131,7 @@ def make_bag_command(
     KITTI labels only what the camera sees: `--ground-truth` goes well with `--camera-view`.
     """
     from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.datasets.bags import TRUTH_TOPIC, kitti_sweeps, write_kitti_bag
+    from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, kitti_sweeps, write_kitti_bag
 
     classes = tuple(class_name or KITTI_ANCHORS) if ground_truth else ()
     names = (choose_bag_frames(dataset, frame, split) or kitti_sweeps(dataset))[:max_frames]
@@ -241,7 +241,7 @@ def print_report(report: DatasetReport, *, title: str, json_file: str | None) ->
 
 def draw_report(picture: Path, report: DatasetReport, *, title: str) -> None:
     """Histograms of what is labelled."""
-    from pointdistiller_core.evaluation.dataset_picture import draw_objects
+    from pointdistiller_core.evaluation.pictures.datasets import draw_objects
 
     objects = report.objects
     draw_objects(

@@ -134,8 +134,8 @@ def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, An
 
 def time_detectors(bag: Path, detectors: Mapping[str, Detector]) -> dict[str, float]:
     """Median time from points to boxes [ms], the models taking turns on the same clouds."""
-    from pointdistiller_core.datasets.bags import read_clouds
-    from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
+    from pointdistiller_core.messages.bags import read_clouds
+    from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 
     times: dict[str, list[float]] = {name: [] for name in detectors}
     for cloud in islice(read_clouds(bag), TIMED_CLOUDS):
@@ -200,8 +200,8 @@ def draw_demo(output: Path, bundles: Mapping[str, Path]) -> Path:
 def _draw_frame(
     folder: Path, frame: Frame, found: Mapping[str, Detections], class_names: Sequence[str]
 ) -> None:
-    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
-    from pointdistiller_core.evaluation.pictures import draw_found, draw_scene
+    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.pictures.scenes import draw_found, draw_scene
 
     importance = found['distilled'].importance
     shown = {name: item[item.scores >= SHOWN_SCORE] for name, item in found.items()}

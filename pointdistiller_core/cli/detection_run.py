@@ -59,7 +59,7 @@ def evaluated_classes(
 
 def detect_all(detector: Detector, dataset: KittiDataset) -> list[Detections]:
     """Detections of every frame, under a progress bar; says what the caps of the pillars cut."""
-    from pointdistiller_core.training.validate import detect_clouds
+    from pointdistiller_core.pipelines.evaluate import detect_clouds
 
     with progress_bar('evaluate', 'frames') as update:
         found = detect_clouds(detector, dataset, range(len(dataset)), update)

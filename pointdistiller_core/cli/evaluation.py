@@ -32,8 +32,8 @@ from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.errors import PointDistillerError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.evaluation.kitti import KittiResult
-    from pointdistiller_core.kitti_format import KittiObjects
+    from pointdistiller_core.evaluation.kitti.metric import KittiResult
+    from pointdistiller_core.formats.kitti import KittiObjects
 
 OF_BUNDLE, OF_FILES = 'Of a bundle', 'Of result files'  # panels of the help
 METRIC_NAMES = {'bbox': '2D', 'bev': 'BEV', '3d': '3D', 'aos': 'AOS'}
@@ -252,7 +252,7 @@ def parse_overlaps(texts: Sequence[str]) -> dict[str, float]:
     Raises:
         PointDistillerError: a text is not of this form.
     """
-    from pointdistiller_core.evaluation.kitti import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
 
     overlaps = {}
     for text in texts:
@@ -273,7 +273,7 @@ def evaluate_files(
     predictions: Path, labels: Path, split: Path | None, min_overlaps: Mapping[str, float]
 ) -> Evaluation:
     """Evaluate a folder of KITTI result files; needs no torch."""
-    from pointdistiller_core.evaluation.kitti import (
+    from pointdistiller_core.evaluation.kitti.metric import (
         evaluate_kitti,
         list_frames,
         read_results_folder,
@@ -347,9 +347,9 @@ def evaluate_bundle(
     """
     # torch takes seconds to import, and result files do not need it
     from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.evaluation.kitti import evaluate_kitti
-    from pointdistiller_core.kitti_format import check_results_folder, write_results
-    from pointdistiller_core.training.validate import to_objects
+    from pointdistiller_core.evaluation.kitti.metric import evaluate_kitti
+    from pointdistiller_core.formats.kitti import check_results_folder, write_results
+    from pointdistiller_core.pipelines.evaluate import to_objects
 
     detector = engine.load(bundle)
     names = detector.class_names
@@ -374,7 +374,7 @@ def report(evaluation: Evaluation, *, json_file: str | None, curves: Path | None
     print_average_precision(evaluation, json_file=json_file)
     write_json(json_file, rounded(evaluation.result.to_dict()))
     if curves is not None:
-        from pointdistiller_core.evaluation.curves import draw_curves
+        from pointdistiller_core.evaluation.kitti.curves import draw_curves
 
         draw_curves(curves, evaluation.result, evaluation.min_overlaps, title=evaluation.title)
         print_note(f'wrote {curves}')
@@ -397,7 +397,7 @@ def print_average_precision(evaluation: Evaluation, *, json_file: str | None) ->
 
 def print_ceilings(result: KittiResult) -> None:
     """What a perfect detector has in each class, and what the metric leaves out."""
-    from pointdistiller_core.evaluation.kitti import highest_ap11, highest_ap40
+    from pointdistiller_core.evaluation.kitti.metric import highest_ap11, highest_ap40
 
     for name, levels in result.num_labels.items():
         excluded = result.num_excluded[name]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.datasets import FrameDataset, Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.geometry.intensity import Range
-    from pointdistiller_core.training.verification import Verification
+    from pointdistiller_core.pipelines.verify_export import Verification
 
 SIMULATED = 'simulated scenes'
 SIMULATED_FRAMES, SIMULATION_SEED = 8, 20_220_511  # no study trains on this seed
@@ -90,8 +90,8 @@ def export_command(
     """
     from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model
     from pointdistiller_core.deploy.bundle_format import add_files, read_info
-    from pointdistiller_core.deploy.exporters import export_detector
-    from pointdistiller_core.training.validate import spread_indices
+    from pointdistiller_core.deploy.export.exporters import export_detector
+    from pointdistiller_core.pipelines.evaluate import spread_indices
 
     if to is Target.OPENVINO_INT8 and calibration is None:
         raise ConfigError(
@@ -155,7 +155,7 @@ class CheckedClouds:
 def open_frames(source: Path, split: str, info: BundleInfo, scale: str | None) -> Frames:
     """The clouds of a dataset or a bag, without labels, on the scale that was asked for."""
     from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.datasets.storage.bag import is_bag
+    from pointdistiller_core.messages.storage.bag import is_bag
 
     if is_bag(source):
         return open_bag(source, info, scale)
@@ -166,12 +166,12 @@ def open_frames(source: Path, split: str, info: BundleInfo, scale: str | None) -
 
 def open_bag(source: Path, info: BundleInfo, scale: str | None) -> Frames:
     """The clouds of a bag; without a scale, theirs is that of their type."""
-    from pointdistiller_core.datasets.bags import BagFrames, read_clouds
-    from pointdistiller_core.datasets.point_cloud2 import (
+    from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS
+    from pointdistiller_core.messages.bags import BagFrames, read_clouds
+    from pointdistiller_core.messages.point_cloud2 import (
         own_intensity_scale,
         points_from_cloud,
     )
-    from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS
 
     given = given_scale(scale)
     clouds = read_clouds(source, on_note=lambda _: None)  # said where all of them are read
@@ -199,8 +199,8 @@ def calibration_clouds(
 def check_clouds(source: Path, split: str, info: BundleInfo, scale: str | None) -> CheckedClouds:
     """Evenly spread frames of a dataset, with labels, or of a bag."""
     from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.datasets.storage.bag import is_bag
-    from pointdistiller_core.training.validate import spread_indices
+    from pointdistiller_core.messages.storage.bag import is_bag
+    from pointdistiller_core.pipelines.evaluate import spread_indices
 
     name = name_of(source, split)
     if is_bag(source):
@@ -217,7 +217,7 @@ def held_out_clouds(name: str, frames: Frames, learned: Sequence[int]) -> Checke
 
     Where these are too few, all are compared, and a note says so.
     """
-    from pointdistiller_core.training.validate import spread_indices
+    from pointdistiller_core.pipelines.evaluate import spread_indices
 
     candidates = sorted(set(range(len(frames))) - set(learned))
     if learned and len(candidates) < LEAST_HELD_OUT:
@@ -235,7 +235,7 @@ def held_out_clouds(name: str, frames: Frames, learned: Sequence[int]) -> Checke
 
 def name_of(source: Path, split: str) -> str:
     """A dataset or a bag in a table."""
-    from pointdistiller_core.datasets.storage.bag import is_bag
+    from pointdistiller_core.messages.storage.bag import is_bag
 
     return str(source) if is_bag(source) else f'{source} ({split})'
 
@@ -246,7 +246,7 @@ def verify_files(
     """Compare a backend with torch, on each set of clouds, before its files are in the bundle."""
     from pointdistiller_core.deploy.bundle_format import add_files, read_info, write_info
     from pointdistiller_core.detector import Detector
-    from pointdistiller_core.training.verification import LIMITS, verify_backend
+    from pointdistiller_core.pipelines.verify_export import LIMITS, verify_backend
 
     verifications = {}
     with temporary_folder() as trial, temporary_folder() as simulated:

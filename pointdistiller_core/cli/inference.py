@@ -141,7 +141,7 @@ def _read_first(
 
 
 def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence[str]) -> None:
-    from pointdistiller_core.evaluation.pictures import draw_scene
+    from pointdistiller_core.evaluation.pictures.scenes import draw_scene
 
     importance = detections.importance
     draw_scene(
@@ -204,7 +204,7 @@ def import_checkpoint_command(
     Example: `pointdistiller import-checkpoint pointpillar_7728.pth pointpillar.yaml teacher`
     """
     from pointdistiller_core.deploy.bundle import save_imported_bundle
-    from pointdistiller_core.deploy.openpcdet import import_openpcdet
+    from pointdistiller_core.deploy.importers.openpcdet import import_openpcdet
 
     if output.exists():
         raise DatasetError(f'{output} exists already; choose another folder or remove it')

@@ -30,9 +30,9 @@ from pointdistiller_core.errors import ConfigError, TrainingStopped
 from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 
 if TYPE_CHECKING:
-    from pointdistiller_core.evaluation.study_table import Row, Scores
-    from pointdistiller_core.training.study import Job
-    from pointdistiller_core.training.study_runner import Outcome
+    from pointdistiller_core.studies.plan import Job
+    from pointdistiller_core.studies.runner import Outcome
+    from pointdistiller_core.studies.table import Row, Scores
 
 TABLE_TITLE = 'AP|R40, moderate [%]: mean ± standard deviation over seeds'
 
@@ -71,7 +71,7 @@ def study_command(
     Example: `pointdistiller study ablation --size small --seeds 0,1,2 -o runs/small`
     """
     # torch takes a second to import, and `--help` should not wait for it
-    from pointdistiller_core.training.study import check_begun, plan_study, setting_values
+    from pointdistiller_core.studies.plan import check_begun, plan_study, setting_values
 
     stop_at = moment_after(stop_after)
     study_file, size_file = find_config('studies', study), find_config('studies', size)
@@ -124,7 +124,7 @@ def _train(
     stop_at: float | None,
 ) -> list[Outcome]:
     """Simulate and train what is missing."""
-    from pointdistiller_core.training.study_runner import default_jobs, run_jobs
+    from pointdistiller_core.studies.runner import default_jobs, run_jobs
 
     num_jobs = jobs or default_jobs(plan[0].experiment.training)
     try:
@@ -144,7 +144,7 @@ def _train(
 
 
 def _simulate(output: Path, data: SimulatedDataConfig) -> None:
-    from pointdistiller_core.training.study import DATA
+    from pointdistiller_core.studies.plan import DATA
 
     splits = {'train': data.train, 'val': data.val, 'test': data.test}
     simulate_frames(output / DATA, data.simulation, splits, seed=data.seed, workers=usable_cores())
@@ -170,8 +170,8 @@ def _interrupted_at(moment: float | None) -> Iterator[None]:
 
 
 def _make_listener(output: Path, plan: Sequence[Job]) -> Any:
-    from pointdistiller_core.training.study import collect_runs
-    from pointdistiller_core.training.study_runner import StudyListener
+    from pointdistiller_core.studies.plan import collect_runs
+    from pointdistiller_core.studies.runner import StudyListener
 
     done: Counter[str] = Counter()
 
@@ -210,13 +210,13 @@ def write_report(
         size: its name.
         data: what the runs were trained on.
     """
-    from pointdistiller_core.evaluation.study_table import format_table, summarize
-    from pointdistiller_core.training.study import (
+    from pointdistiller_core.studies.plan import (
         collect_runs,
         list_arms,
         scores_by_arm,
         setting_values,
     )
+    from pointdistiller_core.studies.table import format_table, summarize
 
     runs = collect_runs(stem.parent, plan)
     scores = scores_by_arm(runs)
@@ -239,8 +239,8 @@ def write_report(
 def _write_page(
     file: Path, title: str, rows: Sequence[Row], runs: Sequence[Mapping[str, Any]]
 ) -> None:
-    from pointdistiller_core.evaluation.study_table import format_markdown, format_table
     from pointdistiller_core.files import write_text
+    from pointdistiller_core.studies.table import format_markdown, format_table
 
     revisions = sorted({revision for run in runs for revision in run['revisions']})
     note = (
@@ -258,7 +258,7 @@ def _draw(
     scores: Mapping[str, Mapping[int, Scores]],
     settings: Mapping[str, Mapping[str, float]],
 ) -> None:
-    from pointdistiller_core.evaluation.study_picture import draw_bars, draw_settings
+    from pointdistiller_core.studies.picture import draw_bars, draw_settings
 
     if settings:
         draw_settings(file, rows, scores, settings=settings, title=title)

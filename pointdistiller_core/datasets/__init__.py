@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
-from pointdistiller_core.kitti_format import Calibration, KittiObjects
+from pointdistiller_core.formats.kitti import Calibration, KittiObjects
 from pointdistiller_core.records import Frame
 
 __all__ = ['DATASETS', 'FrameDataset', 'Frames', 'KittiDataset', 'build_dataset']

@@ -27,10 +27,7 @@ from pointdistiller_core.datasets.kitti import (
     unknown_size,
 )
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.geometry.boxes import points_in_boxes
-from pointdistiller_core.geometry.intensity import IntensityJudge
-from pointdistiller_core.geometry.iou import rotated_iou_3d
-from pointdistiller_core.kitti_format import (
+from pointdistiller_core.formats.kitti import (
     DIFFICULTIES,
     Calibration,
     KittiObjects,
@@ -40,6 +37,9 @@ from pointdistiller_core.kitti_format import (
     reach_into_image,
     read_objects,
 )
+from pointdistiller_core.geometry.boxes import points_in_boxes
+from pointdistiller_core.geometry.intensity import IntensityJudge
+from pointdistiller_core.geometry.iou import rotated_iou_3d
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]

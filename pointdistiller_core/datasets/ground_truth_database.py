@@ -24,9 +24,9 @@ from pointdistiller_core.datasets.kitti import DONT_CARE
 from pointdistiller_core.datasets.packed_arrays import pack_arrays, unpack_arrays
 from pointdistiller_core.errors import ConfigError, DatasetError, WriteError
 from pointdistiller_core.files import write_file
+from pointdistiller_core.formats.kitti import DIFFICULTIES, difficulties_of
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
-from pointdistiller_core.kitti_format import DIFFICULTIES, difficulties_of
 from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import read_text
-from pointdistiller_core.kitti_format import Calibration
+from pointdistiller_core.formats.kitti import Calibration
 
 Size = tuple[int, int]  # width, height [pixels]
 

@@ -23,8 +23,7 @@ from pointdistiller_core.datasets.point_files import drop_not_finite
 from pointdistiller_core.datasets.raw_points import KITTI_LAYOUT, find_layout, read_raw
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import read_text
-from pointdistiller_core.geometry.intensity import scale_intensity
-from pointdistiller_core.kitti_format import (
+from pointdistiller_core.formats.kitti import (
     Calibration,
     KittiObjects,
     boxes_from_objects,
@@ -34,6 +33,7 @@ from pointdistiller_core.kitti_format import (
     read_calibration,
     read_objects,
 )
+from pointdistiller_core.geometry.intensity import scale_intensity
 from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 logger = logging.getLogger(__name__)

@@ -14,10 +14,6 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.datasets.pcd import MAGIC as PCD_MAGIC
 from pointdistiller_core.datasets.pcd import read_pcd
-from pointdistiller_core.datasets.point_cloud2 import (
-    INTENSITY_NAMES,
-    default_intensity_scale,
-)
 from pointdistiller_core.datasets.raw_points import (
     KITTI_LAYOUT,
     NUSCENES_LAYOUT,
@@ -26,6 +22,10 @@ from pointdistiller_core.datasets.raw_points import (
     read_raw,
 )
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.messages.point_cloud2 import (
+    INTENSITY_NAMES,
+    default_intensity_scale,
+)
 
 logger = logging.getLogger(__name__)
 

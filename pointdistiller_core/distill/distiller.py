@@ -12,21 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import DistillationConfig, ModelConfig
-from pointdistiller_core.distill.agreement import list_differences
-from pointdistiller_core.distill.attention import AttentionTerm
-from pointdistiller_core.distill.attention_nonlocal import AttentionNonlocalTerm
-from pointdistiller_core.distill.box_features import BoxFeaturesTerm
-from pointdistiller_core.distill.consistency import ConsistencyTerm
-from pointdistiller_core.distill.contrastive import ContrastiveTerm
-from pointdistiller_core.distill.fitnets import FitNetsTerm
+from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import check_same_architecture
-from pointdistiller_core.distill.labels import LabelsTerm
-from pointdistiller_core.distill.local_graph import LocalGraphTerm
-from pointdistiller_core.distill.logits import LogitsTerm
-from pointdistiller_core.distill.overhaul import OverhaulTerm
-from pointdistiller_core.distill.similarity import SimilarityTerm
 from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
 from pointdistiller_core.distill.term import Lesson, Term, View
+from pointdistiller_core.distill.terms.attention import AttentionTerm
+from pointdistiller_core.distill.terms.attention_nonlocal import AttentionNonlocalTerm
+from pointdistiller_core.distill.terms.box_features import BoxFeaturesTerm
+from pointdistiller_core.distill.terms.consistency import ConsistencyTerm
+from pointdistiller_core.distill.terms.contrastive import ContrastiveTerm
+from pointdistiller_core.distill.terms.fitnets import FitNetsTerm
+from pointdistiller_core.distill.terms.labels import LabelsTerm
+from pointdistiller_core.distill.terms.local_graph import LocalGraphTerm
+from pointdistiller_core.distill.terms.logits import LogitsTerm
+from pointdistiller_core.distill.terms.overhaul import OverhaulTerm
+from pointdistiller_core.distill.terms.similarity import SimilarityTerm
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.pointcloud.pillars import Pillars

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.distill.rows import points_per_row, rows_of
 from pointdistiller_core.distill.taps import PILLARS, tap, tap_modules, tap_shapes
+from pointdistiller_core.distill.terms.rows import points_per_row, rows_of
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.models import PointPillars, build_detector
 from pointdistiller_core.pointcloud.pillars import Pillars

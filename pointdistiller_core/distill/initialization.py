@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.distill.agreement import anchor_facts, list_differences
+from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import PointPillars
-from pointdistiller_core.models.pillar_encoder import NUM_POINT_FEATURES
+from pointdistiller_core.models.stages.pillar_encoder import NUM_POINT_FEATURES
 
 NORM_PARTS = ('weight', 'bias', 'running_mean', 'running_var')
 

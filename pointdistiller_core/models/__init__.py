@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.models.anchor_head import HeadOutput
-from pointdistiller_core.models.detection import BoxPredictions
+from pointdistiller_core.models.boxes.detection import BoxPredictions
 from pointdistiller_core.models.pointpillars import PointPillars, count_weights
+from pointdistiller_core.models.stages.anchor_head import HeadOutput
 
 __all__ = [
     'DETECTORS',

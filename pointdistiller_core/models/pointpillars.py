@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.geometry.detection import box_limits
-from pointdistiller_core.models.anchor_head import AnchorHead, HeadOutput
-from pointdistiller_core.models.anchors import make_anchors
-from pointdistiller_core.models.bev_backbone import BevBackbone, BevNeck
-from pointdistiller_core.models.detection import BoxPredictions, detect_boxes
-from pointdistiller_core.models.losses import detection_losses
-from pointdistiller_core.models.pillar_encoder import (
+from pointdistiller_core.models.boxes.anchors import make_anchors
+from pointdistiller_core.models.boxes.detection import BoxPredictions, detect_boxes
+from pointdistiller_core.models.boxes.losses import detection_losses
+from pointdistiller_core.models.boxes.targets import assign_targets
+from pointdistiller_core.models.stages.anchor_head import AnchorHead, HeadOutput
+from pointdistiller_core.models.stages.bev_backbone import BevBackbone, BevNeck
+from pointdistiller_core.models.stages.pillar_encoder import (
     PillarEncoder,
     SparseBatchNorm,
     scatter_to_bev,
 )
-from pointdistiller_core.models.targets import assign_targets
 from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
 from pointdistiller_core.records import Batch
 

@@ -30,6 +30,7 @@ from pointdistiller_core.distill.initialization import slice_weights
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.files import write_text
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.pipelines.evaluate import spread_clouds
 from pointdistiller_core.training.data import torch_seed
 from pointdistiller_core.training.fine_tuning import (
     SOURCE_FACT,
@@ -44,7 +45,6 @@ from pointdistiller_core.training.listeners import Listener
 from pointdistiller_core.training.objective import DetectionObjective, detector_of
 from pointdistiller_core.training.processes import is_first_process
 from pointdistiller_core.training.run import FEATURES_FILE
-from pointdistiller_core.training.validate import spread_clouds
 
 logger = logging.getLogger(__name__)
 

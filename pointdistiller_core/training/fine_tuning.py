@@ -26,7 +26,7 @@ from pointdistiller_core.deploy.bundle import (
     find_bundle,
     load_bundle,
 )
-from pointdistiller_core.distill.agreement import list_differences
+from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import stage_widths
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import PointPillars

@@ -36,6 +36,7 @@ from pointdistiller_core.errors import (
 )
 from pointdistiller_core.files import write_text
 from pointdistiller_core.models import PointPillars
+from pointdistiller_core.pipelines.evaluate import evaluate_detector
 from pointdistiller_core.records import Batch
 from pointdistiller_core.training.average import start_average, update_average
 from pointdistiller_core.training.checkpoint import (
@@ -69,7 +70,6 @@ from pointdistiller_core.training.run import (
     record_session,
 )
 from pointdistiller_core.training.schedule import set_one_cycle
-from pointdistiller_core.training.validate import evaluate_detector
 
 
 def fit(

@@ -14,7 +14,7 @@ import numpy as np
 from pointdistiller_core.datasets import FrameDataset
 from pointdistiller_core.datasets.augmentation import Range
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.kitti_format import boxes_from_objects
+from pointdistiller_core.formats.kitti import boxes_from_objects
 
 logger = logging.getLogger(__name__)
 

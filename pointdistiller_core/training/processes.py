@@ -3,7 +3,7 @@
 """One run in several processes, as torchrun starts them; the first one writes.
 
 Every process computes a share of each batch. Batch norm sees the whole batch
-(`pointdistiller_core.models.batch_norm`) and gradients are averaged once per step, after
+(`pointdistiller_core.models.stages.batch_norm`) and gradients are averaged once per step, after
 accumulation. This is data parallelism as of `DistributedDataParallel`, whose wrapper would hide
 the objective's `detector` and wait forever for a parameter that a process has no use for.
 """
@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from pointdistiller_core.config import TrainingConfig
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models.batch_norm import num_processes
+from pointdistiller_core.models.stages.batch_norm import num_processes
 
 try:
     from lightning_fabric import Fabric as Fabric

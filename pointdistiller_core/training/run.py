@@ -33,7 +33,7 @@ import pointdistiller_core
 from pointdistiller_core.config import Config, ExperimentConfig, dump_config, load_config
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.files import named_refusals, write_text
-from pointdistiller_core.models.batch_norm import num_processes
+from pointdistiller_core.models.stages.batch_norm import num_processes
 
 CONFIG_FILE = 'config.yaml'
 RUN_FILE = 'run.json'

@@ -15,7 +15,7 @@ import pytest
 from pointdistiller_core.config import ModelConfig, find_config, load_config
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
 from pointdistiller_core.deploy.bundle_format import add_files
-from pointdistiller_core.deploy.exporters import export_detector
+from pointdistiller_core.deploy.export.exporters import export_detector
 from pointdistiller_core.models import build_detector
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.config import ModelConfig, PillarConfig
+from pointdistiller_core.formats.kitti import Calibration, KittiObjects, objects_from_boxes
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.kitti_format import Calibration, KittiObjects, objects_from_boxes
 from pointdistiller_core.records import Frame, GroundTruth
 
 CAR = (3.9, 1.6, 1.56)

@@ -31,7 +31,7 @@ from pointdistiller_core.config import DetectionConfig, ModelConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
-from pointdistiller_core.evaluation.agreement_report import format_table
+from pointdistiller_core.evaluation.comparison.report import format_table
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import conversions, transforms
 from pointdistiller_ros.comparison_node import ComparisonNode, Model

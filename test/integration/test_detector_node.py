@@ -33,10 +33,11 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from pointdistiller_core.datasets.bags import read_clouds, write_kitti_bag
-from pointdistiller_core.datasets.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.messages.bags import read_clouds
+from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
+from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_ros import outputs
 from pointdistiller_ros.conversions import (
     detections_from_boxes_cloud,

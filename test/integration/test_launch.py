@@ -36,9 +36,9 @@ import torch
 import yaml
 
 from pointdistiller_core.config import DetectionConfig, ModelConfig
-from pointdistiller_core.datasets.bags import CloudBagWriter
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.grid import Grid
+from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_core.models import build_detector
 
 DETECT, COMPARE = 'detect', 'compare'  # the launch files

@@ -34,9 +34,9 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
-from pointdistiller_core.datasets.bags import CloudBagWriter
-from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.errors import ConfigError, DatasetError, PointDistillerError
+from pointdistiller_core.messages.bags import CloudBagWriter
+from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 from pointdistiller_ros import bag_player_node
 from pointdistiller_ros.bag_player_node import SETTLE_S, BagPlayerNode
 from pointdistiller_ros.conversions import stamp_ns

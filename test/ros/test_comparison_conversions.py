@@ -20,8 +20,8 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from pointdistiller_core.errors import CloudError
-from pointdistiller_core.evaluation.agreement_report import summarize
-from pointdistiller_core.evaluation.online_comparison import (
+from pointdistiller_core.evaluation.comparison.report import summarize
+from pointdistiller_core.evaluation.comparison.session import (
     CloudResult,
     ComparisonRules,
     OnlineComparison,

@@ -22,9 +22,9 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.datasets.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.errors import CloudError
+from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.records import Detections, Importance
 from pointdistiller_ros import conversions
 from pointdistiller_ros.conversions import (

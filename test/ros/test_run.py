@@ -19,13 +19,9 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message
 
-from pointdistiller_core.datasets.bags import (
-    CloudBagWriter,
-    bag_topics,
-    read_clouds,
-    write_kitti_bag,
-)
 from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
+from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
+from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_ros import run
 from pointdistiller_ros.conversions import detections_from_boxes_cloud
 from pointdistiller_ros.outputs import OUTPUTS

@@ -23,13 +23,6 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import String
 
 from pointdistiller_core.cli import main
-from pointdistiller_core.datasets.bags import (
-    KITTI_TOPIC,
-    TRUTH_TOPIC,
-    CloudBagWriter,
-    bag_topics,
-    read_clouds,
-)
 from pointdistiller_core.errors import (
     CheckpointError,
     ConfigError,
@@ -37,6 +30,8 @@ from pointdistiller_core.errors import (
     PointDistillerError,
     WriteError,
 )
+from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
+from pointdistiller_core.pipelines.make_bag import KITTI_TOPIC, TRUTH_TOPIC
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import run
 from pointdistiller_ros import run_compare as runner
@@ -247,7 +242,7 @@ def test_report_without_its_page_is_not_complete(bag, tmp_path, monkeypatch):
     def fail(*_):
         raise WriteError('no room for the page')
 
-    monkeypatch.setattr('pointdistiller_core.evaluation.agreement_page.build_page', fail)
+    monkeypatch.setattr('pointdistiller_core.evaluation.comparison.page.build_page', fail)
     with pytest.raises(WriteError, match='no room for the page'):
         run_compare(options_of(bag, output=str(tmp_path / 'report')), load=load)
     summary = read_report(tmp_path / 'report')

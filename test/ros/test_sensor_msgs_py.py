@@ -16,7 +16,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from sensor_msgs_py import point_cloud2 as oracle
 from std_msgs.msg import Header
 
-from pointdistiller_core.datasets.point_cloud2 import (
+from pointdistiller_core.messages.point_cloud2 import (
     DATATYPES,
     points_from_cloud,
     records_from_cloud,

@@ -16,7 +16,6 @@ import yaml
 
 from pointdistiller_core import __version__
 from pointdistiller_core.config import CameraConfig, SimulationConfig
-from pointdistiller_core.datasets.bags import CloudBagWriter
 from pointdistiller_core.datasets.simulated.drive import (
     SimulatedFrame,
     SimulatedObject,
@@ -31,13 +30,14 @@ from pointdistiller_core.files import (
     read_text,
     write_file,
 )
-from pointdistiller_core.kitti_format import (
+from pointdistiller_core.formats.kitti import (
     Calibration,
     KittiObjects,
     format_calibration,
     format_objects,
     objects_from_boxes,
 )
+from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_core.workers import map_in_workers
 
 SETTINGS_FILE = 'simulation.yaml'

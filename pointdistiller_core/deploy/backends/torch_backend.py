@@ -19,7 +19,7 @@ from pointdistiller_core.deploy.bundle import load_detector_model
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import BoxPredictions, PointPillars
-from pointdistiller_core.models.anchor_head import HeadOutput
+from pointdistiller_core.models.stages.anchor_head import HeadOutput
 from pointdistiller_core.pointcloud.pillars import Pillars
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import torch
 from pointdistiller_core.cli import main
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
-from pointdistiller_core.kitti_format import format_calibration, format_objects
+from pointdistiller_core.formats.kitti import format_calibration, format_objects
 from pointdistiller_core.models import build_detector
 
 

@@ -13,13 +13,13 @@ import torch
 
 from pointdistiller_core.cli import export
 from pointdistiller_core.cli.export import SIMULATED
-from pointdistiller_core.datasets.bags import write_kitti_bag
-from pointdistiller_core.deploy import exporters
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
+from pointdistiller_core.deploy.export import exporters
 from pointdistiller_core.detector import Detector
-from pointdistiller_core.evaluation.agreement import Agreement
-from pointdistiller_core.training import verification
-from pointdistiller_core.training.validate import spread_indices
+from pointdistiller_core.evaluation.comparison.same_boxes import Agreement
+from pointdistiller_core.pipelines import verify_export as verification
+from pointdistiller_core.pipelines.evaluate import spread_indices
+from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 
 
 @pytest.fixture

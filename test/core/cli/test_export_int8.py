@@ -20,14 +20,14 @@ from pointdistiller_core.config import (
     ExperimentConfig,
     TrainingConfig,
 )
-from pointdistiller_core.datasets.bags import CloudBagWriter
-from pointdistiller_core.deploy import exporters
 from pointdistiller_core.deploy.backends.array_backend import INPUT_SCALE
+from pointdistiller_core.deploy.export import exporters
 from pointdistiller_core.detector import Detector
+from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.pipelines.verify_export import EIGHT_BITS
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.objective import DetectionObjective
-from pointdistiller_core.training.verification import EIGHT_BITS
 
 FRAMES = 24
 

@@ -10,9 +10,9 @@ from backend_parameters import backends
 import numpy as np
 import pytest
 
-from pointdistiller_core.datasets.bags import CloudBagWriter, read_clouds
-from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.deploy.bundle import read_info
+from pointdistiller_core.messages.bags import CloudBagWriter, read_clouds
+from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 
 LIKELY = 'likely scale 1/255 (--intensity-scale auto or 0.00392157)'
 SCALED = 'scaled by 1/255 (0.00392157)'

@@ -10,7 +10,7 @@ from kitti_folder import write_frame, write_splits
 import pytest
 
 from pointdistiller_core.cli import main
-from pointdistiller_core.datasets.bags import bag_topics, read_clouds
+from pointdistiller_core.messages.bags import bag_topics, read_clouds
 
 BOX = [10, 0, 0, 4, 2, 1.5, 0.3]
 

@@ -23,10 +23,10 @@ from pointdistiller_core.config import StudyConfig, StudySizeConfig, load_config
 from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.bundle import read_info
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.training import study_runner
+from pointdistiller_core.studies import runner as study_runner
+from pointdistiller_core.studies.plan import plan_study
 from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 from pointdistiller_core.training.experiment import run_experiment
-from pointdistiller_core.training.study import plan_study
 
 SIZE = """
 data: {seed: 1, train: 4, val: 1, test: 2, simulation: {sensor: {num_columns: 300}}}

@@ -13,7 +13,7 @@ from pointdistiller_core.datasets.image_sizes import (
     measure_image,
     size_from_principal_point,
 )
-from pointdistiller_core.kitti_format import Calibration
+from pointdistiller_core.formats.kitti import Calibration
 
 
 @pytest.mark.parametrize('suffix', [*SUFFIXES, '.JPG', '.PNG'])

@@ -19,14 +19,14 @@ import torch
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError, WriteError
-from pointdistiller_core.geometry.boxes import points_in_boxes
-from pointdistiller_core.kitti_format import (
+from pointdistiller_core.formats.kitti import (
     Calibration,
     boxes_from_objects,
     format_calibration,
     format_objects,
     objects_from_boxes,
 )
+from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.records import IGNORE_LABEL
 
 CLASSES = ('Car', 'Pedestrian', 'Cyclist')

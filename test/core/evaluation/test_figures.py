@@ -16,7 +16,7 @@ from pointdistiller_core.evaluation.figures import Figure, save_figure
 
 SCRIPT = """
 import os
-from pointdistiller_core.evaluation import pictures
+from pointdistiller_core.evaluation.pictures import scenes as pictures
 import matplotlib
 print(matplotlib.rcParams['backend'], os.environ['MPLBACKEND'])
 """

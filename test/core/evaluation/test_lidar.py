@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.evaluation.kitti import evaluate_kitti
+from pointdistiller_core.evaluation.kitti.metric import evaluate_kitti
 from pointdistiller_core.evaluation.lidar import (
     MIN_OVERLAPS,
     NUM_RECALLS,
     LidarMetric,
     precision_at_recalls,
 )
-from pointdistiller_core.kitti_format import objects_from_boxes
+from pointdistiller_core.formats.kitti import objects_from_boxes
 from pointdistiller_core.records import IGNORE_LABEL, Detections, Frame, GroundTruth
 
 CLASSES = ('Car', 'Pedestrian', 'Cyclist')

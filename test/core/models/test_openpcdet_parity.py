@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.deploy.openpcdet import import_openpcdet
+from pointdistiller_core.deploy.importers.openpcdet import import_openpcdet
 from pointdistiller_core.geometry.box_coding import decode_boxes, resolve_headings
 from pointdistiller_core.models import build_detector
-from pointdistiller_core.models.pillar_encoder import scatter_to_bev
+from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
 
 TOLERANCE = 1e-4  # relative to the largest number of a stage
 OFFSET = 0.78539

@@ -22,10 +22,10 @@ from pointdistiller_core.config import (
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.distill import Distiller
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.pipelines.evaluate import detect_frames, evaluate_detector
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
 from pointdistiller_core.training.objective import DetectionObjective
-from pointdistiller_core.training.validate import detect_frames, evaluate_detector
 
 
 def make_config(model, **training):

@@ -23,10 +23,10 @@ from pointdistiller_core.deploy.bundle import BundleInfo, read_info, save_import
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.pipelines.evaluate import detect_frames
 from pointdistiller_core.training.data import load_batches
 from pointdistiller_core.training.experiment import run_experiment
 from pointdistiller_core.training.measure import measure_range, measure_sizes
-from pointdistiller_core.training.validate import detect_frames
 
 CAR, LONG = [10, 0, -1, 3.9, 1.6, 1.56, 0], [20, 5, -1, 5.0, 2.0, 1.2, 0]
 

@@ -13,11 +13,11 @@ from pointdistiller_core.config import DatasetConfig, ExperimentConfig, Training
 from pointdistiller_core.deploy.bundle import load_bundle, load_detector_model
 from pointdistiller_core.errors import TrainingStopped
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.pipelines.evaluate import evaluate_detector
 from pointdistiller_core.training import fit as module
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
 from pointdistiller_core.training.objective import DetectionObjective
-from pointdistiller_core.training.validate import evaluate_detector
 
 pytestmark = pytest.mark.cuda
 

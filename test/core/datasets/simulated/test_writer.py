@@ -17,9 +17,7 @@ from pointdistiller_core.config import (
     SensorConfig,
     SimulationConfig,
 )
-from pointdistiller_core.datasets.bags import read_clouds
 from pointdistiller_core.datasets.kitti import KittiDataset
-from pointdistiller_core.datasets.point_cloud2 import points_from_cloud
 from pointdistiller_core.datasets.simulated import (
     SimulatedObject,
     simulate_dataset,
@@ -29,6 +27,8 @@ from pointdistiller_core.datasets.simulated import (
 )
 from pointdistiller_core.datasets.simulated.writer import label_objects
 from pointdistiller_core.errors import DatasetError, WriteError
+from pointdistiller_core.messages.bags import read_clouds
+from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 
 SMALL = SimulationConfig(sensor=SensorConfig(num_columns=300))
 SPLITS = {'train': 2, 'val': 1}

@@ -10,7 +10,7 @@ import torch
 
 from pointdistiller_core.deploy.backends.array_model import pack_arrays, unpack_arrays
 from pointdistiller_core.deploy.backends.canvas import Canvas
-from pointdistiller_core.deploy.exporters import export_detector, make_canvas, model_arrays
+from pointdistiller_core.deploy.export.exporters import export_detector, make_canvas, model_arrays
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.pointcloud.pillar_arrays import group_points

@@ -22,7 +22,7 @@ from pointdistiller_core.datasets.point_files import read_points
 from pointdistiller_core.deploy.backends import BACKENDS
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import BackendError, ConfigError
-from pointdistiller_core.evaluation.agreement import compare_detections
+from pointdistiller_core.evaluation.comparison.same_boxes import compare_detections
 
 EXACT = ('openvino', 'onnx')
 

@@ -14,11 +14,11 @@ import torch
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
 from pointdistiller_core.deploy.bundle_format import add_files
-from pointdistiller_core.deploy.exporters import EXPORTERS, export_detector
+from pointdistiller_core.deploy.export.exporters import EXPORTERS, export_detector
 from pointdistiller_core.detector import Detector
-from pointdistiller_core.evaluation.agreement import compare_detections
+from pointdistiller_core.evaluation.comparison.same_boxes import compare_detections
 from pointdistiller_core.models import build_detector
-from pointdistiller_core.training.verification import LIMITS
+from pointdistiller_core.pipelines.verify_export import LIMITS
 
 BOUNDS = (3.5, 1.2, 1.2), (6.0, 2.4, 2.4)
 LOW, HIGH = (0, -12.8, -3, 0), (25.6, 12.8, 1, 1)  # of the tiny model
@@ -188,6 +188,7 @@ def test_what_the_caps_cut_is_counted(bundle, name):
         'points_without_return': 0,
         'intensity_outside': 0,
         'points_in_range': 15,
+        'points_beyond_1_km': 0,
         'points_over_cap': 1 + 4 + 5,  # one of the third cell, all of the last two
         'pillars': 3,
         'pillars_over_cap': 2,

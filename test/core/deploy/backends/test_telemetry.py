@@ -20,7 +20,7 @@ from openvino_telemetry.utils.sender import TelemetrySender
 sent = []
 TelemetrySender.send = lambda *arguments: sent.append(arguments)
 from pointdistiller_core.deploy.bundle import load_detector_model
-from pointdistiller_core.deploy.exporters import export_detector
+from pointdistiller_core.deploy.export.exporters import export_detector
 export_detector(load_detector_model(Path(sys.argv[1])), 'openvino-int8', [numpy.load(sys.argv[2])])
 sys.exit(f'{len(sent)} reports' if sent else 'CI' in os.environ)
 """

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Channels of like ranges, so that eight bits suffice (Nagel et al., ICCV 2019, section 4.1).
+
+Eight bits share one range per map, of which a channel of small values uses little; stretching it
+costs the weights that read it as much, hence the square root. The outputs stay as they are: ReLU
+keeps a positive factor, and the next convolution undoes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor, nn
+
+from pointdistiller_core.deploy.export.bev_network import BevNetwork
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float32]
+
+# A channel whose largest value is a smaller part of its map's is not stretched any further: what
+# calibration hardly saw must not decide anything.
+SMALLEST_PART = 1e-3
+
+
+def equalize(network: BevNetwork, canvases: Iterable[FloatArray]) -> FloatArray:
+    """Scale the channels of a network, in place.
+
+    Args:
+        network: the network; its outputs stay as they are.
+        canvases: (1, rows, columns, C) inputs to learn the largest values from.
+
+    Returns:
+        (C,) by what the channels of the input must be divided from now on; 1 is then the largest
+        value of the canvases.
+    """
+    inputs, peaks = _find_peaks(network, canvases)
+    scale = _factors(inputs) * inputs.max()
+    _multiply_inputs(network.stages[0][0], scale)
+    for conv, channels, readers in _maps(network):
+        factors = _factors(peaks[conv].reshape(-1, channels).amax(0))
+        _divide_outputs(conv, factors.repeat(conv.out_channels // channels))
+        for reader in readers:
+            _multiply_inputs(reader, factors)
+    return scale.numpy()
+
+
+def _maps(network: BevNetwork) -> Iterator[tuple[nn.Conv2d, int, list[nn.Conv2d]]]:
+    """Each map between two layers: what makes it, how many channels it has, and what reads it."""
+    trunk = [conv for stage in network.stages for conv in stage]
+    readers: dict[nn.Conv2d, list[nn.Conv2d]] = {conv: [] for conv in trunk}
+    for conv, reader in pairwise(trunk):
+        readers[conv].append(reader)
+    for stage, upsampler in zip(network.stages, network.upsamplers, strict=True):
+        readers[stage[-1]].append(upsampler.conv)
+    for conv in trunk:
+        yield conv, conv.out_channels, readers[conv]
+    heads = zip(network.class_head.convs, network.box_head.convs, strict=True)
+    for upsampler, convs in zip(network.upsamplers, heads, strict=True):
+        yield upsampler.conv, upsampler.channels, list(convs)
+
+
+def _find_peaks(
+    network: BevNetwork, canvases: Iterable[FloatArray]
+) -> tuple[Tensor, dict[nn.Module, Tensor]]:
+    """(C,) largest values of the input, and (channels,) of every convolution, at least 0."""
+    inputs = torch.tensor(1e-6)  # clouds without points have no largest value
+    peaks: dict[nn.Module, Tensor] = {}
+
+    def record(conv: nn.Module, _: object, output: Tensor) -> None:
+        peaks[conv] = torch.maximum(peaks.get(conv, torch.zeros(())), output.amax((0, 2, 3)))
+
+    hooks = [conv.register_forward_hook(record) for conv, _, _ in _maps(network)]
+    with torch.inference_mode():
+        for canvas in map(torch.from_numpy, canvases):
+            inputs = torch.maximum(inputs, canvas.amax((0, 1, 2)))
+            network(canvas)
+    for hook in hooks:
+        hook.remove()
+    return inputs, peaks
+
+
+def _factors(peaks: Tensor) -> Tensor:
+    """(C,) by what to divide channels of these largest values; 1 for one that is always zero."""
+    parts = (peaks / peaks.max()).clamp(min=SMALLEST_PART)
+    return torch.where(peaks > 0, parts, torch.ones_like(parts)).sqrt()
+
+
+def _multiply_inputs(conv: nn.Conv2d, factors: Tensor) -> None:
+    """Multiply what a convolution makes of each channel of its input."""
+    conv.weight.mul_(factors[:, None, None])
+
+
+def _divide_outputs(conv: nn.Conv2d, factors: Tensor) -> None:
+    assert conv.bias is not None
+    conv.weight.div_(factors[:, None, None, None])
+    conv.bias.div_(factors)

@@ -1,0 +1,257 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a trained network to the files of other backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+import os
+from typing import TYPE_CHECKING, Any
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.jit import TracerWarning  # type: ignore[attr-defined]
+
+from pointdistiller_core.deploy.backends import (
+    ONNX,
+    ONNX_FILE,
+    OPENVINO,
+    OPENVINO_FILES,
+    OPENVINO_INT8,
+)
+from pointdistiller_core.deploy.backends.array_backend import INPUT, INPUT_SCALE, OUTPUTS
+from pointdistiller_core.deploy.backends.array_model import (
+    ARRAYS_FILE,
+    ModelArrays,
+    pack_arrays,
+)
+from pointdistiller_core.deploy.backends.canvas import MAX_LEVEL
+from pointdistiller_core.deploy.export.bev_network import BevNetwork
+from pointdistiller_core.deploy.export.equalization import equalize
+from pointdistiller_core.errors import BackendError, ConfigError, WriteError
+from pointdistiller_core.files import temporary_folder
+from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models.stages.layers import NORM_EPS
+from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float32]
+
+EXPORT_REQUIREMENT = "'pointdistiller_ros[export]'"
+ONNX_OPSET = 17  # of 2022: read by ONNX Runtime 1.12 and later
+# The sums of the head's convolutions, by their name in OpenVINO. Logits of eight bits would be
+# equal to their neighbors', and that costs ten points of AP.
+HEAD_SUMS = r'.*_head/aten::add/Add.*'
+
+
+def export_detector(
+    detector: PointPillars, target: str, calibration: Iterable[FloatArray] = ()
+) -> dict[str, bytes]:
+    """Files by which a backend can run a detector.
+
+    Args:
+        detector: on the CPU, in evaluation mode.
+        target: backend, of `EXPORTERS`.
+        calibration: (N, 4) clouds, from which int8 learns the range of every feature map.
+
+    Returns:
+        Name and content of each file.
+
+    Raises:
+        BackendError: a package that exports is missing.
+        ConfigError: no such backend, or int8 without clouds.
+    """
+    if target not in EXPORTERS:
+        raise ConfigError(f'{target!r} cannot be exported; choose from {list(EXPORTERS)}')
+    clouds = list(calibration)
+    try:
+        with _no_telemetry():
+            network = EXPORTERS[target](detector, clouds)
+    except ImportError as error:
+        raise BackendError(
+            f'export to {target}: {error}; run: pip install {EXPORT_REQUIREMENT}'
+        ) from error
+    return {**network, ARRAYS_FILE: pack_arrays(model_arrays(detector))}
+
+
+def make_canvas(detector: PointPillars, points: FloatArray) -> FloatArray:
+    """(1, rows, columns, C) input of `BevNetwork` for one cloud (N, 4)."""
+    with torch.inference_mode():
+        # a bag's clouds may be read-only, which torch does not like
+        pillars = detector.group([torch.from_numpy(np.require(points, np.float32, ['C', 'W']))])
+        features = detector.encoder(pillars)
+        shape = detector.config.grid.bev_shape
+        canvas = scatter_to_bev(features, pillars.coords, batch_size=1, bev_shape=shape)
+    return canvas.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def model_arrays(detector: PointPillars) -> ModelArrays:
+    """The pillar encoder with its norm folded in, and the anchors."""
+    encoder, head, config = detector.encoder, detector.head, detector.config
+    norm = encoder.norm
+    scale = norm.weight.double() * (norm.running_var.double() + NORM_EPS).rsqrt()
+    shift = norm.bias.double() - norm.running_mean.double() * scale
+    weights = encoder.linear.weight.double().T * scale  # (10, C), in the order of `point_features`
+    position, from_mean, from_center = weights[:3], weights[4:7], weights[7:]
+    height, width = config.grid.strided_bev_shape(config.head_stride)
+    anchors = head.anchors.view(height, width, -1, 7)
+    arrays = ModelArrays(
+        offset_weights=_array(torch.cat([position + from_mean + from_center, weights[3:4]])),
+        center_weights=_array(position),
+        mean_weights=_array(from_mean),
+        shift=_array(shift),
+        anchor_xs=_array(anchors[0, :, 0, 0]),
+        anchor_ys=_array(anchors[:, 0, 0, 1]),
+        anchor_shapes=_array(anchors[0, 0, :, 2:]),
+    )
+    assert np.array_equal(
+        arrays.anchors_at(np.arange(arrays.num_anchors)), head.anchors.cpu().numpy()
+    )
+    return arrays
+
+
+def _array(tensor: Tensor) -> FloatArray:
+    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+
+def _export_onnx(detector: PointPillars, _: list[FloatArray]) -> dict[str, bytes]:
+    import onnx  # noqa: F401  torch needs it and says less clearly that it is missing
+
+    # The exporter that replaces this one needs onnxscript; this one is in every torch.
+    with temporary_folder() as folder, _quiet_tracing():
+        file = folder / ONNX_FILE
+        torch.onnx.export(
+            BevNetwork(detector),
+            (_example(detector),),
+            str(file),
+            dynamo=False,
+            opset_version=ONNX_OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+        )
+        return {ONNX_FILE: file.read_bytes()}
+
+
+def _export_openvino(detector: PointPillars, _: list[FloatArray]) -> dict[str, bytes]:
+    return _openvino_files(_convert_openvino(BevNetwork(detector), _example(detector)), OPENVINO)
+
+
+def _export_openvino_int8(detector: PointPillars, clouds: list[FloatArray]) -> dict[str, bytes]:
+    if not clouds:
+        raise ConfigError(
+            f'{OPENVINO_INT8} needs clouds to learn the range of every feature map from; give '
+            '--calibration with a dataset or a bag like those that the detector will see'
+        )
+    import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    network = BevNetwork(detector)
+    # as canvases, all of them at once would be gigabytes
+    scale = equalize(network, (make_canvas(detector, points) for points in clouds))
+    quantized = nncf.quantize(
+        _convert_openvino(network, _example(detector)),
+        nncf.Dataset(clouds, lambda points: make_canvas(detector, points) / scale),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(clouds),
+        # a network of one stage has no sums
+        ignored_scope=nncf.IgnoredScope(patterns=[HEAD_SUMS], validate=False),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            # The default cuts off what is rare; in these maps, that is the objects.
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            # It corrects means over maps that are nearly empty, to the cost of the objects.
+            disable_bias_correction=True,
+        ),
+    )
+    _take_levels(quantized)
+    quantized.set_rt_info(' '.join(map(repr, (scale / MAX_LEVEL).tolist())), INPUT_SCALE)
+    return _openvino_files(quantized, OPENVINO_INT8)
+
+
+def _take_levels(model: Any) -> None:
+    """Let a quantized network take levels of 8 bits, which it made of a float input first."""
+    import openvino
+    from openvino import opset13 as ops
+
+    (old,) = model.get_parameters()
+    (quantizer,) = (
+        node
+        for node in model.get_ordered_ops()
+        if node.get_type_name() == 'FakeQuantize' and _reads(node, old)
+    )
+    levels = ops.parameter(old.output(0).shape, openvino.Type.u8)
+    levels.output(0).set_names({INPUT})
+    values = ops.multiply(ops.convert(levels, 'f32'), np.float32(1 / MAX_LEVEL))
+    quantizer.output(0).replace(quantizer.input_value(0))
+    old.output(0).replace(values.output(0))
+    model.add_parameters([levels])
+    model.remove_parameter(old)
+    model.validate_nodes_and_infer_types()
+
+
+def _reads(node: Any, source: Any) -> bool:
+    """Whether a node reads a source, or a mere transposition of it."""
+    before = node.input_value(0).get_node()
+    if before.get_type_name() == 'Transpose':
+        before = before.input_value(0).get_node()
+    return bool(before.get_instance_id() == source.get_instance_id())
+
+
+def _convert_openvino(network: BevNetwork, example: Tensor) -> Any:
+    import openvino
+
+    with _quiet_tracing():
+        model = openvino.convert_model(network, example_input=example, input=list(example.shape))
+    model.inputs[0].set_names({INPUT})
+    for output, name in zip(model.outputs, OUTPUTS, strict=True):
+        output.set_names({name})
+    return model
+
+
+@contextmanager
+def _no_telemetry() -> Iterator[None]:
+    """OpenVINO's and NNCF's converters report to Intel unless a robot runs them."""
+    before = os.environ.get('CI')
+    os.environ['CI'] = 'true'
+    try:
+        yield
+    finally:
+        del os.environ['CI']
+        if before is not None:
+            os.environ['CI'] = before
+
+
+@contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """Without torch's advice to use other ways, and its doubts about the fixed batch of one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        warnings.simplefilter('ignore', TracerWarning)
+        yield
+
+
+def _openvino_files(model: Any, target: str) -> dict[str, bytes]:
+    import openvino
+
+    names = OPENVINO_FILES[target]
+    with temporary_folder() as folder:
+        try:
+            openvino.save_model(model, folder / names[0], compress_to_fp16=False)
+        except RuntimeError as error:  # so it says that a disk is full
+            raise WriteError(f'OpenVINO cannot write {names[0]}: {error}') from error
+        return {name: (folder / name).read_bytes() for name in names}
+
+
+def _example(detector: PointPillars) -> Tensor:
+    config = detector.config
+    return torch.zeros(1, *config.grid.bev_shape, config.scaled(config.encoder_channels))
+
+
+EXPORTERS: Mapping[str, Callable[[PointPillars, list[FloatArray]], dict[str, bytes]]] = {
+    OPENVINO_INT8: _export_openvino_int8,
+    OPENVINO: _export_openvino,
+    ONNX: _export_onnx,
+}

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Adapters: what bridges the widths of student and teacher; trained, never deployed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pointdistiller_core.models.stages.batch_norm import pool_statistics
+
+
+class RowNorm(nn.Module):
+    """Batch norm of rows, always with the statistics of the batch: that of all processes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Normalize (N, C)."""
+        # Without rows, too: other processes wait for this one's statistics.
+        mean, variance, _ = pool_statistics(*_moments(rows), len(rows))
+        gain = self.scale * (variance + 1e-5).rsqrt()
+        return torch.addcmul(self.shift - mean * gain, rows, gain)
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(C,) mean and biased variance, 0 without rows."""
+    if not len(rows):
+        return rows.sum(dim=0), rows.sum(dim=0)
+    variance, mean = torch.var_mean(rows, 0, correction=0)
+    return mean, variance
+
+
+def build_adapter(
+    in_channels: int, out_channels: int, kind: Literal['linear', 'norm', 'norm_relu']
+) -> nn.Sequential:
+    """A map of rows (N, C) to the other width: 1x1 convolutions of maps are linear maps of rows.
+
+    Args:
+        in_channels: C of the student.
+        out_channels: C of the teacher.
+        kind: `linear` has a bias, `norm` has batch norm instead, `norm_relu` a ReLU behind that.
+    """
+    layers: list[nn.Module] = [nn.Linear(in_channels, out_channels, bias=kind == 'linear')]
+    if kind != 'linear':
+        layers.append(RowNorm(out_channels))
+    if kind == 'norm_relu':
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)

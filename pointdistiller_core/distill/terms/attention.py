@@ -1,0 +1,44 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Attention transfer (Zagoruyko and Komodakis, ICLR 2017): where a network's energy is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+import torch.nn.functional as F
+
+from pointdistiller_core.config import AttentionConfig
+from pointdistiller_core.distill.term import Lesson
+from pointdistiller_core.distill.terms.feature_term import (
+    FeatureTerm,
+    Pair,
+    mean_square,
+    split_frames,
+)
+
+
+class AttentionTerm(FeatureTerm):
+    """Mean squared difference of the networks' attention; needs no adapter."""
+
+    config: AttentionConfig
+
+    def compare(self, _level: int, pair: Pair, _lesson: Lesson) -> Tensor:
+        """Mean over rows."""
+        teacher, student = (
+            attention(rows, pair.sizes, power=self.config.power)
+            for rows in (pair.teacher, pair.student)
+        )
+        return mean_square(student, teacher)
+
+
+def attention(rows: Tensor, sizes: tuple[int, ...], *, power: float) -> Tensor:
+    """(N,) mean over channels of |F|^p, of length 1 in each frame.
+
+    Args:
+        rows: (N, C) features.
+        sizes: number of rows of each frame.
+        power: p.
+    """
+    energies = split_frames(rows.abs().pow(power).mean(dim=1), sizes)
+    return torch.cat([F.normalize(energy, dim=0) for energy in energies])

@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Imitation of features inside labelled boxes.
+
+Wang et al. (FGFI, CVPR 2019) imitate near objects alone, LiDAR Distillation (Wei et al., ECCV
+2022) inside regions of interest; here the regions are the labelled boxes, seen from above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pointdistiller_core.config import BoxFeaturesConfig
+from pointdistiller_core.distill.term import Lesson
+from pointdistiller_core.distill.terms.adapters import build_adapter
+from pointdistiller_core.distill.terms.feature_term import (
+    FeatureTerm,
+    Pair,
+    mean_square,
+    safe_norm,
+)
+from pointdistiller_core.geometry.boxes import points_in_boxes
+from pointdistiller_core.grid import Grid
+from pointdistiller_core.models.stages.pillar_encoder import cell_centers
+from pointdistiller_core.records import IGNORE_LABEL
+
+
+class BoxFeaturesTerm(FeatureTerm):
+    """Distance of linearly adapted student features, over the rows inside boxes."""
+
+    config: BoxFeaturesConfig
+
+    def __init__(
+        self, config: BoxFeaturesConfig, *, teacher: Mapping[str, int], student: Mapping[str, int]
+    ) -> None:
+        super().__init__(config, teacher=teacher, student=student)
+        self.adapters = nn.ModuleList(
+            build_adapter(*channels, 'linear') for channels in self.channels
+        )
+
+    def compare(self, level: int, pair: Pair, lesson: Lesson) -> Tensor:
+        """Mean over the rows in boxes; 0 without any."""
+        grid = lesson.student.model.config.grid
+        inside = rows_in_boxes(pair, lesson, centers_of(pair, grid), margin=self.config.margin)
+        student, teacher = self.adapters[level](pair.student[inside]), pair.teacher[inside]
+        if self.config.norm == 'mean_square':
+            return mean_square(student, teacher)
+        return safe_norm(student - teacher, dim=1).sum() / max(len(student), 1)
+
+
+def centers_of(pair: Pair, grid: Grid) -> Tensor:
+    """(N, 2) x, y [m] of the rows' cells, which may be coarser than the grid's."""
+    scale = torch.tensor(grid.bev_shape) / torch.tensor(pair.bev_shape)
+    cells = pair.coords.float()
+    cells[:, 1:] = (cells[:, 1:] + 0.5) * scale.to(cells) - 0.5
+    return cell_centers(cells, grid)[:, :2]
+
+
+def rows_in_boxes(pair: Pair, lesson: Lesson, centers: Tensor, *, margin: float) -> Tensor:
+    """(N,) whether a row lies, seen from above, in a box of its frame; ignored boxes count not.
+
+    Args:
+        pair: the rows.
+        lesson: with the boxes.
+        centers: (N, 2) x, y [m] of the rows.
+        margin: added to each side of a box [m].
+    """
+    batch = lesson.batch
+    flat = torch.cat([centers, torch.zeros_like(centers[:, :1])], dim=1)
+    inside = [
+        points_in_boxes(points, flatten_boxes(boxes[labels != IGNORE_LABEL], margin)).any(dim=1)
+        for points, boxes, labels in zip(pair.split(flat), batch.boxes, batch.labels, strict=True)
+    ]
+    return torch.cat(inside)
+
+
+def flatten_boxes(boxes: Tensor, margin: float) -> Tensor:
+    """Boxes (G, 7) around z = 0, larger by the margin [m] on each of their four sides."""
+    x, y, _, dx, dy, dz, yaw = boxes.T
+    larger = (dx + 2 * margin, dy + 2 * margin)
+    return torch.stack([x, y, torch.zeros_like(x), *larger, dz, yaw], dim=1)

@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Contrastive representation distillation (CRD; Tian et al., ICLR 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+from pointdistiller_core.config import ContrastiveConfig
+from pointdistiller_core.distill.term import Lesson
+from pointdistiller_core.distill.terms.feature_term import FeatureTerm, Pair, sample_rows
+
+
+class ContrastiveTerm(FeatureTerm):
+    """Of all sampled rows of a batch, the student's knows its teacher's, and the reverse.
+
+    CRD contrasts images with a memory of 16384 others; the rows of a batch are as many. Both
+    embeddings are trained, as in CRD: agreeing on a constant would cost the most, not the least.
+    """
+
+    config: ContrastiveConfig
+
+    def __init__(
+        self, config: ContrastiveConfig, *, teacher: Mapping[str, int], student: Mapping[str, int]
+    ) -> None:
+        super().__init__(config, teacher=teacher, student=student)
+        self.student_embeddings = nn.ModuleList(
+            nn.Linear(ours, config.channels) for ours, _ in self.channels
+        )
+        self.teacher_embeddings = nn.ModuleList(
+            nn.Linear(theirs, config.channels) for _, theirs in self.channels
+        )
+
+    def compare(self, level: int, pair: Pair, lesson: Lesson) -> Tensor:
+        """InfoNCE of both directions, added."""
+        rows = torch.cat(sample_rows(pair, lesson, self.config.num_samples))
+        student = self.student_embeddings[level](pair.student[rows])
+        teacher = self.teacher_embeddings[level](pair.teacher[rows])
+        return contrast(student, teacher, temperature=self.config.temperature)
+
+
+def contrast(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """InfoNCE of both directions, added: row i of the one is positive to row i of the other.
+
+    Args:
+        student: (S, D) embeddings.
+        teacher: (S, D) embeddings.
+        temperature: divides the cosines.
+    """
+    logits = F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T / temperature
+    positives = torch.arange(len(logits), device=logits.device)
+    losses = [F.cross_entropy(side, positives, reduction='sum') for side in (logits, logits.T)]
+    return torch.stack(losses).sum() / max(len(logits), 1)

@@ -1,0 +1,513 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Local graph distillation with reweighting (PointDistiller, section 3).
+
+Around each of the S most important rows of a tap, which are pillars or cells of a map, stands a
+graph of its k nearest neighbors in the teacher's feature space. An adapter per network maps every
+edge, the pair of a center i and a neighbor j, to H = ReLU(BN(W e)), and the student's H is drawn
+to the teacher's.
+
+The S x k edges are never built as feature pairs: W is linear in the two ends of an edge, so
+
+    W [x_j, x_i] = W_1 x_j + W_2 x_i
+
+is two products per *row*, batch normalization shifts and scales those, and an edge costs one
+addition. This is exact. What remains per edge is done in chunks that fit a cache and computed
+again in the backward pass, so memory does not grow with S x k x channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from pointdistiller_core.config import LocalGraphConfig, ModelConfig
+from pointdistiller_core.distill.compatibility import list_differences
+from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights
+from pointdistiller_core.distill.taps import PILLARS, tap_shapes
+from pointdistiller_core.distill.term import Lesson, Term
+from pointdistiller_core.distill.terms.rows import frame_rows, points_per_row, rows_of
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.models.stages.batch_norm import pool_statistics
+from pointdistiller_core.pointcloud.neighbors import knn
+
+_EDGES_PER_CHUNK = {'cpu': 2**15, 'cuda': 2**20}
+
+
+@dataclass(frozen=True)
+class LocalGraphs:
+    """Local graphs of one frame; teacher and student share them. Indices are rows of features.
+
+    Attributes:
+        centers: (S,) int64 the sampled rows.
+        neighbors: (S, k) int64 their neighbors, themselves among them.
+        weights: (S,) weight of each graph in the loss.
+    """
+
+    centers: Tensor
+    neighbors: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.centers)
+
+    def __getitem__(self, part: slice) -> LocalGraphs:
+        return LocalGraphs(self.centers[part], self.neighbors[part], self.weights[part])
+
+
+@dataclass(frozen=True)
+class EdgeTerms:
+    """A linear map of edges, as the sum of what each end contributes: `neighbor[j] + center[i]`.
+
+    Attributes:
+        neighbor: (P, C) contribution of a row as the neighbor of an edge.
+        center: (P, C) contribution of a row as the center of an edge.
+    """
+
+    neighbor: Tensor
+    center: Tensor
+
+
+# --- graphs ----------------------------------------------------------------------------------
+
+
+def build_graphs(
+    features: Tensor,
+    importance: Tensor,
+    *,
+    num_samples: int,
+    num_neighbors: int,
+    sample: str = 'top',
+    temperature: float | None = None,
+) -> LocalGraphs:
+    """Graphs around sampled rows, by nearest neighbors in feature space.
+
+    Args:
+        features: (P, C) of the teacher; P >= 1.
+        importance: (P,) scores.
+        num_samples: graphs to build, clipped to P.
+        num_neighbors: nodes of a graph, clipped to P.
+        sample: see `sample_rows`.
+        temperature: of the weights; None weights all graphs alike.
+    """
+    centers = sample_rows(importance, num_samples, sample)
+    neighbors = knn(features[centers], features, num_neighbors)
+    if temperature is None:
+        return LocalGraphs(centers, neighbors, features.new_ones(len(centers)))
+    return LocalGraphs(centers, neighbors, importance_weights(importance[centers], temperature))
+
+
+def sample_rows(importance: Tensor, num_samples: int, sample: str) -> Tensor:
+    """Rows to build graphs around, each at most once.
+
+    Args:
+        importance: (P,) scores.
+        num_samples: S, clipped to P.
+        sample: 'top' or 'bottom' by importance, 'mixed' for half of either (as the authors' code),
+            'random' for draws from torch's global generator.
+
+    Returns:
+        (S,) int64.
+    """
+    num_samples = min(num_samples, len(importance))
+    if sample == 'random':
+        return torch.randperm(len(importance), device=importance.device)[:num_samples]
+    if sample == 'top':
+        return importance.topk(num_samples).indices
+    order = importance.argsort(descending=True, stable=True)
+    num_top = (num_samples + 1) // 2 if sample == 'mixed' else 0
+    return torch.cat([order[:num_top], order[len(order) - (num_samples - num_top) :]])
+
+
+def build_graphs_per_group(
+    features: Tensor, importance: Tensor, groups: Sequence[Tensor], config: LocalGraphConfig
+) -> list[LocalGraphs]:
+    """`build_graphs` inside each group of rows, e.g. each frame; empty groups have none.
+
+    Args:
+        features: (P, C) of the teacher.
+        importance: (P,) scores.
+        groups: (n,) int64 rows of each group.
+        config: sizes and weighting.
+    """
+    return [
+        _select_rows(
+            build_graphs(
+                features[rows],
+                importance[rows],
+                num_samples=config.num_samples,
+                num_neighbors=config.num_neighbors,
+                sample=config.sample,
+                temperature=config.temperature if config.reweight == 'importance' else None,
+            ),
+            rows,
+        )
+        for rows in groups
+        if len(rows)
+    ]
+
+
+def _select_rows(graphs: LocalGraphs, rows: Tensor) -> LocalGraphs:
+    return LocalGraphs(rows[graphs.centers], rows[graphs.neighbors], graphs.weights)
+
+
+# --- edges -----------------------------------------------------------------------------------
+
+
+def edge_product(features: Tensor, weight: Tensor, edge: str) -> EdgeTerms:
+    """Product of edge vectors with a matrix, from one product per row and end.
+
+    Args:
+        features: (P, C).
+        weight: (D, 2 C).
+        edge: 'concat' for edge vectors [x_j, x_i], 'difference' for [x_i - x_j, x_i].
+    """
+    first, second = weight.chunk(2, dim=1)
+    if edge == 'difference':
+        first, second = -first, first + second
+    return EdgeTerms(F.linear(features, first), F.linear(features, second))
+
+
+def normalize_edges(
+    terms: EdgeTerms, graphs: Sequence[LocalGraphs], *, scale: Tensor, shift: Tensor
+) -> EdgeTerms:
+    """Batch normalization over all edges, in training mode; over those of all processes.
+
+    Args:
+        terms: (P, C) each.
+        graphs: the edges.
+        scale: (C,) learned.
+        shift: (C,) learned.
+    """
+    num_edges = sum(graph.neighbors.numel() for graph in graphs)
+    mean, variance, _ = pool_statistics(*edge_moments(terms, graphs), num_edges)
+    gain = scale * (variance + 1e-5).rsqrt()
+    return EdgeTerms(terms.neighbor * gain, (terms.center - mean) * gain + shift)
+
+
+def edge_moments(terms: EdgeTerms, graphs: Sequence[LocalGraphs]) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (C,) of `neighbor[j] + center[i]` over all edges (i, j).
+
+    The edges are not built: the square of a sum needs, beyond the squares, only each center times
+    the sum of its neighbors. Both are 0 without edges.
+    """
+    if not graphs:
+        return terms.center.sum(dim=0), terms.neighbor.sum(dim=0)
+    num_edges = sum(graph.neighbors.numel() for graph in graphs)
+    as_center, as_neighbor = _edge_counts(graphs, len(terms.center))
+    neighbor_mean = (as_neighbor @ terms.neighbor) / num_edges
+    center_mean = (as_center @ terms.center) / num_edges
+    # Centered before they are squared, or the variance would drown in the mean's rounding.
+    neighbor, center = terms.neighbor - neighbor_mean, terms.center - center_mean
+    squares = as_neighbor @ neighbor.square() + as_center @ center.square()
+    products = torch.stack(
+        [(center[graph.centers] * _sum_neighbors(neighbor, graph)).sum(dim=0) for graph in graphs]
+    ).sum(dim=0)
+    variance = (squares + 2 * products) / num_edges
+    return neighbor_mean + center_mean, variance.clamp(min=0)
+
+
+def _edge_counts(graphs: Sequence[LocalGraphs], num_rows: int) -> tuple[Tensor, Tensor]:
+    """(P,) edges that start at each row as their center, and that end there."""
+    as_center = graphs[0].weights.new_zeros(num_rows)
+    as_neighbor = as_center.clone()
+    for graph in graphs:
+        as_center[graph.centers] += graph.neighbors.shape[1]
+        as_neighbor += graph.neighbors.flatten().bincount(minlength=num_rows)
+    return as_center, as_neighbor
+
+
+def _sum_neighbors(values: Tensor, graph: LocalGraphs) -> Tensor:
+    """(S, C) sum of the rows of each center's neighbors."""
+    return F.embedding_bag(graph.neighbors, values, mode='sum')
+
+
+# --- weights ---------------------------------------------------------------------------------
+
+
+def reweight_by_features(
+    graphs: Sequence[LocalGraphs], teacher: EdgeTerms, *, pool: str, temperature: float
+) -> list[LocalGraphs]:
+    """The graphs, weighted by the largest channel of the teacher's graph features.
+
+    This is the paper's weight for points, softmax(max(G) / temperature). The weights are
+    constants of the loss: no gradient flows through them.
+
+    Args:
+        graphs: of each frame.
+        teacher: (P, C) normalized.
+        pool: 'max' pools the edges of a graph to its feature G, all else averages them.
+        temperature: divides the maxima.
+    """
+    pool = 'max' if pool == 'max' else 'mean'
+    with torch.no_grad():
+        scores = [
+            torch.cat([_responses(teacher, part, pool).amax(dim=1) for part in _chunks(graph)])
+            for graph in graphs
+        ]
+        return [
+            replace(graph, weights=importance_weights(of_graph, temperature))
+            for graph, of_graph in zip(graphs, scores, strict=True)
+        ]
+
+
+# --- loss ------------------------------------------------------------------------------------
+
+
+def graph_distance(
+    teacher: EdgeTerms, student: EdgeTerms, graphs: Sequence[LocalGraphs], *, pool: str, norm: str
+) -> Tensor:
+    """Weighted distance of the two networks' local graphs, H_T and H_S.
+
+    With w the weight of a graph and D = H_T - H_S its edges' (or pooled) differences:
+    'mean_square' is the mean of w D^2 over all entries (authors' code, without its factor of 2),
+    'per_graph' the mean over graphs of w |D| (the paper), 'global' one |sqrt(w) D| over everything
+    (authors' code without reweighting, without its factor of 5e-4).
+
+    Args:
+        teacher: (P, C) each, normalized.
+        student: (P, C) each, normalized.
+        graphs: one or more.
+        pool: 'none' keeps every edge, 'max' and 'mean' pool the edges of a graph.
+        norm: 'mean_square', 'per_graph' or 'global'.
+    """
+    squares = torch.cat([_square_distances(teacher, student, graph, pool) for graph in graphs])
+    weights = torch.cat([graph.weights for graph in graphs])
+    if norm == 'per_graph':
+        return (weights * _safe_sqrt(squares)).mean()
+    if norm == 'global':
+        return _safe_sqrt((weights * squares).sum())
+    members = [graph.centers if pool != 'none' else graph.neighbors for graph in graphs]
+    num_entries = sum(member.numel() for member in members) * teacher.center.shape[1]
+    return (weights * squares).sum() / num_entries
+
+
+def _square_distances(
+    teacher: EdgeTerms, student: EdgeTerms, graph: LocalGraphs, pool: str
+) -> Tensor:
+    """(S,) squared distance of each graph, in chunks whose edges are dropped until backward."""
+    squares = [
+        checkpoint(
+            _square_distances_of_chunk,
+            *(teacher, student, part, pool),
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        for part in _chunks(graph)
+    ]
+    return torch.cat(squares)
+
+
+def _chunks(graph: LocalGraphs) -> Iterator[LocalGraphs]:
+    """The graphs in parts whose edges fit a cache."""
+    edges_per_chunk = _EDGES_PER_CHUNK.get(graph.neighbors.device.type, 2**15)
+    size = max(1, edges_per_chunk // graph.neighbors.shape[1])
+    return (graph[start : start + size] for start in range(0, len(graph), size))
+
+
+def _square_distances_of_chunk(
+    teacher: EdgeTerms, student: EdgeTerms, graph: LocalGraphs, pool: str
+) -> Tensor:
+    difference = _responses(teacher, graph, pool) - _responses(student, graph, pool)
+    return difference.square().flatten(1).sum(dim=1)
+
+
+def _responses(terms: EdgeTerms, graph: LocalGraphs, pool: str) -> Tensor:
+    """H of the graphs: (S, k, C), or (S, C) if pooled."""
+    centers = terms.center[graph.centers][:, None]
+    response = F.relu(F.embedding(graph.neighbors, terms.neighbor) + centers)
+    if pool == 'max':
+        return response.amax(dim=1)
+    return response.mean(dim=1) if pool == 'mean' else response
+
+
+def _safe_sqrt(squares: Tensor) -> Tensor:
+    """Square root whose slope at 0 is 0 instead of infinite."""
+    return squares.clamp(min=1e-12).sqrt()
+
+
+# --- modules ---------------------------------------------------------------------------------
+
+
+class GraphAdapter(nn.Module):
+    """ReLU(BN(W e)) on edges; the ReLU is left to `graph_distance`, where the edges are.
+
+    Batch normalization always uses the statistics of the batch: an adapter is never deployed, so
+    it keeps no running statistics.
+
+    Args:
+        in_channels: C of the features; an edge vector has 2 C.
+        out_channels: D.
+        edge: 'concat' or 'difference', see `edge_product`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, edge: str) -> None:
+        super().__init__()
+        self.edge = edge
+        self.linear = nn.Linear(2 * in_channels, out_channels, bias=False)
+        self.scale = nn.Parameter(torch.ones(out_channels))
+        self.shift = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, features: Tensor, graphs: Sequence[LocalGraphs]) -> EdgeTerms:
+        """Normalized edges of features (P, C), as (P, D) terms."""
+        terms = edge_product(features, self.linear.weight, self.edge)
+        return normalize_edges(terms, graphs, scale=self.scale, shift=self.shift)
+
+
+class PlainEdges(nn.Module):
+    """Edges as they are, where the student's adapter alone bridges the widths."""
+
+    def __init__(self, *, edge: str) -> None:
+        super().__init__()
+        self.edge = edge
+
+    def forward(self, features: Tensor, _graphs: Sequence[LocalGraphs]) -> EdgeTerms:
+        """Edges of features (P, C), as (P, 2 C) terms."""
+        identity = torch.eye(2 * features.shape[1], dtype=features.dtype, device=features.device)
+        return edge_product(features, identity, self.edge)
+
+
+class LocalGraphLoss(nn.Module):
+    """Unweighted loss of one tap, with the pair of its adapters.
+
+    Args:
+        config: every switch of the loss.
+        teacher_channels: C of the tap of the teacher.
+        student_channels: C of the tap of the student.
+    """
+
+    def __init__(
+        self, config: LocalGraphConfig, *, teacher_channels: int, student_channels: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        plain = config.teacher_adapter == 'none'
+        channels = 2 * teacher_channels if plain else config.adapter_channels
+        self.student_adapter = GraphAdapter(student_channels, channels, edge=config.edge)
+        self.teacher_adapter = (
+            PlainEdges(edge=config.edge)
+            if plain
+            else GraphAdapter(teacher_channels, channels, edge=config.edge)
+        )
+        self.teacher_adapter.requires_grad_(config.teacher_adapter == 'trained')
+
+    def forward(
+        self, teacher: Tensor, student: Tensor, *, num_points: Tensor, frames: Sequence[Tensor]
+    ) -> Tensor:
+        """The loss, a scalar; 0 without rows.
+
+        Args:
+            teacher: (R, C) features, without gradient.
+            student: (R, C') features of the same rows.
+            num_points: (R,) int64 points behind each row.
+            frames: indices of the rows of each frame.
+        """
+        config = self.config
+        with torch.no_grad():
+            importance = IMPORTANCE[config.importance](teacher, num_points)
+            groups = frames if config.per_frame else [torch.cat([*frames])]
+            graphs = build_graphs_per_group(teacher, importance, groups, config)
+        # Without rows, too: other processes wait for this one's statistics.
+        ours, theirs = self.student_adapter(student, graphs), self.teacher_adapter(teacher, graphs)
+        if not graphs:
+            return sum_terms(ours) + sum_terms(theirs)
+        graphs = self._reweight(graphs, theirs, batch_size=len(groups))
+        return graph_distance(theirs, ours, graphs, pool=config.pool, norm=config.norm)
+
+    def _reweight(
+        self, graphs: list[LocalGraphs], teacher: EdgeTerms, *, batch_size: int
+    ) -> list[LocalGraphs]:
+        """Weights that are not known before the teacher's adapter, or not from the graphs."""
+        config = self.config
+        if config.reweight == 'graph':
+            return reweight_by_features(
+                graphs, teacher, pool=config.pool, temperature=config.temperature
+            )
+        if config.reweight == 'batch_size':
+            return [replace(graph, weights=batch_size * graph.weights) for graph in graphs]
+        return graphs
+
+
+class LocalGraphTerm(Term):
+    """Local graph distillation of one or more taps, each with its adapters; losses are summed.
+
+    Args:
+        config: every switch of the loss.
+        teacher: C of each tap of the teacher.
+        student: C of each tap of the student.
+    """
+
+    def __init__(
+        self,
+        config: LocalGraphConfig,
+        *,
+        teacher: Mapping[str, int],
+        student: Mapping[str, int],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.taps = config.taps
+        self.losses = nn.ModuleList(
+            LocalGraphLoss(config, teacher_channels=teacher[name], student_channels=student[name])
+            for name in config.taps
+        )
+
+    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+        """Check that both have the same rows to compare, and as many as are to be sampled.
+
+        A frame that has fewer all the same gives what it has.
+
+        Raises:
+            ConfigError: lists what differs, or is too little, with both sides.
+        """
+        where = f'distillation.terms.{self.config.name}'
+        cells, others = ({PILLARS: (0, 0), **tap_shapes(side)} for side in (teacher, student))
+        differences = list_differences(
+            {f'cells of {name}': cells[name] for name in self.taps},
+            {f'cells of {name}': others[name] for name in self.taps},
+        )
+        if differences:
+            raise ConfigError(
+                f'{where}.taps: compared cell by cell; tap another layer, or make '
+                'backbone_strides and neck_strides equal:\n' + '\n'.join(differences)
+            )
+        most = {name: height * width for name, (height, width) in cells.items()}
+        rows, columns = student.grid.bev_shape
+        most[PILLARS] = min(student.pillars.max_pillars_training, rows * columns)
+        for name in self.taps:
+            if self.config.per_frame and self.config.num_samples > most[name]:
+                raise ConfigError(
+                    f'{where}.num_samples {self.config.num_samples} is more than {name} of the '
+                    f'models can have in a frame, which is {most[name]}; sample fewer'
+                )
+
+    def forward(self, lesson: Lesson) -> Tensor:
+        """Weighted loss; 0 where there are no pillars."""
+        losses = [
+            self._loss_of_tap(loss, lesson, tap)
+            for loss, tap in zip(self.losses, self.taps, strict=True)
+        ]
+        return self.config.weight * torch.stack(losses).sum()
+
+    def _loss_of_tap(self, loss: nn.Module, lesson: Lesson, tap: str) -> Tensor:
+        teacher, student = lesson.teacher.features[tap], lesson.student.features[tap]
+        bev_shape = lesson.student.model.config.grid.bev_shape
+        # Outside autocast: half precision is too coarse for distances and variances.
+        with torch.autocast(student.device.type, enabled=False):
+            result: Tensor = loss(
+                rows_of(teacher.detach()).float(),
+                rows_of(student).float(),
+                num_points=points_per_row(teacher, lesson.pillars, bev_shape),
+                frames=frame_rows(teacher, lesson.pillars),
+            )
+        return result
+
+
+def sum_terms(terms: EdgeTerms) -> Tensor:
+    """Sum of all entries: 0 without rows, and yet a way for gradients."""
+    return terms.neighbor.sum() + terms.center.sum()

@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Distillation of raw outputs, anchor by anchor (SparseKD, NeurIPS 2022, its anchor head).
+
+Almost all anchors are background, of which both networks are sure: a mask picks those that the
+teacher has something to say about. All sums are per frame, over its masked anchors, and averaged
+over the frames as the detection loss is: so it does not matter how frames are shared out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+import torch.nn.functional as F
+
+from pointdistiller_core.config import LogitsConfig, ModelConfig
+from pointdistiller_core.distill.compatibility import check_same_anchors
+from pointdistiller_core.distill.term import Lesson, Term
+from pointdistiller_core.models import HeadOutput
+from pointdistiller_core.models.boxes.losses import box_loss
+
+SCORE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    'mse': lambda student, teacher: (student.sigmoid() - teacher.sigmoid()).square(),
+    'bce': lambda student, teacher: F.binary_cross_entropy_with_logits(
+        student, teacher.sigmoid(), reduction='none'
+    ),
+}
+"""Losses of the logits (..., K) of student and teacher, entry by entry.
+
+`mse` of the probabilities is SparseKD's. `bce` has the gradient of the KL divergence, and more of
+it where the student is sure and wrong.
+"""
+
+
+def score_mask(scores: Tensor, config: LogitsConfig) -> Tensor:
+    """Anchors whose scores are taught.
+
+    Args:
+        scores: (B, num_anchors) best score of each anchor by the teacher.
+        config: which mask.
+
+    Returns:
+        (B, num_anchors) 1 or 0, in the type of the scores.
+    """
+    if config.mask == 'all':
+        return torch.ones_like(scores)
+    if config.mask == 'confidence':
+        return (scores >= config.score_threshold).to(scores.dtype)
+    best = scores.topk(min(config.num_anchors, scores.shape[1]), dim=1).indices
+    return torch.zeros_like(scores).scatter_(1, best, 1.0)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of values (B, N) over the masked entries (B, N) of each frame; then over the frames.
+
+    A frame without masked entries counts as 0.
+    """
+    return ((values * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
+
+
+class LogitsTerm(Term):
+    """Class scores, box residuals and directions of the student are drawn to the teacher's.
+
+    Boxes and directions are taught where the teacher is confident, whatever the mask: elsewhere
+    its residuals mean nothing.
+    """
+
+    needs_teacher_output = True
+
+    def __init__(self, config: LogitsConfig, **_channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.config = config
+
+    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+        """Outputs are compared anchor by anchor."""
+        purpose = 'distillation.terms.logits compares both networks anchor by anchor'
+        check_same_anchors(teacher, student, purpose=purpose)
+
+    def forward(self, lesson: Lesson) -> Tensor:
+        """Weighted loss of scores, boxes and directions; 0 where nothing is masked."""
+        teacher, student = lesson.teacher.output, lesson.student.output
+        assert teacher is not None
+        assert student is not None
+        beta = lesson.student.model.config.loss.smooth_l1_beta
+        # Outside autocast: half precision is too coarse for probabilities near 0 and 1.
+        with torch.autocast(student.class_logits.device.type, enabled=False):
+            return self.config.weight * self._loss(as_float(teacher), as_float(student), beta)
+
+    def _loss(self, teacher: HeadOutput, student: HeadOutput, beta: float) -> Tensor:
+        config = self.config
+        best = teacher.class_logits.amax(dim=2).sigmoid()
+        scores = SCORE_LOSSES[config.loss](student.class_logits, teacher.class_logits).sum(dim=2)
+        loss = masked_mean(scores, score_mask(best, config))
+        confident = best >= config.score_threshold
+        boxes = [
+            self._box_loss(teacher, student, frame, keep.nonzero()[:, 0], beta)
+            for frame, keep in enumerate(confident)
+        ]
+        return loss + torch.stack(boxes).mean()
+
+    def _box_loss(
+        self, teacher: HeadOutput, student: HeadOutput, frame: int, kept: Tensor, beta: float
+    ) -> Tensor:
+        """Mean loss of boxes and directions over some anchors of a frame; 0 without any."""
+        boxes, directions = (
+            (getattr(student, name)[frame, kept], getattr(teacher, name)[frame, kept])
+            for name in ('box_residuals', 'direction_logits')
+        )
+        loss = self.config.box_weight * box_loss(*boxes, beta=beta)
+        loss = loss + self.config.direction_weight * direction_loss(*directions)
+        return loss / max(1, len(kept))
+
+
+def direction_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum of the KL divergences of the student's direction logits (n, 2) from the teacher's."""
+    return F.kl_div(
+        logits.log_softmax(dim=1), targets.log_softmax(dim=1), reduction='sum', log_target=True
+    )
+
+
+def as_float(output: HeadOutput) -> HeadOutput:
+    """The output in single precision, which it is not under autocast."""
+    return HeadOutput(
+        output.class_logits.float(),
+        output.box_residuals.float(),
+        output.direction_logits.float(),
+        output.anchors,
+    )

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""False positives of several detectors where they find equally much.
+
+Average precision mixes what a detector finds with what it makes up. At equal recall only the
+second is left: the number of false alarms in a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pointdistiller_core.evaluation.kitti.matching import Alarms
+from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS, count_false_positives
+from pointdistiller_core.formats.kitti import KittiObjects
+
+RECALLS = tuple(tenth / 10 for tenth in range(1, 11))
+ALL_CLASSES = 'all'
+
+
+@dataclass(frozen=True)
+class EqualRecall:
+    """Several detectors at one recall.
+
+    Attributes:
+        recall: that all of them reach, one of `RECALLS`.
+        false_positives: by detector, per frame.
+        score_thresholds: by detector, the highest score that reaches the recall; none for all
+            classes together, which have one threshold each.
+    """
+
+    recall: float
+    false_positives: Mapping[str, float]
+    score_thresholds: Mapping[str, float]
+
+
+def compare_at_equal_recall(
+    ground_truth: Sequence[KittiObjects],
+    detections: Mapping[str, Sequence[KittiObjects]],
+    class_names: Sequence[str],
+    *,
+    metric: str = '3d',
+    difficulty: str = 'moderate',
+    min_overlaps: Mapping[str, float] = MIN_OVERLAPS,
+) -> dict[str, list[EqualRecall]]:
+    """False positives at the recalls that all detectors reach, for each class and for all.
+
+    All classes together are the sum over the classes that have labels, each at the recall.
+
+    Args:
+        ground_truth: all labels of each frame.
+        detections: by detector, of the same frames.
+        class_names: classes to compare.
+        metric: `bbox`, `bev` or `3d`: which overlap makes a hit.
+        difficulty: whose labels count.
+        min_overlaps: class -> intersection over union that a hit must exceed.
+
+    Returns:
+        Class, and last `ALL_CLASSES`, -> recalls, ascending.
+    """
+    alarms = {
+        name: count_false_positives(
+            *(ground_truth, found, class_names),
+            recalls=RECALLS,
+            metric=metric,
+            difficulty=difficulty,
+            min_overlaps=min_overlaps,
+        )
+        for name, found in detections.items()
+    }
+    rows = {
+        class_name: _rows({name: of[class_name] for name, of in alarms.items()}, len(ground_truth))
+        for class_name in class_names
+    }
+    first = next(iter(alarms.values()))
+    labelled = [rows[class_name] for class_name in class_names if first[class_name].num_truth]
+    return {**rows, ALL_CLASSES: [_sum(row) for row in zip(*labelled, strict=False)]}
+
+
+def _rows(alarms: Mapping[str, Alarms], num_frames: int) -> list[EqualRecall]:
+    """The recalls that all detectors reach: as many as the worst of them does."""
+    reached = min(len(of.scores) for of in alarms.values())
+    return [
+        EqualRecall(
+            recall,
+            {name: float(of.counts[index]) / num_frames for name, of in alarms.items()},
+            {name: float(of.scores[index]) for name, of in alarms.items()},
+        )
+        for index, recall in enumerate(RECALLS[:reached])
+    ]
+
+
+def _sum(rows: Sequence[EqualRecall]) -> EqualRecall:
+    totals = {
+        name: sum(row.false_positives[name] for row in rows) for name in rows[0].false_positives
+    }
+    return EqualRecall(rows[0].recall, totals, {})

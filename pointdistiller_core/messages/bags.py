@@ -1,0 +1,522 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""ROS bags without ROS: MCAP is written; MCAP, sqlite3 and ROS 1 bags are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+import itertools
+import logging
+from pathlib import Path
+import shutil
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from pointdistiller_core.errors import DatasetError, PointDistillerError, WriteError
+from pointdistiller_core.files import named_refusals
+from pointdistiller_core.messages.message_types import add_types
+from pointdistiller_core.messages.point_cloud2 import (
+    INTENSITY_NAMES,
+    cloud_layout,
+    drop_no_returns,
+    points_from_cloud,
+)
+from pointdistiller_core.messages.storage import Channel, StoredMessage, TimeSpan
+from pointdistiller_core.messages.storage.bag import Bag
+from pointdistiller_core.records import Frame
+
+logger = logging.getLogger(__name__)
+
+CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
+BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
+ENCODINGS = ('cdr', 'ros1')  # of messages that are read
+RESULT_FIELDS = frozenset({'dx', 'dy', 'dz', 'yaw', 'importance'})  # of no sensor
+NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message of a bag.
+
+    Attributes:
+        topic: where it was recorded.
+        time_ns: when it was recorded [ns].
+        cdr: the message as ROS 2 sends it.
+    """
+
+    topic: str
+    time_ns: int
+    cdr: bytes
+
+
+@dataclass(frozen=True)
+class BagCloud(BagMessage):
+    """One PointCloud2 of a bag.
+
+    Attributes:
+        stamp_ns: time in its header [ns].
+        frame_id: frame in its header.
+        message: the message; `points_from_cloud` reads it.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    message: Any
+
+
+def _no_definition(message_type: str) -> str:
+    raise DatasetError(
+        f'the definition of {message_type} is unknown here; only messages of the standard ROS 2 '
+        'packages can be written'
+    )
+
+
+class CloudBagWriter:
+    """Writes an MCAP bag that ROS 2, RViz and Foxglove open.
+
+    As a context manager it leaves a whole bag or, after an exception, none.
+
+    Args:
+        path: folder to create; may exist as long as it is empty.
+        find_definition: the text of the .msg file of a type that is not of the standard packages;
+            raises DatasetError where there is none. It goes into the bag.
+
+    Raises:
+        DatasetError: `path` looks like a ROS 1 bag.
+        WriteError: it holds something already, or cannot be written.
+    """
+
+    def __init__(self, path: Path, find_definition: Callable[[str], str] = _no_definition) -> None:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise WriteError(f'{path} exists already; choose another name or remove it')
+        if path.suffix == '.bag':  # readers take it for a file of ROS 1
+            raise DatasetError(f'{path}: .bag is the suffix of ROS 1; choose a name without it')
+        self._path, self._find_definition = path, find_definition
+        self._types = get_typestore(Stores.LATEST)  # its own: it may get to know more
+        self._connections: dict[str, Connection] = {}
+        with _writing(path):
+            if path.exists():
+                path.rmdir()  # the library wants to make it
+            self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+            self._writer.open()
+
+    def __enter__(self) -> CloudBagWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._writer.abort()
+            shutil.rmtree(self._path, ignore_errors=True)
+
+    def write(
+        self,
+        topic: str,
+        stamp_ns: int,
+        frame_id: str,
+        points: NDArray[np.float32],
+        extra_fields: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """Append a PointCloud2, recorded at the time of its stamp.
+
+        Args:
+            topic: topic of the cloud, e.g. `/points`.
+            stamp_ns: time of the header [ns].
+            frame_id: frame of the header.
+            points: (N, 3) x, y, z or (N, 4) x, y, z, intensity.
+            extra_fields: further columns (N,).
+
+        Raises:
+            CloudError: `extra_fields` do not fit.
+            WriteError: the file cannot be written.
+        """
+        message = _build_cloud(stamp_ns, frame_id, cloud_layout(points, extra_fields))
+        cdr = _types().serialize_cdr(message, CLOUD_TYPE)
+        self.write_serialized(topic, CLOUD_TYPE, stamp_ns, cdr)
+
+    def write_serialized(
+        self,
+        topic: str,
+        message_type: str,
+        time_ns: int,
+        cdr: bytes | memoryview,
+        offered_qos: Sequence[Qos] = (),
+    ) -> None:
+        """Append a message of any type as ROS 2 sent it.
+
+        Args:
+            topic: topic of the message.
+            message_type: e.g. `visualization_msgs/msg/MarkerArray`.
+            time_ns: when it was recorded [ns].
+            cdr: the serialized message.
+            offered_qos: of the topic's publishers, kept with its first message.
+
+        Raises:
+            DatasetError: the type has no definition.
+            WriteError: the file cannot be written.
+        """
+        if topic not in self._connections:
+            self._connections[topic] = self._connect(topic, message_type, offered_qos)
+        with _writing(self._path):
+            self._writer.write(self._connections[topic], time_ns, cdr)
+
+    def close(self) -> None:
+        """Write the index; the bag is complete afterwards."""
+        with _writing(self._path):
+            self._writer.close()
+
+    def _connect(self, topic: str, message_type: str, offered_qos: Sequence[Qos]) -> Connection:
+        add_types(self._types, message_type, self._find_definition)
+        with _writing(self._path):
+            return self._writer.add_connection(
+                topic, message_type, typestore=self._types, offered_qos_profiles=offered_qos
+            )
+
+
+def bag_topics(path: Path) -> dict[str, str]:
+    """Topics of a bag and their message types, of those that nodes of ROS could read.
+
+    Raises:
+        DatasetError: the bag is missing or broken.
+    """
+    with _open_bag(path) as bag:
+        return {found.topic: found.message_type for found in bag.channels if _is_readable(found)}
+
+
+def latched_topics(path: Path) -> frozenset[str]:
+    """Topics whose publishers kept messages for those that came later, as `/tf_static` is.
+
+    Raises:
+        DatasetError: the bag is missing or broken.
+    """
+    with _open_bag(path) as bag:
+        return bag.latched
+
+
+def read_messages(
+    path: Path,
+    topics: Collection[str],
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    on_note: Callable[[str], None] = logger.warning,
+) -> Iterator[BagMessage]:
+    """Messages of some topics, in the order of recording, read as they are asked for.
+
+    Of latched topics the messages before the start come, too: they hold from then on. What no
+    node of ROS reads, e.g. JSON, is left out.
+
+    Args:
+        path: bag folder, its metadata.yaml, .mcap, .db3, or ROS 1 .bag.
+        topics: which topics; those that the bag does not have are left out.
+        start_s: seconds of the bag to skip.
+        duration_s: seconds from there to read; None is all.
+        on_note: told what the bag's indexes have wrong, in words.
+
+    Raises:
+        DatasetError: the bag is missing or broken. What comes before the broken part is read.
+    """
+    with _open_bag(path) as bag:
+        yield from _messages(
+            bag, lambda found: found.topic in topics, start_s, duration_s, on_note=on_note
+        )
+
+
+def read_clouds(
+    path: Path,
+    topic: str | None = None,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    on_note: Callable[[str], None] = logger.warning,
+) -> Iterator[BagCloud]:
+    """Every PointCloud2 of one topic, in the order of recording, read as they are asked for.
+
+    Nothing but `start_s` and `duration_s` bounds what is read: every message of the topic comes,
+    whatever the bag's indexes say, and where they say something else, `on_note` is told.
+
+    Args:
+        path: bag folder, its metadata.yaml, .mcap, .db3, or ROS 1 .bag.
+        topic: which topic; None is the only PointCloud2 topic of the bag, or, of several, the
+            only one whose fields are a sensor's.
+        start_s: seconds of the bag to skip.
+        duration_s: seconds from there to read; None is all.
+        on_note: told what the bag's indexes have wrong, and which topic was chosen, in words.
+
+    Raises:
+        DatasetError: the bag is missing or broken, or has no such topic (or several to choose
+            from); the message lists those that it has. What comes before the broken part is read.
+    """
+    with _open_bag(path) as bag:
+        topic = _choose_topic(bag, topic, on_note)
+        broken = _BrokenMessages(bag.path)
+        for found in _messages(
+            bag,
+            lambda found: found.topic == topic and found.message_type == CLOUD_TYPE,
+            start_s,
+            duration_s,
+            on_note=on_note,
+        ):
+            try:
+                cloud = _to_cloud(found)
+            except Exception as error:  # of a parser whose input may be anything
+                broken.add(found.topic, found.time_ns, error)
+            else:
+                yield cloud
+        broken.check()
+
+
+class BagFrames:
+    """The clouds of one PointCloud2 topic of a bag by their number, without rays without return.
+
+    They are read where they are asked for. In ascending order the bag is gone through once; a
+    number that is not above the last one starts over.
+
+    Args:
+        bag: as `read_clouds`; what that tells is logged once.
+        intensity_scale: factor on the raw intensity; None is 1 for floating point and
+            1 / (largest value) for integers.
+
+    Raises:
+        DatasetError: as `read_clouds`.
+    """
+
+    def __init__(self, bag: Path, *, intensity_scale: float | None = None) -> None:
+        self._bag, self._topic = bag, ''
+        self._scale = intensity_scale
+        self._length = 0
+        for cloud in read_clouds(bag):
+            self._topic = cloud.topic
+            self._length += 1
+        self._next = self._length
+        self._rest: Iterator[BagCloud] = iter(())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Frame:
+        if not 0 <= index < self._length:
+            raise IndexError(f'cloud {index} of {self._length} in {self._bag}')
+        if index < self._next:
+            self._rest, self._next = read_clouds(self._bag, self._topic, on_note=_ignore), 0
+        cloud = next(itertools.islice(self._rest, index - self._next, None))
+        self._next = index + 1
+        points = drop_no_returns(points_from_cloud(cloud.message, intensity_scale=self._scale))
+        return Frame(points, str(index), stamp_ns=cloud.stamp_ns)
+
+
+def _ignore(_: str) -> None:
+    """Let a note go that was told before."""
+
+
+@cache
+def _types() -> Typestore:
+    return get_typestore(Stores.LATEST)
+
+
+def _build_cloud(stamp_ns: int, frame_id: str, layout: Mapping[str, Any]) -> Any:
+    types = _types().types
+    stamp = types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, NANOSECONDS))
+    fields = [types['sensor_msgs/msg/PointField'](**field) for field in layout['fields']]
+    header = types['std_msgs/msg/Header'](stamp, frame_id)
+    return types[CLOUD_TYPE](header=header, **{**layout, 'fields': fields})
+
+
+def _messages(
+    bag: Bag,
+    wanted: Callable[[Channel], bool],
+    start_s: float,
+    duration_s: float | None,
+    on_note: Callable[[str], None],
+) -> Iterator[BagMessage]:
+    """Messages as `read_messages` returns them."""
+    start_ns = bag.start_ns + round(start_s * NANOSECONDS) if start_s else None
+    stop_ns = None
+    if duration_s is not None:
+        stop_ns = bag.start_ns + round((start_s + duration_s) * NANOSECONDS)
+    to_cdr, broken = _CdrConverter(), _BrokenMessages(bag.path)
+    num_noted = 0
+
+    def tell_notes() -> None:
+        nonlocal num_noted
+        for note in bag.notes[num_noted:]:
+            on_note(note)
+        num_noted = len(bag.notes)
+
+    def read(latched_alone: bool, span: TimeSpan) -> Iterator[BagMessage]:
+        messages = bag.messages(
+            lambda found: (
+                _is_readable(found)
+                and wanted(found)
+                and (found.topic in bag.latched or not latched_alone)
+            ),
+            span,
+        )
+        for found in messages:
+            topic = found.channel.topic
+            try:
+                cdr = to_cdr(found)
+            except Exception as error:  # of a parser whose input may be anything
+                broken.add(topic, found.time_ns, error)
+            else:
+                yield BagMessage(topic, found.time_ns, cdr)
+
+    tell_notes()
+    try:
+        if start_ns is not None:
+            yield from read(True, TimeSpan(None, start_ns))
+        yield from read(False, TimeSpan(start_ns, stop_ns))
+        broken.check()
+    finally:  # also before an error
+        tell_notes()
+
+
+def _is_readable(channel: Channel) -> bool:
+    return channel.encoding in ENCODINGS and channel.message_type.count('/') == 2
+
+
+def _to_cloud(found: BagMessage) -> BagCloud:
+    message: Any = _types().deserialize_cdr(found.cdr, CLOUD_TYPE)
+    stamp = message.header.stamp
+    return BagCloud(
+        topic=found.topic,
+        time_ns=found.time_ns,
+        cdr=found.cdr,
+        stamp_ns=stamp.sec * NANOSECONDS + stamp.nanosec,
+        frame_id=message.header.frame_id,
+        message=message,
+    )
+
+
+class _BrokenMessages:
+    """Messages that are not of their topic's type: one error after all others were read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._count, self._first = path, 0, ''
+
+    def add(self, topic: str, time_ns: int, error: Exception) -> None:
+        """Count one."""
+        reason = str(error) or type(error).__name__
+        self._first = self._first or f'on {topic} at {time_ns / NANOSECONDS:.3f} s: {reason}'
+        self._count += 1
+
+    def check(self) -> None:
+        """Raise the error, if there were any."""
+        if self._count:
+            raise DatasetError(
+                f'{self._path}: {self._count} messages cannot be read, the first {self._first}; '
+                'all others were'
+            )
+
+
+class _CdrConverter:
+    """Messages as ROS 2 sends them."""
+
+    def __init__(self) -> None:
+        self._ros1: dict[Channel, Typestore] = {}
+
+    def __call__(self, message: StoredMessage) -> bytes:
+        channel = message.channel
+        if channel.encoding == 'cdr':
+            return message.data
+        if channel not in self._ros1:
+            self._ros1[channel] = get_typestore(Stores.EMPTY)
+            types = get_types_from_msg(channel.definition, channel.message_type)
+            self._ros1[channel].register(types)
+        content = self._ros1[channel].deserialize_ros1(message.data, channel.message_type)
+        return bytes(_types().serialize_cdr(content, channel.message_type))
+
+
+def _choose_topic(bag: Bag, topic: str | None, on_note: Callable[[str], None]) -> str:
+    clouds = sorted({found.topic for found in bag.channels if _is_cloud(found)})
+    if topic in clouds:
+        return topic
+    if topic is None and len(clouds) == 1:
+        return clouds[0]
+    has = f'its PointCloud2 topics are {clouds}' if clouds else _no_cloud_topic(bag)
+    if topic is not None:
+        raise DatasetError(f'{bag.path} has no PointCloud2 topic {topic!r}; {has}')
+    for sensor in _sensor_topics(bag, clouds):
+        on_note(f"{bag.path}: {sensor} is read, for of {clouds} it alone has a sensor's fields")
+        return sensor
+    raise DatasetError(f'{bag.path}: {has}; name the topic to read')
+
+
+def _is_cloud(channel: Channel) -> bool:
+    return channel.message_type == CLOUD_TYPE and _is_readable(channel)
+
+
+def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
+    """The only topic with a sensor's fields, if there is but one."""
+    fields = {topic: _first_fields(bag, topic) for topic in topics}
+    sensors = [topic for topic in topics if fields[topic] >= {'x', 'y', 'z'}]
+    sensors = [topic for topic in sensors if not fields[topic] & RESULT_FIELDS]
+    bright = [topic for topic in sensors if not fields[topic].isdisjoint(INTENSITY_NAMES)]
+    return next((found for found in (bright, sensors) if len(found) == 1), [])
+
+
+def _first_fields(bag: Bag, topic: str) -> frozenset[str]:
+    """Names of the fields of the first cloud that can be read; none where there is none."""
+    to_cdr = _CdrConverter()
+    messages = bag.messages(lambda found: found.topic == topic and _is_cloud(found), TimeSpan())
+    for found in messages:
+        with suppress(Exception):  # of a parser whose input may be anything
+            cloud: Any = _types().deserialize_cdr(to_cdr(found), CLOUD_TYPE)
+            return frozenset(field.name for field in cloud.fields)
+    return frozenset()
+
+
+def _no_cloud_topic(bag: Bag) -> str:
+    """What is there instead."""
+    others = sorted({f'{found.topic} ({_describe(found)})' for found in bag.channels})
+    only = f', only {", ".join(others)}' if others else ' and no other'
+    return '; '.join([f'it has no PointCloud2 topic{only}', *bag.damages(TimeSpan())])
+
+
+def _describe(channel: Channel) -> str:
+    kind = channel.message_type or 'no type'
+    return kind if _is_readable(channel) else f'{kind} as {channel.encoding or "nothing known"}'
+
+
+@contextmanager
+def _open_bag(path: Path) -> Iterator[Bag]:
+    """An open bag; whatever goes wrong inside is the bag's fault."""
+    if not path.exists():
+        raise DatasetError(f'{path}: no such bag')
+    try:
+        with Bag(path) as bag:
+            yield bag
+    except PointDistillerError:
+        raise
+    except Exception as error:  # a damaged file surfaces as any error of its many parsers
+        reason = str(error) or type(error).__name__
+        raise DatasetError(
+            f'{path} is not a readable bag: {reason}; a bag is a folder with metadata.yaml, an '
+            '.mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: ros2 bag reindex, or '
+            'rosbag reindex)'
+        ) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    with named_refusals(path):
+        try:
+            yield
+        except WriterError as error:
+            raise WriteError(f'{path}: cannot write the bag: {error}') from error

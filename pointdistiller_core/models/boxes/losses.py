@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Detection loss (PointPillars, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pointdistiller_core.config import LossConfig
+from pointdistiller_core.geometry.box_coding import direction_bins, encode_boxes
+from pointdistiller_core.models.boxes.targets import AnchorTargets
+from pointdistiller_core.models.stages.anchor_head import HeadOutput
+
+
+def detection_losses(
+    output: HeadOutput,
+    targets: Sequence[AnchorTargets],
+    config: LossConfig,
+    *,
+    direction_offset: float,
+) -> dict[str, Tensor]:
+    """The weighted terms: sums over anchors per positive anchor, averaged over the frames.
+
+    Args:
+        output: of B frames.
+        targets: of the same B frames.
+        config: weights and shapes of the terms.
+        direction_offset: where the first direction bin begins [rad].
+
+    Returns:
+        Scalars `classification`, `box` and `direction`; finite without any ground truth.
+    """
+    terms = torch.stack(
+        [
+            _frame_terms(output, i, target, config, direction_offset) / max(1, len(target.boxes))
+            for i, target in enumerate(targets)
+        ]
+    )
+    weights = terms.new_tensor([config.classification, config.box, config.direction])
+    classification, box, direction = terms.mean(dim=0) * weights
+    return {'classification': classification, 'box': box, 'direction': direction}
+
+
+def _frame_terms(
+    output: HeadOutput, frame: int, target: AnchorTargets, config: LossConfig, offset: float
+) -> Tensor:
+    """(3,) classification, box and direction loss of one frame, summed over its anchors."""
+    anchors = output.anchors[target.positives]
+    residuals = output.box_residuals[frame, target.positives]
+    directions = output.direction_logits[frame, target.positives]
+    return torch.stack(
+        [
+            focal_loss(
+                output.class_logits[frame],
+                target.labels,
+                alpha=config.focal_alpha,
+                gamma=config.focal_gamma,
+            ),
+            box_loss(residuals, encode_boxes(target.boxes, anchors), beta=config.smooth_l1_beta),
+            functional.cross_entropy(
+                directions.float(), direction_bins(target.boxes[:, 6], offset), reduction='sum'
+            ),
+        ]
+    )
+
+
+def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float, gamma: float) -> Tensor:
+    """Sum of the sigmoid focal loss (Lin et al., ICCV 2017, eq. 5) over anchors and classes.
+
+    Args:
+        logits: (N, K).
+        labels: (N,) int64 class index, K for background, negative for anchors that do not count.
+        alpha: weight of the positives; the negatives have 1 - alpha.
+        gamma: how much less the easy ones count.
+    """
+    positive = labels[:, None] == torch.arange(logits.shape[1], device=logits.device)
+    # with this sign, sigmoid is the probability of being wrong and softplus the cross entropy
+    wrong = torch.where(positive, -logits, logits).float()
+    losses = wrong.sigmoid() ** gamma * functional.softplus(wrong)
+    weights = torch.where(positive, alpha, 1 - alpha) * (labels >= 0)[:, None]
+    return (weights * losses).sum()
+
+
+def box_loss(residuals: Tensor, targets: Tensor, *, beta: float) -> Tensor:
+    """Sum of the smooth L1 loss of residuals (n, 7) over boxes and their coordinates.
+
+    Of the yaws it takes the sine of their difference: opposite headings cost nothing, the
+    direction tells them apart.
+    """
+    difference = residuals.float() - targets
+    difference = torch.cat([difference[:, :6], difference[:, 6:].sin()], dim=1)
+    return functional.smooth_l1_loss(
+        difference, torch.zeros_like(difference), beta=beta, reduction='sum'
+    )

@@ -1,0 +1,324 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Studies as folders: which runs there are, which are done, and what they found.
+
+* `data/`: the simulated frames of every run.
+* `runs/<arm>-seed<k>/`: a run. An arm is the same in every study, so studies that share a folder
+  share its runs. Beside it `.yaml`, the experiment, and `.log`, what the process wrote.
+* `<study>.json`, `.md`, `.png`: what a study found.
+
+An experiment names the data by their place in the folder, which may be moved or copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from pointdistiller_core.config import (
+    ArmConfig,
+    DistillationConfig,
+    ExperimentConfig,
+    StudyConfig,
+    StudySizeConfig,
+    TrainingConfig,
+    dump_config,
+    parse_config,
+    read_model,
+)
+from pointdistiller_core.config.study import TEACHER, Values
+from pointdistiller_core.distill import check_distillation
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.studies.table import Arm, Scores, moderate_scores
+from pointdistiller_core.training.experiment import weights_checksum
+from pointdistiller_core.training.run import (
+    CONFIG_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    open_run,
+    read_features,
+    read_losses,
+)
+
+DATA = 'data'
+RUNS = 'runs'
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study.
+
+    Attributes:
+        arm: its name.
+        title: of the arm.
+        network: `teacher`, or a student of the size.
+        experiment: complete; datasets are relative to the study's folder.
+        teacher: folder of the teacher's run in the study's, for a distillation.
+    """
+
+    arm: str
+    title: str
+    network: str
+    experiment: ExperimentConfig
+    teacher: str | None = None
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return self.experiment.training.seed
+
+    @property
+    def folder(self) -> str:
+        """Of the run, in the study's folder."""
+        return f'{RUNS}/{self.arm}-seed{self.seed}'
+
+
+# --- plan ------------------------------------------------------------------------------------
+
+
+def plan_study(
+    study: StudyConfig,
+    size: StudySizeConfig,
+    *,
+    size_name: str,
+    seeds: Sequence[int] = (),
+    folder: Path = Path(),
+) -> list[Job]:
+    """The runs of a study in the order of their start.
+
+    Args:
+        study: its arms.
+        size: data, networks and training.
+        size_name: what arms of one size alone call it.
+        seeds: of the students, instead of the study's own.
+        folder: of the size's file; models that are files may be named from there.
+
+    Returns:
+        The teacher's run, then the students without distillation, then those with it.
+
+    Raises:
+        ConfigError: lists the problems of all arms.
+    """
+    teacher = _teacher_job(size, folder)
+    jobs, problems = [], []
+    for arm in (arm for arm in study.arms if arm.size in {None, size_name}):
+        try:
+            jobs += [
+                _student_job(size, arm, seed, folder=folder, teacher=teacher)
+                for seed in seeds or study.seeds
+            ]
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError('\n'.join(problems))
+    jobs.sort(key=lambda job: (job.teacher is not None, job.seed))
+    return [teacher, *jobs]
+
+
+def experiment_values(size: StudySizeConfig, arm: ArmConfig) -> Values:
+    """What an arm's experiment says, before defaults and the seed.
+
+    Raises:
+        ConfigError: the size has no such student.
+    """
+    if arm.student not in size.students:
+        raise ConfigError(
+            f'arm {arm.name}: no student {arm.student!r}; choose from {sorted(size.students)}'
+        )
+    values = merge(_placed(size), size.students[arm.student], arm.experiment)
+    if values.get('distillation') is not None:
+        where = f'arm {arm.name}, distillation'
+        values['distillation'] = _fill_terms(values['distillation'], size.terms, where=where)
+    return values
+
+
+def merge(*parts: Values) -> Values:
+    """Nested values, of which later ones win; lists are replaced as a whole."""
+    merged: Values = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _placed(size: StudySizeConfig) -> Values:
+    places = {
+        'dataset': {'root': DATA, 'split': 'train'},
+        'validation': {'root': DATA, 'split': 'test'},
+    }
+    return merge(places, size.experiment)
+
+
+def _fill_terms(distillation: Any, defaults: Mapping[str, Values], *, where: str) -> Values:
+    """Distillation whose terms have the size's settings where the arm does not name others."""
+    named = distillation.get('terms') if isinstance(distillation, dict) else None
+    if not isinstance(named, list):  # a preset knows no size: its settings give way
+        values = parse_config(DistillationConfig, distillation, where=where).model_dump(
+            mode='json'
+        )
+        terms = [{**term, **defaults.get(term['name'], {})} for term in values['terms']]
+        return {**values, 'terms': terms}
+    named = [term if isinstance(term, dict) else {'name': term} for term in named]
+    terms = [{**defaults.get(str(term.get('name')), {}), **term} for term in named]
+    return {**distillation, 'terms': terms}
+
+
+def _teacher_job(size: StudySizeConfig, folder: Path) -> Job:
+    values = read_model(merge(_placed(size), size.teacher), folder)
+    experiment = parse_config(ExperimentConfig, values, where=TEACHER)
+    return Job(TEACHER, TEACHER, TEACHER, experiment)
+
+
+def _student_job(
+    size: StudySizeConfig, arm: ArmConfig, seed: int, *, folder: Path, teacher: Job
+) -> Job:
+    values = merge(experiment_values(size, arm), {'training': {'seed': seed}})
+    experiment = parse_config(
+        ExperimentConfig, read_model(values, folder), where=f'arm {arm.name}'
+    )
+    title = arm.title or arm.name
+    if experiment.distillation is None:
+        return Job(arm.name, title, arm.student, experiment)
+    try:  # before the teacher is trained for hours
+        check_distillation(experiment.distillation, teacher.experiment.model, experiment.model)
+    except ConfigError as error:
+        raise ConfigError(f'arm {arm.name}: {error}') from error
+    return Job(arm.name, title, arm.student, experiment, teacher.folder)
+
+
+# --- what is there ---------------------------------------------------------------------------
+
+
+def is_complete(run: Path) -> bool:
+    """Whether a run has its bundle and its metrics."""
+    return (run / 'bundle').exists() and (run / METRICS_FILE).exists()
+
+
+def check_begun(output: Path, jobs: Sequence[Job]) -> None:
+    """Check that the runs that exist are those of the plan.
+
+    Raises:
+        ConfigError: lists, for each run that is not, what changed.
+    """
+    problems = []
+    for job in jobs:
+        run = output / job.folder
+        if (run / CONFIG_FILE).exists():
+            try:
+                open_run(run, job.experiment, _facts(output, job), resume=True)
+            except ConfigError as error:
+                problems.append(str(error))
+    if problems:
+        raise ConfigError('\n'.join(problems))
+
+
+def _facts(output: Path, job: Job) -> dict[str, JsonValue]:
+    """What else the run depends on; as it says itself while its teacher is not there."""
+    if job.teacher is None:
+        return {}
+    if is_complete(output / job.teacher):
+        return {'teacher_sha256': weights_checksum(output / job.teacher)}
+    facts: dict[str, JsonValue] = _read_json(output / job.folder / RUN_FILE)['facts']
+    return facts
+
+
+# --- what was found --------------------------------------------------------------------------
+
+
+def collect_runs(output: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What each complete run found and where it comes from; `ap40`: easy, moderate, hard [%]."""
+    return [
+        _describe_run(output / job.folder, job) for job in jobs if is_complete(output / job.folder)
+    ]
+
+
+def _describe_run(run: Path, job: Job) -> dict[str, Any]:
+    sessions = _read_json(run / RUN_FILE)['sessions']
+    metrics = _read_json(run / METRICS_FILE)['validation']
+    ap40 = {
+        metric: {name: levels['ap40'] for name, levels in classes.items()}
+        for metric, classes in metrics.items()
+    }
+    history = (run / HISTORY_FILE).read_text(encoding='utf-8').splitlines()
+    losses = read_losses(run)
+    taught = {'losses': {'first': losses[0], 'last': losses[-1]}, 'features': read_features(run)}
+    return {
+        'arm': job.arm,
+        'seed': job.seed,
+        'config_sha256': sha256(dump_config(job.experiment).encode()).hexdigest(),
+        'revisions': sorted({session['revision'] for session in sessions}),
+        'ap40': ap40,
+        'scores': moderate_scores(ap40, job.experiment.model.class_names),
+        'seconds': round(sum(json.loads(line)['seconds'] for line in history), 3),
+        'machine': sessions[-1]['machine'],
+        **(taught if job.teacher else {}),
+    }
+
+
+def scores_by_arm(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Scores]]:
+    """Scores of the runs, by arm and seed."""
+    scores: dict[str, dict[int, Scores]] = {}
+    for run in runs:
+        scores.setdefault(run['arm'], {})[run['seed']] = run['scores']
+    return scores
+
+
+def list_arms(study: StudyConfig, jobs: Sequence[Job]) -> list[Arm]:
+    """The teacher and the study's arms in its own order, each with what it is compared with.
+
+    A distilled student is compared with the first arm that trains the same network on labels
+    alone by the same schedule.
+    """
+    first = {job.arm: job for job in reversed(jobs)}
+    names = [TEACHER, *(arm.name for arm in study.arms if arm.name in first)]
+    plain = [first[name] for name in names if first[name].teacher is None]
+    baselines = {_schedule_of(job): job.arm for job in reversed(plain)}
+    return [
+        Arm(name, job.title, baselines.get(_schedule_of(job)) if job.teacher else None)
+        for name, job in ((name, first[name]) for name in names)
+    ]
+
+
+def _schedule_of(job: Job) -> tuple[str, TrainingConfig]:
+    """The network and how it is trained, whatever the seed."""
+    return job.network, job.experiment.training.model_copy(update={'seed': 0})
+
+
+def setting_values(study: StudyConfig, jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
+    """By setting of a term, the arms that are drawn over it and their values.
+
+    Raises:
+        ConfigError: an arm has no term with that setting.
+    """
+    experiments = {job.arm: job.experiment for job in jobs}
+    return {
+        setting: {
+            arm: _setting_of(arm, experiments[arm], setting) for arm in arms if arm in experiments
+        }
+        for setting, arms in study.curves.items()
+    }
+
+
+def _setting_of(arm: str, experiment: ExperimentConfig, setting: str) -> float:
+    for value in _settings(experiment, setting):
+        return float(value)
+    raise ConfigError(f'curves.{setting}: no term of the arm {arm!r} has this setting')
+
+
+def _settings(experiment: ExperimentConfig, setting: str) -> Iterator[float]:
+    for term in experiment.distillation.terms if experiment.distillation else ():
+        if setting in type(term).model_fields:
+            yield getattr(term, setting)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(file.read_bytes())
+    return values

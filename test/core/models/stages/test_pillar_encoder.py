@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pillar encoder and scatter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pointdistiller_core.grid import Grid
+from pointdistiller_core.models.stages.pillar_encoder import (
+    PillarEncoder,
+    point_features,
+    scatter_to_bev,
+)
+from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
+
+GRID = Grid(point_cloud_range=(0, -4, -3, 8, 4, 1), voxel_size=(2, 2, 4))
+
+
+def group(points: torch.Tensor, max_points_per_pillar: int = 4) -> Pillars:
+    return group_pillars(
+        [points], GRID, max_points_per_pillar=max_points_per_pillar, max_pillars=100
+    )
+
+
+def random_pillars() -> Pillars:
+    """Full, nearly empty and empty cells."""
+    points = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
+    return group(points * torch.tensor([8.0, 4, 3, 1]) - torch.tensor([0, 1.5, 2.5, 0]))
+
+
+def test_point_features_by_hand():
+    points = torch.tensor([[1.0, 1.0, -1.0, 0.2], [1.5, 1.0, 0.0, 0.4], [5.0, -3.0, 0, 1]])
+    features = point_features(group(points), GRID)
+    expected = torch.tensor(
+        [
+            [1.0, 1, -1, 0.2, -0.25, 0, -0.5, 0, 0, 0],  # mean (1.25, 1, -0.5), center (1, 1, -1)
+            [1.5, 1, 0, 0.4, 0.25, 0, 0.5, 0.5, 0, 1],
+            [5.0, -3, 0, 1, 0, 0, 0, 0, 0, 1],
+        ]
+    )
+    torch.testing.assert_close(features, expected)
+
+
+class DenseEncoder(nn.Module):
+    """The published layer: every slot is computed."""
+
+    def __init__(self, encoder: PillarEncoder) -> None:
+        super().__init__()
+        self.linear = nn.Linear(10, 16, bias=False)
+        self.norm = nn.BatchNorm1d(16, eps=1e-3, momentum=0.01)
+        self.load_state_dict(encoder.state_dict())
+
+    def forward(self, pillars: Pillars) -> torch.Tensor:
+        used = torch.arange(pillars.points.shape[1]) < pillars.num_points[:, None]
+        slots = torch.zeros(*used.shape, 10)
+        slots[used] = point_features(pillars, GRID)
+        values = self.norm(self.linear(slots).transpose(1, 2)).relu()
+        return values.amax(dim=2)
+
+
+@pytest.fixture
+def encoder() -> PillarEncoder:
+    """An encoder whose statistics, scales (some negative) and shifts are not trivial."""
+    torch.manual_seed(0)
+    encoder = PillarEncoder(16, GRID)
+    nn.init.normal_(encoder.norm.weight)
+    nn.init.normal_(encoder.norm.bias)
+    encoder.norm.running_mean.normal_()
+    encoder.norm.running_var.uniform_(0.5, 2)
+    return encoder
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_equals_the_layer_that_computes_every_slot(encoder, training):
+    pillars = random_pillars()
+    assert {1, 4} <= set(pillars.num_points.tolist())
+    dense = DenseEncoder(encoder).train(training)
+    found, expected = encoder.train(training)(pillars), dense(pillars)
+    torch.testing.assert_close(found, expected)
+    (found**2).sum().backward()
+    (expected**2).sum().backward()
+    expected_gradients = {name: p.grad for name, p in dense.named_parameters()}
+    for name, parameter in encoder.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected_gradients[name], rtol=1e-4, atol=1e-4)
+    for name, buffer in dense.named_buffers():
+        torch.testing.assert_close(encoder.get_buffer(name), buffer)
+
+
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('num_points', [0, 1])
+def test_few_points(encoder, training, num_points):
+    found = encoder.train(training)(group(torch.full((num_points, 4), 0.5)))
+    assert found.shape == (num_points, 16)
+    found.sum().backward()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
+    assert all(buffer.isfinite().all() for buffer in encoder.buffers())
+
+
+def test_one_pillar_of_one_slot_has_no_variance_to_divide_by(encoder):
+    found = encoder.train()(group(torch.full((1, 4), 0.5), max_points_per_pillar=1))
+    assert found.isfinite().all()
+    assert encoder.norm.running_var.isfinite().all()
+
+
+def test_features_are_float32_under_autocast(encoder):
+    pillars = random_pillars()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = encoder.eval()(pillars)
+    torch.testing.assert_close(found, encoder(pillars), rtol=0, atol=0)
+
+
+def test_scatter_by_hand():
+    features = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    coords = torch.tensor([[1, 0, 2], [0, 1, 1]])
+    bev_features = scatter_to_bev(features, coords, batch_size=2, bev_shape=(2, 3))
+    assert bev_features.shape == (2, 2, 2, 3)
+    assert bev_features[1, :, 0, 2].tolist() == [1, 2]
+    assert bev_features[0, :, 1, 1].tolist() == [3, 4]
+    assert bev_features.sum() == 10
+    assert bev_features.is_contiguous(memory_format=torch.channels_last)
+    (bev_features * 2).sum().backward()
+    assert (features.grad == 2).all()
+
+
+def test_scatter_of_nothing():
+    empty = torch.zeros(0, 3, dtype=torch.int64)
+    bev_features = scatter_to_bev(torch.zeros(0, 2), empty, batch_size=1, bev_shape=(2, 3))
+    assert bev_features.shape == (1, 2, 2, 3)
+    assert not bev_features.any()
