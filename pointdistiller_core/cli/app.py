@@ -48,9 +48,11 @@ app.command('copy-bundle')(copy_bundle_command)
 app.command('pack')(pack_command)
 app.command('unpack')(unpack_command)
 app.command('detect')(detect_command)
-app.command('run', context_settings={'allow_extra_args': True, 'ignore_unknown_options': True})(
-    run_command
-)
+app.command(
+    'run',
+    add_help_option=False,  # `run detect --help` is for the parser of the nodes
+    context_settings={'allow_extra_args': True, 'ignore_unknown_options': True},
+)(run_command)
 app.command('models')(models_command)
 app.command('dump-config')(dump_config_command)
 app.command('import-checkpoint')(import_checkpoint_command)

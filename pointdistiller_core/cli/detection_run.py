@@ -43,6 +43,8 @@ def evaluated_classes(
 ) -> dict[str, LeastT]:
     """The least overlaps of a bundle's classes that have any; says which have none.
 
+    Says also which classes the bundle does not know.
+
     Raises:
         PointDistillerError: no class has.
     """
@@ -54,6 +56,8 @@ def evaluated_classes(
         )
     if others := [name for name in names if name not in evaluated]:
         print_note(f'not evaluated, without a least overlap: {", ".join(others)}; --min-overlap')
+    if unknown := [name for name in min_overlaps if name not in names]:
+        print_note(f'not evaluated, unknown to the bundle: {", ".join(unknown)}')
     return evaluated
 
 

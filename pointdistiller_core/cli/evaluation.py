@@ -382,8 +382,8 @@ def report(evaluation: Evaluation, *, json_file: str | None, curves: Path | None
 
 def print_average_precision(evaluation: Evaluation, *, json_file: str | None) -> None:
     """A row for each metric and class: AP|R40 and AP|R11, or dashes without detections."""
-    rows = []
-    for metric, classes in evaluation.result.to_dict().items():
+    rows, measured = [], evaluation.result.to_dict()
+    for metric, classes in measured.items():
         for name in evaluation.min_overlaps:
             values = classes.get(name, {'ap40': [], 'ap11': []})
             cells = [f'{value:.2f}' for value in [*values['ap40'], *values['ap11']]] or ['-'] * 6
@@ -392,6 +392,11 @@ def print_average_precision(evaluation: Evaluation, *, json_file: str | None) ->
     columns = [f'{kind} {level}' for kind in ('R40', 'R11') for level in levels]
     title = f'AP [%], {evaluation.title}'
     print_table(title, ['metric', *columns], rows, json_target=json_file)
+    blind = [
+        name for name in evaluation.min_overlaps if not any(name in of for of in measured.values())
+    ]
+    if blind:
+        print_note(f'no detections, hence no AP, as the benchmark has it: {", ".join(blind)}')
     print_ceilings(evaluation.result)
 
 

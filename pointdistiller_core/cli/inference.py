@@ -151,6 +151,7 @@ def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence
         student=detections,
         class_names=class_names,
         title=path.stem,
+        student_name='detections',
     )
     print_note(f'wrote {path}')
 

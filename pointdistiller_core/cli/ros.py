@@ -20,6 +20,9 @@ def run_command(context: typer.Context) -> None:
 
     `pointdistiller run detect --help` and `pointdistiller run compare --help` list the options.
     """
+    if context.args[:1] in (['--help'], ['-h']):
+        typer.echo(context.get_help())
+        raise typer.Exit
     try:
         nodes = import_module('pointdistiller_ros.run')
     except ModuleNotFoundError as error:

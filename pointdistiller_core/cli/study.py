@@ -17,7 +17,7 @@ import typer
 
 from pointdistiller_core.cli.data import simulate_frames
 from pointdistiller_core.cli.output import print_error, print_note, print_table, write_json
-from pointdistiller_core.cli.training import DeviceOption, StopAfterOption, moment_after
+from pointdistiller_core.cli.training import DeviceOption, moment_after
 from pointdistiller_core.config import (
     SimulatedDataConfig,
     StudyConfig,
@@ -57,7 +57,15 @@ def study_command(
         int | None, typer.Option(min=1, help='Runs at once. [default: as many as have 2 cores]')
     ] = None,
     device: DeviceOption = 'auto',
-    stop_after: StopAfterOption = None,
+    stop_after: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar='SECONDS',
+            help='Save and stop then, at any step; the exit code is 75, and the same command '
+            'goes on.',
+        ),
+    ] = None,
     report_only: Annotated[
         bool, typer.Option('--report-only', help='Train nothing; report what is there.')
     ] = False,

@@ -201,6 +201,10 @@ def unpack_files(manifest: Path) -> dict[str, bytes]:
     Raises:
         CheckpointError: a part is missing or altered, or a name leads out of the folder.
     """
+    if manifest.is_dir():
+        lists = sorted(file.name for file in manifest.glob(f'*{MANIFEST_SUFFIX}'))
+        found = f': {", ".join(lists)}' if lists else ', which this one lacks'
+        raise CheckpointError(f'{manifest}: is a folder; give a *{MANIFEST_SUFFIX} in it{found}')
     try:
         values = json.loads(_read(manifest))
         parts, total = dict(values['parts']), str(values['sha256'])

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from ros_graph import FakeDetector
 from rosbags.highlevel import AnyReader
+from typer.testing import CliRunner
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import deserialize_message
 
+from pointdistiller_core.cli.app import app
 from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
 from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
@@ -149,6 +151,14 @@ def test_command_line(monkeypatch):
     assert asked == [
         RunOptions('student', 'drive', record='out', lockstep=True, score_threshold=0.3)
     ]
+
+
+@pytest.mark.parametrize(('command', 'option'), [('detect', '--record'), ('compare', '--check')])
+def test_help_on_a_command_lists_its_options(command, option):
+    result = CliRunner().invoke(app, ['run', command, '--help'])
+    assert result.exit_code == 0
+    assert f'usage: pointdistiller run {command}' in result.stdout
+    assert option in result.stdout
 
 
 @pytest.mark.parametrize('words', ['student', '--bundle student'])

@@ -99,6 +99,7 @@ def draw_scene(
     title: str = '',
     extent: Extent | None = None,
     class_names: Sequence[str] | None = None,
+    student_name: str = 'student',
 ) -> None:
     """Draw one frame from above, x to the right.
 
@@ -113,6 +114,7 @@ def draw_scene(
         extent: x_min, x_max, y_min, y_max [m]; by default everything but stray points.
         class_names: writes the class beside the boxes of the student, or of the teacher, or of
             the truth, the first that has any.
+        student_name: of the student's boxes in the legend.
     """
     layers = {'student': student, 'teacher': teacher, **_split_truth(truth)}  # finest on top
     shown = {name: records for name, records in layers.items() if records is not None}
@@ -128,7 +130,8 @@ def draw_scene(
     if class_names is not None and (named := student or teacher or truth):
         _write_classes(axes, named, class_names)
     _write_title(axes, title, size=15)
-    _add_legend(axes, {name: len(records) for name, records in shown.items()}, size=11)
+    counts = {name: len(records) for name, records in shown.items()}
+    _add_legend(axes, counts, size=11, names={'student': student_name})
     _add_color_bar(axes, importance=importance is not None)
     if isinstance(target, Path):
         _save(figure, target)
@@ -391,7 +394,14 @@ def _write(
     )
 
 
-def _add_legend(axes: Axes, counts: Mapping[str, int], *, size: float) -> None:
+def _add_legend(
+    axes: Axes,
+    counts: Mapping[str, int],
+    *,
+    size: float,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    names = names or {}
     handles = [
         Line2D(
             [],
@@ -400,7 +410,7 @@ def _add_legend(axes: Axes, counts: Mapping[str, int], *, size: float) -> None:
             linestyle=STYLES[kind].line,
             marker=STYLES[kind].marker,
             linewidth=STYLES[kind].width,
-            label=f'{kind}: {count}',
+            label=f'{names.get(kind, kind)}: {count}',
         )
         for kind, count in counts.items()
         if count or kind != 'ignored'

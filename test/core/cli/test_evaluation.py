@@ -15,6 +15,8 @@ from kitti_folder import write_frame
 from matplotlib.image import imread
 import pytest
 
+from pointdistiller_core.config import DetectionConfig
+
 LABEL = 'Car 0 0 1.5 100 100 200 150 1.5 1.6 4 {x} 1.5 20 1.5\n'
 RESULT = LABEL.replace('\n', ' 0.9\n')
 
@@ -168,6 +170,22 @@ def test_classes_of_a_bundle_without_a_least_overlap(run, bundle, dataset):
     code, _, error = run('evaluate', bundle, '--dataset', dataset, '--min-overlap', 'Tram=0.5')
     assert code == 2
     assert 'which have no least overlap; give --min-overlap Car=0.5' in error
+
+
+@pytest.mark.parametrize('metric', ['kitti', 'lidar'])
+def test_classes_that_a_bundle_does_not_know_are_said(run, bundle, dataset, metric):
+    options = ['--metric', metric, '--min-overlap', 'Car=0.5', '--min-overlap', 'Tram=0.5']
+    code, _, notes = run('evaluate', bundle, '--dataset', dataset, *options)
+    assert code == 0
+    assert 'not evaluated, unknown to the bundle: Tram' in notes
+
+
+def test_classes_without_a_detection_are_said(run, make_bundle, dataset):
+    bundle = make_bundle('blind', detection=DetectionConfig(score_threshold=1.0))
+    code, table, notes = run('evaluate', bundle, '--dataset', dataset, '--min-overlap', 'Car=0.5')
+    assert code == 0
+    assert [cell.strip() for cell in row_of(table, '3D Car')] == ['-'] * 6
+    assert 'no detections, hence no AP, as the benchmark has it: Car' in notes
 
 
 def test_what_the_labels_allow_is_said_of_every_class(run, files, tmp_path):

@@ -162,6 +162,12 @@ def test_failures_are_reported_at_the_end(folder, monkeypatch):
     assert json.loads((folder / 'out/tiny.json').read_text())['runs'] == []
 
 
+def test_help_names_no_option_that_the_verb_lacks():
+    text = CliRunner().invoke(app, ['study', '--help']).output
+    assert '--stop-after' in text
+    assert '--resume' not in text
+
+
 def test_stopped_in_time_while_simulating(folder):
     result = run_study(folder, '--stop-after', '0')
     assert result.exit_code == EXIT_STOPPED

@@ -185,6 +185,21 @@ def test_what_is_no_run(tmp_path):
         pack_run(tmp_path, tmp_path / 'carried')
 
 
+def test_a_folder_instead_of_the_list_of_parts_is_told_which_lists_it_has(tmp_path):
+    folder = tmp_path / 'carried'
+    folder.mkdir()
+    for lists, problem in (
+        ((), 'which this one lacks'),
+        (('b', 'a'), r'a\.pack\.json, b\.pack\.json'),
+    ):
+        for name in lists:
+            (folder / f'{name}.pack.json').touch()
+        with pytest.raises(
+            CheckpointError, match=rf'is a folder; give a \*\.pack\.json.*{problem}'
+        ):
+            unpack_files(folder)
+
+
 def test_verbs(tmp_path, stopped):
     def run(*words):
         return CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)

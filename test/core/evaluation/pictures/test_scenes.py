@@ -112,6 +112,12 @@ def test_scene_into_given_axes(points):
     ]
 
 
+def test_legend_calls_the_boxes_what_the_caller_calls_them(points):
+    axes = Figure().add_subplot()
+    draw_scene(axes, points, student=Detections.empty(), student_name='detections')
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['detections: 0']
+
+
 def test_comparison_marks_found_missed_and_made_up(tmp_path, points):
     truth = GroundTruth(BOXES, np.array([0, 0]))
     detections = Detections(
