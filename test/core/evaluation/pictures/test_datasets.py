@@ -47,8 +47,8 @@ def test_a_picture_is_written(tmp_path):
     assert (tmp_path / 'picture.svg').read_text(encoding='utf-8').startswith('<?xml')
 
 
-def test_bars_are_the_difficulties_of_each_class(figure):
-    draw(Path('x.png'), ['Car', 'Van', 'Car', 'Car', 'Van'], [0, 2, -1, 0, 1])
+def test_bars_are_the_difficulties_of_each_class(figure, tmp_path):
+    draw(tmp_path / 'x.png', ['Car', 'Van', 'Car', 'Car', 'Van'], [0, 2, -1, 0, 1])
     axes = figure[0].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ['Car', 'Van']
     widths = [[bar.get_width() for bar in level] for level in axes.containers]
@@ -58,8 +58,13 @@ def test_bars_are_the_difficulties_of_each_class(figure):
     assert [text.get_text() for text in axes.texts] == ['3', '2']
 
 
-def test_histograms_by_hand(figure):
-    draw(Path('x.png'), ['Car'] * 5, distances=[0, 4.9, 5, 12, 60], num_points=[0, 1, 2, 3, 1000])
+def test_histograms_by_hand(figure, tmp_path):
+    draw(
+        tmp_path / 'x.png',
+        ['Car'] * 5,
+        distances=[0, 4.9, 5, 12, 60],
+        num_points=[0, 1, 2, 3, 1000],
+    )
     _, distance, points, scatter = figure[0].axes
     assert heights(distance.patches[0])[:4] == [2, 1, 1, 0]
     assert sum(heights(distance.patches[0])) == 5
@@ -67,9 +72,9 @@ def test_histograms_by_hand(figure):
     assert scatter.collections[0].get_offsets().data.tolist()[1] == [np.float32(4.9), 1]
 
 
-def test_rare_classes_are_drawn_as_one(figure):
+def test_rare_classes_are_drawn_as_one(figure, tmp_path):
     names = [name for count, name in enumerate('abcdefg', 1) for _ in range(count)]
-    draw(Path('x.png'), names)
+    draw(tmp_path / 'x.png', names)
     bars, distance, *_ = figure[0].axes
     assert len(bars.get_yticklabels()) == 7
     legend = [text.get_text() for text in distance.get_legend().get_texts()]
