@@ -31,6 +31,7 @@ import torch
 
 import pointdistiller_core
 from pointdistiller_core.config import Config, ExperimentConfig, dump_config, load_config
+from pointdistiller_core.cores import processor_name
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.files import named_refusals, write_text
 from pointdistiller_core.models.stages.batch_norm import num_processes
@@ -96,7 +97,7 @@ def describe_session() -> dict[str, Any]:
             'pointdistiller': pointdistiller_core.__version__,
         },
         'machine': {
-            'cpu': _cpu_model(),
+            'cpu': processor_name(),
             'cores': os.cpu_count(),
             'threads': torch.get_num_threads(),
             'processes': num_processes(),
@@ -214,12 +215,3 @@ def _flatten(config: Config) -> dict[str, Any]:
         else:
             flat[path] = value
     return flat
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
-    return next(names, platform.machine())
