@@ -40,6 +40,7 @@ from pointdistiller_core.datasets.augmentation import augment
 from pointdistiller_core.datasets.ground_truth_database import load_database, paste_objects
 from pointdistiller_core.datasets.object_noise import move_objects
 from pointdistiller_core.datasets.simulated import simulate_dataset
+from pointdistiller_core.files import write_text
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.records import Frame
 from pointdistiller_core.training.data import collate, load_batches
@@ -82,8 +83,7 @@ def main() -> None:
             ],
         }
     report(record)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(record, indent=2) + '\n')
 
 
 def parse_arguments() -> argparse.Namespace:

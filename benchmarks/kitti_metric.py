@@ -23,6 +23,8 @@ from typing import Any
 
 from kitti_parity import ARCHIVES, unpack
 
+from pointdistiller_core.files import write_text
+
 PHASES = {
     'read_results_folder': 'reading',
     '_overlapping_pairs': 'overlaps',
@@ -52,8 +54,7 @@ def main() -> None:
     for row, value in seconds.items():
         print(f'{row:10}{value:8.2f} s')
     record = {'case': arguments.case, 'cores': os.cpu_count(), 'seconds': seconds, 'runs': runs}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(record, indent=2) + '\n')
 
 
 def measure(folder: Path, case: str) -> dict[str, float]:

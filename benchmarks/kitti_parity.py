@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from pointdistiller_core.evaluation.kitti.metric import evaluate_kitti, read_results_folder
+from pointdistiller_core.files import write_text
 
 ARCHIVES = {
     'pointgnn': 'pointgnn_results',
@@ -41,8 +42,7 @@ def main() -> int:
         unpack(arguments.data, Path(folder))
         rows = [compare(case, Path(folder), expected[case]) for case in sorted(expected)]
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
+        write_text(arguments.json, json.dumps(rows, indent=2) + '\n')
     largest = max(row['largest_difference'] for row in rows)
     print(f'largest difference: {largest:.6f} percent points')
     return int(largest > TOLERANCE)

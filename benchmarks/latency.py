@@ -39,6 +39,7 @@ from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.backends import BACKENDS
 from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model
 from pointdistiller_core.detector import Detector
+from pointdistiller_core.files import write_text
 from pointdistiller_core.geometry import detection
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 
@@ -81,8 +82,7 @@ def main() -> None:
         for configuration in configurations
         for record in to_records(configuration, points, arguments.seed)
     ]
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(records, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(records, indent=2) + '\n')
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from untrained import MODELS, machine, make_sweeps, save_untrained
 
+from pointdistiller_core.files import write_text
+
 LIMIT_MB, GROWTH_LIMIT_MB = 600, 30  # single samples differ by 20 as buffers come and go
 SAMPLES = 40  # over the run; the first ones see the buffers grow to their size
 
@@ -46,8 +48,7 @@ def main() -> int:
             )
         record = run_child(arguments, bundle, Path(folder) / 'sweeps.npz')
     report(record)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(record, indent=2) + '\n')
     return int(record['peak_mb'] > LIMIT_MB or record['growth_mb'] > GROWTH_LIMIT_MB)
 
 

@@ -36,6 +36,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from untrained import MODELS, machine, make_sweeps, save_untrained
 
+from pointdistiller_core.files import write_text
 from pointdistiller_ros.conversions import stamp_ns, to_cloud, to_stamp
 from pointdistiller_ros.spinning import Session
 
@@ -73,8 +74,7 @@ def main() -> int:
         'node': node,
     }
     report(record)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(record, indent=2) + '\n')
     return int(node['lost'] > 0 or node['times']['overhead_ms']['median'] > MOST_OVERHEAD_MS)
 
 

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from pointdistiller_core.files import write_text
 from pointdistiller_core.messages.point_cloud2 import (
     DATATYPE_NUMBERS,
     drop_no_returns,
@@ -176,8 +177,7 @@ def main() -> int:
         print(f'{name:32} {layout.point_step:13} {median:7.3f} {p95:7.3f} {p99:7.3f}')
         records.append({'layout': name, 'median_ms': median, 'p95_ms': p95, 'p99_ms': p99})
     record = {'points': arguments.points, 'seed': arguments.seed, 'layouts': records}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(record, indent=2) + '\n')
     return int(any(layout['median_ms'] > MOST_MS for layout in records))
 
 

@@ -15,6 +15,7 @@ from time import process_time
 
 from pointdistiller_core.config import SimulationConfig
 from pointdistiller_core.datasets.simulated import simulate_drive, simulate_scene
+from pointdistiller_core.files import write_text
 
 
 def main() -> None:
@@ -45,8 +46,7 @@ def main() -> None:
     print(f'{rays} rays a sweep, {median(points):.0f} returns (median), seed {arguments.seed}')
     for record in records:
         print(f'{record["what"]:8} {record["sweeps_per_core_second"]:6.1f} sweeps per core second')
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(records, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(records, indent=2) + '\n')
 
 
 if __name__ == '__main__':

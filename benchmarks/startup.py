@@ -25,6 +25,8 @@ from typing import Any
 
 from untrained import MODELS, machine, make_sweeps, save_untrained
 
+from pointdistiller_core.files import write_text
+
 PHASES = ('imports', 'load', 'first result', 'detect')
 CHILD = """
 import json, sys, time
@@ -74,8 +76,7 @@ def main() -> None:
         },
     }
     report(record)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(record, indent=2) + '\n')
 
 
 def parse_arguments() -> argparse.Namespace:

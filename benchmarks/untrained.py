@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 import math
 from pathlib import Path
-import platform
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.config import ModelConfig, SimulationConfig, find_config, load_config
 from pointdistiller_core.config.simulation import SensorConfig
+from pointdistiller_core.cores import processor_name, usable_cores
 from pointdistiller_core.datasets.simulated import simulate_scene
 from pointdistiller_core.messages.point_cloud2 import cloud_layout
 
@@ -81,11 +81,7 @@ def export_missing(
 
 def machine() -> str:
     """The processor in words, and how many cores this process may use."""
-    from pointdistiller_core.cores import usable_cores
-
-    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
-    return f'{names[0] if names else platform.processor()}, {usable_cores()} cores'
+    return f'{processor_name()}, {usable_cores()} cores'
 
 
 def _build(name: str, clouds: Sequence[NDArray[np.float32]], seed: int) -> Any:

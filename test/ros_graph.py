@@ -67,6 +67,26 @@ def spin_until(session, condition) -> None:
     assert session.spin_until(condition, TIMEOUT_S)
 
 
+def message_at(session, node, clock, states, seconds) -> str:
+    """What a node's diagnostics say when the simulated clock stands at these seconds.
+
+    Args:
+        session: spins.
+        node: uses simulated time.
+        clock: publisher of /clock.
+        states: the messages of /diagnostics, as they come.
+        seconds: whole ones.
+    """
+    from builtin_interfaces.msg import Time
+    from rosgraph_msgs.msg import Clock
+
+    clock.publish(Clock(clock=Time(sec=seconds)))
+    spin_until(session, lambda: node.get_clock().now().nanoseconds == seconds * 10**9)
+    states.clear()
+    spin_until(session, lambda: states)
+    return states[-1].status[0].message
+
+
 def service(session, kind, name):
     """Calls a service: a request in, the answer out."""
     from rclpy.node import Node

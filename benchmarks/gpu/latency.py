@@ -33,6 +33,7 @@ from untrained import MODELS, machine, make_sweeps, save_untrained
 
 from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.detector import Detector
+from pointdistiller_core.files import write_text
 from pointdistiller_core.models.stages.anchor_head import HeadOutput
 from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
 from pointdistiller_core.records import Detections
@@ -142,8 +143,7 @@ def main() -> None:
         'seed': arguments.seed,
         'rows': rows,
     }
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(values, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(values, indent=2) + '\n')
 
 
 def parse_arguments() -> argparse.Namespace:

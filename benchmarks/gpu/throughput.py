@@ -41,6 +41,7 @@ from pointdistiller_core.config import (
 from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.datasets.simulated import simulate_dataset
 from pointdistiller_core.distill import Distiller
+from pointdistiller_core.files import write_text
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.records import Batch, Frame
 from pointdistiller_core.training.data import collate
@@ -72,8 +73,7 @@ def main() -> None:
         'steps': arguments.steps,
         'rows': rows,
     }
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(values, indent=2) + '\n', encoding='utf-8')
+    write_text(arguments.json, json.dumps(values, indent=2) + '\n')
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from itertools import islice
-import json
 from pathlib import Path
 import shutil
 from statistics import fmean, median
@@ -113,12 +112,12 @@ def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, An
         count_detector_multiply_adds,
         count_parameters,
     )
+    from pointdistiller_core.training.run import read_validation
 
     detectors = {name: Detector.load(path, backend='torch') for name, path in bundles.items()}
     latencies = time_detectors(output / 'drive', detectors)
     rows = []
     for name, detector in detectors.items():
-        metrics = json.loads((output / 'runs' / name / 'metrics.json').read_bytes())
         rows.append(
             {
                 'name': name,
@@ -126,7 +125,7 @@ def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, An
                 'parameters': count_parameters(detector.model),
                 'multiply_adds': count_detector_multiply_adds(detector.model),
                 'latency_ms': latencies[name],
-                'ap': metrics['validation'],
+                'ap': read_validation(output / 'runs' / name),
             }
         )
     return rows

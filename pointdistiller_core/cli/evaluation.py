@@ -16,9 +16,9 @@ from pointdistiller_core.cli.detection_run import (
     Engine,
     detect_all,
     evaluated_classes,
-    title_of,
+    open_both,
+    read_overlaps,
 )
-from pointdistiller_core.cli.intensity import expectations, settle_dataset
 from pointdistiller_core.cli.lidar_evaluation import evaluate_lidar, parse_overlap_pairs
 from pointdistiller_core.cli.output import (
     JsonOption,
@@ -247,33 +247,28 @@ def check_options(options: Mapping[str, object], metric: MetricName = MetricName
 
 
 def parse_overlaps(texts: Sequence[str]) -> dict[str, float]:
-    """Least overlaps from texts like `Car=0.5`; without any, those of the benchmark.
+    """Least overlaps from texts like `Car=0.5`.
 
     Raises:
-        PointDistillerError: a text is not of this form.
+        PointDistillerError: a text is not of this form, or names a class again.
     """
-    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
-
-    overlaps = {}
-    for text in texts:
-        name, _, value = text.partition('=')
-        try:
-            overlaps[name] = float(value)
-        except ValueError:
-            overlaps[name] = -1.0
-        if not name or not 0 <= overlaps[name] < 1:
-            raise PointDistillerError(
-                f'--min-overlap {text}: expected CLASS=IOU with an overlap of 0 to below 1, '
-                'e.g. Car=0.5'
-            )
-    return overlaps or dict(MIN_OVERLAPS)
+    form = 'CLASS=IOU with an overlap of 0 to below 1, e.g. Car=0.5'
+    return {name: least for name, (least,) in read_overlaps(texts, form=form).items()}
 
 
 def evaluate_files(
     predictions: Path, labels: Path, split: Path | None, min_overlaps: Mapping[str, float]
 ) -> Evaluation:
-    """Evaluate a folder of KITTI result files; needs no torch."""
+    """Evaluate a folder of KITTI result files; needs no torch.
+
+    Args:
+        predictions: folder of the result files.
+        labels: folder of the label files.
+        split: a file that lists frames; None is all that have a result.
+        min_overlaps: class -> least overlap of a hit; empty is the benchmark's.
+    """
     from pointdistiller_core.evaluation.kitti.metric import (
+        MIN_OVERLAPS,
         evaluate_kitti,
         list_frames,
         read_results_folder,
@@ -282,8 +277,9 @@ def evaluate_files(
     truth, detections = read_results_folder(labels, predictions, split)
     frames = list_frames(predictions, split)
     truth, detections = complete_boxes(labels, frames, truth, detections)
-    result = evaluate_kitti(truth, detections, tuple(min_overlaps), min_overlaps=min_overlaps)
-    return Evaluation(result, min_overlaps, f'{predictions} ({len(truth)} frames)')
+    least = min_overlaps or MIN_OVERLAPS
+    result = evaluate_kitti(truth, detections, tuple(least), min_overlaps=least)
+    return Evaluation(result, least, f'{predictions} ({len(truth)} frames)')
 
 
 def complete_boxes(
@@ -340,24 +336,21 @@ def evaluate_bundle(
     Args:
         bundle: or the folder of a run.
         config: the dataset, in KITTI layout.
-        min_overlaps: class -> least overlap of a hit; the bundle's other classes are left out.
+        min_overlaps: class -> least overlap of a hit, of the classes that were asked for; empty
+            is the benchmark's.
         engine: what the network runs in.
         results: where to write the detections as KITTI's result files.
         intensity_scale: `auto`, a factor or None.
     """
-    # torch takes seconds to import, and result files do not need it
-    from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.evaluation.kitti.metric import evaluate_kitti
+    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS, evaluate_kitti
     from pointdistiller_core.formats.kitti import check_results_folder, write_results
     from pointdistiller_core.pipelines.evaluate import to_objects
 
-    detector = engine.load(bundle)
+    detector, dataset, title = open_both(bundle, config, engine, intensity_scale)
     names = detector.class_names
-    config = settle_dataset(intensity_scale, config, expectations({'': detector.info}))
-    dataset = KittiDataset(config, names)
     if results is not None:
         check_results_folder(results, dataset.frame_ids)  # before the long part
-    evaluated = evaluated_classes(bundle, names, min_overlaps)
+    evaluated = evaluated_classes(bundle, names, min_overlaps, MIN_OVERLAPS)
     found = detect_all(detector, dataset)
     indices = range(len(dataset))
     detections = to_objects(found, dataset, indices, names)
@@ -366,7 +359,7 @@ def evaluate_bundle(
     if results is not None:
         write_results(results, dict(zip(dataset.frame_ids, detections, strict=True)))
         print_note(f'wrote {len(detections)} result files to {results}')
-    return Evaluation(result, evaluated, title_of(bundle, config, dataset))
+    return Evaluation(result, evaluated, title)
 
 
 def report(evaluation: Evaluation, *, json_file: str | None, curves: Path | None) -> None:

@@ -13,11 +13,10 @@ from pointdistiller_core.cli.detection_run import (
     Engine,
     detect_all,
     evaluated_classes,
-    title_of,
+    open_both,
+    read_overlaps,
 )
-from pointdistiller_core.cli.intensity import expectations, settle_dataset
 from pointdistiller_core.cli.output import print_lines, print_note, print_table, write_json
-from pointdistiller_core.errors import PointDistillerError
 
 if TYPE_CHECKING:
     from pointdistiller_core.config import DatasetConfig
@@ -30,24 +29,14 @@ def parse_overlap_pairs(texts: Sequence[str]) -> dict[str, Overlaps]:
     """Least overlaps, from above and in 3D, from texts like `Car=0.5` or `Car=0.7/0.5`.
 
     Raises:
-        PointDistillerError: a text is not of this form.
+        PointDistillerError: a text is not of this form, or names a class again.
     """
-    from pointdistiller_core.evaluation.lidar import MIN_OVERLAPS
-
-    overlaps = {}
-    for text in texts:
-        name, _, value = text.partition('=')
-        try:
-            least = [float(part) for part in value.split('/')]
-        except ValueError:
-            least = []
-        if not name or len(least) not in {1, 2} or not all(0 <= each < 1 for each in least):
-            raise PointDistillerError(
-                f'--min-overlap {text}: expected CLASS=IOU, or CLASS=IOU/IOU from above and in '
-                '3D, with overlaps of 0 to below 1, e.g. Car=0.7/0.5'
-            )
-        overlaps[name] = (least[0], least[-1])
-    return overlaps or dict(MIN_OVERLAPS)
+    form = (
+        'CLASS=IOU, or CLASS=IOU/IOU from above and in 3D, with overlaps of 0 to below 1, e.g. '
+        'Car=0.7/0.5'
+    )
+    overlaps = read_overlaps(texts, form=form, most=2)
+    return {name: (least[0], least[-1]) for name, least in overlaps.items()}
 
 
 def evaluate_lidar(
@@ -64,21 +53,20 @@ def evaluate_lidar(
     Args:
         bundle: or the folder of a run.
         config: the dataset, in KITTI layout.
-        min_overlaps: class -> least overlaps of a hit; the bundle's other classes are left out.
+        min_overlaps: class -> least overlaps of a hit, of the classes that were asked for; empty
+            is the usual ones.
         engine: what the network runs in.
         intensity_scale: `auto`, a factor or None.
         json_file: where to write all numbers.
     """
-    from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.evaluation.lidar import LidarMetric
+    from pointdistiller_core.evaluation.lidar import MIN_OVERLAPS, LidarMetric
 
-    detector = engine.load(bundle)
-    config = settle_dataset(intensity_scale, config, expectations({'': detector.info}))
-    dataset = KittiDataset(config, detector.class_names)
-    metric = LidarMetric(evaluated_classes(bundle, detector.class_names, min_overlaps))
+    detector, dataset, title = open_both(bundle, config, engine, intensity_scale)
+    evaluated = evaluated_classes(bundle, detector.class_names, min_overlaps, MIN_OVERLAPS)
+    metric = LidarMetric(evaluated)
     found = detect_all(detector, dataset)
     scores = metric.evaluate(dataset, range(len(dataset)), found)
-    print_scores(scores, title_of(bundle, config, dataset), json_target=json_file)
+    print_scores(scores, title, json_target=json_file)
     write_json(json_file, scores.to_dict())
 
 

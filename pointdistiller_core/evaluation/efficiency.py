@@ -6,14 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -24,32 +21,17 @@ def count_parameters(module: nn.Module) -> int:
 def count_multiply_adds(module: nn.Module, *inputs: Any) -> int:
     """Multiply-adds of one forward pass in evaluation mode.
 
-    Linear layers, convolutions and transposed convolutions count, padding like any other input;
-    biases, norms and activations do not.
+    Products of matrices and convolutions of all kinds count, padding like any other input; biases,
+    norms and activations do not.
 
     Args:
         module: left as it was.
         inputs: what to call it with.
     """
-    total = 0
-
-    def add(layer: nn.Module, layer_inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        total += _multiply_adds(layer, layer_inputs[0], output)
-
-    counted = [
-        layer
-        for layer in module.modules()
-        if isinstance(layer, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED))
-    ]
-    handles = [layer.register_forward_hook(add) for layer in counted]
-    try:
-        with torch.no_grad(), _evaluating(module):
-            module(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return total
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), _evaluating(module), counter:
+        module(*inputs)
+    return counter.get_total_flops() // 2  # a multiplication and an addition each
 
 
 def count_detector_multiply_adds(detector: nn.Module) -> int:
@@ -66,16 +48,6 @@ def count_detector_multiply_adds(detector: nn.Module) -> int:
     device = next(detector.parameters()).device
     no_points = detector.group([torch.zeros(0, 4, device=device)])
     return count_multiply_adds(detector, no_points)
-
-
-def _multiply_adds(layer: nn.Module, layer_input: Tensor, output: Tensor) -> int:
-    if isinstance(layer, nn.Linear):
-        return output.numel() * layer.in_features
-    assert isinstance(layer, (*_CONVOLUTIONS, *_TRANSPOSED))
-    kernel = math.prod(layer.kernel_size)
-    if isinstance(layer, _TRANSPOSED):
-        return layer_input.numel() * kernel * layer.out_channels // layer.groups
-    return output.numel() * kernel * layer.in_channels // layer.groups
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,18 +27,15 @@ def evaluate_detector(
     dataset: FrameDataset,
     *,
     batch_size: int = 4,
-    min_overlaps: Mapping[str, float] = MIN_OVERLAPS,
     on_frame: Callable[[int, int], None] | None = None,
     info: BundleInfo | None = None,
 ) -> tuple[KittiResult, list[KittiObjects]]:
-    """Average precision of a detector on a dataset.
+    """Average precision of a detector on a dataset, for the classes that KITTI evaluates.
 
     Args:
         detector: on any device, in any mode; keeps its mode.
         dataset: labelled frames; their calibrations turn boxes into KITTI's objects.
         batch_size: frames that go through the network together.
-        min_overlaps: class -> least overlap of a hit, in every metric; classes of the detector
-            that it does not name are not evaluated.
         on_frame: hears how many frames are done, and how many there are.
         info: what its bundle will say: range of the intensity, thresholds and bounds. None clips
             nothing, and takes the rest from the detector.
@@ -50,8 +47,8 @@ def evaluate_detector(
         detector, dataset, batch_size=batch_size, on_frame=on_frame, info=info
     )
     truth = [dataset.objects(index) for index in range(len(dataset))]
-    evaluated = [name for name in detector.config.class_names if name in min_overlaps]
-    return evaluate_kitti(truth, detections, evaluated, min_overlaps=min_overlaps), detections
+    evaluated = [name for name in detector.config.class_names if name in MIN_OVERLAPS]
+    return evaluate_kitti(truth, detections, evaluated), detections
 
 
 def detect_dataset(

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-import json
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,19 @@ from pointdistiller_core.config import (
 )
 from pointdistiller_core.config.study import TEACHER, Values
 from pointdistiller_core.distill import check_distillation
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import CheckpointError, ConfigError, PointDistillerError
 from pointdistiller_core.studies.table import Arm, Scores, moderate_scores
 from pointdistiller_core.training.experiment import weights_checksum
 from pointdistiller_core.training.run import (
     CONFIG_FILE,
-    HISTORY_FILE,
     METRICS_FILE,
-    RUN_FILE,
+    named_damage,
     open_run,
+    read_facts,
     read_features,
-    read_losses,
+    read_history,
+    read_sessions,
+    read_validation,
 )
 
 DATA = 'data'
@@ -205,19 +206,23 @@ def is_complete(run: Path) -> bool:
 def check_begun(output: Path, jobs: Sequence[Job]) -> None:
     """Check that the runs that exist are those of the plan.
 
+    What the complete ones found is read, so that damage comes up before hours of training.
+
     Raises:
         ConfigError: lists, for each run that is not, what changed.
+        CheckpointError: likewise, if the first has a damaged file.
     """
-    problems = []
+    errors: list[PointDistillerError] = []
     for job in jobs:
         run = output / job.folder
         if (run / CONFIG_FILE).exists():
             try:
                 open_run(run, job.experiment, _facts(output, job), resume=True)
-            except ConfigError as error:
-                problems.append(str(error))
-    if problems:
-        raise ConfigError('\n'.join(problems))
+                collect_runs(output, [job])
+            except (ConfigError, CheckpointError) as error:
+                errors.append(error)
+    if errors:
+        raise type(errors[0])('\n'.join(map(str, errors)))
 
 
 def _facts(output: Path, job: Job) -> dict[str, JsonValue]:
@@ -226,29 +231,32 @@ def _facts(output: Path, job: Job) -> dict[str, JsonValue]:
         return {}
     if is_complete(output / job.teacher):
         return {'teacher_sha256': weights_checksum(output / job.teacher)}
-    facts: dict[str, JsonValue] = _read_json(output / job.folder / RUN_FILE)['facts']
-    return facts
+    return read_facts(output / job.folder)
 
 
 # --- what was found --------------------------------------------------------------------------
 
 
 def collect_runs(output: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """What each complete run found and where it comes from; `ap40`: easy, moderate, hard [%]."""
+    """What each complete run found and where it comes from; `ap40`: easy, moderate, hard [%].
+
+    Raises:
+        CheckpointError: a file of a run is missing or damaged.
+    """
     return [
         _describe_run(output / job.folder, job) for job in jobs if is_complete(output / job.folder)
     ]
 
 
 def _describe_run(run: Path, job: Job) -> dict[str, Any]:
-    sessions = _read_json(run / RUN_FILE)['sessions']
-    metrics = _read_json(run / METRICS_FILE)['validation']
-    ap40 = {
-        metric: {name: levels['ap40'] for name, levels in classes.items()}
-        for metric, classes in metrics.items()
-    }
-    history = (run / HISTORY_FILE).read_text(encoding='utf-8').splitlines()
-    losses = read_losses(run)
+    sessions, validation, history = read_sessions(run), read_validation(run), read_history(run)
+    with named_damage(run / METRICS_FILE):
+        ap40 = {
+            metric: {name: levels['ap40'] for name, levels in classes.items()}
+            for metric, classes in validation.items()
+        }
+        scores = moderate_scores(ap40, job.experiment.model.class_names)
+    losses = [record['losses'] for record in history]
     taught = {'losses': {'first': losses[0], 'last': losses[-1]}, 'features': read_features(run)}
     return {
         'arm': job.arm,
@@ -256,8 +264,8 @@ def _describe_run(run: Path, job: Job) -> dict[str, Any]:
         'config_sha256': sha256(dump_config(job.experiment).encode()).hexdigest(),
         'revisions': sorted({session['revision'] for session in sessions}),
         'ap40': ap40,
-        'scores': moderate_scores(ap40, job.experiment.model.class_names),
-        'seconds': round(sum(json.loads(line)['seconds'] for line in history), 3),
+        'scores': scores,
+        'seconds': round(sum(record['seconds'] for record in history), 3),
         'machine': sessions[-1]['machine'],
         **(taught if job.teacher else {}),
     }
@@ -317,8 +325,3 @@ def _settings(experiment: ExperimentConfig, setting: str) -> Iterator[float]:
     for term in experiment.distillation.terms if experiment.distillation else ():
         if setting in type(term).model_fields:
             yield getattr(term, setting)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(file.read_bytes())
-    return values

@@ -15,7 +15,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 import json
 import os
@@ -31,8 +32,9 @@ import torch
 
 import pointdistiller_core
 from pointdistiller_core.config import Config, ExperimentConfig, dump_config, load_config
+from pointdistiller_core.cores import processor_name
 from pointdistiller_core.errors import CheckpointError, ConfigError
-from pointdistiller_core.files import named_refusals, write_text
+from pointdistiller_core.files import named_refusals, write_file, write_text
 from pointdistiller_core.models.stages.batch_norm import num_processes
 
 CONFIG_FILE = 'config.yaml'
@@ -78,10 +80,16 @@ def open_run(
 
 
 def record_session(run: Path, *, first_epoch: int) -> None:
-    """Add to `run.json` with what, where and how this part of the run was started."""
-    values = json.loads((run / RUN_FILE).read_bytes())
-    values['sessions'].append({'first_epoch': first_epoch, **describe_session()})
-    write_text(run / RUN_FILE, json.dumps(values, indent=2) + '\n')
+    """Add to `run.json` with what, where and how this part of the run was started.
+
+    Raises:
+        CheckpointError: `run.json` is missing or damaged.
+    """
+    file, session = run / RUN_FILE, {'first_epoch': first_epoch, **describe_session()}
+    with named_damage(file):
+        values = json.loads(file.read_bytes())
+        values['sessions'].append(session)
+    write_text(file, json.dumps(values, indent=2) + '\n')
 
 
 def describe_session() -> dict[str, Any]:
@@ -96,7 +104,7 @@ def describe_session() -> dict[str, Any]:
             'pointdistiller': pointdistiller_core.__version__,
         },
         'machine': {
-            'cpu': _cpu_model(),
+            'cpu': processor_name(),
             'cores': os.cpu_count(),
             'threads': torch.get_num_threads(),
             'processes': num_processes(),
@@ -128,11 +136,18 @@ _DESCRIBE = ('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
 
 
 def keep_history(run: Path, epochs: int) -> None:
-    """Drop the lines of `metrics.jsonl` after `epochs` epochs: those are about to be run again."""
+    """Drop the lines of `metrics.jsonl` after `epochs` epochs: those are about to be run again.
+
+    Raises:
+        CheckpointError: one of those that stay is damaged; the file is as it was.
+    """
     file = run / HISTORY_FILE
     if file.exists():
-        lines = file.read_text(encoding='utf-8').splitlines(keepends=True)
-        write_text(file, ''.join(lines[:epochs]))
+        with named_damage(file):
+            lines = file.read_bytes().splitlines(keepends=True)[:epochs]
+            for line in lines:
+                _read_epoch(line)
+        write_file(file, b''.join(lines), flush=True)
 
 
 def append_history(run: Path, record: Mapping[str, Any]) -> None:
@@ -143,21 +158,77 @@ def append_history(run: Path, record: Mapping[str, Any]) -> None:
 
 
 def last_record(run: Path) -> dict[str, Any]:
-    """The last line of `metrics.jsonl`."""
-    record: dict[str, Any] = json.loads((run / HISTORY_FILE).read_bytes().splitlines()[-1])
-    return record
+    """The last line of `metrics.jsonl`.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    return read_history(run)[-1]
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, at least one: `losses`, `seconds` and more of each epoch.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    file = run / HISTORY_FILE
+    with named_damage(file):
+        records = [_read_epoch(line) for line in file.read_bytes().splitlines()]
+        if not records:
+            raise ValueError('it is empty')
+    return records
 
 
 def read_losses(run: Path) -> list[dict[str, float]]:
-    """The mean losses of each epoch by name, weighted."""
-    lines = (run / HISTORY_FILE).read_text(encoding='utf-8').splitlines()
-    return [json.loads(line)['losses'] for line in lines]
+    """The mean losses of each epoch by name, weighted; see `read_history`."""
+    return [record['losses'] for record in read_history(run)]
+
+
+def read_validation(run: Path) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """What `metrics.json` says of a complete run: metric -> class -> `ap40`, `ap11` -> values.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or there was no validation.
+    """
+    file = run / METRICS_FILE
+    with named_damage(file):
+        metrics: dict[str, dict[str, dict[str, list[float]]]]
+        metrics = json.loads(file.read_bytes())['validation']
+        for classes in metrics.values():
+            for levels in classes.values():
+                _check_numbers(*levels['ap40'], *levels['ap11'])
+    return metrics
 
 
 def read_features(run: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """What `features.json` says: `student` and `untrained` -> tap -> measure; empty without it."""
+    """What `features.json` says: `student` and `untrained` -> tap -> measure; empty without it.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     file = run / FEATURES_FILE
-    return json.loads(file.read_bytes()) if file.exists() else {}
+    if not file.exists():
+        return {}
+    with named_damage(file):
+        return {name: dict(taps) for name, taps in json.loads(file.read_bytes()).items()}
+
+
+def read_sessions(run: Path) -> list[dict[str, Any]]:
+    """Each start and resumption of a run, as `describe_session` has it; at least one.
+
+    Raises:
+        CheckpointError: `run.json` is missing or damaged, or names none.
+    """
+    file = run / RUN_FILE
+    with named_damage(file):
+        sessions = [
+            {**each, 'revision': str(each['revision']), 'machine': dict(each['machine'])}
+            for each in json.loads(file.read_bytes())['sessions']
+        ]
+        if not sessions:
+            raise ValueError('no session')
+    return sessions
 
 
 def read_facts(run: Path) -> dict[str, JsonValue]:
@@ -167,13 +238,35 @@ def read_facts(run: Path) -> dict[str, JsonValue]:
         CheckpointError: `run.json` is missing or damaged.
     """
     file = run / RUN_FILE
+    with named_damage(file):
+        return dict(json.loads(file.read_bytes())['facts'])
+
+
+@contextmanager
+def named_damage(file: Path) -> Iterator[None]:
+    """Turn what is wrong with a file of a run that is read meanwhile into an error that names it.
+
+    Raises:
+        CheckpointError: it is missing, unreadable, or its content is not what a run writes.
+    """
     try:
-        facts: dict[str, JsonValue] = dict(json.loads(file.read_bytes())['facts'])
-    except (OSError, LookupError, TypeError, ValueError) as error:
+        yield
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f'{file}: missing or damaged: {error!r}; restore it or use a new folder'
+            f'{file}: missing or damaged: {error!r}; restore it, or train the run again in a new '
+            'folder'
         ) from error
-    return facts
+
+
+def _read_epoch(line: bytes) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(line)
+    _check_numbers(record['seconds'], *record['losses'].values())
+    return record
+
+
+def _check_numbers(*values: Any) -> None:
+    if wrong := [value for value in values if not isinstance(value, (int, float))]:
+        raise TypeError(f'not a number: {wrong[0]!r}')
 
 
 def _is_stillborn(run: Path) -> bool:
@@ -214,12 +307,3 @@ def _flatten(config: Config) -> dict[str, Any]:
         else:
             flat[path] = value
     return flat
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
-    return next(names, platform.machine())

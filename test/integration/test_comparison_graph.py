@@ -7,11 +7,10 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from ros_graph import FakeDetector, build_cloud, listen, publisher, spin_until, stamps
+from ros_graph import FakeDetector, build_cloud, listen, message_at, publisher, spin_until, stamps
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -168,17 +167,11 @@ def test_silence_is_measured_in_simulated_time(session):
     states = listen(session, DiagnosticArray, '/diagnostics')
     clouds = publisher(session, PointCloud2, '/points')
 
-    def message_at(seconds):
-        clock.publish(Clock(clock=Time(sec=seconds)))
-        spin_until(session, lambda: node.get_clock().now().nanoseconds == seconds * 10**9)
-        states.clear()
-        spin_until(session, lambda: states)
-        return states[-1].status[0].message
-
-    assert message_at(100) == 'no cloud so far'
+    message = partial(message_at, session, node, clock, states)
+    assert message(100) == 'no cloud so far'
     clouds.publish(build_cloud())
     spin_until(session, lambda: node.counts['compared'] == 1)
-    assert message_at(100) == 'comparing'
-    assert message_at(107) == 'no cloud for 7.0 s'
-    assert message_at(50) == 'comparing'  # the bag began again
-    assert message_at(52) == 'no cloud for 2.0 s'
+    assert message(100) == 'comparing'
+    assert message(107) == 'no cloud for 7.0 s'
+    assert message(50) == 'comparing'  # the bag began again
+    assert message(52) == 'no cloud for 2.0 s'

@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 import pytest
-from ros_graph import FakeDetector, build_cloud, listen, publisher, spin_until, stamps
+from ros_graph import FakeDetector, build_cloud, listen, message_at, publisher, spin_until, stamps
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
@@ -274,23 +274,17 @@ def test_silence_is_measured_in_simulated_time(session):
     states = listen(session, DiagnosticArray, '/diagnostics')
     clouds = publisher(session, PointCloud2, '/points')
 
-    def message_at(seconds):
-        clock.publish(Clock(clock=Time(sec=seconds)))
-        spin_until(session, lambda: node.get_clock().now().nanoseconds == seconds * 10**9)
-        states.clear()
-        spin_until(session, lambda: states)
-        return states[-1].status[0].message
-
+    message = partial(message_at, session, node, clock, states)
     spin_until(session, lambda: states)  # a report before the first /clock
-    assert message_at(100) == 'waiting for the first cloud'
+    assert message(100) == 'waiting for the first cloud'
     clouds.publish(build_cloud())
     spin_until(session, lambda: node.counts.results == 1)
-    assert message_at(100) == 'detecting'
-    assert 'no cloud for 7.0 s' in message_at(107)
-    assert message_at(50) == 'detecting'  # the bag began again
-    assert 'no cloud for 2.0 s' in message_at(52)
-    assert message_at(1000) == 'detecting'  # somebody sought in the bag
-    assert 'no cloud for 3.0 s' in message_at(1003)
+    assert message(100) == 'detecting'
+    assert 'no cloud for 7.0 s' in message(107)
+    assert message(50) == 'detecting'  # the bag began again
+    assert 'no cloud for 2.0 s' in message(52)
+    assert message(1000) == 'detecting'  # somebody sought in the bag
+    assert 'no cloud for 3.0 s' in message(1003)
 
 
 def test_a_clock_that_begins_early_is_no_silence(session):
@@ -298,11 +292,8 @@ def test_a_clock_that_begins_early_is_no_silence(session):
     states = listen(session, DiagnosticArray, '/diagnostics')
     spin_until(session, lambda: states)
     clock = publisher(session, Clock, '/clock')
-    clock.publish(Clock(clock=Time(sec=6)))  # too little for a jump
-    spin_until(session, lambda: node.get_clock().now().nanoseconds == 6 * 10**9)
-    states.clear()
-    spin_until(session, lambda: states)
-    assert states[-1].status[0].message == 'waiting for the first cloud'
+    # 6 s are too little for a jump
+    assert message_at(session, node, clock, states, 6) == 'waiting for the first cloud'
 
 
 def test_intensity_range_is_reported(session):

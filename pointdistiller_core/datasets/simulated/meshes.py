@@ -94,7 +94,6 @@ def prism(
     material: Material,
     *,
     top: float = 1.0,
-    sides: Material | None = None,
 ) -> Mesh:
     """A convex outline in x, z, drawn out along y.
 
@@ -103,7 +102,6 @@ def prism(
         half_width: half extent along y [m] at the lowest corner.
         material: of all faces.
         top: width at the highest corner as a part of that at the lowest.
-        sides: of the two faces across y, if another.
     """
     corners = np.array(outline, np.float32)
     height = corners[:, 1] - corners[:, 1].min()
@@ -121,7 +119,6 @@ def prism(
     fan = np.stack([np.zeros(count - 2, int), ring[1:-1], ring[2:]], axis=1)
     faces = np.concatenate([band, fan, fan + count]).astype(np.int32)
     materials = np.full(len(faces), material, np.int32)
-    materials[len(band) :] = material if sides is None else sides
     vertices = np.concatenate([left, left * np.array([1, -1, 1])]).astype(np.float32)
     return Mesh(vertices, faces, materials)
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 GROUND_CELL = 2.0  # [m]
 KERB = 5.5  # from the middle of the street to the sidewalk [m]
 CLEARANCE = 0.4  # between any two objects [m]
+PROPOSALS = 30  # of a place, before something is left out
 EGO_PLACE = (0.0, -1.8)  # of the sensor's vehicle at first, world frame [m]
 EGO_ROOM = (3.5, 2.5)  # half extents that are kept free around it [m]
 
@@ -213,8 +214,6 @@ class _Placer:
         lateral: Callable[[], float],
         room: tuple[float, float],
         velocity: tuple[float, float] = (0.0, 0.0),
-        *,
-        tries: int = 30,
     ) -> tuple[float, float] | None:
         """A place with y from `lateral`, or None where the street is full.
 
@@ -222,9 +221,8 @@ class _Placer:
             lateral: proposes a distance from the middle of the street [m].
             room: half extents along x and y [m].
             velocity: along x and y [m/s]; the way is free, too.
-            tries: proposals before giving up.
         """
-        for _ in range(tries):
+        for _ in range(PROPOSALS):
             place = self._along(), lateral()
             if not self._meets(place, room, velocity):
                 self.stand(place, room, velocity)

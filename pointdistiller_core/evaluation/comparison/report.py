@@ -16,7 +16,7 @@ import platform
 import re
 from typing import TYPE_CHECKING, Any
 
-from pointdistiller_core.cores import usable_cores
+from pointdistiller_core.cores import processor_name, usable_cores
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.comparison.session import OnlineComparison
 from pointdistiller_core.files import named_refusals, write_file
@@ -121,13 +121,11 @@ def to_json(summary: Mapping[str, Any]) -> str:
 
 def describe_machine() -> dict[str, Any]:
     """What the times were measured on."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
-    processor = next(names, platform.processor() or platform.machine())
-    return {'processor': processor, 'cores': usable_cores(), 'system': platform.platform()}
+    return {
+        'processor': processor_name(),
+        'cores': usable_cores(),
+        'system': platform.platform(),
+    }
 
 
 @dataclass(frozen=True)

@@ -239,13 +239,6 @@ class OnlineComparison:
         teacher, student = (_leveled(result, one) for one in (result.teacher, result.student))
         return compare_cloud(teacher, student, self.rules.iou_thresholds)
 
-    def _is_repeated(self, stamp_ns: int) -> bool:
-        if stamp_ns == NO_STAMP:
-            return False
-        repeated = stamp_ns in self._recent
-        _remember(self._recent, stamp_ns, None)
-        return repeated
-
     def _count(self, name: str, agreement: CloudAgreement) -> None:
         self.tallies[name].add(agreement)
         self.curves[name].add(agreement)
@@ -329,7 +322,5 @@ def _is_repeated(stamp_ns: int, recent: dict[int, None]) -> bool:
     if stamp_ns == NO_STAMP:
         return False
     repeated = stamp_ns in recent
-    recent[stamp_ns] = None
-    if len(recent) > RECENT_CLOUDS:
-        del recent[next(iter(recent))]
+    _remember(recent, stamp_ns, None)
     return repeated

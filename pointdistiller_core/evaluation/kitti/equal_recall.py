@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pointdistiller_core.evaluation.kitti.matching import Alarms
-from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS, count_false_positives
+from pointdistiller_core.evaluation.kitti.metric import count_false_positives
 from pointdistiller_core.formats.kitti import KittiObjects
 
 RECALLS = tuple(tenth / 10 for tenth in range(1, 11))
@@ -42,7 +42,6 @@ def compare_at_equal_recall(
     *,
     metric: str = '3d',
     difficulty: str = 'moderate',
-    min_overlaps: Mapping[str, float] = MIN_OVERLAPS,
 ) -> dict[str, list[EqualRecall]]:
     """False positives at the recalls that all detectors reach, for each class and for all.
 
@@ -54,7 +53,6 @@ def compare_at_equal_recall(
         class_names: classes to compare.
         metric: `bbox`, `bev` or `3d`: which overlap makes a hit.
         difficulty: whose labels count.
-        min_overlaps: class -> intersection over union that a hit must exceed.
 
     Returns:
         Class, and last `ALL_CLASSES`, -> recalls, ascending.
@@ -65,7 +63,6 @@ def compare_at_equal_recall(
             recalls=RECALLS,
             metric=metric,
             difficulty=difficulty,
-            min_overlaps=min_overlaps,
         )
         for name, found in detections.items()
     }

@@ -144,7 +144,6 @@ def draw_comparison(
     *,
     truth: GroundTruth,
     title: str = '',
-    extent: Extent | None = None,
 ) -> None:
     """Draw models side by side, x upwards: what each found, missed and made up.
 
@@ -154,9 +153,8 @@ def draw_comparison(
         panels: from left to right; one or more.
         truth: labelled boxes.
         title: above the picture.
-        extent: x_min, x_max, y_min, y_max [m]; by default everything but stray points.
     """
-    extent = extent or extent_of(points, truth.boxes)
+    extent = extent_of(points, truth.boxes)
     # x upwards: turned by a quarter, so that the long panels stand side by side.
     turned = (-extent[3], -extent[2], extent[0], extent[1])
     figure, all_axes = _new_figure(turned, columns=len(panels))

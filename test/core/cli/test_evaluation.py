@@ -84,6 +84,7 @@ def test_result_files_need_no_torch(files):
 
 BOTH = 'give BUNDLE and --dataset, or --predictions and --labels'
 OVERLAP = 'expected CLASS=IOU'
+TWICE = 'Car=0.7: Car is given twice'
 OVERLAPS = 'expected CLASS=IOU, or CLASS=IOU/IOU from above and in 3D'
 
 
@@ -124,6 +125,8 @@ OVERLAPS = 'expected CLASS=IOU, or CLASS=IOU/IOU from above and in 3D'
         ('--predictions p --labels l --min-overlap =0.5', OVERLAP),
         ('--predictions p --labels l --min-overlap Car=1.0', OVERLAP),
         ('--predictions p --labels l --min-overlap Car=nan', OVERLAP),
+        ('b --dataset d --min-overlap Car=0.5 --min-overlap Car=0.7', TWICE),
+        ('b --dataset d --metric lidar --min-overlap Car=0.5 --min-overlap Car=0.7', TWICE),
     ],
 )
 def test_one_error_for_what_does_not_fit(run, tmp_path, monkeypatch, options, message):
@@ -164,6 +167,18 @@ def test_a_bundle_at_other_overlaps(run, bundle, dataset):
     ]
     assert 'Pedestrian' not in tables[0]
     assert row_of(tables[0], 'BEV Car') != row_of(tables[1], 'BEV Car')
+
+
+@pytest.mark.parametrize('metric', ['kitti', 'lidar'])
+def test_classes_that_a_bundle_does_not_know_are_named(run, bundle, dataset, metric):
+    options = ['--dataset', dataset, '--metric', metric]
+    overlaps = ['--min-overlap', 'car=0.5', '--min-overlap', 'Car=0.5', '--min-overlap', 'Tram=0']
+    code, table, notes = run('evaluate', bundle, *options, *overlaps)
+    assert code == 0
+    notes = ' '.join(notes.split())
+    assert f'not evaluated, unknown to {bundle}: car, Tram; it knows Car' in notes
+    assert 'car' not in table.replace(str(bundle), '').replace(str(dataset), '')
+    assert 'unknown' not in run('evaluate', bundle, *options)[2]  # nothing was asked for
 
 
 def test_classes_of_a_bundle_without_a_least_overlap(run, bundle, dataset):

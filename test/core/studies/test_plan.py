@@ -21,7 +21,7 @@ from pointdistiller_core.config import (
 )
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.distill import TERMS
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.studies.plan import (
     check_begun,
@@ -236,10 +236,30 @@ def test_runs_that_another_teacher_taught(output, tiny_model):
         check_begun(output, a_plan())
 
 
+@pytest.mark.parametrize('name', ['metrics.json', 'metrics.jsonl', 'run.json', 'features.json'])
+def test_damage_is_found_before_anything_is_trained(output, name):
+    (job,) = (job for job in a_plan() if job.folder == 'runs/taught-seed0')
+    run = output / job.folder
+    facts = json.loads((run / 'run.json').read_text())['facts']
+    finish(run, 30.0, [1.5], facts)
+    check_begun(output, a_plan())
+    (run / name).write_text('{"sess')
+    for read in (lambda: check_begun(output, a_plan()), lambda: collect_runs(output, [job])):
+        with pytest.raises(CheckpointError, match=f'taught-seed0/{name}: missing or damaged'):
+            read()
+
+
+def test_damage_to_a_run_whose_teacher_is_not_there(output):
+    (output / 'runs/teacher-seed9/metrics.json').unlink()
+    (output / 'runs/taught-seed0/run.json').write_text('[]')
+    with pytest.raises(CheckpointError, match=r'taught-seed0/run\.json: missing or damaged'):
+        check_begun(output, a_plan())
+
+
 # --- what was found --------------------------------------------------------------------------
 
 
-def finish(run: Path, car: float, seconds: list[float]) -> None:
+def finish(run: Path, car: float, seconds: list[float], facts: object = None) -> None:
     (run / 'bundle').mkdir(parents=True)
     levels = {'ap11': [0, 0, 0], 'ap40': [car + 1, car, car - 1]}
     metrics = {'validation': {metric: {'Car': levels} for metric in ('bev', '3d')}}
@@ -247,7 +267,7 @@ def finish(run: Path, car: float, seconds: list[float]) -> None:
     lines = [json.dumps({'seconds': value, 'losses': {'total': value}}) for value in seconds]
     (run / 'metrics.jsonl').write_text('\n'.join(lines))
     sessions = [{'revision': name, 'machine': {'cores': 2}} for name in ('b', 'a', 'b')]
-    (run / 'run.json').write_text(json.dumps({'sessions': sessions}))
+    (run / 'run.json').write_text(json.dumps({'facts': facts, 'sessions': sessions}))
 
 
 def test_complete_runs_are_collected(tmp_path):

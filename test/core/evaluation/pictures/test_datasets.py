@@ -14,9 +14,10 @@ from pointdistiller_core.evaluation.pictures.datasets import _LEVEL_COLORS, draw
 
 
 @pytest.fixture
-def figure(monkeypatch) -> list[Figure]:
+def figure(monkeypatch, tmp_path) -> list[Figure]:
     """Holds the figure that was saved last."""
     saved: list[Figure] = []
+    monkeypatch.chdir(tmp_path)  # where the empty file stays
     monkeypatch.setattr(Figure, 'savefig', lambda self, *_, **__: saved.append(self))
     return saved
 
