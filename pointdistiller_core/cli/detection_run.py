@@ -79,8 +79,6 @@ def evaluated_classes(
         asked: class -> least overlap, as the user gave them.
         usual: where none is given.
 
-    Says also which classes the bundle does not know.
-
     Raises:
         PointDistillerError: no class has.
     """
@@ -98,8 +96,6 @@ def evaluated_classes(
         )
     if others := [name for name in names if name not in evaluated]:
         print_note(f'not evaluated, without a least overlap: {", ".join(others)}; --min-overlap')
-    if unknown := [name for name in min_overlaps if name not in names]:
-        print_note(f'not evaluated, unknown to the bundle: {", ".join(unknown)}')
     return evaluated
 
 

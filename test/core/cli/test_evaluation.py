@@ -187,14 +187,6 @@ def test_classes_of_a_bundle_without_a_least_overlap(run, bundle, dataset):
     assert 'which have no least overlap; give --min-overlap Car=0.5' in error
 
 
-@pytest.mark.parametrize('metric', ['kitti', 'lidar'])
-def test_classes_that_a_bundle_does_not_know_are_said(run, bundle, dataset, metric):
-    options = ['--metric', metric, '--min-overlap', 'Car=0.5', '--min-overlap', 'Tram=0.5']
-    code, _, notes = run('evaluate', bundle, '--dataset', dataset, *options)
-    assert code == 0
-    assert 'not evaluated, unknown to the bundle: Tram' in notes
-
-
 def test_classes_without_a_detection_are_said(run, make_bundle, dataset):
     bundle = make_bundle('blind', detection=DetectionConfig(score_threshold=1.0))
     code, table, notes = run('evaluate', bundle, '--dataset', dataset, '--min-overlap', 'Car=0.5')
