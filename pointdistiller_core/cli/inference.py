@@ -111,14 +111,16 @@ def detect_command(
         expectations({'': detector.info}),
         scale=scale,
     )
+    detection = detector.info.model.detection
+    if score_threshold is not None:
+        lowest = {'score_threshold': score_threshold, 'score_thresholds': ()}
+        detection = detection.model_copy(update=lowest)
     results = []
     try:
         for index, path in enumerate(clouds):
             points = first[index] if index < len(first) else read(path)
             points = scale_intensity(points, scale)
-            detections = detector(points, importance=pictures is not None)
-            if score_threshold is not None:
-                detections = detections[detections.scores >= score_threshold]
+            detections = detector(points, detection=detection, importance=pictures is not None)
             results.append((path, detections))
             if pictures is not None:
                 _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)

@@ -9,6 +9,8 @@ import json
 from clouds import flat_ground
 import numpy as np
 
+from pointdistiller_core.config import DetectionConfig
+
 CLOUD = flat_ground()
 
 
@@ -42,3 +44,20 @@ def test_a_broken_cloud_costs_none_of_those_before_it(run, bundle, tmp_path):
     assert code == 2
     assert [found['cloud'] for found in json.loads(out)] == [str(tmp_path / 'a.bin')]
     assert f'error: {tmp_path}: is a folder; name the files in it' in err
+
+
+def test_a_lower_score_threshold_than_the_bundle_has_finds_more(run, make_bundle, tmp_path):
+    CLOUD.tofile(tmp_path / 'a.bin')
+    detection = DetectionConfig(score_threshold=1.0, max_detections=20)
+    words = [
+        'detect',
+        make_bundle('blind', detection=detection),
+        tmp_path / 'a.bin',
+        '--json',
+        '-',
+    ]
+    numbers = [
+        len(json.loads(run(*words, *more)[1])[0]['boxes'])
+        for more in ([], ['--score-threshold', '0'], ['--score-threshold', '1'])
+    ]
+    assert numbers == [0, 20, 0]
