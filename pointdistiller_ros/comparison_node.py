@@ -43,9 +43,9 @@ from pointdistiller_core.evaluation.comparison.session import (
     CloudResult,
     ComparisonRules,
     OnlineComparison,
-    default_overlaps,
     numbers_of,
 )
+from pointdistiller_core.evaluation.matching import default_overlaps
 from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
 from pointdistiller_core.records import Detections, GroundTruth
 from pointdistiller_ros.cloud_reader import CloudReader

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pointdistiller_core.config import DatasetConfig
+    from pointdistiller_core.config import AnyDatasetConfig
     from pointdistiller_core.datasets import Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.geometry.intensity import Range
@@ -99,11 +99,11 @@ def settle_scale(
 
 def settle_dataset(
     option: str | None,
-    config: DatasetConfig,
+    config: AnyDatasetConfig,
     expected: Mapping[str, Range],
     *,
     say: Callable[[str], None] = print_note,
-) -> DatasetConfig:
+) -> AnyDatasetConfig:
     """A dataset with the scale that `settle_scale` finds for its clouds.
 
     Raises:
@@ -115,15 +115,24 @@ def settle_dataset(
     if given := given_scale(option):
         config = config.model_copy(update={'intensity_scale': given})
     unkept = config.model_copy(update={'cache_frames': False})
+    frames = build_dataset(unkept, (), labelled=False)
     scale = settle_scale(
         option,
-        spread_clouds(build_dataset(unkept, (), labelled=False)),
+        spread_clouds(frames),
         expected,
-        scale=config.intensity_scale,
-        where=f'{config.root} ({config.split})',
+        scale=frames.intensity_scale,
+        where=name_of(config),
         say=say,
     )
+    if scale == frames.intensity_scale:  # which may be that of the clouds' own type
+        return config
     return config.model_copy(update={'intensity_scale': scale})
+
+
+def name_of(config: AnyDatasetConfig) -> str:
+    """Where frames are, in words."""
+    split = getattr(config, 'split', '')
+    return f'{config.root} ({split})' if split else str(config.root)
 
 
 def spread_clouds(frames: Frames) -> Iterator[NDArray[np.float32]]:

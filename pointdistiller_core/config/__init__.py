@@ -12,7 +12,10 @@ from pointdistiller_core.config.base import (
     TermConfig,
 )
 from pointdistiller_core.config.data import (
+    DATASET_CONFIGS,
+    AnyDatasetConfig,
     AugmentationConfig,
+    BagConfig,
     DatasetConfig,
     GroundTruthSamplingConfig,
     ObjectNoiseConfig,
@@ -82,16 +85,19 @@ from pointdistiller_core.config.yaml_text import (
 )
 
 __all__ = [
+    'DATASET_CONFIGS',
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
     'LOCAL_GRAPH_PRESETS',
     'MAX_MAP_VALUES',
     'AnchorConfig',
+    'AnyDatasetConfig',
     'AnyTermConfig',
     'ArmConfig',
     'AttentionConfig',
     'AttentionNonlocalConfig',
     'AugmentationConfig',
+    'BagConfig',
     'BoxFeaturesConfig',
     'CameraConfig',
     'Config',

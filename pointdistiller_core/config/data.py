@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
@@ -30,6 +30,27 @@ class DatasetConfig(Config):
     )
     intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
     sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
+
+
+class BagConfig(Config):
+    """Clouds of a ROS bag, with boxes where they are labelled; to evaluate on, not to train."""
+
+    name: Literal['bag'] = 'bag'
+    root: Path = Field(description='the bag')
+    topic: str = Field('', description='of the clouds; empty: the only one of a sensor')
+    ground_truth: str = Field('', description='topic of the boxes; empty: /ground_truth/boxes')
+    label_names: tuple[str, ...] = Field(
+        (), description="classes that the boxes' labels index; empty: the detector's"
+    )
+    cache: Path | None = Field(None, description='folder for what is derived from the clouds')
+    intensity_scale: Positive | None = Field(
+        None,
+        description='factor on the intensity; None: 1, of integers 1 / (largest value)',
+    )
+
+
+AnyDatasetConfig: TypeAlias = DatasetConfig | BagConfig
+DATASET_CONFIGS: dict[str, type[AnyDatasetConfig]] = {'kitti': DatasetConfig, 'bag': BagConfig}
 
 
 class SampledClassConfig(Config):

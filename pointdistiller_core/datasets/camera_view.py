@@ -74,11 +74,12 @@ def survey_view(seen: Sequence[NDArray[np.bool_]]) -> ViewSurvey:
     )
 
 
-def check_camera_view(dataset: KittiDataset, *, where: str, warn: bool = True) -> None:
+def check_camera_view(dataset: object, *, where: str, warn: bool = True) -> None:
     """Make sure that the camera sees something of a dataset; tell what it does not see.
 
     Args:
-        dataset: labelled or not; of a few frames the points are read, too.
+        dataset: of a kind without a camera there is nothing to check. Labelled or not; of a few
+            frames the points are read, too.
         where: what messages start with.
         warn: whether to, which is for the first of several processes.
 
@@ -86,6 +87,8 @@ def check_camera_view(dataset: KittiDataset, *, where: str, warn: bool = True) -
         DatasetError: no label is in view, or none of the points of a frame, or a size of an image
             is not known.
     """
+    if not isinstance(dataset, KittiDataset):
+        return
     count = min(TRIED_FRAMES, len(dataset)) if dataset.camera_view else 0
     for place in range(count):
         dataset[place * len(dataset) // count]

@@ -26,6 +26,7 @@ from pointdistiller_core.files import read_text
 from pointdistiller_core.formats.kitti import (
     DIFFICULTIES,
     Calibration,
+    KittiAnnotations,
     KittiObjects,
     boxes_from_objects,
     calibration_problem,
@@ -36,7 +37,7 @@ from pointdistiller_core.formats.kitti import (
     read_objects,
 )
 from pointdistiller_core.geometry.intensity import scale_intensity
-from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
+from pointdistiller_core.records import IGNORE_LABEL, POINT_FEATURES, Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,20 @@ class KittiDataset:
     `training/image_2`; where neither knows a frame, the principal point is the image's middle.
     """
 
+    layout = "a folder in KITTI's layout (training/velodyne, ImageSets/)"
+    metric = 'kitti'
+    point_features = POINT_FEATURES
     levels = tuple(DIFFICULTIES)
+
+    @staticmethod
+    def lies_at(path: Path) -> bool:
+        """Whether a folder has one of KITTI's own."""
+        return any((path / name).is_dir() for name in ('training', 'ImageSets'))
+
+    @staticmethod
+    def is_labelled(config: DatasetConfig) -> bool:
+        """Whether there is a folder of labels."""
+        return (config.root / 'training' / 'label_2').is_dir()
 
     def __init__(
         self,
@@ -89,7 +103,7 @@ class KittiDataset:
         self.labelled = labelled
         self.camera_view = config.camera_view
         self._cache_frames = config.cache_frames
-        self._intensity_scale = config.intensity_scale
+        self.intensity_scale = config.intensity_scale
         self._image_sizes = read_image_sizes(config.root / 'image_sizes.json')
         self._told_of_sizes = False
         self._told_of_boxes = False
@@ -108,6 +122,24 @@ class KittiDataset:
             return self._read_frame(index)
         file = self.cache / 'frames' / f'{self.fingerprint(index)}.safetensors'
         return keep_frame(file, self.frame_ids[index], lambda: self._read_frame(index))
+
+    def labels(self, index: int) -> GroundTruth:
+        """Labels of a frame, seen by the camera or not, without `DontCare` areas.
+
+        Raises:
+            DatasetError: the label file or the calibration is missing or malformed.
+        """
+        return self._ground_truth(index, self.calibration(index), None)
+
+    def annotations(self, index: int) -> KittiAnnotations:
+        """What the KITTI metric needs of a frame.
+
+        Raises:
+            DatasetError: as `objects`, `calibration` and `image_size`.
+        """
+        return KittiAnnotations(
+            self.objects(index), self.calibration(index), self.image_size(index)
+        )
 
     def objects(self, index: int) -> KittiObjects:
         """All labels of a frame, those of other classes and `DontCare` areas too; `complete`.
@@ -211,7 +243,7 @@ class KittiDataset:
                 self.find_image_size(index),
                 [(state.st_size, state.st_mtime_ns) for state in states],
             ),
-            *([self._intensity_scale] if self._intensity_scale != 1 else []),
+            *([self.intensity_scale] if self.intensity_scale != 1 else []),
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
@@ -222,7 +254,7 @@ class KittiDataset:
     def _read_frame(self, index: int) -> Frame:
         path = self.path('velodyne', index)
         points, truth = drop_not_finite(read_sweep(path), path), None
-        points = scale_intensity(points, self._intensity_scale)
+        points = scale_intensity(points, self.intensity_scale)
         if not (self.camera_view or self.labelled):
             return Frame(points, self.frame_ids[index])
         calibration, size = self.calibration(index), None

@@ -17,7 +17,7 @@ from pointdistiller_core.cli.comparison import choose_frames, name_bundles, show
 from pointdistiller_core.config import DatasetConfig, ModelConfig
 from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.deploy.bundle_format import BundleInfo
-from pointdistiller_core.evaluation.kitti.equal_recall import EqualRecall
+from pointdistiller_core.evaluation.equal_recall import EqualRecall
 from pointdistiller_core.evaluation.pictures import scenes as pictures
 from pointdistiller_core.records import Detections
 
