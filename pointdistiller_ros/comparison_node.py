@@ -25,7 +25,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from pointdistiller_core.detector import Mounting
-from pointdistiller_core.errors import ConfigError, WriteError
+from pointdistiller_core.errors import ConfigError, WriteError, describe
 from pointdistiller_core.evaluation.comparison.pairs import (
     CloudAgreement,
     relabel,
@@ -47,6 +47,7 @@ from pointdistiller_core.evaluation.comparison.session import (
     numbers_of,
 )
 from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections, GroundTruth
 from pointdistiller_ros.cloud_reader import CloudReader
 from pointdistiller_ros.comparison_conversions import (
@@ -57,7 +58,6 @@ from pointdistiller_ros.comparison_conversions import (
 )
 from pointdistiller_ros.comparison_parameters import ComparisonParameters
 from pointdistiller_ros.conversions import (
-    NANOSECONDS,
     Detection3DArray,
     marker_keys,
     stamp_ns,
@@ -67,7 +67,6 @@ from pointdistiller_ros.detector_node import BACKWARDS, PointDetector
 from pointdistiller_ros.diagnostics import (
     REPAIRS,
     Monitor,
-    describe,
     warnings_of,
     without_filled_intensity,
 )

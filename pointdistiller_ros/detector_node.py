@@ -27,7 +27,7 @@ from sensor_msgs.msg import PointCloud2
 
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.detector import Mounting
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import ConfigError, describe
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.cloud_reader import CloudReader
 from pointdistiller_ros.conversions import to_diagnostics
@@ -36,7 +36,6 @@ from pointdistiller_ros.diagnostics import (
     OK,
     CloudCounts,
     Monitor,
-    describe,
     judge,
     values_of,
     warnings_of,

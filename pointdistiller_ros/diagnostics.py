@@ -12,8 +12,9 @@ from time import monotonic
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 
+from pointdistiller_core.errors import describe
+from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections
-from pointdistiller_ros.conversions import NANOSECONDS
 from pointdistiller_ros.parameters import DiagnosticParameters, InputParameters
 
 # Counts of what was made possible, or refused.
@@ -150,11 +151,6 @@ class Monitor:
         total = self._now.total
         sums = {name: getattr(total, name) + number for name, number in more.items()}
         self._now = replace(self._now, total=replace(total, **sums))
-
-
-def describe(error: BaseException) -> str:
-    """What an error says, or its kind where it says nothing."""
-    return str(error) or type(error).__name__
 
 
 def judge(
