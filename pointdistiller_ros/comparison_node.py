@@ -63,7 +63,7 @@ from pointdistiller_ros.conversions import (
     stamp_ns,
     to_boxes_cloud,
 )
-from pointdistiller_ros.detector_node import BACKWARDS, PointDetector
+from pointdistiller_ros.detectors import PointDetector
 from pointdistiller_ros.diagnostics import (
     REPAIRS,
     Monitor,
@@ -75,7 +75,7 @@ from pointdistiller_ros.messages import read_message, subscribe
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.quality import create_publisher, create_subscription
 from pointdistiller_ros.spinning import spin_node
-from pointdistiller_ros.transforms import Transforms, find_mounting
+from pointdistiller_ros.transforms import BACKWARDS, Transforms, find_mounting
 from pointdistiller_ros.worker import NewestWorker
 
 ANSWER = 'student/boxes'

@@ -44,7 +44,8 @@ from pointdistiller_ros.conversions import (
     marker_keys,
     to_cloud,
 )
-from pointdistiller_ros.detector_node import DetectorNode, load_detector
+from pointdistiller_ros.detector_node import DetectorNode
+from pointdistiller_ros.detector_setup import load_detector
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
 
