@@ -18,6 +18,7 @@ from sensor_msgs.msg import PointCloud2
 from pointdistiller_core.errors import describe
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.cloud_input import CloudInput
+from pointdistiller_ros.detector_outputs import IMPORTANCE_OUTPUTS, Outputs
 from pointdistiller_ros.detector_setup import Setup, SetupBuilder, load_detector
 from pointdistiller_ros.detectors import PointDetector
 from pointdistiller_ros.diagnostics import (
@@ -32,7 +33,6 @@ from pointdistiller_ros.health import Health
 from pointdistiller_ros.lifecycle import ManagedNode
 from pointdistiller_ros.memory import Leavings
 from pointdistiller_ros.messages import read_message
-from pointdistiller_ros.outputs import IMPORTANCE_OUTPUTS, Outputs
 from pointdistiller_ros.parameters import (
     DetectorParameters,
     changed_parameters,
