@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 IGNORE_LABEL = -1
+
+
+class Cut(NamedTuple):
+    """How many points, voxels or boxes a cap let through, and how many it dropped."""
+
+    kept: int
+    dropped: int
 
 
 @dataclass(frozen=True)
