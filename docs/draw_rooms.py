@@ -97,14 +97,15 @@ def _leads(graph: Graph, start: str, end: str) -> bool:
 
 
 def layers(graph: Graph) -> list[list[str]]:
-    """Rooms from the lowest row to the highest, where all are that nobody imports: the ways in."""
+    """Rooms from the lowest row to the highest, which has those that nobody imports."""
     heights = dict.fromkeys(graph, 0)
     for _ in graph:
         heights = {
             name: max((heights[o] + 1 for o in below), default=0) for name, below in graph.items()
         }
     top = max(heights.values())
-    heights |= dict.fromkeys(set(graph) - {o for below in graph.values() for o in below}, top)
+    imported = {other for below in graph.values() for other in below}
+    heights |= {name: top for name in graph if graph[name] and name not in imported}
     return [sorted(name for name in graph if heights[name] == row) for row in range(top + 1)]
 
 
@@ -256,7 +257,9 @@ def _box(name: str, x: float, y: float, kind: str) -> Iterator[str]:
         f'height="{HEIGHT}" rx="6"/>'
     )
     yield f'<text class="name" x="{x:.0f}" y="{y + 18:.0f}">{name}</text>'
-    for i, line in enumerate(textwrap.wrap(sentence(rooms()[name]), LETTERS)):
+    for i, line in enumerate(
+        textwrap.wrap(sentence(rooms()[name]), LETTERS, max_lines=2, placeholder=' ...')
+    ):
         yield f'<text x="{x:.0f}" y="{y + 34 + 14 * i:.0f}">{escape(line)}</text>'
 
 
