@@ -122,7 +122,7 @@ def test_ros_package_computes_nothing():
         *(
             'detector',
             'deploy.backends',
-            'pointcloud.pillar_arrays',
+            'pointcloud.voxel_arrays',
             'evaluation.comparison.same_boxes',
         ),
         *('evaluation.comparison.session', 'evaluation.comparison.page', 'evaluation.lidar'),
