@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, validated configuration of everything; unknown keys are errors."""
+"""Typed, validated configuration; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ from pointdistiller_core.config.files import (
     parse_config,
     read_model,
     shipped_configs,
+)
+from pointdistiller_core.config.labelling import (
+    LabellingConfig,
+    TrustConfig,
+    ViewsConfig,
 )
 from pointdistiller_core.config.model import (
     KITTI_ANCHORS,
@@ -108,6 +113,7 @@ __all__ = [
     'FitNetsConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
+    'LabellingConfig',
     'LabelsConfig',
     'Length',
     'LocalGraphConfig',
@@ -129,6 +135,8 @@ __all__ = [
     'TermConfig',
     'TrackingConfig',
     'TrainingConfig',
+    'TrustConfig',
+    'ViewsConfig',
     'apply_overrides',
     'dump_config',
     'find_config',
