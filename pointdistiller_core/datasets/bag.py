@@ -15,13 +15,14 @@ import numpy as np
 
 from pointdistiller_core.config import BagConfig
 from pointdistiller_core.errors import CloudError, DatasetError
-from pointdistiller_core.messages.bags import NANOSECONDS, BagCloud, bag_topics, read_clouds
+from pointdistiller_core.messages.bags import BagCloud, bag_topics, read_clouds
 from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import (
     drop_no_returns,
     own_intensity_scale,
     points_from_cloud,
 )
+from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.messages.storage.bag import is_bag
 from pointdistiller_core.records import IGNORE_LABEL, POINT_FEATURES, Frame, GroundTruth
 
