@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pointdistiller_core.config import BagConfig
+from pointdistiller_core.datasets.notes import warn_once
 from pointdistiller_core.errors import CloudError, DatasetError
 from pointdistiller_core.messages.bags import BagCloud, bag_topics, read_clouds
 from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
@@ -73,7 +74,11 @@ class BagDataset:
         self.cache = config.cache or config.root.absolute().with_name(f'.{config.root.name}.cache')
         self._bag, self._given_scale = config.root, config.intensity_scale
         self._topic, self.intensity_scale = config.topic, config.intensity_scale or 1.0
-        clouds = [self._note(cloud) for cloud in read_clouds(self._bag, config.topic or None)]
+        found = read_clouds(
+            *(self._bag, config.topic or None),
+            on_note=lambda note: warn_once(logger, self._bag, note),
+        )
+        clouds = [self._note(cloud) for cloud in found]
         self._truth: dict[int, GroundTruth] = {}
         self._numbers: Sequence[int] = range(len(clouds))  # of the frames among the clouds
         if labelled:
@@ -184,12 +189,14 @@ class BagDataset:
         """What was assumed and left out."""
         if not config.label_names:
             listed = ', '.join(f'{number} {name}' for number, name in enumerate(self.class_names))
-            logger.warning(
-                "%s: labels on %s are taken as the detector's: %s; --class names others",
+            warn_once(
+                *(logger, self._bag),
+                "%s: labels on %s are taken as the detector's: %s; label_names (--class) names others",
                 *(self._bag, topic, listed),
             )
         if lacking := num_clouds - len(truth):
-            logger.warning(
+            warn_once(
+                *(logger, self._bag),
                 '%s: %d of %d clouds have no boxes of their stamp on %s; they are left out',
                 *(self._bag, lacking, num_clouds, topic),
             )

@@ -19,6 +19,7 @@ from pointdistiller_core.datasets.image_sizes import (
     read_image_sizes,
     size_from_principal_point,
 )
+from pointdistiller_core.datasets.notes import warn_once
 from pointdistiller_core.datasets.point_files import drop_not_finite
 from pointdistiller_core.datasets.raw_points import KITTI_LAYOUT, find_layout, read_raw
 from pointdistiller_core.errors import DatasetError
@@ -105,8 +106,6 @@ class KittiDataset:
         self._cache_frames = config.cache_frames
         self.intensity_scale = config.intensity_scale
         self._image_sizes = read_image_sizes(config.root / 'image_sizes.json')
-        self._told_of_sizes = False
-        self._told_of_boxes = False
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -151,9 +150,9 @@ class KittiDataset:
         labels = read_objects(path)
         completed = self.complete(index, labels)
         projected = labels.lacks_box_2d & ~completed.lacks_box_2d
-        if projected.any() and not self._told_of_boxes:
-            self._told_of_boxes = True
-            logger.warning(
+        if projected.any():
+            warn_once(
+                *(logger, self._root),
                 '%s: labels without a 2D box here, and maybe in other frames, get that of their '
                 '3D box, which decides about their difficulty; see check-dataset',
                 path,
@@ -278,13 +277,12 @@ class KittiDataset:
                 f'{self.path("calib", index)}: {unknown_size(calibration)}; without '
                 'dataset.camera_view it does not matter to a training'
             )
-        if not self._told_of_sizes:
-            self._told_of_sizes = True
-            logger.warning(
-                '%s: frame %s, and maybe others, has no image and no entry in image_sizes.json; '
-                'its size is taken as %d x %d, from the principal point; see check-dataset',
-                *(self._root, self.frame_ids[index], *size),
-            )
+        warn_once(
+            *(logger, self._root),
+            '%s: frame %s, and maybe others, has no image and no entry in image_sizes.json; '
+            'its size is taken as %d x %d, from the principal point; see check-dataset',
+            *(self._root, self.frame_ids[index], *size),
+        )
         return size
 
     @property

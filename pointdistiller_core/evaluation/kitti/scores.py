@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
 
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.evaluation.kitti.metric import (
     MIN_OVERLAPS,
     KittiResult,
@@ -20,6 +20,7 @@ from pointdistiller_core.evaluation.kitti.metric import (
 from pointdistiller_core.evaluation.scores import Alarms, Annotated, Scores, to_json
 from pointdistiller_core.files import check_results_folder
 from pointdistiller_core.formats.kitti import (
+    DIFFICULTIES,
     KittiAnnotations,
     KittiObjects,
     objects_from_boxes,
@@ -89,6 +90,8 @@ class KittiMetric:
         level: str,
     ) -> dict[str, Alarms]:
         """False alarms of each class where it reaches some recalls, as `AlarmMetric` says."""
+        if level and level not in DIFFICULTIES:
+            raise ConfigError(f'difficulty {level!r}: choose from {", ".join(DIFFICULTIES)}')
         return count_false_positives(
             [annotations_of(frames, index).objects for index in indices],
             to_objects(frames, indices, found),
