@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.grid import Grid
+from pointdistiller_core.records import Cut
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -29,7 +30,7 @@ class PillarArrays:
         num_points: (P,) int64 points of each pillar, 1..M.
         max_points_per_pillar: M.
         point_pillars: (N,) int64 pillar of each input point, -1 for none; as in `Pillars`.
-        counts: as in `Pillars`.
+        cuts: as in `Pillars`.
     """
 
     points: FloatArray
@@ -37,7 +38,7 @@ class PillarArrays:
     num_points: IntArray
     max_points_per_pillar: int
     point_pillars: IntArray
-    counts: Mapping[str, int]
+    cuts: Mapping[str, Cut]
 
     def __len__(self) -> int:
         return len(self.num_points)
@@ -77,10 +78,9 @@ def group_points(
         num_points=np.minimum(sizes, max_points_per_pillar),
         max_points_per_pillar=max_points_per_pillar,
         point_pillars=point_pillars,
-        counts={
-            'points_in_range': len(inside),
-            'points_over_cap': len(inside) - len(order),
-            'pillars_over_cap': len(pillar_cells) - kept_pillars,
+        cuts={
+            'points': Cut(len(order), len(inside) - len(order)),
+            'voxels': Cut(kept_pillars, len(pillar_cells) - kept_pillars),
         },
     )
 

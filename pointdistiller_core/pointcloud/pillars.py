@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pointdistiller_core.grid import Grid
+from pointdistiller_core.records import Cut
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Pillars:
         point_pillars: per frame (N,) int64, the pillar of each input point as an index into this
             batch's P pillars; -1 outside of the range and in cells beyond the pillar cap. Points
             beyond the cap of their pillar do name it.
-        counts: summed over the frames: `points_in_range`; `points_over_cap`, those of them that
-            are in no slot; `pillars_over_cap`, occupied cells that got no pillar.
+        cuts: summed over the frames: of the `points` in range those in a slot, and of the occupied
+            cells those that got a pillar (`voxels`).
     """
 
     points: Tensor
@@ -35,7 +36,7 @@ class Pillars:
     num_points: Tensor
     batch_size: int
     point_pillars: tuple[Tensor, ...]
-    counts: Mapping[str, int]
+    cuts: Mapping[str, Cut]
 
     def __len__(self) -> int:
         return len(self.num_points)
@@ -78,7 +79,7 @@ def group_pillars(
     frames = [_group_frame(frame, grid, **caps) for frame in points]
     sizes = [len(frame.cells) for frame in frames]
     num_points = torch.cat([frame.num_points for frame in frames])
-    in_range = sum(frame.points_in_range for frame in frames)
+    in_range, used = sum(frame.points_in_range for frame in frames), int(num_points.sum())
     return Pillars(
         points=torch.cat([frame.points for frame in frames]),
         coords=torch.cat([_coords(i, frame.cells, grid) for i, frame in enumerate(frames)]),
@@ -88,10 +89,9 @@ def group_pillars(
             torch.where(frame.point_pillars >= 0, frame.point_pillars + sum(sizes[:i]), -1)
             for i, frame in enumerate(frames)
         ),
-        counts={
-            'points_in_range': in_range,
-            'points_over_cap': in_range - int(num_points.sum()),
-            'pillars_over_cap': sum(frame.pillars_over_cap for frame in frames),
+        cuts={
+            'points': Cut(used, in_range - used),
+            'voxels': Cut(len(num_points), sum(frame.pillars_over_cap for frame in frames)),
         },
     )
 

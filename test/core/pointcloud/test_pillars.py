@@ -31,7 +31,7 @@ def test_pillars_by_hand():
     assert torch.equal(pillars.points[1, :1], points[[1]])
     assert not pillars.points[0, 2:].any()
     assert pillars.point_pillars[0].tolist() == [0, 1, 0, -1, -1]
-    assert pillars.counts == {'points_in_range': 3, 'points_over_cap': 0, 'pillars_over_cap': 0}
+    assert pillars.cuts == {'points': (3, 0), 'voxels': (2, 0)}
 
 
 def test_a_pillar_keeps_its_first_points():
@@ -39,7 +39,7 @@ def test_a_pillar_keeps_its_first_points():
     pillars = group_pillars([points], GRID, **CAPS)
     assert torch.equal(pillars.points[0], points[:3])
     assert pillars.point_pillars[0].tolist() == [0] * 5
-    assert pillars.counts == {'points_in_range': 5, 'points_over_cap': 2, 'pillars_over_cap': 0}
+    assert pillars.cuts == {'points': (3, 2), 'voxels': (1, 0)}
 
 
 def test_after_the_last_pillar_no_cell_opens_but_pillars_still_fill():
@@ -48,7 +48,7 @@ def test_after_the_last_pillar_no_cell_opens_but_pillars_still_fill():
     assert pillars.coords[:, 1].tolist() == [0, 1]
     assert pillars.num_points.tolist() == [2, 1]
     assert pillars.point_pillars[0].tolist() == [0, 1, -1, 0]
-    assert pillars.counts == {'points_in_range': 4, 'points_over_cap': 1, 'pillars_over_cap': 1}
+    assert pillars.cuts == {'points': (3, 1), 'voxels': (2, 1)}
 
 
 def test_limits_of_the_range():
@@ -74,7 +74,7 @@ def test_a_batch_is_its_frames_one_after_another():
     assert torch.equal(batch.points, torch.cat([pillars.points for pillars in alone]))
     assert batch.coords.tolist() == [[0, 1, 0], [0, 1, 1], [2, 2, 1]]
     assert [frame.tolist() for frame in batch.point_pillars] == [[0, 1], [], [2, -1]]
-    assert batch.counts['points_in_range'] == 3
+    assert sum(batch.cuts['points']) == 3
 
 
 def test_no_points_are_no_pillars():
