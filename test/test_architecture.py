@@ -32,6 +32,7 @@ SEES = {
     'formats': BASE,
     'messages': BASE,
     'pointcloud': BASE,
+    'tracking': BASE,
     'datasets': FORMATS | {'messages'},
     'evaluation': FORMATS,
     'models': NETWORKS,
@@ -120,13 +121,14 @@ def test_ros_package_computes_nothing():
         *(
             'detector',
             'deploy.backends',
-            'pointcloud.pillar_arrays',
+            'pointcloud.voxel_arrays',
             'evaluation.comparison.same_boxes',
         ),
         *('evaluation.comparison.session', 'evaluation.comparison.page', 'evaluation.lidar'),
         *(
             'evaluation.kitti.metric',
             'evaluation.matching',
+            'tracking.drives',
             'evaluation.sweeps',
             'evaluation.pictures.scenes',
             'evaluation.kitti.curves',

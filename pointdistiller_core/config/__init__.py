@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, validated configuration of everything; unknown keys are errors."""
+"""Typed, validated configuration; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -74,6 +74,9 @@ from pointdistiller_core.config.study import (
     StudyConfig,
     StudySizeConfig,
 )
+from pointdistiller_core.config.tracking import (
+    TrackingConfig,
+)
 from pointdistiller_core.config.training import (
     TrainingConfig,
 )
@@ -124,6 +127,7 @@ __all__ = [
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',
+    'TrackingConfig',
     'TrainingConfig',
     'apply_overrides',
     'dump_config',

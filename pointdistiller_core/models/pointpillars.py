@@ -21,7 +21,7 @@ from pointdistiller_core.models.stages.pillar_encoder import (
     SparseBatchNorm,
     scatter_to_bev,
 )
-from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
+from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
 from pointdistiller_core.records import Batch, Places
 
 
@@ -75,21 +75,21 @@ class PointPillars(nn.Module):
             if isinstance(module, (nn.BatchNorm2d, SparseBatchNorm)):
                 module.momentum = config.norm_momentum
 
-    def group(self, points: Sequence[Tensor]) -> Pillars:
+    def group(self, points: Sequence[Tensor]) -> Voxels:
         """Pillars of B clouds (N, 4) x, y, z [m], intensity; fewer of them while training."""
         pillars = self.config.pillars
-        return group_pillars(
+        return group_voxels(
             points,
             self.config.grid,
-            max_points_per_pillar=pillars.max_points_per_pillar,
-            max_pillars=pillars.max_pillars_training if self.training else pillars.max_pillars,
+            max_points=pillars.max_points_per_pillar,
+            max_voxels=pillars.max_pillars_training if self.training else pillars.max_pillars,
         )
 
-    def prepare(self, points: Sequence[Tensor]) -> Pillars:
+    def prepare(self, points: Sequence[Tensor]) -> Voxels:
         """The same, as every detector calls it."""
         return self.group(points)
 
-    def encode(self, pillars: Pillars) -> Tensor:
+    def encode(self, pillars: Voxels) -> Tensor:
         """(B, C, H, W) features of the pillars on their map."""
         return scatter_to_bev(
             self.encoder(pillars),
@@ -98,16 +98,15 @@ class PointPillars(nn.Module):
             bev_shape=self.config.grid.bev_shape,
         )
 
-    def forward(self, pillars: Pillars) -> HeadOutput:
+    def forward(self, pillars: Voxels) -> HeadOutput:
         """Raw outputs of all anchors."""
         output: HeadOutput = self.head(self.neck(self.backbone(self.encode(pillars))))
         return output
 
-    def places(self, pillars: Pillars, output: HeadOutput) -> list[Places]:  # noqa: ARG002
-        """What the importance of the pillars of one frame follows from: their points."""
+    def places(self, pillars: Voxels, output: HeadOutput | None) -> list[Places]:  # noqa: ARG002
+        """Of one frame: the means of its pillars' points, and their numbers."""
         centers = pillars.points[..., :3].sum(dim=1) / pillars.num_points[:, None]
-        (owners,) = pillars.point_pillars
-        tensors = centers, pillars.num_points, owners
+        tensors = (centers, pillars.num_points, *pillars.owners)
         return [Places(*(tensor.cpu().numpy() for tensor in tensors))]
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from pointdistiller_core.config import DetectionConfig
@@ -86,7 +85,7 @@ class TorchBackend:
             self._lap(watch, 'prepare')
             if not len(prepared):  # nothing seen: whatever a network makes of it is no object
                 nothing = replace(Detections.empty(), cuts=prepared.cuts)
-                return nothing, no_places(points) if importance else None
+                return nothing, self.model.places(prepared, None)[0] if importance else None
             output = self._run(prepared)
             self._lap(watch, 'network')
             (found,) = self.model.detect(output, detection)
@@ -165,8 +164,3 @@ def find_precision(name: str, device: torch.device) -> Precision:
     ):
         raise ConfigError(f"precision 'bf16': {device} has no such numbers; use fp16 or fp32")
     return precision
-
-
-def no_places(points: FloatArray) -> Places:
-    """Where a detector looked that has seen none of the points."""
-    return Places(np.zeros((0, 3), np.float32), np.zeros(0), np.full(len(points), -1))

@@ -15,7 +15,7 @@ import numpy as np
 from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import ModelConfig
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.pointcloud.pillar_arrays import PillarArrays, group_points
+from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, group_points
 from pointdistiller_core.records import Places
 
 if TYPE_CHECKING:
@@ -56,35 +56,35 @@ class PillarHost:
         """See `Host`."""
         return len(self._shift), *self._config.grid.bev_shape
 
-    def prepare(self, points: FloatArray) -> PillarArrays:
+    def prepare(self, points: FloatArray) -> VoxelArrays:
         """See `Host`."""
         return group_points(
             points,
             self._config.grid,
-            max_points_per_pillar=self._config.pillars.max_points_per_pillar,
-            max_pillars=self._config.pillars.max_pillars,
+            max_points=self._config.pillars.max_points_per_pillar,
+            max_voxels=self._config.pillars.max_pillars,
         )
 
     @products_in_calling_thread()
-    def encode(self, pillars: PillarArrays) -> tuple[FloatArray, IntArray]:
+    def encode(self, pillars: VoxelArrays) -> tuple[FloatArray, IntArray]:
         """See `Host`; the features are those of `PillarEncoder`."""
         centers = _cell_centers(pillars.cells, self._config.grid)
         maxima, sums = self._reduce_points(pillars, centers)
         means = sums / pillars.num_points[:, None].astype(np.float32)
         maxima += centers @ self._center_weights - means @ self._mean_weights + self._shift
-        has_unused = pillars.num_points < pillars.max_points_per_pillar
+        has_unused = pillars.num_points < pillars.max_points
         lowest = np.stack([np.zeros_like(self._shift), np.maximum(self._shift, 0)])
         features = np.maximum(maxima, lowest.take(has_unused.view(np.int8), axis=0))
         return features, pillars.cells
 
-    def places(self, pillars: PillarArrays) -> Places:
+    def places(self, pillars: VoxelArrays) -> Places:
         """See `Host`; the value of a pillar is the number of its points."""
         sums = np.add.reduceat(pillars.points[:, :3], pillars.starts, axis=0)
         centers = (sums / pillars.num_points[:, None]).astype(np.float32)
-        return Places(centers, pillars.num_points, pillars.point_pillars)
+        return Places(centers, pillars.num_points, pillars.owners)
 
     def _reduce_points(
-        self, pillars: PillarArrays, centers: FloatArray
+        self, pillars: VoxelArrays, centers: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """(P, C) largest product of each pillar's points, and (P, 3) sum of their offsets [m].
 

@@ -37,7 +37,7 @@ def test_canvas_is_that_of_torch(model, tiny_dataset, max_points_per_pillar):
     arrays, expected = split_detector(model).arrays, make_canvas(model, points)
     host = HOSTS['pointpillars'](model.config, arrays)
     pillars = host.prepare(points)
-    assert (pillars.num_points == max_points_per_pillar).any()
+    assert (pillars.num_points == pillars.max_points).any()
     channels, rows, columns = host.map_shape
     canvas = Canvas((1, rows, columns, channels))
     canvas.fill(*host.encode(pillars))
