@@ -48,6 +48,11 @@ from pointdistiller_core.config.files import (
     read_model,
     shipped_configs,
 )
+from pointdistiller_core.config.labelling import (
+    LabellingConfig,
+    TrustConfig,
+    ViewsConfig,
+)
 from pointdistiller_core.config.model import (
     KITTI_ANCHORS,
     AnchorConfig,
@@ -108,6 +113,7 @@ __all__ = [
     'FitNetsConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
+    'LabellingConfig',
     'LabelsConfig',
     'Length',
     'LocalGraphConfig',
@@ -129,6 +135,8 @@ __all__ = [
     'TermConfig',
     'TrackingConfig',
     'TrainingConfig',
+    'TrustConfig',
+    'ViewsConfig',
     'apply_overrides',
     'dump_config',
     'find_config',

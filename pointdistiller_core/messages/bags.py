@@ -22,7 +22,12 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from pointdistiller_core.errors import DatasetError, PointDistillerError, WriteError
+from pointdistiller_core.errors import (
+    DatasetError,
+    PointDistillerError,
+    WriteError,
+    describe,
+)
 from pointdistiller_core.files import named_refusals
 from pointdistiller_core.messages.boxes_cloud import BOX_COLUMNS
 from pointdistiller_core.messages.message_types import add_types
@@ -32,7 +37,7 @@ from pointdistiller_core.messages.point_cloud2 import (
     drop_no_returns,
     points_from_cloud,
 )
-from pointdistiller_core.messages.storage import Channel, StoredMessage, TimeSpan
+from pointdistiller_core.messages.storage import NANOSECONDS, Channel, StoredMessage, TimeSpan
 from pointdistiller_core.messages.storage.bag import Bag
 from pointdistiller_core.records import Frame
 
@@ -42,7 +47,6 @@ CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
 ENCODINGS = ('cdr', 'ros1')  # of messages that are read
 RESULT_FIELDS = {*BOX_COLUMNS[3:], 'importance'}  # of no sensor
-NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -413,8 +417,8 @@ class _BrokenMessages:
 
     def add(self, topic: str, time_ns: int, error: Exception) -> None:
         """Count one."""
-        reason = str(error) or type(error).__name__
-        self._first = self._first or f'on {topic} at {time_ns / NANOSECONDS:.3f} s: {reason}'
+        at = f'on {topic} at {time_ns / NANOSECONDS:.3f} s'
+        self._first = self._first or f'{at}: {describe(error)}'
         self._count += 1
 
     def check(self) -> None:
@@ -506,11 +510,10 @@ def _open_bag(path: Path) -> Iterator[Bag]:
     except PointDistillerError:
         raise
     except Exception as error:  # a damaged file surfaces as any error of its many parsers
-        reason = str(error) or type(error).__name__
         raise DatasetError(
-            f'{path} is not a readable bag: {reason}; a bag is a folder with metadata.yaml, an '
-            '.mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: ros2 bag reindex, or '
-            'rosbag reindex)'
+            f'{path} is not a readable bag: {describe(error)}; a bag is a folder with '
+            'metadata.yaml, an .mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: '
+            'ros2 bag reindex, or rosbag reindex)'
         ) from error
 
 
