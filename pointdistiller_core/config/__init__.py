@@ -14,6 +14,7 @@ from pointdistiller_core.config.base import (
 from pointdistiller_core.config.data import (
     AugmentationConfig,
     DatasetConfig,
+    FolderConfig,
     GroundTruthSamplingConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
@@ -103,6 +104,7 @@ __all__ = [
     'ExperimentConfig',
     'FeatureTermConfig',
     'FitNetsConfig',
+    'FolderConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'LabelsConfig',
