@@ -11,6 +11,10 @@ from pointdistiller_core.config.base import (
     Positive,
     TermConfig,
 )
+from pointdistiller_core.config.conversion import (
+    ConversionConfig,
+    SplitConfig,
+)
 from pointdistiller_core.config.data import (
     AugmentationConfig,
     DatasetConfig,
@@ -98,6 +102,7 @@ __all__ = [
     'Config',
     'ConsistencyConfig',
     'ContrastiveConfig',
+    'ConversionConfig',
     'DatasetConfig',
     'DetectionConfig',
     'DistillationConfig',
@@ -123,6 +128,7 @@ __all__ = [
     'SimilarityConfig',
     'SimulatedDataConfig',
     'SimulationConfig',
+    'SplitConfig',
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',

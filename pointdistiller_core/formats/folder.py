@@ -177,7 +177,9 @@ def write_info(root: Path, info: FolderInfo) -> None:
         WriteError: the file system refuses; the file is as it was.
     """
     values = info.model_dump(mode='json')
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(
+        values, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
     if not (root / DATASET_FILE).is_file() or read_text(root / DATASET_FILE, DatasetError) != text:
         write_text(root / DATASET_FILE, text)
 

@@ -150,10 +150,16 @@ class FolderWriter:
         """Replace or add a drive in `dataset.yaml`."""
         self.update(drives={**self.info.drives, name: drive})
 
-    def rows(self, drive: str) -> list[FrameRow]:
-        """Rows of a drive that were there at the beginning."""
-        table = self.earlier
-        return [table[place] for place in range(len(table)) if table.drive(place) == drive]
+    def places(self, drive: str) -> NDArray[np.int64]:
+        """(F,) places in `earlier` of the frames of a drive."""
+        return _places_of(self.earlier, drive)
+
+    def stamps(self, drive: str) -> tuple[list[str], NDArray[np.int64]]:
+        """Names and times [ns] of all frames of a drive, (F,) each; 0 where there is no time."""
+        table = FrameTable(self.root / FRAMES_FILE)
+        rows = (table[int(place)] for place in _places_of(table, drive))
+        facts = [(row.name, row.stamp_ns or 0) for row in rows]
+        return [name for name, _ in facts], np.array([stamp for _, stamp in facts], np.int64)
 
     def set_ranges(self, drive: str, splits: dict[str, list[FrameRange]]) -> None:
         """Replace what each split has of a drive.
@@ -163,7 +169,7 @@ class FolderWriter:
             splits: ranges of the drive's frames by the name of the split.
         """
         table = FrameTable(self.root / FRAMES_FILE)
-        own = {table.name(place) for place in range(len(table)) if table.drive(place) == drive}
+        own = {table.name(int(place)) for place in _places_of(table, drive)}
         for split in {*split_names(self.root), *splits}:
             path = self.root / 'splits' / f'{split}.txt'
             before = read_split(self.root, split) if path.exists() and path.stat().st_size else []
@@ -184,3 +190,8 @@ class FolderWriter:
     def _is_own(self, path: Path) -> bool:
         """Whether something in a folder was left by a writer that was killed at its very start."""
         return path.name in (LOCK_FILE, FRAMES_FILE) or is_partial(path)
+
+
+def _places_of(table: FrameTable, drive: str) -> NDArray[np.int64]:
+    places = [place for place in range(len(table)) if table.drive(place) == drive]
+    return np.array(places, np.int64)

@@ -180,7 +180,10 @@ def test_a_writer_goes_on_after_a_row_that_was_cut_off(tmp_path):
     whole = frames.read_text()
     frames.write_text(whole + 'a_0000')
     with FolderWriter(tmp_path, FolderInfo(class_names=('Car',))) as writer:
-        assert [row.name for row in writer.rows('a')] == ['a_000000', 'a_000001']
+        assert [writer.earlier.name(place) for place in writer.places('a')] == [
+            'a_000000',
+            'a_000001',
+        ]
         writer.add(FrameRow('a_000002', 'a'), points_of(2))
     assert frames.read_text() == whole + 'a_000002,a,,3,,,,,,,,\n'
 
@@ -214,4 +217,4 @@ def test_a_frame_whose_points_were_lost_is_not_whole(tmp_path):
     write_frames(tmp_path, 2)
     (tmp_path / 'points' / 'a_000001.bin').write_bytes(b'')
     with FolderWriter(tmp_path, FolderInfo(class_names=('Car',))) as writer:
-        assert [writer.is_whole(row) for row in writer.rows('a')] == [True, False]
+        assert [writer.is_whole(row) for row in writer.earlier] == [True, False]
