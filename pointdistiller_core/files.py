@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files and folders that are there whole or not at all: written aside, then renamed.
+"""Files that are written whole or not at all; first aside, then renamed.
 
 What is written aside is called `.NAME.partial`. A process that is killed may leave it behind; the
 next one that writes NAME replaces it. Its lock keeps two processes from the same one.

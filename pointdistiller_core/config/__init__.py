@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, validated configuration of everything; unknown keys are errors."""
+"""Typed, validated configuration; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ from pointdistiller_core.config.files import (
     read_model,
     shipped_configs,
 )
+from pointdistiller_core.config.labelling import (
+    LabellingConfig,
+    TrustConfig,
+    ViewsConfig,
+)
 from pointdistiller_core.config.model import (
     KITTI_ANCHORS,
     AnchorConfig,
@@ -78,6 +83,9 @@ from pointdistiller_core.config.study import (
     SimulatedDataConfig,
     StudyConfig,
     StudySizeConfig,
+)
+from pointdistiller_core.config.tracking import (
+    TrackingConfig,
 )
 from pointdistiller_core.config.training import (
     TrainingConfig,
@@ -112,6 +120,7 @@ __all__ = [
     'FolderConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
+    'LabellingConfig',
     'LabelsConfig',
     'Length',
     'LocalGraphConfig',
@@ -132,7 +141,10 @@ __all__ = [
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',
+    'TrackingConfig',
     'TrainingConfig',
+    'TrustConfig',
+    'ViewsConfig',
     'apply_overrides',
     'dump_config',
     'find_config',

@@ -22,8 +22,14 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from pointdistiller_core.errors import DatasetError, PointDistillerError, WriteError
+from pointdistiller_core.errors import (
+    DatasetError,
+    PointDistillerError,
+    WriteError,
+    describe,
+)
 from pointdistiller_core.files import named_refusals
+from pointdistiller_core.messages.boxes_cloud import BOX_COLUMNS
 from pointdistiller_core.messages.message_types import add_types
 from pointdistiller_core.messages.point_cloud2 import (
     INTENSITY_NAMES,
@@ -31,7 +37,7 @@ from pointdistiller_core.messages.point_cloud2 import (
     drop_no_returns,
     points_from_cloud,
 )
-from pointdistiller_core.messages.storage import Channel, StoredMessage, TimeSpan
+from pointdistiller_core.messages.storage import NANOSECONDS, Channel, StoredMessage, TimeSpan
 from pointdistiller_core.messages.storage.bag import Bag
 from pointdistiller_core.records import Frame
 
@@ -41,8 +47,7 @@ CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
 ENCODINGS = ('cdr', 'ros1')  # of messages that are read
 RENAMED_TYPES = {'tf/msg/tfMessage': 'tf2_msgs/msg/TFMessage'}  # since ROS 1
-RESULT_FIELDS = frozenset({'dx', 'dy', 'dz', 'yaw', 'importance'})  # of no sensor
-NANOSECONDS = 1_000_000_000
+RESULT_FIELDS = {*BOX_COLUMNS[3:], 'importance'}  # of no sensor
 
 
 @dataclass(frozen=True)
@@ -483,8 +488,8 @@ class _BrokenMessages:
 
     def add(self, topic: str, time_ns: int, error: Exception) -> None:
         """Count one."""
-        reason = str(error) or type(error).__name__
-        self._first = self._first or f'on {topic} at {time_ns / NANOSECONDS:.3f} s: {reason}'
+        at = f'on {topic} at {time_ns / NANOSECONDS:.3f} s'
+        self._first = self._first or f'{at}: {describe(error)}'
         self._count += 1
 
     def check(self) -> None:
@@ -577,11 +582,10 @@ def _open_bag(path: Path) -> Iterator[Bag]:
     except PointDistillerError:
         raise
     except Exception as error:  # a damaged file surfaces as any error of its many parsers
-        reason = str(error) or type(error).__name__
         raise DatasetError(
-            f'{path} is not a readable bag: {reason}; a bag is a folder with metadata.yaml, an '
-            '.mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: ros2 bag reindex, or '
-            'rosbag reindex)'
+            f'{path} is not a readable bag: {describe(error)}; a bag is a folder with '
+            'metadata.yaml, an .mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: '
+            'ros2 bag reindex, or rosbag reindex)'
         ) from error
 
 

@@ -13,8 +13,9 @@ import shutil
 import sys
 from tempfile import TemporaryDirectory
 
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import DatasetError, describe
 from pointdistiller_core.messages.storage import (
+    NANOSECONDS,
     BagFile,
     Channel,
     StoredMessage,
@@ -39,7 +40,6 @@ OPENERS: Mapping[bytes, tuple[str, Callable[[Path], BagFile]]] = {
 SUFFIXES = ('.mcap', '.db3', '.bag')
 ACTIVE_SUFFIX = '.active'  # after that of a bag that ROS 1 did not end to record
 ZSTD_SUFFIX, ZSTD_MAGIC = '.zstd', b'\x28\xb5\x2f\xfd'
-NANOSECONDS = 1_000_000_000
 
 
 class BagError(Exception):
@@ -185,7 +185,7 @@ class Bag:
             if len(present) > 1:
                 self.notes.append(f'{self.path} has no metadata.yaml: all its files are read')
         except Exception as error:  # of a parser whose input may be anything
-            reason = ' '.join((str(error) or type(error).__name__).split())
+            reason = ' '.join(describe(error).split())
             self.notes.append(f'metadata.yaml of {self.path} is not used: {reason}')
         if self._metadata.compression not in ('', 'zstd'):
             raise BagError(f'it is compressed with {self._metadata.compression}, not with zstd')

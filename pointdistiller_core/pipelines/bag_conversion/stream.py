@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import ConversionConfig
-from pointdistiller_core.errors import CloudError, DatasetError
+from pointdistiller_core.errors import CloudError, DatasetError, describe
 from pointdistiller_core.geometry.poses import (
     NANOSECONDS,
     PoseTrack,
@@ -206,7 +206,7 @@ class CloudStream:
         try:
             found = parse_cloud(message)
         except Exception as error:  # of a parser whose input may be anything
-            reason = str(error) or type(error).__name__
+            reason = describe(error)
             where = f'{message.topic} at {self._seconds(message.time_ns)}'
             self._findings.problem('unreadable', f'{where}: {reason}')
             return None
