@@ -183,8 +183,9 @@ def centers(rows: Rows, ways: Iterable[Sequence[str]]) -> dict[str, float]:
         for name in way[1:-1]:  # an arrow that passes rows is to be straight
             near[name] += 10 * way[1:-1]
     for _ in range(ROUNDS):
+        middle = fmean(x.values())  # pulls a little, so that no group drifts away
         for row in rows:
-            wanted = [fmean([x[o] for o in near[name]] or [x[name]]) for name in row]
+            wanted = [fmean([*(x[o] for o in near[name]), middle]) for name in row]
             widths = [0 if '>' in name else WIDTH for name in row]
             x |= zip(row, _apart(wanted, widths), strict=True)
     return x

@@ -54,6 +54,7 @@ class Bag:
         channels: what is in it.
         latched: topics whose publishers kept messages for late subscribers.
         start_ns: when its first message was recorded [ns]; 0 if there is none.
+        stop_ns: when its last message was recorded [ns].
         notes: mistakes of metadata.yaml and indexes, and what is not read.
 
     Args:
@@ -87,6 +88,7 @@ class Bag:
         self.latched = self._metadata.latched | latched
         times = [file.times_ns for file in self._files.values() if file.times_ns is not None]
         self.start_ns = min((first_ns for first_ns, _ in times), default=0)
+        self.stop_ns = max((last_ns for _, last_ns in times), default=0)
 
     def __enter__(self) -> Bag:
         return self
@@ -126,6 +128,16 @@ class Bag:
         if damages := list(self.damages(span)):
             raise DatasetError('; '.join(damages))
 
+    @property
+    def counts(self) -> Mapping[str, int] | None:
+        """Messages of each topic as the indexes of the files have them; None without all."""
+        if any(file.counts is None for file in self._files.values()):
+            return None
+        total: Counter[str] = Counter()
+        for file in self._files.values():
+            total.update(file.counts or {})
+        return total
+
     def damages(self, span: TimeSpan) -> Iterator[str]:
         """What cannot be read in a span of time, and why."""
         for path, file in self._files.items():
@@ -143,10 +155,7 @@ class Bag:
         claims = {}
         if self._metadata.files:
             claims[METADATA_FILE] = self._metadata.counts
-        if all(file.counts is not None for file in self._files.values()):
-            total: Counter[str] = Counter()
-            for file in self._files.values():
-                total.update(file.counts or {})
+        if (total := self.counts) is not None:
             claims['the index'] = total
         said, read = self._metadata.total, sum(counts.values())
         if said is not None and said < read:
