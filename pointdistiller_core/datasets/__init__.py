@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pointdistiller_core.config import DATASET_CONFIGS, AnyDatasetConfig, parse_config
 from pointdistiller_core.datasets.bag import BagDataset
+from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.records import Frame, GroundTruth
@@ -17,6 +18,7 @@ from pointdistiller_core.records import Frame, GroundTruth
 __all__ = [
     'DATASETS',
     'BagDataset',
+    'FolderDataset',
     'FrameDataset',
     'Frames',
     'KittiDataset',
@@ -111,7 +113,11 @@ class DatasetKind(Protocol):
     ) -> FrameDataset: ...
 
 
-DATASETS: dict[str, DatasetKind] = {'kitti': KittiDataset, 'bag': BagDataset}
+DATASETS: dict[str, DatasetKind] = {
+    'kitti': KittiDataset,
+    'folder': FolderDataset,
+    'bag': BagDataset,
+}
 
 
 def build_dataset(

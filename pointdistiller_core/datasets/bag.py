@@ -191,7 +191,8 @@ class BagDataset:
             listed = ', '.join(f'{number} {name}' for number, name in enumerate(self.class_names))
             warn_once(
                 *(logger, self._bag),
-                "%s: labels on %s are taken as the detector's: %s; label_names (--class) names others",
+                "%s: labels on %s are taken as the detector's: %s; label_names (--class) "
+                'names others',
                 *(self._bag, topic, listed),
             )
         if lacking := num_clouds - len(truth):

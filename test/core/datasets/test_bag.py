@@ -81,7 +81,10 @@ def test_labels_are_those_of_the_same_stamp(tmp_path, caplog):
         boxes = np.array([CAR] * len(expected), np.float32).reshape(-1, 7)
         np.testing.assert_array_equal(truth.boxes, boxes)
     _, *notes = [record.getMessage() for record in caplog.records]
-    assert "are taken as the detector's: 0 Car, 1 Cyclist; label_names (--class) names others" in notes[0]
+    assert (
+        "are taken as the detector's: 0 Car, 1 Cyclist; label_names (--class) names others"
+        in notes[0]
+    )
     assert '1 of 4 clouds have no boxes of their stamp on /ground_truth/boxes' in notes[1]
 
 
