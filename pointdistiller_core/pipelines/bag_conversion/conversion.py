@@ -271,7 +271,8 @@ class _Conversion:
             odometry_topic=choices.poses.topic,
             on_time=tell,
         )
-        poses = choices.poses.build(stream, choices.frame, self._truth)
+        height = choices.height.height
+        poses = choices.poses.build(stream, choices.frame, self._truth, height)
         stream.is_ready = poses.is_ready
         reader = CloudReader(config, choices.scales, stream.tree, self._findings)
         chooser = _FrameChooser(config, self._findings)
