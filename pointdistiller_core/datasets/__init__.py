@@ -45,7 +45,7 @@ class FrameDataset(Frames, Protocol):
         ...
 
     @property
-    def frame_ids(self) -> tuple[str, ...]:
+    def frame_ids(self) -> Sequence[str]:
         """Names of the frames."""
         ...
 

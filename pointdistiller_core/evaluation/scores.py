@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 import math
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +27,7 @@ class Annotated(Protocol):
         ...
 
     @property
-    def frame_ids(self) -> tuple[str, ...]:
+    def frame_ids(self) -> Sequence[str]:
         """Names of the frames."""
         ...
 

@@ -16,6 +16,8 @@ from pointdistiller_core.config import DATASET_CONFIGS
 from pointdistiller_core.datasets import DATASETS, build_dataset, find_dataset, open_dataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.evaluation.metric import METRICS
+from pointdistiller_core.formats.folder import FolderInfo, FrameRange, FrameRow, Label
+from pointdistiller_core.formats.folder_writer import FolderWriter
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
@@ -37,7 +39,21 @@ def write_bag(path: Path) -> None:
     write_kitti_bag(path.with_name('source'), path, ground_truth=CLASSES)
 
 
-WRITERS: Mapping[str, Callable[[Path], None]] = {'kitti': write_kitti, 'bag': write_bag}
+def write_folder(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = [Label(name, tuple(map(float, box))) for name, box in zip(NAMES, BOXES, strict=True)]
+    with FolderWriter(path, FolderInfo(class_names=tuple(NAMES))) as writer:
+        for second, name in enumerate(FRAMES, start=1):
+            points = points_in(BOXES, 20, rng).reshape(-1, 4).astype(np.float32)
+            writer.add(FrameRow(name, 'a', second * 10**9), points, labels)
+        writer.set_ranges('a', {'train': [FrameRange(FRAMES[0], FRAMES[-1])]})
+
+
+WRITERS: Mapping[str, Callable[[Path], None]] = {
+    'kitti': write_kitti,
+    'folder': write_folder,
+    'bag': write_bag,
+}
 
 
 def test_every_dataset_has_a_configuration_and_is_tested():
