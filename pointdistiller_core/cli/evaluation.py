@@ -33,6 +33,7 @@ from pointdistiller_core.cli.scores import (
 )
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.errors import PointDistillerError
+from pointdistiller_core.records import Detections
 
 if TYPE_CHECKING:
     from pointdistiller_core.evaluation.metric import Scores
@@ -326,7 +327,10 @@ def evaluate_bundle(
     indices = range(len(dataset))
     metric = build_metric(metric_name, bundle, detector.class_names, min_overlaps)
     if results is not None:
-        metric.check_results(results, dataset, indices)  # before the long part
+        metric.check_results(results, dataset, indices)
+    metric.evaluate(
+        dataset, indices[:1], [Detections.empty()]
+    )  # what it lacks, it lacks here, too
     found = detect_all(detector, dataset)
     scores = metric.evaluate(dataset, indices, found)
     if results is not None:

@@ -166,7 +166,7 @@ class BagDataset:
             named = f' or one of {others}' if others else ''
             raise DatasetError(
                 f'{self._bag}: no labels: it has no boxes on {topic}; name their topic '
-                f'(ground_truth{named})'
+                f'(ground_truth, --ground-truth){named}'
             )
         return read_clouds(self._bag, topic, on_note=_ignore)
 
