@@ -44,7 +44,7 @@ from pointdistiller_core.geometry import detection
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 
 NMS = 'decode.nms'  # a part of `decode`, so the stages without it and `total` add up
-STAGES = ('cloud', 'pillars', 'network', 'decode', NMS, 'total')
+STAGES = ('cloud', 'prepare', 'network', 'decode', NMS, 'total')
 PEER, STUDENT = ('teacher', 'torch'), ('4x', 'openvino-int8')
 ON_GPU = ('torch', 'onnx')
 

@@ -35,13 +35,12 @@ from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.files import write_text
 from pointdistiller_core.models.stages.anchor_head import HeadOutput
-from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
 from pointdistiller_core.records import Detections
 
 PRECISIONS = ('fp32', 'tf32', 'bf16', 'fp16')
 DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 WAYS = ('eager', 'folded', 'graph', 'compiled')
-STAGES = ('pillars', 'network', 'decode', 'total')
+STAGES = ('prepare', 'network', 'decode', 'total')
 
 
 class Folded(nn.Module):
@@ -66,12 +65,7 @@ class Folded(nn.Module):
 
     def canvas(self, pillars: Any) -> Tensor:
         """(1, rows, columns, C) pillar features."""
-        bev_features = scatter_to_bev(
-            self.model.encoder(pillars),
-            pillars.coords,
-            batch_size=1,
-            bev_shape=self.model.config.grid.bev_shape,
-        )
+        bev_features: Tensor = self.model.encode(pillars)
         return bev_features.permute(0, 2, 3, 1).to(self.dtype)
 
     def forward(self, pillars: Any) -> HeadOutput:
@@ -216,14 +210,14 @@ def replace_network(
     # The folded network has its type already.
     backend.precision = replace(backend.precision, dtype=torch.float32)
     with torch.inference_mode():
-        group = folded.model.group
-        example = folded.canvas(group([torch.from_numpy(points).to(device)]))
+        prepare = folded.model.prepare
+        example = folded.canvas(prepare([torch.from_numpy(points).to(device)]))
         if way == 'graph':
             folded.use(Graph(folded.network, example))
         elif way == 'compiled':
             folded.use(torch.compile(folded.network))
             folded.network(example)
-    folded.group, folded.detect = group, folded.model.detect  # type: ignore[assignment]
+    folded.prepare, folded.detect = prepare, folded.model.detect  # type: ignore[assignment]
     backend.model = folded
 
 
