@@ -15,6 +15,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import describe
 from pointdistiller_core.evaluation.comparison.report import ReportFolder, describe_machine
 from pointdistiller_core.evaluation.comparison.session import CloudResult, OnlineComparison
@@ -23,12 +24,13 @@ from pointdistiller_core.records import GroundTruth
 from pointdistiller_ros.cloud_input import CloudInput
 from pointdistiller_ros.cloud_reader import CloudReader
 from pointdistiller_ros.comparison_conversions import values_of_comparison
-from pointdistiller_ros.comparison_models import Model, Models, load_model
+from pointdistiller_ros.comparison_models import Models
 from pointdistiller_ros.comparison_outputs import ComparisonOutputs
 from pointdistiller_ros.comparison_parameters import ComparisonParameters, check_settings
 from pointdistiller_ros.comparison_report import ComparisonReport
 from pointdistiller_ros.comparison_truth import subscribe_to_truth
 from pointdistiller_ros.conversions import stamp_ns
+from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.diagnostics import judge_comparison, without_filled_intensity
 from pointdistiller_ros.health import Health
 from pointdistiller_ros.messages import read_message
@@ -47,7 +49,7 @@ class ComparisonNode(Node):
     message on `~/student/boxes`, with the cloud's header, after all others of the cloud.
 
     Args:
-        load: makes a model from a bundle, a backend, a device and a number of threads.
+        load: makes a detector, as `load_bundle` does.
         node_options: further arguments of `rclpy.node.Node`.
 
     Raises:
@@ -57,7 +59,7 @@ class ComparisonNode(Node):
             models have no class in common.
     """
 
-    def __init__(self, load: Callable[..., Model] = load_model, **node_options: Any) -> None:
+    def __init__(self, load: Callable[..., Detector] = load_bundle, **node_options: Any) -> None:
         # First, so that the node can be destroyed wherever the rest fails.
         self._closing = ExitStack()
         self._num_bad_truth = 0
@@ -92,7 +94,7 @@ class ComparisonNode(Node):
             self,
             settings,
             self._add_truth,
-            classes=self._models.class_names('teacher'),
+            classes=self._models.class_names['teacher'],
             common=self._models.rules.class_names,
             on_error=self._on_bad_truth,
         )

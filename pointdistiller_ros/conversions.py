@@ -23,6 +23,7 @@ from pointdistiller_core.messages.boxes_cloud import to_box_columns
 from pointdistiller_core.messages.point_cloud2 import cloud_layout, points_from_cloud
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections, Importance
+from pointdistiller_ros.detectors import facts_of
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
@@ -206,10 +207,8 @@ def to_model_info(info: BundleInfo, bundle: str, backend: str) -> String:
         'bundle': bundle,
         'backend': backend,
         'model': model.name,
-        'width': model.width,
         'class_names': model.class_names,
-        'point_cloud_range': model.grid.point_cloud_range,
-        'voxel_size': model.grid.voxel_size,
+        **facts_of(info),
         **info.model_dump(
             mode='json',
             include={

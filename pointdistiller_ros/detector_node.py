@@ -15,12 +15,12 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2
 
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import describe
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.cloud_input import CloudInput
 from pointdistiller_ros.detector_outputs import IMPORTANCE_OUTPUTS, Outputs
 from pointdistiller_ros.detector_setup import Setup, SetupBuilder, load_detector
-from pointdistiller_ros.detectors import PointDetector
 from pointdistiller_ros.diagnostics import (
     ERROR,
     OK,
@@ -64,7 +64,7 @@ class DetectorNode(ManagedNode):
 
     def __init__(
         self,
-        load: Callable[[DetectorParameters], PointDetector] = load_detector,
+        load: Callable[[DetectorParameters], Detector] = load_detector,
         **node_options: Any,
     ) -> None:
         # First, so that the node can be destroyed wherever the rest fails.

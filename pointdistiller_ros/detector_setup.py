@@ -12,10 +12,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.detector import Mounting
+from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_ros.cloud_reader import CloudReader
-from pointdistiller_ros.detectors import PointDetector, load_bundle
+from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import (
     ClassThresholds,
     DetectorParameters,
@@ -43,7 +43,7 @@ class Setup:
     """
 
     settings: DetectorParameters
-    detector: PointDetector
+    detector: Detector
     reader: CloudReader
     detection: DetectionConfig
     transforms: Transforms | None
@@ -74,7 +74,7 @@ class SetupBuilder:
         load: makes a detector from the parameters.
     """
 
-    def __init__(self, node: Node, load: Callable[[DetectorParameters], PointDetector]) -> None:
+    def __init__(self, node: Node, load: Callable[[DetectorParameters], Detector]) -> None:
         self._node, self._load = node, load
         self._class_thresholds = ClassThresholds(node)
 
@@ -122,7 +122,7 @@ class SetupBuilder:
             reader = CloudReader(settings, {'bundle': detector.info}, self._node.get_logger())
         return Setup(settings, detector, reader, detection, transforms)
 
-    def _load_detector(self, settings: DetectorParameters) -> PointDetector:
+    def _load_detector(self, settings: DetectorParameters) -> Detector:
         if not settings.bundle:
             raise ConfigError(
                 'parameter bundle is empty; give it: bundle, or run folder that holds one'
@@ -130,7 +130,7 @@ class SetupBuilder:
         return self._load(settings)
 
 
-def load_detector(settings: DetectorParameters) -> PointDetector:
+def load_detector(settings: DetectorParameters) -> Detector:
     """The detector that the parameters name; raises as `load_bundle`."""
     return load_bundle(**{name: getattr(settings, name) for name in LOADED})
 

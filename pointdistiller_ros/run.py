@@ -17,11 +17,11 @@ from typing import Any
 
 from rclpy.logging import get_logger
 
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.detector_setup import load_detector
-from pointdistiller_ros.detectors import PointDetector
 from pointdistiller_ros.diagnostics import REPAIRS
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.playback import Playback
@@ -96,7 +96,7 @@ class RunCounts:
 def run_detect(
     options: RunOptions,
     *,
-    load: Callable[[DetectorParameters], PointDetector] = load_detector,
+    load: Callable[[DetectorParameters], Detector] = load_detector,
     on_cloud: Callable[[int], None] = lambda _: None,
 ) -> RunCounts:
     """Play a bag through a detector node and, where asked, record clouds and results.

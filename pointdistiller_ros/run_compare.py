@@ -14,11 +14,12 @@ from typing import Any
 
 from rclpy.logging import get_logger
 
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.evaluation.comparison.report import Check, find_number, format_table
 from pointdistiller_core.messages.bags import read_clouds
 from pointdistiller_ros.bag_player_node import BagPlayerNode
-from pointdistiller_ros.comparison_models import Model, load_model
 from pointdistiller_ros.comparison_node import ComparisonNode
+from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import TF_TOPICS
 from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, Playback
 from pointdistiller_ros.run_parameters import (
@@ -61,14 +62,14 @@ class CompareOptions:
 def run_compare(
     options: CompareOptions,
     *,
-    load: Callable[..., Model] = load_model,
+    load: Callable[..., Detector] = load_bundle,
     on_cloud: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Play a bag through a comparison node and, where asked, record clouds and results.
 
     Args:
         options: what to compare.
-        load: makes a model as `load_model` does.
+        load: makes a detector, as `load_bundle` does.
         on_cloud: told the number of clouds played so far, for a progress bar.
 
     Returns:
@@ -192,7 +193,7 @@ def _play(
 
 
 def _add_nodes(
-    session: Session, options: CompareOptions, load: Callable[..., Model]
+    session: Session, options: CompareOptions, load: Callable[..., Detector]
 ) -> tuple[BagPlayerNode, ComparisonNode]:
     lockstep, truth = options.rate is None, options.ground_truth
     if truth:  # the player would only warn of a topic that the bag does not have

@@ -36,7 +36,6 @@ from pointdistiller_core.records import Detections
 from pointdistiller_ros import run
 from pointdistiller_ros import run_compare as runner
 from pointdistiller_ros.bag_player_node import BagPlayerNode
-from pointdistiller_ros.comparison_models import Model
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.comparison_outputs import OUTPUTS
 from pointdistiller_ros.run_compare import RESULT_TOPIC, CompareOptions, run_compare
@@ -61,7 +60,7 @@ class FakeModel(FakeDetector):
 
 def load(bundle, **_):
     limits = {'teacher': 0.35, 'student': 0.55, 'slow': 0.0}
-    return Model(FakeModel(limits[bundle], 0.15 if bundle == 'slow' else 0.0), {'name': bundle})
+    return FakeModel(limits[bundle], 0.15 if bundle == 'slow' else 0.0)
 
 
 @pytest.fixture
