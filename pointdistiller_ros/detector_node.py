@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 import sys
 from time import perf_counter
@@ -17,7 +17,6 @@ from sensor_msgs.msg import PointCloud2
 
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import describe
-from pointdistiller_core.records import Detections
 from pointdistiller_ros.cloud_input import CloudInput
 from pointdistiller_ros.detector_outputs import IMPORTANCE_OUTPUTS, Outputs
 from pointdistiller_ros.detector_setup import Setup, SetupBuilder, load_detector
@@ -221,9 +220,15 @@ class DetectorNode(ManagedNode):
             class_names=setup.detector.class_names,
             max_importance_markers=setup.settings.max_importance_markers,
         )
-        times = (arrival, begin, read, detected, perf_counter())
-        seen = without_filled_intensity(detections, setup.settings)
-        self._health.monitor.succeed(seen, to_latency_ms(times, detections))
+        sent = perf_counter()
+        stages = {  # around those of the detector, whose sum is `total`
+            'wait': 1e3 * (begin - arrival),
+            'read': 1e3 * (read - begin),
+            **detections.latency_ms,
+            'publish': 1e3 * (sent - detected),
+            'end_to_end': 1e3 * (sent - arrival),
+        }
+        self._health.monitor.succeed(without_filled_intensity(detections, setup.settings), stages)
 
     def _clear_markers(self) -> None:
         """What is shown is not of this time."""
@@ -242,23 +247,6 @@ class DetectorNode(ManagedNode):
             level, message = judge(report, self._settings.diagnostics, problem)
         values = values_of(report) | (setup.describe() if setup is not None else {})
         self._health.publish(level, message, values, device=self._settings.device)
-
-
-def to_latency_ms(times: Sequence[float], detections: Detections) -> dict[str, float]:
-    """Stages of a cloud: those of the node around those of the detector, whose sum is `total`.
-
-    Args:
-        times: of arrival, begin of work, cloud read, detected, all sent [s].
-        detections: of the cloud.
-    """
-    arrival, begin, read, detected, sent = times
-    before = {'wait': begin - arrival, 'read': read - begin}
-    after = {'publish': sent - detected, 'end_to_end': sent - arrival}
-    return {
-        **{stage: value * 1e3 for stage, value in before.items()},
-        **detections.latency_ms,
-        **{stage: value * 1e3 for stage, value in after.items()},
-    }
 
 
 def main(args: list[str] | None = None) -> int:
