@@ -32,9 +32,9 @@ from pointdistiller_core.messages.bags import (
 )
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_ros.conversions import stamp_ns, to_stamp
-from pointdistiller_ros.messages import message_class, subscribe
 from pointdistiller_ros.parameters import TF_TOPICS, BagPlayerParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.topics import message_class, subscribe
 
 QUEUE_DEPTH = 10
 TF_STATIC_TOPIC = TF_TOPICS[1]

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 import sys
 from time import perf_counter
@@ -31,7 +31,6 @@ from pointdistiller_ros.diagnostics import (
 from pointdistiller_ros.health import Health
 from pointdistiller_ros.lifecycle import ManagedNode
 from pointdistiller_ros.memory import Leavings
-from pointdistiller_ros.messages import read_message
 from pointdistiller_ros.parameters import (
     DetectorParameters,
     changed_parameters,
@@ -75,13 +74,13 @@ class DetectorNode(ManagedNode):
         super().__init__('detector', **node_options)
         # Of their own, so that they go on while a bundle is loaded.
         self._always = MutuallyExclusiveCallbackGroup()
-        self._health = Health(
+        self.health = Health(
             self,
             self.report,
             callback_group=self._always,
             on_jump_back=self._clear_markers,
         )
-        self._closing.callback(self._health.close)
+        self._closing.callback(self.health.close)
         self._settings = declare_parameters(self, DetectorParameters)
         self._builder = SetupBuilder(self, load)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -91,17 +90,7 @@ class DetectorNode(ManagedNode):
     @property
     def counts(self) -> CloudCounts:
         """What became of the clouds so far."""
-        return self._health.monitor.counts
-
-    @property
-    def diagnostics_topic(self) -> str:
-        """Full name of the topic of the diagnostics."""
-        return self._health.topic
-
-    @property
-    def repairs(self) -> Mapping[str, int]:
-        """Of all results: `intensity_outside` and `boxes_refused`, as `Detections` counts them."""
-        return self._health.monitor.repairs
+        return self.health.monitor.counts
 
     @property
     def output_topics(self) -> list[str]:
@@ -130,12 +119,12 @@ class DetectorNode(ManagedNode):
     def activate(self) -> None:
         """Subscribe to the clouds."""
         assert self._setup is not None
-        self._health.monitor.restart()
+        self.health.monitor.restart()
         self._clouds = CloudInput(
             self,
             self._process,
-            on_error=lambda error: self._health.fail(error, 'no detections for a cloud'),
-            monitor=self._health.monitor,
+            on_error=lambda error: self.health.fail(error, 'no detections for a cloud'),
+            monitor=self.health.monitor,
             reliability=self._settings.reliability,
             callback_group=self._always,
         )
@@ -197,11 +186,10 @@ class DetectorNode(ManagedNode):
 
     # Clouds
 
-    def _process(self, serialized: bytes, arrival: float) -> None:
-        setup, outputs, begin = self._setup, self._outputs, perf_counter()
+    def _process(self, cloud: PointCloud2, arrival: float, begin: float) -> None:
+        setup, outputs = self._setup, self._outputs
         assert setup is not None
         assert outputs is not None
-        cloud = read_message(PointCloud2, serialized)
         points = setup.reader.read(cloud)
         wanted = outputs.wanted()
         read = perf_counter()
@@ -228,7 +216,7 @@ class DetectorNode(ManagedNode):
             'publish': 1e3 * (sent - detected),
             'end_to_end': 1e3 * (sent - arrival),
         }
-        self._health.monitor.succeed(without_filled_intensity(detections, setup.settings), stages)
+        self.health.monitor.succeed(without_filled_intensity(detections, setup.settings), stages)
 
     def _clear_markers(self) -> None:
         """What is shown is not of this time."""
@@ -238,7 +226,7 @@ class DetectorNode(ManagedNode):
     def report(self) -> None:
         """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
         self._leavings.clear()
-        report, setup = self._health.next_report(self._settings.reliability), self._setup
+        report, setup = self.health.next_report(self._settings.reliability), self._setup
         level, message = OK, self.state
         if self.problem:
             level, message = ERROR, self.problem
@@ -246,7 +234,7 @@ class DetectorNode(ManagedNode):
             problem = setup.reader.problem if setup is not None else ''
             level, message = judge(report, self._settings.diagnostics, problem)
         values = values_of(report) | (setup.describe() if setup is not None else {})
-        self._health.publish(level, message, values, device=self._settings.device)
+        self.health.publish(level, message, values, device=self._settings.device)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -49,7 +49,7 @@ class Playback:
         """
         self._worker = worker
         if record:
-            topics = [self.player.topic, *worker.output_topics, worker.diagnostics_topic]
+            topics = [self.player.topic, *worker.output_topics, worker.health.topic]
             self._recorder = self._session.add(
                 BagRecorderNode, output=record, topics=topics, use_sim_time=True
             )
@@ -113,7 +113,7 @@ class Playback:
             return
         expected = Counter({self.player.topic: self.player.num_played})
         expected |= dict.fromkeys(worker.output_topics, num_results)
-        diagnostics = worker.diagnostics_topic
+        diagnostics = worker.health.topic
         expected[diagnostics] = recorder.num_recorded[diagnostics] + 1
         worker.report()
         self._session.spin_until(lambda: recorder.num_recorded >= expected, ARRIVAL_TIMEOUT_S)

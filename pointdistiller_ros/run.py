@@ -66,7 +66,7 @@ class RunCounts:
         results: messages on `~/boxes`.
         failed: clouds refused, with an error in the log.
         dropped: clouds skipped because a newer one was there.
-        repairs: of all results, as `DetectorNode.repairs`.
+        repairs: of all results, as `Monitor.repairs`.
     """
 
     played: int
@@ -114,7 +114,7 @@ def run_detect(
         played, counts = playback.player.num_played, detector.counts
         playback.finish_recording(counts.results)
         dropped = played - counts.results - counts.failed
-        repairs = dict(detector.repairs)
+        repairs = dict(detector.health.monitor.repairs)
         return RunCounts(played, counts.results, counts.failed, dropped, repairs)
 
 

@@ -223,7 +223,7 @@ def test_errors_without_a_text_are_logged_by_their_kind(session, monkeypatch, ca
         raise ZeroDivisionError
 
     monkeypatch.setattr(FakeModel, '__call__', fail)
-    monkeypatch.setattr('pointdistiller_ros.comparison_truth.truth_from_boxes_cloud', fail)
+    monkeypatch.setattr('pointdistiller_ros.comparison_node.truth_from_boxes_cloud', fail)
     node = add_node(session, ground_truth_type='boxes')
     states = listen(session, DiagnosticArray, '/diagnostics')
     publisher(session, PointCloud2, '/ground_truth').publish(build_truth(1, 10))
