@@ -171,10 +171,7 @@ def to_importance_markers(importance: Importance, header: Header, max_pillars: i
 def to_model_info(info: BundleInfo, bundle: str, backend: str) -> String:
     """What a detector is, as JSON: the position of a class in `class_names` is its label.
 
-    Args:
-        info: what the bundle says about itself.
-        bundle: where it was loaded from.
-        backend: what the network runs in.
+    `bundle` is where it was loaded from, `backend` what the network runs in.
     """
     model = info.model
     about = {
@@ -203,15 +200,9 @@ def to_diagnostics(
     *,
     device: str = '',
 ) -> DiagnosticArray:
-    """The state of a node.
+    """The state of a node: a level of `DiagnosticStatus`, a message for people, and all values.
 
-    Args:
-        name: of the node.
-        stamp: time of the report.
-        level: one of `DiagnosticStatus`.
-        message: what a person shall read.
-        values: all that is known.
-        device: that its network runs on; empty where none does.
+    `device` is what its network runs on; empty where none does.
     """
     status = DiagnosticStatus(
         level=level,

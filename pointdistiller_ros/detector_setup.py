@@ -98,10 +98,8 @@ class SetupBuilder:
         Raises:
             PointDistillerError: the parameters ask for what cannot be had; nothing is changed.
         """
-        if before is not None and _alike(settings, before.settings, LOADED):
-            detector = before.detector
-        else:
-            detector = self._load_detector(settings)
+        kept = before if before is not None and _alike(settings, before, LOADED) else None
+        detector = kept.detector if kept is not None else self._load_detector(settings)
         transforms = before.transforms if before is not None else None
         with ExitStack() as undo:
             if not settings.mounting.frame:
@@ -112,12 +110,8 @@ class SetupBuilder:
             thresholds = self._class_thresholds.declare(detector.class_names, changes)
             undo.pop_all()
         detection = to_detection_config(detector.info.model.detection, settings, thresholds)
-        if (
-            before is not None
-            and before.detector is detector
-            and _alike(settings, before.settings, READ)
-        ):
-            reader = before.reader  # which has judged clouds
+        if kept is not None and _alike(settings, kept, READ):
+            reader = kept.reader  # which has judged clouds
         else:
             reader = CloudReader(settings, {'bundle': detector.info}, self._node.get_logger())
         return Setup(settings, detector, reader, detection, transforms)
@@ -135,5 +129,5 @@ def load_detector(settings: DetectorParameters) -> Detector:
     return load_bundle(**{name: getattr(settings, name) for name in LOADED})
 
 
-def _alike(one: DetectorParameters, other: DetectorParameters, names: Sequence[str]) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+def _alike(settings: DetectorParameters, before: Setup, names: Sequence[str]) -> bool:
+    return all(getattr(settings, name) == getattr(before.settings, name) for name in names)

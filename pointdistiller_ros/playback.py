@@ -90,9 +90,8 @@ class Playback:
     def settle(self, num_received: Callable[[], int], idle: Callable[[float], bool]) -> None:
         """Let the last clouds arrive at the node that works, and be worked on.
 
-        Args:
-            num_received: clouds that have arrived.
-            idle: whether all of these are worked on; takes a timeout [s].
+        `num_received` counts those that have arrived; `idle(timeout_s)` tells whether all of these
+        are worked on.
         """
         played = self.player.num_played
         self._session.spin_until(lambda: num_received() == played, ARRIVAL_TIMEOUT_S)

@@ -65,12 +65,7 @@ def add_parameter_options(parser: ArgumentParser, table: type, names: Iterable[s
 
 
 def add_bag_options(parser: ArgumentParser, *, rate: float | None) -> None:
-    """Add what is played, how fast, and where it is recorded.
-
-    Args:
-        parser: of a command.
-        rate: the default; None waits for each result.
-    """
+    """Add what is played, how fast (`rate` is the default), and where it is recorded."""
     parser.add_argument('--bag', required=True, help='bag with PointCloud2 messages')
     parser.add_argument('--topic', default='', help='topic of the clouds, if the bag has several')
     parser.add_argument('--record', default='', help='bag to write clouds and results to')

@@ -86,14 +86,8 @@ def create_subscription(
 ) -> Subscription[Any]:
     """A subscription whose quality of service parameters may change.
 
-    Args:
-        node: that subscribes.
-        kind: of the messages.
-        topic: relative to the node.
-        callback: called with each message.
-        default: quality of service without parameters.
-        on_lost: told how many messages have not arrived, where the middleware can tell.
-        options: further arguments of `Node.create_subscription`.
+    `on_lost` is told how many messages have not arrived, where the middleware can tell; `options`
+    are further arguments of `Node.create_subscription`.
 
     Raises:
         ConfigError: a parameter asks for what does not exist.
@@ -121,17 +115,8 @@ def subscribe(
     """Subscribe so that no message ends the node.
 
     What rclpy cannot deserialize it drops without a word (Fast DDS) or raises out of the executor,
-    as it does with what a callback raises. Here each such message is an error, and the next one
-    is received.
-
-    Args:
-        node: who subscribes.
-        kind: type of the messages.
-        topic: topic of the messages.
-        callback: called with each message.
-        qos: quality of service, or depth of the queue.
-        on_error: told what went wrong with a message; None logs it as an error.
-        create: makes the subscription; takes the arguments of `Node.create_subscription`.
+    as it does with what a callback raises. Here each such message is an error, of which `on_error`
+    is told or, without it, the log; the next one is received. `create` makes the subscription.
     """
     log = RepeatedLog(node)
 
