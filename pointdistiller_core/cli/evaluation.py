@@ -328,9 +328,8 @@ def evaluate_bundle(
     metric = build_metric(metric_name, bundle, detector.class_names, min_overlaps)
     if results is not None:
         metric.check_results(results, dataset, indices)
-    metric.evaluate(
-        dataset, indices[:1], [Detections.empty()]
-    )  # what it lacks, it lacks here, too
+    # What the frames lack is told of the first one, before the long part.
+    metric.evaluate(dataset, indices[:1], [Detections.empty()])
     found = detect_all(detector, dataset)
     scores = metric.evaluate(dataset, indices, found)
     if results is not None:
