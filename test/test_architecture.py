@@ -32,6 +32,7 @@ SEES = {
     'formats': BASE,
     'messages': BASE,
     'pointcloud': BASE,
+    'tracking': BASE,
     'datasets': FORMATS | {'messages'},
     'evaluation': FORMATS,
     'models': NETWORKS,
@@ -127,6 +128,8 @@ def test_ros_package_computes_nothing():
         *(
             'evaluation.kitti.metric',
             'evaluation.matching',
+            'tracking.drives',
+            'evaluation.sweeps',
             'evaluation.pictures.scenes',
             'evaluation.kitti.curves',
         ),

@@ -74,6 +74,9 @@ from pointdistiller_core.config.study import (
     StudyConfig,
     StudySizeConfig,
 )
+from pointdistiller_core.config.tracking import (
+    TrackingConfig,
+)
 from pointdistiller_core.config.training import (
     TrainingConfig,
 )
@@ -124,6 +127,7 @@ __all__ = [
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',
+    'TrackingConfig',
     'TrainingConfig',
     'apply_overrides',
     'dump_config',
