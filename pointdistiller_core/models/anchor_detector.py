@@ -24,7 +24,7 @@ from pointdistiller_core.models.stages.anchor_head import AnchorHead, AnchorOutp
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.models.stages.bev_backbone import BevBackbone, StackNeck
 from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
-from pointdistiller_core.records import Batch
+from pointdistiller_core.records import Batch, Places
 
 VOXELS = 'voxels'
 
@@ -100,9 +100,7 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         offset = self.config.head.direction_offset
         return detection_losses(output, targets, self.config.loss, direction_offset=offset)
 
-    def candidates(
-        self, output: AnchorOutput, detection: DetectionConfig
-    ) -> list[BoxPredictions]:
+    def candidates(self, output: AnchorOutput, detection: DetectionConfig) -> list[BoxPredictions]:
         """Boxes of each frame before suppression; their yaws may be half a turn off."""
         return decode_candidates(output, detection)
 
@@ -135,9 +133,17 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
             layers[f'backbone.{i}.norm'] = map_layer(norm, grid, **size, norm=norm)
             layers[f'backbone.{i}'] = map_layer(stage, grid, **size)
         layers['neck'] = map_layer(
-            self.neck, grid, channels=self.neck.out_channels, stride=self.config.head_stride
+            self.neck,
+            grid,
+            channels=self.neck.out_channels,
+            stride=self.config.head_stride,
+            level=0,
         )
         return layers
+
+    def places(self, voxels: Voxels, _output: AnchorOutput | None) -> list[Places]:
+        """The voxels of each frame and their numbers of points (PointDistiller, section 3.1)."""
+        return voxels.places()
 
     def input_facts(self) -> dict[str, Any]:
         """Grid, caps of the voxels and classes."""

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import DetectionConfig, ModelConfig
@@ -38,10 +37,6 @@ class Prepared(Protocol):
 
     def __len__(self) -> int:
         """Places: voxels, pillars or points."""
-        ...
-
-    def places(self) -> list[Places]:
-        """What a node shows of each frame: where the detector looks, and how closely."""
         ...
 
 
@@ -126,6 +121,15 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
         """By name, the layers that can be looked at; in the order in which they run."""
 
     @abstractmethod
+    def places(self, prepared: PreparedT, output: OutputT | None) -> list[Places]:
+        """Where the detector looked in each frame, for those who want to see it.
+
+        Args:
+            prepared: of the frames.
+            output: of the same frames; None where the network did not run.
+        """
+
+    @abstractmethod
     def input_facts(self) -> Mapping[str, Any]:
         """All that decides what `prepare` gives, by the name of its key, and the class names."""
 
@@ -161,7 +165,7 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
         return outputs
 
 
-class _Reached(Exception):  # noqa: N818: no error
+class _Reached(Exception):
     """The last layer that was asked for has run."""
 
 

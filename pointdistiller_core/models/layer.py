@@ -149,15 +149,30 @@ def voxel_layer(
 
 
 def map_layer(
-    module: nn.Module, grid: Grid, *, channels: int, stride: int, norm: nn.Module | None = None
+    module: nn.Module,
+    grid: Grid,
+    *,
+    channels: int,
+    stride: int,
+    norm: nn.Module | None = None,
+    level: int | None = None,
 ) -> Layer:
-    """A module whose output is a map (B, C, H, W), `stride` times coarser than the grid."""
+    """A module whose output is a map (B, C, H, W) that covers the grid.
+
+    Args:
+        module: its output is looked at.
+        grid: that the map covers.
+        channels: C.
+        stride: cells of the grid per cell of the map, along each axis.
+        norm: see `Layer`.
+        level: which one, of a module whose output are several maps.
+    """
     height, width = shape = grid.strided_bev_shape(stride)
     return Layer(
         module,
         channels,
         height * width,
-        lambda maps, voxels: map_rows(maps, voxels, grid),
+        lambda maps, voxels: map_rows(maps if level is None else maps[level], voxels, grid),
         norm,
         shape,
         is_map=True,
@@ -170,7 +185,7 @@ def voxel_rows(features: Tensor, voxels: Voxels, grid: Grid) -> Rows:
     flat = grid.shape[2] == 1
     return Rows(
         features,
-        tuple(coords[:, 0].bincount(minlength=voxels.batch_size).tolist()),
+        tuple(voxels.sizes),
         cell_centers(coords, grid),
         voxels.num_points,
         coords[:, [0, 2, 3]] if flat else None,

@@ -28,7 +28,7 @@ from pointdistiller_core.deploy.bundle import (
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.files import new_folder, remove_folder
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.training.objective import detector_of, trained_companions
 
 logger = logging.getLogger(__name__)
@@ -82,9 +82,9 @@ class TrainingState:
     average: nn.Module | None = None
 
     @property
-    def result(self) -> PointPillars:
+    def result(self) -> AnyDetector:
         """What is evaluated and deployed."""
-        return cast(PointPillars, self.average or detector_of(self.objective))
+        return cast(AnyDetector, self.average or detector_of(self.objective))
 
 
 def save_checkpoint(run: Path, position: Position, state: TrainingState, info: BundleInfo) -> Path:

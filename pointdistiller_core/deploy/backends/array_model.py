@@ -90,7 +90,7 @@ class ModelArrays:
         return maxima.take(back, axis=0), sums[:, :3].take(back, axis=0)
 
     def anchors_at(self, indices: IntArray) -> FloatArray:
-        """(N, 7) the anchors of these indices, numbered as `HeadOutput` says."""
+        """(N, 7) the anchors of these indices, numbered as `AnchorOutput` says."""
         cells, kinds = np.divmod(indices, len(self.anchor_shapes))
         rows, columns = np.divmod(cells, len(self.anchor_xs))
         positions = [self.anchor_xs[columns, None], self.anchor_ys[rows, None]]

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,8 +23,7 @@ from pointdistiller_core.deploy.backends.backend import (
 from pointdistiller_core.deploy.bundle import load_detector_model
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import BoxPredictions, PointPillars
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
+from pointdistiller_core.models import AnyDetector, BoxPredictions
 from pointdistiller_core.pointcloud.voxels import Voxels
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class TorchBackend:
 
     name = 'torch'
 
-    def __init__(self, model: PointPillars, precision: Precision = PRECISIONS['fp32']) -> None:
+    def __init__(self, model: AnyDetector, precision: Precision = PRECISIONS['fp32']) -> None:
         """Wrap a network that is in evaluation mode on the device that it shall run on.
 
         Args:
@@ -87,7 +86,7 @@ class TorchBackend:
     ) -> Found:
         """Detect objects; see `Backend`."""
         with torch.inference_mode():
-            pillars = self.model.group([torch.from_numpy(points).to(self.device)])
+            pillars = self.model.prepare([torch.from_numpy(points).to(self.device)])
             self._lap(watch, 'pillars')
             found = self._detect(pillars, watch, detection)
             return Found(
@@ -113,19 +112,12 @@ class TorchBackend:
         self._lap(watch, 'decode')
         return found
 
-    def _run(self, pillars: Voxels) -> HeadOutput:
+    def _run(self, pillars: Voxels) -> Any:
         if self.precision.dtype == torch.float32:
             with _tf32(self.device, allowed=self.precision.tf32):
-                output: HeadOutput = self.model(pillars)
-            return output
+                return self.model(pillars)
         with torch.autocast(self.device.type, self.precision.dtype):
-            output = self.model(pillars)
-        return replace(
-            output,
-            class_logits=output.class_logits.float(),
-            box_residuals=output.box_residuals.float(),
-            direction_logits=output.direction_logits.float(),
-        )
+            return self.model(pillars)
 
     def _lap(self, watch: Stopwatch, stage: str) -> None:
         if self.device.type == 'cuda':  # kernels run on after the call that starts them

@@ -34,8 +34,8 @@ from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.deploy.export.equalization import equalize
 from pointdistiller_core.errors import BackendError, ConfigError, WriteError
 from pointdistiller_core.files import temporary_folder
-from pointdistiller_core.models import PointPillars
-from pointdistiller_core.models.stages.layers import NORM_EPS
+from pointdistiller_core.models import AnyDetector, PointPillars
+from pointdistiller_core.models.stages.batch_norm import NORM_EPS
 from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ HEAD_SUMS = r'.*_head/aten::add/Add.*'
 
 
 def export_detector(
-    detector: PointPillars, target: str, calibration: Iterable[FloatArray] = ()
+    detector: AnyDetector, target: str, calibration: Iterable[FloatArray] = ()
 ) -> dict[str, bytes]:
     """Files by which a backend can run a detector.
 
@@ -67,6 +67,8 @@ def export_detector(
     """
     if target not in EXPORTERS:
         raise ConfigError(f'{target!r} cannot be exported; choose from {list(EXPORTERS)}')
+    if not isinstance(detector, PointPillars):
+        raise ConfigError(f'{detector.config.name} cannot be exported: it runs in torch alone')
     clouds = list(calibration)
     try:
         with _no_telemetry():
@@ -82,7 +84,7 @@ def make_canvas(detector: PointPillars, points: FloatArray) -> FloatArray:
     """(1, rows, columns, C) input of `BevNetwork` for one cloud (N, 4)."""
     with torch.inference_mode():
         # a bag's clouds may be read-only, which torch does not like
-        pillars = detector.group([torch.from_numpy(np.require(points, np.float32, ['C', 'W']))])
+        pillars = detector.prepare([torch.from_numpy(np.require(points, np.float32, ['C', 'W']))])
         features = detector.encoder(pillars)
         shape = detector.config.grid.bev_shape
         canvas = scatter_to_bev(features, pillars.coords, batch_size=1, bev_shape=shape)

@@ -35,9 +35,9 @@ class ContrastiveTerm(FeatureTerm):
             nn.Linear(theirs, config.channels) for _, theirs in self.channels
         )
 
-    def compare(self, level: int, pair: Pair, lesson: Lesson) -> Tensor:
+    def compare(self, level: int, pair: Pair, _lesson: Lesson) -> Tensor:
         """InfoNCE of both directions, added."""
-        rows = torch.cat(sample_rows(pair, lesson, self.config.num_samples))
+        rows = torch.cat(sample_rows(pair.rows, self.config.num_samples))
         student = self.student_embeddings[level](pair.student[rows])
         teacher = self.teacher_embeddings[level](pair.teacher[rows])
         return contrast(student, teacher, temperature=self.config.temperature)

@@ -32,7 +32,7 @@ def test_losses_are_the_students_and_one_per_term(distiller, make_batch):
     batch = make_batch(400, 300)
     losses = distiller(batch)
     student = distiller.student
-    expected = student.losses(student(student.group(batch.points)), batch)
+    expected = student.losses(student(student.prepare(batch.points)), batch)
     assert set(losses) == {*expected, 'local_graph'}
     for name, loss in expected.items():
         torch.testing.assert_close(losses[name], loss)

@@ -160,7 +160,7 @@ def test_rows_are_cells_with_points_and_the_same_of_every_network(teacher, make_
     sampled = sample_rows(
         [teacher, teacher], cloud, ['pillars', 'neck'], num_rows=1000, generator=generator
     )
-    pillars = teacher.group([cloud])
+    pillars = teacher.prepare([cloud])
     assert len(sampled['pillars'][0]) == len(pillars)
     assert len(sampled['neck'][0]) == len(pillars)  # of the same resolution here
     for first, second in sampled.values():

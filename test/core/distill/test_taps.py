@@ -39,7 +39,7 @@ def test_every_tap_has_the_channels_that_it_says(tiny_model, make_batch):
     config = tiny_model.model_copy(update={'width': 0.5})
     model = PointPillars(config)
     with tap(tap_modules(model)) as outputs:
-        model(model.group(make_batch(300, 200).points))
+        model(model.prepare(make_batch(300, 200).points))
     channels = tap_channels(config)
     assert list(channels) == list(tap_modules(model))
     assert {name: output.shape[1] for name, output in outputs.items()} == channels
@@ -50,6 +50,6 @@ def test_every_tap_has_the_channels_that_it_says(tiny_model, make_batch):
 def test_norms_are_tapped_before_their_relu(tiny_model, make_batch):
     model = PointPillars(tiny_model)
     with tap(tap_modules(model)) as outputs:
-        model(model.group(make_batch(300).points))
+        model(model.prepare(make_batch(300).points))
     assert (outputs['backbone.1.norm'] < 0).any()
     torch.testing.assert_close(outputs['backbone.1.norm'].relu(), outputs['backbone.1'])

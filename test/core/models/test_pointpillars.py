@@ -36,14 +36,14 @@ def detector(tiny_model) -> PointPillars:
 
 
 def backward(detector: PointPillars, batch: Batch) -> dict[str, torch.Tensor]:
-    losses = detector.losses(detector(detector.group(batch.points)), batch)
+    losses = detector.losses(detector(detector.prepare(batch.points)), batch)
     sum(losses.values()).backward()
     return losses
 
 
 def test_output_has_one_row_per_anchor(detector, tiny_dataset):
     batch = batch_of(*tiny_dataset(2))
-    output = detector(detector.group(batch.points))
+    output = detector(detector.prepare(batch.points))
     num_anchors = 32 * 32 * 2
     assert output.class_logits.shape == (2, num_anchors, 1)
     assert output.box_residuals.shape == (2, num_anchors, 7)
@@ -99,9 +99,9 @@ def test_frames_of_a_batch_do_not_see_one_another(detector, tiny_dataset):
     clouds.insert(1, torch.zeros(0, 4))
     detector.eval()
     with torch.inference_mode():
-        together = detector(detector.group(clouds))
+        together = detector(detector.prepare(clouds))
         for i, points in enumerate(clouds):
-            alone = detector(detector.group([points]))
+            alone = detector(detector.prepare([points]))
             for name in ('class_logits', 'box_residuals', 'direction_logits'):
                 torch.testing.assert_close(
                     getattr(together, name)[i], getattr(alone, name)[0], rtol=1e-4, atol=1e-5
@@ -112,7 +112,7 @@ def test_arguments_are_left_alone(detector, tiny_dataset):
     batch = batch_of(*tiny_dataset(1))
     tensors = (*batch.points, *batch.boxes, *batch.labels)
     before = [tensor.clone() for tensor in tensors]
-    pillars = detector.group(batch.points)
+    pillars = detector.prepare(batch.points)
     pillars_before = pillars.points.clone()
     output = detector(pillars)
     output_before = output.box_residuals.clone()
@@ -140,7 +140,7 @@ def test_learns_one_frame_by_heart_and_detects_its_boxes(detector, tiny_dataset)
 
     detector.eval()
     with torch.inference_mode():
-        (found,) = detector.detect(detector(detector.group(batch.points)))
+        (found,) = detector.detect(detector(detector.prepare(batch.points)))
     truth = batch.boxes[0]
     sure = found[found.scores > 0.5]
     assert len(sure) == len(truth)
@@ -217,8 +217,8 @@ def test_norm_momentum_reaches_every_batch_norm(tiny_model, tiny_dataset):
     detector = build_detector(tiny_model.model_copy(update={'norm_momentum': 1.0})).train()
     frames = tiny_dataset(2)
     batch = batch_of(frames[0], frames[1])
-    trained = detector(detector.group(batch.points)).class_logits
-    evaluated = detector.eval()(detector.group(batch.points)).class_logits
+    trained = detector(detector.prepare(batch.points)).class_logits
+    evaluated = detector.eval()(detector.prepare(batch.points)).class_logits
     torch.testing.assert_close(evaluated, trained, rtol=0.02, atol=0.05)
 
 

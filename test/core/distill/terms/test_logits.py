@@ -18,17 +18,17 @@ from pointdistiller_core.distill.terms.logits import (
     score_mask,
 )
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import HeadOutput, PointPillars
+from pointdistiller_core.models import AnchorOutput, PointPillars
 
 SCORES = torch.tensor([[0.9, 0.2, 0.5, 0.1], [0.1, 0.1, 0.2, 0.1]])
 
 
-def output_of(scores, residuals=None, directions=None, *, num_classes=1) -> HeadOutput:
+def output_of(scores, residuals=None, directions=None, *, num_classes=1) -> AnchorOutput:
     """Of one class; the rest is 0 where it is not given."""
     scores = torch.as_tensor(scores)
     shape = scores.shape
     logits = scores.logit()[..., None].repeat(1, 1, num_classes)
-    return HeadOutput(
+    return AnchorOutput(
         logits,
         torch.zeros(*shape, 7) if residuals is None else residuals,
         torch.zeros(*shape, 2) if directions is None else directions,
@@ -41,7 +41,7 @@ def loss_of(tiny_model, make_batch):
     """`loss_of(teacher, student, **config)`: the term's loss of two outputs."""
     model = PointPillars(tiny_model)
     batch = make_batch(10, 10)
-    pillars = model.group(batch.points)
+    pillars = model.prepare(batch.points)
 
     def loss(teacher, student, **values):
         views = [View(model, {}, output) for output in (teacher, student)]
@@ -135,7 +135,7 @@ def test_frames_can_be_shared_out(loss_of):
 
     def part(output, rows):
         tensors = [output.class_logits, output.box_residuals, output.direction_logits]
-        return HeadOutput(*(tensor[rows] for tensor in tensors), output.anchors)
+        return AnchorOutput(*(tensor[rows] for tensor in tensors), output.anchors)
 
     whole = loss_of(*outputs)
     parts = [loss_of(*(part(output, slice(i, i + 1)) for output in outputs)) for i in range(3)]
