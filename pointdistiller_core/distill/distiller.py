@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pointdistiller_core.config import DistillationConfig, ModelConfig
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import check_same_architecture
-from pointdistiller_core.distill.term import Lesson, Term, View
+from pointdistiller_core.distill.term import Lesson, Term, View, layer_names
 from pointdistiller_core.distill.terms.attention import AttentionTerm
 from pointdistiller_core.distill.terms.attention_nonlocal import AttentionNonlocalTerm
 from pointdistiller_core.distill.terms.box_features import BoxFeaturesTerm
@@ -43,9 +43,6 @@ TERMS: Mapping[str, Callable[..., Term]] = {
     'attention_nonlocal': AttentionNonlocalTerm,
     'box_features': BoxFeaturesTerm,
 }
-
-OLD_LAYERS = {'pillars': 'voxels'}
-"""Names of layers that configurations of earlier versions have, and what they are called now."""
 
 
 class Distiller(nn.Module):
@@ -153,15 +150,14 @@ def build_terms(
         for side, model in (('teacher', teacher), ('student', student))
     }
     terms: dict[str, Term] = {}
-    for configured in config.terms:
-        taps = tuple(OLD_LAYERS.get(tap, tap) for tap in getattr(configured, 'taps', ()))
+    for term in config.terms:
+        taps = layer_names(getattr(term, 'taps', ()))
         for side, layers in sides.items():
             if unknown := [name for name in taps if name not in layers]:
                 raise ConfigError(
-                    f'distillation.terms.{configured.name}.taps: the {side} has no {unknown}; '
+                    f'distillation.terms.{term.name}.taps: the {side} has no {unknown}; '
                     f'choose from {list(layers)}'
                 )
-        term = configured.model_copy(update={'taps': taps}) if taps else configured
         terms[term.name] = TERMS[term.name](term, **sides)
         terms[term.name].check(teacher, student)
     return terms

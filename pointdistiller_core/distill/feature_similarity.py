@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pointdistiller_core.distill.importance import sample_rows
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.models import AnyDetector, build_detector
 
@@ -116,8 +117,8 @@ def draw_rows(
     sampled = {}
     for name in names:
         occupied = torch.nonzero(rows[0][name].num_points).squeeze(1).cpu()
-        drawn = occupied[torch.randperm(len(occupied), generator=generator)[:num_rows]]
-        kept = drawn.to(cloud.device)
+        drawn = sample_rows(occupied, num_rows, 'random', generator=generator)
+        kept = occupied[drawn].to(cloud.device)
         sampled[name] = [of_network[name].features[kept].float().cpu() for of_network in rows]
     return sampled
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,11 @@ class Term(nn.Module):
     def relabel(self, batch: Batch, teacher: View) -> Batch:  # noqa: ARG002
         """The batch whose labels the student learns from; by default unchanged."""
         return batch
+
+
+def layer_names(taps: Sequence[str]) -> tuple[str, ...]:
+    """Names of layers of a configuration, in which `pillars` also stands for `voxels`."""
+    return tuple('voxels' if tap == 'pillars' else tap for tap in taps)
 
 
 def device_type(batch: Batch) -> str:

@@ -46,7 +46,7 @@ class Rows:
 
     def split(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values (R, ...) as those of each frame."""
-        return torch.split(values, list(self.sizes))
+        return split_frames(values, self.sizes)
 
     @property
     def frames(self) -> Tensor:
@@ -100,6 +100,11 @@ class Layer:
     def is_before_relu(self) -> bool:
         """Whether the features are those of the batch norm, negative ones among them."""
         return self.module is self.norm
+
+
+def split_frames(values: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Values (R, ...) as those of each frame, by their numbers."""
+    return torch.split(values, list(sizes))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pointdistiller_core.config import AttentionConfig
 from pointdistiller_core.distill.term import Lesson
 from pointdistiller_core.distill.terms.feature_term import FeatureTerm, Pair, mean_square
-from pointdistiller_core.models.layer import Rows
+from pointdistiller_core.models.layer import split_frames
 
 
 class AttentionTerm(FeatureTerm):
@@ -22,19 +22,19 @@ class AttentionTerm(FeatureTerm):
     def compare(self, _level: int, pair: Pair, _lesson: Lesson) -> Tensor:
         """Mean over rows."""
         teacher, student = (
-            attention(values, pair.rows, power=self.config.power)
+            attention(values, pair.rows.sizes, power=self.config.power)
             for values in (pair.teacher, pair.student)
         )
         return mean_square(student, teacher)
 
 
-def attention(values: Tensor, rows: Rows, *, power: float) -> Tensor:
+def attention(values: Tensor, sizes: tuple[int, ...], *, power: float) -> Tensor:
     """(N,) mean over channels of |F|^p, of length 1 in each frame.
 
     Args:
         values: (N, C) features.
-        rows: where they stand.
+        sizes: number of values of each frame.
         power: p.
     """
-    energies = rows.split(values.abs().pow(power).mean(dim=1))
+    energies = split_frames(values.abs().pow(power).mean(dim=1), sizes)
     return torch.cat([F.normalize(energy, dim=0) for energy in energies])

@@ -21,7 +21,7 @@ from pointdistiller_core.distill.terms.feature_term import (
     Pair,
     safe_norm,
 )
-from pointdistiller_core.models.layer import Rows
+from pointdistiller_core.models.layer import Rows, split_frames
 
 
 class AttentionNonlocalTerm(FeatureTerm):
@@ -96,7 +96,7 @@ class AttentionNonlocalLevel(nn.Module):
         The student has a channel mask of its own only once it has the teacher's channels.
         """
         rows = [
-            row_mask(features, pair.rows, temperature=self.temperature)
+            row_mask(features, pair.rows.sizes, temperature=self.temperature)
             for features in (pair.teacher, pair.student)
         ]
         channels = [
@@ -107,9 +107,9 @@ class AttentionNonlocalLevel(nn.Module):
         return over_rows[:, None] * over_channels[pair.rows.frames]
 
 
-def row_mask(values: Tensor, rows: Rows, *, temperature: float) -> Tensor:
+def row_mask(values: Tensor, sizes: tuple[int, ...], *, temperature: float) -> Tensor:
     """(N,) softmax of the mean magnitude of values (N, C), of mean 1 in each frame."""
-    energies = rows.split(values.abs().mean(dim=1) / temperature)
+    energies = split_frames(values.abs().mean(dim=1) / temperature, sizes)
     return torch.cat([len(energy) * energy.softmax(dim=0) for energy in energies])
 
 

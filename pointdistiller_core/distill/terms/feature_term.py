@@ -12,7 +12,8 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from pointdistiller_core.config import FeatureTermConfig
-from pointdistiller_core.distill.term import Lesson, Term, device_type
+from pointdistiller_core.distill.importance import sample_rows
+from pointdistiller_core.distill.term import Lesson, Term, device_type, layer_names
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.models.layer import MapShape, Rows, rows_of
@@ -67,7 +68,7 @@ class FeatureTerm(Term):
     ) -> None:
         super().__init__()
         self.config = config
-        self.taps = config.taps or self.default_taps(teacher, student)
+        self.taps = layer_names(config.taps) or self.default_taps(teacher, student)
         self.channels = [(student[tap], teacher[tap]) for tap in self.taps]
 
     def default_taps(
@@ -146,7 +147,7 @@ def pool_to(rows: Rows, map_shape: MapShape | None, features: Tensor) -> Tensor:
     return rows_of(F.adaptive_avg_pool2d(rows.to_map(features), map_shape))
 
 
-def sample_rows(rows: Rows, num_samples: int) -> list[Tensor]:
+def sample_frames(rows: Rows, num_samples: int) -> list[Tensor]:
     """(n,) random rows of each frame, fewer where it has fewer; only those with points behind.
 
     Most cells of a map are empty and alike: they would say little, and nothing of each other.
@@ -154,8 +155,7 @@ def sample_rows(rows: Rows, num_samples: int) -> list[Tensor]:
     samples, start = [], 0
     for num_points in rows.split(rows.num_points):
         candidates = start + num_points.nonzero()[:, 0]
-        order = torch.randperm(len(candidates), device=candidates.device)
-        samples.append(candidates[order[:num_samples]])
+        samples.append(candidates[sample_rows(candidates, num_samples, 'random')])
         start += len(num_points)
     return samples
 

@@ -28,8 +28,8 @@ from torch.utils.checkpoint import checkpoint
 
 from pointdistiller_core.config import LocalGraphConfig
 from pointdistiller_core.distill.compatibility import list_differences
-from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights
-from pointdistiller_core.distill.term import Lesson, Term
+from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights, sample_rows
+from pointdistiller_core.distill.term import Lesson, Term, layer_names
 from pointdistiller_core.distill.terms.adapters import ADAPTER_EPS
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
@@ -102,28 +102,6 @@ def build_graphs(
     return LocalGraphs(centers, neighbors, importance_weights(importance[centers], temperature))
 
 
-def sample_rows(importance: Tensor, num_samples: int, sample: str) -> Tensor:
-    """Rows to build graphs around, each at most once.
-
-    Args:
-        importance: (P,) scores.
-        num_samples: S, clipped to P.
-        sample: 'top' or 'bottom' by importance, 'mixed' for half of either (as the authors' code),
-            'random' for draws from torch's global generator.
-
-    Returns:
-        (S,) int64.
-    """
-    num_samples = min(num_samples, len(importance))
-    if sample == 'random':
-        return torch.randperm(len(importance), device=importance.device)[:num_samples]
-    if sample == 'top':
-        return importance.topk(num_samples).indices
-    order = importance.argsort(descending=True, stable=True)
-    num_top = (num_samples + 1) // 2 if sample == 'mixed' else 0
-    return torch.cat([order[:num_top], order[len(order) - (num_samples - num_top) :]])
-
-
 def build_graphs_per_group(
     features: Tensor, importance: Tensor, groups: Sequence[Tensor], config: LocalGraphConfig
 ) -> list[LocalGraphs]:
@@ -171,6 +149,15 @@ def edge_product(features: Tensor, weight: Tensor, edge: str) -> EdgeTerms:
     if edge == 'difference':
         first, second = -first, first + second
     return EdgeTerms(F.linear(features, first), F.linear(features, second))
+
+
+def normalize_edges(
+    terms: EdgeTerms, graphs: Sequence[LocalGraphs], norm: BatchNormRows
+) -> EdgeTerms:
+    """Batch normalization of terms (P, C) over all edges; over those of all processes."""
+    num_edges = sum(graph.neighbors.numel() for graph in graphs)
+    mean, scale = norm.statistics(*edge_moments(terms, graphs), num_edges)
+    return EdgeTerms(terms.neighbor * scale, (terms.center - mean) * scale + norm.bias)
 
 
 def edge_moments(terms: EdgeTerms, graphs: Sequence[LocalGraphs]) -> tuple[Tensor, Tensor]:
@@ -338,9 +325,7 @@ class GraphAdapter(nn.Module):
     def forward(self, features: Tensor, graphs: Sequence[LocalGraphs]) -> EdgeTerms:
         """Normalized edges of features (P, C), as (P, D) terms."""
         terms = edge_product(features, self.linear.weight, self.edge)
-        num_edges = sum(graph.neighbors.numel() for graph in graphs)
-        mean, scale = self.norm.statistics(*edge_moments(terms, graphs), num_edges)
-        return EdgeTerms(terms.neighbor * scale, (terms.center - mean) * scale + self.norm.bias)
+        return normalize_edges(terms, graphs, self.norm)
 
 
 class PlainEdges(nn.Module):
@@ -435,10 +420,10 @@ class LocalGraphTerm(Term):
     ) -> None:
         super().__init__()
         self.config = config
-        self.taps = config.taps
+        self.taps = layer_names(config.taps)
         self.losses = nn.ModuleList(
             LocalGraphLoss(config, teacher_channels=teacher[name], student_channels=student[name])
-            for name in config.taps
+            for name in self.taps
         )
 
     def check(self, teacher: AnyDetector, student: AnyDetector) -> None:

@@ -14,7 +14,7 @@ from pointdistiller_core.distill.terms.feature_term import (
     FeatureTerm,
     Pair,
     mean_square,
-    sample_rows,
+    sample_frames,
 )
 from pointdistiller_core.models.layer import Rows
 
@@ -41,7 +41,7 @@ class SimilarityTerm(FeatureTerm):
                 for values in (pair.student, pair.teacher)
             )
             return mean_square(student, teacher)
-        samples = sample_rows(pair.rows, self.config.num_samples)
+        samples = sample_frames(pair.rows, self.config.num_samples)
         losses = [
             mean_square(similarities(pair.student[rows]), similarities(pair.teacher[rows]))
             for rows in samples

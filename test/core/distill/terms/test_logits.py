@@ -180,7 +180,11 @@ def test_anchors_that_differ_are_named_with_both_sides(tiny_model):
     head = tiny_model.head.model_copy(update={'anchors': {'Car': car}})
     other = tiny_model.model_copy(update={'head': head})
     with pytest.raises(ConfigError) as error:
-        build_terms(DistillationConfig(terms=(LogitsConfig(),)), tiny_model, other)
+        build_terms(
+            DistillationConfig(terms=(LogitsConfig(),)),
+            PointPillars(tiny_model),
+            PointPillars(other),
+        )
     message = str(error.value)
     assert 'terms.logits compares both networks anchor by anchor' in message
     assert 'number of anchors: teacher has 2048, student has 1024' in message
