@@ -33,6 +33,7 @@ SEES = {
     'messages': BASE,
     'pointcloud': BASE,
     'tracking': BASE,
+    'labelling': BASE | {'tracking'},
     'datasets': FORMATS | {'messages'},
     'evaluation': FORMATS,
     'models': NETWORKS,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.config import TrackingConfig
 from pointdistiller_core.geometry.boxes import transform_boxes
+from pointdistiller_core.geometry.headings import common_heading
 from pointdistiller_core.geometry.transforms import wrap_angle
 from pointdistiller_core.records import Detections
 from pointdistiller_core.tracking.filter import smooth
@@ -217,11 +218,3 @@ def weighted_median(values: Array, weights: Array) -> float:
     order = np.argsort(values)
     sums = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(sums, sums[-1] / 2)])
-
-
-def common_heading(yaws: Array, weights: Array) -> float:
-    """The mean axis of headings [rad], in the direction that has more weight."""
-    doubled = (weights * np.exp(2j * yaws)).sum()
-    axis = float(np.angle(doubled)) / 2
-    forward = float((weights * np.cos(yaws - axis)).sum()) >= 0
-    return float(wrap_angle(axis if forward else axis + np.pi))

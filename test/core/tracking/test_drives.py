@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.config import TrackingConfig
+from pointdistiller_core.geometry.headings import common_heading
 from pointdistiller_core.records import Detections
 from pointdistiller_core.tracking.drives import (
-    common_heading,
     join_tracks,
     track_drive,
     weighted_median,
