@@ -84,7 +84,7 @@ class TrainingState:
 
     @property
     def result(self) -> AnyDetector:
-        """What is evaluated and deployed."""
+        """The network that is evaluated and deployed."""
         return cast(AnyDetector, self.average or detector_of(self.objective))
 
 

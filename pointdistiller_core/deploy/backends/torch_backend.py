@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,17 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.deploy.backends.backend import (
-    Found,
-    PillarImportance,
-    Stopwatch,
-    count_cuts,
-)
+from pointdistiller_core.deploy.backends.backend import Stopwatch
 from pointdistiller_core.deploy.bundle import load_detector_model
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import AnyDetector, BoxPredictions
-from pointdistiller_core.pointcloud.voxels import Voxels
+from pointdistiller_core.models import AnyDetector
+from pointdistiller_core.records import Detections, Places
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray
@@ -83,41 +78,33 @@ class TorchBackend:
         *,
         importance: bool,
         detection: DetectionConfig,
-    ) -> Found:
+    ) -> tuple[Detections, Places | None]:
         """Detect objects; see `Backend`."""
         with torch.inference_mode():
-            pillars = self.model.prepare([torch.from_numpy(points).to(self.device)])
-            self._lap(watch, 'pillars')
-            found = self._detect(pillars, watch, detection)
-            return Found(
+            prepared = self.model.prepare([torch.from_numpy(points).to(self.device)])
+            self._lap(watch, 'prepare')
+            if not len(prepared):  # nothing seen: whatever a network makes of it is no object
+                nothing = replace(Detections.empty(), cuts=prepared.cuts)
+                return nothing, self.model.places(prepared, None)[0] if importance else None
+            output = self._run(prepared)
+            self._lap(watch, 'network')
+            (found,) = self.model.detect(output, detection)
+            self._lap(watch, 'decode')
+            detections = Detections(
                 boxes=found.boxes.cpu().numpy(),
                 scores=found.scores.cpu().numpy(),
                 labels=found.labels.cpu().numpy(),
-                counts={
-                    **count_cuts(pillars.cuts),
-                    'boxes_refused': found.num_refused,
-                },
-                importance=_importance(pillars) if importance else None,
+                counts={'boxes_refused': found.num_refused},
+                cuts=prepared.cuts,
             )
+            return detections, self.model.places(prepared, output)[0] if importance else None
 
-    def _detect(
-        self, pillars: Voxels, watch: Stopwatch, detection: DetectionConfig
-    ) -> BoxPredictions:
-        if not len(pillars):  # nothing seen: whatever a network makes of it is no object
-            none = pillars.points.new_zeros(0, 7)
-            return BoxPredictions(none, none[:, 0], none[:, 0].long())
-        output = self._run(pillars)
-        self._lap(watch, 'network')
-        (found,) = self.model.detect(output, detection)
-        self._lap(watch, 'decode')
-        return found
-
-    def _run(self, pillars: Voxels) -> Any:
+    def _run(self, prepared: Any) -> Any:
         if self.precision.dtype == torch.float32:
             with _tf32(self.device, allowed=self.precision.tf32):
-                return self.model(pillars)
+                return self.model(prepared)
         with torch.autocast(self.device.type, self.precision.dtype):
-            return self.model(pillars)
+            return self.model(prepared)
 
     def _lap(self, watch: Stopwatch, stage: str) -> None:
         if self.device.type == 'cuda':  # kernels run on after the call that starts them
@@ -177,11 +164,3 @@ def find_precision(name: str, device: torch.device) -> Precision:
     ):
         raise ConfigError(f"precision 'bf16': {device} has no such numbers; use fp16 or fp32")
     return precision
-
-
-def _importance(pillars: Voxels) -> PillarImportance:
-    centers = pillars.points[..., :3].sum(dim=1) / pillars.num_points[:, None]
-    (owners,) = pillars.owners
-    return PillarImportance(
-        centers.cpu().numpy(), pillars.num_points.cpu().numpy(), owners.cpu().numpy()
-    )
