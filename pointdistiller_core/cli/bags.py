@@ -163,6 +163,66 @@ def convert_command(
     write_json(json_file, {item.name: item.info.model_dump(mode='json') for item in converted})
 
 
+@bag_app.command('merge')
+def merge_command(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar='DATASET... TARGET', help='Datasets, then a folder.')
+    ],
+) -> None:
+    """Join converted datasets to one, byte for byte; splits are joined, too.
+
+    Example: `pointdistiller bag merge data/monday data/tuesday data/own`
+    """
+    from pointdistiller_core.pipelines.convert_dataset import merge_folders
+
+    *sources, target = paths
+    if not sources:
+        raise ConfigError(f'{target}: give datasets, then the folder to write')
+    check_folder(target)
+    with progress_bar('merge', 'frames') as update:
+        prefixes = merge_folders(sources, target, on_frame=update)
+    for source, prefix in prefixes.items():
+        if prefix:
+            print_note(f'{source}: names of its frames begin with {prefix}, for others had them')
+    print_note(f'{target}: {len(sources)} datasets joined')
+
+
+def convert_dataset_command(
+    source: Annotated[
+        Path, typer.Argument(help='A dataset in KITTI layout, or a folder with dataset.yaml.')
+    ],
+    target: Annotated[Path, typer.Argument(help='Folder to write.')],
+    *,
+    to: Annotated[
+        str, typer.Option(metavar='kitti|folder', help='Layout; by default the other one.')
+    ] = '',
+) -> None:
+    """Convert a dataset: KITTI's layout, also of simulated scenes, to the open folder, and back.
+
+    What the new layout cannot hold is named and counted. For bags there is `bag convert`.
+
+    Example: `pointdistiller convert data/kitti data/open --to folder`
+    """
+    from pointdistiller_core.pipelines.convert_dataset import (
+        KITTI,
+        folder_to_kitti,
+        kind_of,
+        kitti_to_folder,
+    )
+
+    kind = kind_of(source)
+    to = to or ('folder' if kind == KITTI else KITTI)
+    if to not in (KITTI, 'folder') or to == kind:
+        raise ConfigError(f'--to {to}: {source} is of the layout {kind}; choose the other one')
+    check_folder(target)
+    convert = folder_to_kitti if to == KITTI else kitti_to_folder
+    with progress_bar('convert', 'frames') as update:
+        lost = convert(source, target, on_frame=update)
+    for what, count in lost.items():
+        print_note(f'not held by the layout {to}: {count} {what}')
+    print_note(f'{target}: {source} in the layout {to}')
+
+
 def _progress(update: Callable[..., None], name: str) -> Callable[[float, float, str], None]:
     told = -1
 

@@ -242,7 +242,7 @@ class _Conversion:
             )
         names, stamps = self._writer.stamps(self._name)
         ranges = split_drive(self._name, names, stamps, splits)
-        self._writer.set_ranges(self._name, ranges)
+        self._writer.set_ranges(names, ranges)
         drive = DriveInfo(
             source=self._source,
             settings=self._settings,
