@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import CameraConfig, DatasetConfig
+from pointdistiller_core.datasets.image_sizes import size_from_principal_point
 from pointdistiller_core.datasets.kitti import DONT_CARE, KittiDataset, read_sweep
 from pointdistiller_core.datasets.simulated.writer import camera_calibration
 from pointdistiller_core.errors import ConfigError, DatasetError
@@ -290,7 +291,8 @@ def folder_to_kitti(
         writer = _KittiWriter(source, aside / 'training', info, lost)
         for place in range(len(table)):
             row: FrameRow = table[place]
-            sizes[row.name] = writer.write(row)
+            if (size := writer.write(row)) is not None:
+                sizes[row.name] = size
             if on_frame is not None:
                 on_frame(place + 1, len(table))
         write_file(aside / 'image_sizes.json', json.dumps(sizes).encode())
@@ -312,8 +314,8 @@ class _KittiWriter:
         self._ahead = CameraInfo.from_calibration(camera_calibration(camera), camera.image_size)
         self._columns = [info.columns.index(name) for name in COLUMNS]
 
-    def write(self, row: FrameRow) -> tuple[int, int]:
-        """Write a frame; returns the size of its image."""
+    def write(self, row: FrameRow) -> tuple[int, int] | None:
+        """Write a frame; returns the size of its image, if that is known."""
         points = read_points(self._source, row, self._info.columns)
         self._write('velodyne', f'{row.name}.bin', points[:, self._columns].tobytes())
         camera = self._info.cameras.get(row.camera)
@@ -321,7 +323,8 @@ class _KittiWriter:
             raise DatasetError(f'{self._source}: frame {row.name}: no camera {row.camera!r}')
         self._lost['frames without a camera; one that looks forward is assumed'] += camera is None
         camera = camera or self._ahead
-        size = camera.image_size or self._ahead.image_size or (0, 0)
+        assumed = size_from_principal_point(camera.calibration)
+        size = camera.image_size or assumed or CameraConfig().image_size
         text = format_calibration(camera.calibration)
         self._write('calib', f'{row.name}.txt', text.encode())
         for what, value in (('time', row.stamp_ns), ('pose', row.pose)):
@@ -333,7 +336,7 @@ class _KittiWriter:
             areas = read_further(self._source, row.name).get(AREAS, [])
             text = self._format(labels, areas, camera.calibration, size)
             self._write('label_2', f'{row.name}.txt', text.encode())
-        return size
+        return camera.image_size
 
     def _write(self, folder: str, name: str, content: bytes) -> None:
         write_file(self._folder / folder / name, content)
@@ -437,7 +440,7 @@ def merge_folders(
         for part in parts:
             for place in range(len(part.table)):
                 row: FrameRow = part.table[place]
-                renamed = part.rename(row)
+                renamed = part.with_new_names(row)
                 if renamed.name not in there:
                     writer.copy(renamed, part.source, row.name)
                 done += 1
@@ -463,7 +466,7 @@ class _Part:
         """Drives by their new names."""
         return [(self.prefix + name, drive) for name, drive in self.info.drives.items()]
 
-    def rename(self, row: FrameRow) -> FrameRow:
+    def with_new_names(self, row: FrameRow) -> FrameRow:
         """A row with its new names."""
         drive = self.prefix + row.drive if row.drive else ''
         return replace(row, name=self.prefix + row.name, drive=drive)
