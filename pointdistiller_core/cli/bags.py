@@ -25,9 +25,65 @@ from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.geometry.intensity import AUTO, parse_scale
 
 if TYPE_CHECKING:
-    from pointdistiller_core.pipelines.bag_conversion import ConvertedDrive
+    from pointdistiller_core.pipelines.bag_conversion import BagInspection, ConvertedDrive
 
 bag_app = typer.Typer(no_args_is_help=True, help='Look into recordings and make datasets of them.')
+
+
+@bag_app.command('info')
+def info_command(
+    bag: Annotated[Path, typer.Argument(help='Folder or file.')],
+    *,
+    full: Annotated[
+        bool, typer.Option('--full', help='Read every message: counts, gaps, damage.')
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Say what a bag holds, and what `bag convert` would make of it.
+
+    Example: `pointdistiller bag info drive_1`
+    """
+    from pointdistiller_core.pipelines.bag_conversion import inspect_bag
+
+    with progress_bar('read', 's') as update:
+        found = inspect_bag(
+            bag, full=full, on_progress=lambda done, total: update(round(done), round(total) or 1)
+        )
+    print_inspection(found, bag, json_target=json_file)
+    write_json(json_file, found.to_dict())
+
+
+def print_inspection(found: BagInspection, bag: Path, *, json_target: str | None) -> None:
+    """Topics, clouds, and what is to know."""
+    rows = []
+    for name, topic in sorted(found.summary.topics.items()):
+        count, gap = found.count_of(name), found.times.get(name)
+        rate = (count - 1) / found.duration_s if count and found.duration_s else 0.0
+        rows.append(
+            [
+                name,
+                topic.message_type + ('' if topic.readable else ' (not of ROS)'),
+                '?' if count is None else str(count),
+                f'{rate:.1f}' if rate else '-',
+                f'{gap.longest_gap_s:.2f}' if gap and gap.count > 1 else '-',
+            ]
+        )
+    title = f'{bag}: {found.duration_s:.1f} s from {found.summary.start_ns / 1e9:.3f} s'
+    columns = ['topic', 'type', 'messages', 'Hz', 'longest gap, s']
+    print_table(title, columns, rows, json_target=json_target)
+    lines = []
+    for name, cloud in found.clouds.items():
+        lines.append(
+            f'{name}: {cloud.num_points} points in {cloud.frame!r}: {" ".join(cloud.fields)}'
+        )
+        if cloud.survey is None:
+            lines.append(f'{name}: cannot be converted: {cloud.problem}')
+            continue
+        choices = cloud.survey
+        lines.append(f'{name}: intensity: {choices.sensors[0].intensity}')
+        lines.append(f'{name}: height: {choices.height.evidence}')
+        lines.append(f'{name}: poses: {choices.poses.evidence}')
+    print_lines([*lines, *found.notes], json_target=json_target)
 
 
 @bag_app.command('convert')

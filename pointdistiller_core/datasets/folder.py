@@ -75,7 +75,7 @@ class FolderDataset:
         self.info = read_info(config.root)
         self.cache = config.cache or config.root / '.cache'
         self.intensity_scale = config.intensity_scale
-        self._class_map = dict(config.class_map)
+        self.class_map = dict(config.class_map)
         self._table = FrameTable(config.root / FRAMES_FILE)
         self._places = _places_of(config, self._table)
         self.frame_ids: Sequence[str] = _FrameIds(self._table, self._places)
@@ -154,7 +154,7 @@ class FolderDataset:
         except OSError as error:
             raise DatasetError(f'{error.filename}: {error.strerror}') from error
         facts = (
-            *(FRAME_VERSION, self.class_names, sorted(self._class_map.items()), row.name),
+            *(FRAME_VERSION, self.class_names, sorted(self.class_map.items()), row.name),
             *(self.info.columns, self.intensity_scale, self.labelled),
             [(state.st_size, state.st_mtime_ns) for state in states],
         )
@@ -187,9 +187,9 @@ class FolderDataset:
                 'label it, or take it out of the split'
             )
         path = labels_path(self.root, row.name)
-        if problems := label_problems(labels, self._known | set(self._class_map)):
+        if problems := label_problems(labels, self._known | set(self.class_map)):
             raise DatasetError(f'{path}: {"; ".join(problems)}')
-        return ground_truth_of(labels, self.class_names, self._class_map)
+        return ground_truth_of(labels, self.class_names, self.class_map)
 
 
 class _FrameIds(Sequence[str]):

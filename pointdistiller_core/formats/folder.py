@@ -446,6 +446,16 @@ def read_labels(root: Path, name: str) -> list[Label] | None:
     return labels
 
 
+def read_label_source(root: Path, name: str) -> str | None:
+    """What made the labels of a frame, e.g. a bundle; None of labels of unknown origin.
+
+    Raises:
+        DatasetError: the file is missing or malformed.
+    """
+    source = _parse_labels(labels_path(root, name)).get('source')
+    return None if source is None else str(source)
+
+
 def read_further(root: Path, name: str) -> dict[str, Any]:
     """What one other format holds of a frame beside objects, by the name of that.
 
@@ -454,7 +464,7 @@ def read_further(root: Path, name: str) -> dict[str, Any]:
     """
     path = labels_path(root, name)
     content = _parse_labels(path) if path.exists() else {}
-    return {key: value for key, value in content.items() if key != 'objects'}
+    return {key: value for key, value in content.items() if key not in ('objects', 'source')}
 
 
 def _parse_labels(path: Path) -> dict[str, Any]:
@@ -467,25 +477,41 @@ def _parse_labels(path: Path) -> dict[str, Any]:
     return content
 
 
-def format_labels(labels: Iterable[Label], further: Mapping[str, Any] | None = None) -> str:
+def format_labels(
+    labels: Iterable[Label],
+    source: str | None = None,
+    further: Mapping[str, Any] | None = None,
+) -> str:
     """The text of a label file, a line for each object."""
     lines = ',\n'.join(json.dumps(label.to_dict(), ensure_ascii=False) for label in labels)
     objects = f'[\n{lines}\n]' if lines else '[]'
+    head = '' if source is None else f'"source": {json.dumps(source, ensure_ascii=False)}, '
     others = ''.join(
         f', {json.dumps(key)}: {json.dumps(value)}' for key, value in (further or {}).items()
     )
-    return f'{{"objects": {objects}{others}}}\n'
+    return f'{{{head}"objects": {objects}{others}}}\n'
 
 
 def write_labels(
-    root: Path, name: str, labels: Iterable[Label], further: Mapping[str, Any] | None = None
+    root: Path,
+    name: str,
+    labels: Iterable[Label],
+    source: str | None = None,
+    further: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write or replace the labels of a frame.
+    """Write or replace the labels of a frame, and what made them, if it was not a person.
+
+    Args:
+        root: of the dataset.
+        name: of the frame.
+        labels: of its objects.
+        source: what made them, e.g. a bundle; None of a person.
+        further: what one other format holds of the frame, by the name of that.
 
     Raises:
         WriteError: the file system refuses; the file is as it was.
     """
-    write_file(labels_path(root, name), format_labels(labels, further).encode())
+    write_file(labels_path(root, name), format_labels(labels, source, further).encode())
 
 
 # --- splits ----------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ class FolderWriter:
         data = np.ascontiguousarray(points, '<f4')
         write_file(points_path(self.root, name), data.tobytes())
         if labels is not None:
-            write_labels(self.root, name, labels, further)
+            write_labels(self.root, name, labels, further=further)
 
     def is_whole(self, row: FrameRow, *, labelled: bool = False) -> bool:
         """Whether the files of a frame are there; a loss of power may have taken them."""

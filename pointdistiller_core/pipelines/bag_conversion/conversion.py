@@ -124,6 +124,8 @@ def convert_bags(
             other settings.
         WriteError: the file system refuses; what was converted before is intact.
     """
+    for name in drives:
+        FrameRow(name, name)  # refuses what cannot be one
     if unknown := sorted(set(splits.val_drives) - set(drives)):
         known = _known_drives(root)
         if unknown := [name for name in unknown if name not in known]:
