@@ -401,7 +401,7 @@ def compare_features_command(
     both = {'teacher': teacher, 'student': student}
     networks = [load_detector_model(path, device=device) for path in both.values()]
     infos = {name: read_info(find_bundle(path)) for name, path in both.items()}
-    check_same_input(*(network.config for network in networks))
+    check_same_input(*networks)
     source = Source(dataset, split, camera_view, topic, intensity_scale=intensity_scale)
     frames = source.open(networks[0].config.class_names, infos, labelled=False)
     num_frames = min(max_frames, len(frames))

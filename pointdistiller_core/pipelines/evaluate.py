@@ -14,7 +14,7 @@ from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.evaluation.metric import Metric, Scores, find_metric
 from pointdistiller_core.geometry.intensity import Range, clip_intensity
-from pointdistiller_core.models import BoxPredictions, PointPillars
+from pointdistiller_core.models import AnyDetector, BoxPredictions
 from pointdistiller_core.records import Detections, Frame
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    detector: PointPillars | Detector,
+    detector: AnyDetector | Detector,
     dataset: FrameDataset,
     metric: Metric | None = None,
     *,
@@ -61,7 +61,7 @@ def evaluate(
 
 
 def detect(
-    detector: PointPillars | Detector,
+    detector: AnyDetector | Detector,
     frames: Frames,
     indices: Sequence[int],
     *,
@@ -123,7 +123,7 @@ def spread_clouds(
 
 
 def detect_frames(
-    detector: PointPillars, frames: Sequence[Frame], info: BundleInfo | None = None
+    detector: AnyDetector, frames: Sequence[Frame], info: BundleInfo | None = None
 ) -> list[BoxPredictions]:
     """Detections of several frames in one pass, in evaluation mode; see `detect`."""
     device = next(detector.parameters()).device
@@ -137,7 +137,7 @@ def detect_frames(
             ]
             points = [torch.from_numpy(cloud).to(device) for cloud in clouds]
             detection = info.model.detection if info else None
-            return detector.detect(detector(detector.group(points)), detection)
+            return detector.detect(detector(detector.prepare(points)), detection)
     finally:
         detector.train(was_training)
 

@@ -69,7 +69,7 @@ def draw_settings(
         path: PNG or SVG file to write.
         rows: of `summarize`.
         runs: scores by arm and seed.
-        settings: what a column of panels is drawn over -> arm -> its value there, positive.
+        settings: x axis of a column of panels -> arm -> its value there, positive.
         quantity: what the scores are, with their unit.
         title: above everything.
     """

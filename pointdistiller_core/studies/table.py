@@ -31,7 +31,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (of `num - 1`), which a single value does not have."""
+    """Mean and sample standard deviation (of `num - 1`); a single value has none."""
 
     mean: float
     deviation: float | None
@@ -40,12 +40,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """What an arm reached.
+    """Results of an arm.
 
     Attributes:
         arm: the arm.
-        num_seeds: complete runs, of which the scores are.
-        scores: by column; without runs empty.
+        num_seeds: complete runs that the scores are of.
+        scores: by column; empty without runs.
         gains: by column of the means, the differences to the baseline of the same seed, over the
             seeds that both have.
         means: columns that are means over the classes.
@@ -59,7 +59,7 @@ class Row:
 
 
 def measure_spread(values: Sequence[float]) -> Spread:
-    """Of one or more values."""
+    """Spread of one or more values."""
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 

@@ -124,6 +124,8 @@ def convert_bags(
             other settings.
         WriteError: the file system refuses; what was converted before is intact.
     """
+    for name in drives:
+        FrameRow(name, name)  # refuses what cannot be one
     if unknown := sorted(set(splits.val_drives) - set(drives)):
         known = _known_drives(root)
         if unknown := [name for name in unknown if name not in known]:
@@ -242,7 +244,7 @@ class _Conversion:
             )
         names, stamps = self._writer.stamps(self._name)
         ranges = split_drive(self._name, names, stamps, splits)
-        self._writer.set_ranges(self._name, ranges)
+        self._writer.set_ranges(names, ranges)
         drive = DriveInfo(
             source=self._source,
             settings=self._settings,

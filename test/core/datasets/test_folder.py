@@ -29,7 +29,7 @@ def write_dataset(root, labels=(), *, points=POINTS, columns=('x', 'y', 'z', 'in
         for number in range(3):
             row = FrameRow(f'a_{number:06d}', 'a', 10**9 * (number + 1))
             writer.add(row, points, labels)
-        writer.set_ranges('a', {'train': [FrameRange('a_000001', 'a_000002')]})
+        writer.set_ranges(['a_000001'], {'train': [FrameRange('a_000001', 'a_000002')]})
     return root
 
 

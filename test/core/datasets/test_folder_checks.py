@@ -26,7 +26,7 @@ def root(tmp_path):
             row = FrameRow(f'a_{number:06d}', 'a', 10**9 * (number + 1))
             writer.add(row, (points + number * 1e-3).astype(np.float32), [CAR])
         splits = {'train': ('a_000000', 'a_000014'), 'val': ('a_000016', 'a_000019')}
-        writer.set_ranges('a', {name: [FrameRange(*ends)] for name, ends in splits.items()})
+        writer.set_ranges((), {name: [FrameRange(*ends)] for name, ends in splits.items()})
     return tmp_path
 
 
