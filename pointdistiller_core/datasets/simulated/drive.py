@@ -12,14 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import SimulationConfig
+from pointdistiller_core.datasets.simulated.ground import Ground
 from pointdistiller_core.datasets.simulated.meshes import Mesh
-from pointdistiller_core.datasets.simulated.scene import (
-    EGO_PLACE,
-    Actor,
-    Ground,
-    Scene,
-    build_scene,
-)
+from pointdistiller_core.datasets.simulated.plain_street import build_plain_street
+from pointdistiller_core.datasets.simulated.scene import EGO_PLACE, Actor, Scene
 from pointdistiller_core.datasets.simulated.sensor import scan
 from pointdistiller_core.geometry.transforms import invert_rigid, transform_points, wrap_angle
 
@@ -69,7 +65,7 @@ class SimulatedFrame:
 
 def simulate_scene(config: SimulationConfig, *, seed: int, index: int) -> SimulatedFrame:
     """One sweep of a scene of its own; it depends on (config, seed, index) alone."""
-    scene = build_scene(config.scene, np.random.default_rng((SCENE_STREAM, seed, index)))
+    scene = build_plain_street(config.scene, np.random.default_rng((SCENE_STREAM, seed, index)))
     rng = np.random.default_rng((NOISE_STREAM, seed, index))
     yaw = float(rng.normal(0, 0.15))
     pose = _sensor_pose(scene.ground, (0.0, float(rng.uniform(-3, 0))), yaw, config.sensor.height)
@@ -88,7 +84,7 @@ def simulate_drive(
     """
     period_s = 1 / config.sensor.rate
     rng = np.random.default_rng((SCENE_STREAM, seed))
-    scene = build_scene(config.scene, rng, duration_s=period_s * num_frames)
+    scene = build_plain_street(config.scene, rng, duration_s=period_s * num_frames)
     for index in range(num_frames):
         time_s = index * period_s
         place = (EGO_PLACE[0] + config.scene.ego_speed * time_s, EGO_PLACE[1])

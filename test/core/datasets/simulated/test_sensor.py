@@ -9,7 +9,8 @@ import pytest
 
 from pointdistiller_core.config import SensorConfig
 from pointdistiller_core.datasets.simulated import sensor
-from pointdistiller_core.datasets.simulated.meshes import Material, block, car, merge
+from pointdistiller_core.datasets.simulated.meshes import Material, block, merge
+from pointdistiller_core.datasets.simulated.road_users import car
 from pointdistiller_core.datasets.simulated.sensor import (
     REFLECTIVITY,
     beam_elevations,
