@@ -33,6 +33,14 @@ class Material(IntEnum):
     CONCRETE = 9
     ASPHALT = 10
     GRASS = 11
+    # Of streets of other kinds than the plain one.
+    FOLIAGE = 12
+    MEADOW = 13
+    PLASTER = 14
+    STONE = 15
+    LACQUER = 16
+    TRIM = 17
+    SIGN = 18
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,14 @@ class Mesh:
         origin = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
         scale = np.asarray(size) / (high - low)
         return replace(self, vertices=((self.vertices - origin) * scale).astype(np.float32))
+
+    def scaled(self, factors: Sequence[float]) -> Mesh:
+        """Stretched along x, y and z about the origin."""
+        return replace(self, vertices=self.vertices * np.asarray(factors, np.float32))
+
+    def mapped(self, change: Callable[[Array], NDArray[np.floating[Any]]]) -> Mesh:
+        """With other vertices: `change` of those (V, 3) [m]."""
+        return replace(self, vertices=np.asarray(change(self.vertices), np.float32))
 
 
 def rotation(yaw: float, pitch: float = 0.0) -> NDArray[np.float64]:
@@ -118,9 +134,7 @@ def prism(
     return Mesh(vertices, faces, materials)
 
 
-def block(
-    low: tuple[float, float, float], high: tuple[float, float, float], material: Material
-) -> Mesh:
+def block(low: Sequence[float], high: Sequence[float], material: Material) -> Mesh:
     """A cuboid between two corners [m]."""
     vertices, faces = _unit_solid('box')
     start, stop = np.array(low), np.array(high)
@@ -133,9 +147,9 @@ def tube(start: Sequence[float], stop: Sequence[float], radius: float, material:
     a, b = np.asarray(start, np.float64), np.asarray(stop, np.float64)
     axis = (b - a) / np.linalg.norm(b - a)
     helper = np.array([0.0, 1.0, 0.0]) if abs(axis[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
-    across = np.cross(helper, axis)
+    across = _cross(helper, axis)
     across /= np.linalg.norm(across)
-    frame = np.stack([radius * across, radius * np.cross(axis, across), b - a])
+    frame = np.stack([radius * across, radius * _cross(axis, across), b - a])
     return _solid(vertices @ frame + (a + b) / 2, faces, material)
 
 
@@ -159,6 +173,12 @@ def foliage(
     return _solid(corners.reshape(-1, 3), faces, Material.LEAVES)
 
 
+def _cross(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cross product of two vectors (3,), without the overhead of NumPy's."""
+    (a, b, c), (x, y, z) = first.tolist(), second.tolist()
+    return np.array([b * z - c * y, c * x - a * z, a * y - b * x])
+
+
 @cache
 def _unit_solid(name: str) -> tuple[NDArray[np.float64], IntArray]:
     """Vertices and faces of a solid around the origin: extents 1, or radius 1 and length 1."""
@@ -176,3 +196,29 @@ def _unit_solid(name: str) -> tuple[NDArray[np.float64], IntArray]:
 def _solid(vertices: NDArray[np.float64], faces: IntArray, material: Material) -> Mesh:
     materials = np.full(len(faces), material, np.int32)
     return Mesh(vertices.astype(np.float32), faces, materials)
+
+
+def quad(corners: Sequence[Sequence[float]], material: Material) -> Mesh:
+    """Two triangles between four corners [m], in their order around it."""
+    return Mesh(
+        np.array(corners, np.float32),
+        np.array([[0, 1, 2], [0, 2, 3]], np.int32),
+        np.full(2, material, np.int32),
+    )
+
+
+def blocks(bounds: NDArray[np.floating[Any]], material: Material) -> Mesh:
+    """Cuboids, all at once: bounds (n, 2, 3), lowest and highest corner [m]."""
+    vertices, faces = _unit_solid('box')
+    low, high = bounds[:, :1], bounds[:, 1:]
+    corners = vertices * (high - low) + (low + high) / 2
+    starts = len(vertices) * np.arange(len(bounds))[:, None, None]
+    return _solid(corners.reshape(-1, 3), (faces + starts).reshape(-1, 3), material)
+
+
+def sheet(grid: NDArray[np.floating[Any]], material: Material) -> Mesh:
+    """The surface between the points of a grid (rows, columns, 3) [m]."""
+    index = np.arange(grid.shape[0] * grid.shape[1], dtype=np.int32).reshape(grid.shape[:2])
+    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
+    faces = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3)
+    return _solid(grid.reshape(-1, 3).astype(np.float64), faces, material)

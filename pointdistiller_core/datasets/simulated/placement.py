@@ -44,17 +44,41 @@ class Placer:
         """
         for _ in range(PROPOSALS):
             place = self._along(), lateral()
-            if not self._meets(place, room, velocity):
-                self.stand(place, room, velocity)
+            if self.try_place(place, room, velocity):
                 return place
         return None
 
+    def try_place(
+        self,
+        place: tuple[float, float],
+        room: tuple[float, float],
+        velocity: tuple[float, float] = (0.0, 0.0),
+        *,
+        clearance: float = CLEARANCE,
+    ) -> bool:
+        """Take a place if it and the way from there are free, and say whether they were.
+
+        Args:
+            place: middle, along and across the street [m].
+            room: half extents [m].
+            velocity: [m/s].
+            clearance: to everything else [m].
+        """
+        if self._meets(place, room, velocity, clearance):
+            return False
+        self.stand(place, room, velocity)
+        return True
+
     def _meets(
-        self, place: tuple[float, float], room: tuple[float, float], velocity: tuple[float, float]
+        self,
+        place: tuple[float, float],
+        room: tuple[float, float],
+        velocity: tuple[float, float],
+        clearance: float,
     ) -> bool:
         """Whether it touches anything, at any time of the drive."""
         taken = np.array(self._taken).reshape(-1, 3, 2)
-        offset, reach = taken[:, 0] - place, taken[:, 1] + room + CLEARANCE
+        offset, reach = taken[:, 0] - place, taken[:, 1] + room + clearance
         drift = taken[:, 2] - velocity
         drift = np.where(np.abs(drift) < 1e-9, 1e-9, drift)  # at rest: together always or never
         first, second = (-reach - offset) / drift, (reach - offset) / drift

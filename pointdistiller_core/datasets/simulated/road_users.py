@@ -63,7 +63,7 @@ def car(shape: str) -> Mesh:
     plates = [
         block((x, -0.14, 0.3), (x + 0.004, 0.14, 0.4), Material.PLATE) for x in (-0.503, 0.499)
     ]
-    return merge([body, cabin, roof, *plates, *_car_wheels(0.30, 0.085, 0.22)])
+    return merge([body, cabin, roof, *plates, *car_wheels(0.30, 0.085, 0.22)])
 
 
 @cache
@@ -79,7 +79,7 @@ def van() -> Mesh:
         [(0.375, 0.53), (0.385, 0.53), (0.305, 0.92), (0.295, 0.92)], 0.42, Material.GLASS
     )
     plate = block((-0.503, -0.12, 0.25), (-0.499, 0.12, 0.32), Material.PLATE)
-    return merge([body, windscreen, plate, *_car_wheels(0.32, 0.075, 0.16)])
+    return merge([body, windscreen, plate, *car_wheels(0.32, 0.075, 0.16)])
 
 
 @cache
@@ -90,10 +90,10 @@ def truck() -> Mesh:
     )
     box = block((-0.5, -0.5, 0.28), (0.25, 0.5, 1.0), Material.METAL)
     chassis = block((-0.48, -0.3, 0.14), (0.28, 0.3, 0.28), Material.METAL)
-    return merge([cab, box, chassis, *_car_wheels(0.36, 0.05, 0.14)])
+    return merge([cab, box, chassis, *car_wheels(0.36, 0.05, 0.14)])
 
 
-def _car_wheels(reach: float, radius: float, height: float) -> list[Mesh]:
+def car_wheels(reach: float, radius: float, height: float) -> list[Mesh]:
     """Four discs in unit extents: `radius` is a part of the length, `height` of the height."""
     angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
     outline = [

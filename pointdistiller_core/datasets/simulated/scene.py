@@ -15,6 +15,13 @@ import numpy as np
 from pointdistiller_core.datasets.simulated.ground import Ground
 from pointdistiller_core.datasets.simulated.meshes import Mesh
 from pointdistiller_core.datasets.simulated.road_users import car, cyclist, pedestrian, truck, van
+from pointdistiller_core.datasets.simulated.variants import (
+    detailed_car,
+    detailed_pedestrian,
+    detailed_truck,
+    detailed_van,
+    trailer,
+)
 
 EGO_PLACE = (0.0, -1.8)  # of the sensor's vehicle at first, world frame [m]
 EGO_ROOM = (3.5, 2.5)  # half extents that are kept free around it [m]
@@ -26,8 +33,16 @@ SIZES: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float]
     'Truck': ((9.50, 2.55, 3.30), (1.50, 0.10, 0.25)),
     'Pedestrian': ((0.84, 0.66, 1.76), (0.20, 0.12, 0.11)),
     'Cyclist': ((1.76, 0.60, 1.73), (0.16, 0.10, 0.10)),
+    'Misc': ((3.40, 1.75, 1.70), (0.90, 0.20, 0.40)),
 }
-SPEEDS = {'Car': 9.0, 'Van': 9.0, 'Truck': 8.0, 'Pedestrian': 1.3, 'Cyclist': 4.5}  # [m/s]
+SPEEDS = {
+    'Car': 9.0,
+    'Van': 9.0,
+    'Truck': 8.0,
+    'Pedestrian': 1.3,
+    'Cyclist': 4.5,
+    'Misc': 8.0,
+}  # [m/s]
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,7 @@ class Actor:
         speed: along the heading [m/s].
         shape: variant of the mesh.
         phase: of the gait or the pedals at time 0.
+        variant: of a detailed mesh; None is a plain one.
     """
 
     track_id: int
@@ -53,6 +69,7 @@ class Actor:
     speed: float
     shape: str
     phase: float
+    variant: int | None = None
 
     def position_at(self, time_s: float) -> tuple[float, float]:
         """x, y [m] in the world frame."""
@@ -65,6 +82,8 @@ class Actor:
     def mesh_at(self, time_s: float) -> Mesh:
         """Upright at the origin, heading along +x."""
         swing = float(np.sin(self.phase + 2 * np.pi * 0.9 * time_s * (self.speed > 0)))
+        if self.variant is not None:
+            return self._detailed_mesh(self.variant, swing).filling(self.size)
         shapes: Mapping[str, Callable[[], Mesh]] = {
             'Car': lambda: car(self.shape),
             'Van': van,
@@ -73,6 +92,19 @@ class Actor:
             'Cyclist': lambda: cyclist(swing),
         }
         return shapes[self.name]().filling(self.size)
+
+    def _detailed_mesh(self, variant: int, swing: float) -> Mesh:
+        shapes: Mapping[str, Callable[[], Mesh]] = {
+            'Car': lambda: detailed_car(variant),
+            'Van': lambda: detailed_van(variant),
+            'Truck': lambda: detailed_truck(variant),
+            'Misc': lambda: trailer(variant),
+            'Pedestrian': lambda: detailed_pedestrian(
+                variant, swing if self.speed > 0 else 0.4 * swing
+            ),
+            'Cyclist': lambda: cyclist(swing),
+        }
+        return shapes[self.name]()
 
 
 @dataclass(frozen=True)
@@ -83,8 +115,12 @@ class Scene:
         ground: what all stands on.
         static: ground and clutter, world frame.
         actors: the road users.
+        kind: of the scene, as configured.
+        ego_lane: where across the street the sensor of a single sweep stands [m].
     """
 
     ground: Ground
     static: Mesh
     actors: tuple[Actor, ...]
+    kind: str = 'plain'
+    ego_lane: tuple[float, float] = (-3.0, 0.0)
