@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The processor, and how many of its cores there are for this process."""
+"""The processor's cores that this process may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def usable_cores() -> int:
 
 
 def processor_name() -> str:
-    """The processor in words; its architecture where the system does not say more."""
+    """The processor's name; its architecture if the system does not say more."""
     try:
         lines = CPU_INFO.read_text(encoding='utf-8').splitlines()
     except OSError:  # not Linux

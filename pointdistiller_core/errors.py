@@ -22,7 +22,7 @@ class CheckpointError(PointDistillerError):
 
 
 class TrainingStopped(PointDistillerError):
-    """A training was told to stop at a certain time; all that it has done is saved."""
+    """A training was stopped at the time it was given; all that it has done is saved."""
 
 
 class BackendError(PointDistillerError):
@@ -30,8 +30,13 @@ class BackendError(PointDistillerError):
 
 
 class CloudError(PointDistillerError):
-    """A point cloud cannot be used: wrong shape, missing field, lying lengths."""
+    """A point cloud cannot be used: wrong shape, missing field, wrong lengths."""
 
 
 class WriteError(PointDistillerError):
     """A file or folder cannot be written: disk full, no permission, or it exists already."""
+
+
+def describe(error: BaseException) -> str:
+    """What an error says, or its kind where it says nothing."""
+    return str(error) or type(error).__name__

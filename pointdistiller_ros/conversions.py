@@ -19,24 +19,20 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.messages.point_cloud2 import (
-    cloud_layout,
-    points_from_cloud,
-    records_from_cloud,
-)
+from pointdistiller_core.messages.boxes_cloud import to_box_columns
+from pointdistiller_core.messages.point_cloud2 import cloud_layout
+from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections, Importance
+from pointdistiller_ros.detectors import facts_of
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
-    from pointdistiller_ros.parameters import InputParameters
 
 try:
     from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 except ImportError:  # not part of every installation; ~/boxes carries the same numbers
     Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
 
-NANOSECONDS = 1_000_000_000
-BOX_FIELDS = ('dx', 'dy', 'dz', 'yaw', 'score')  # of ~/boxes, after x, y, z, before label
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
 LINE_WIDTH, TEXT_HEIGHT, PILLAR_SIZE = 0.08, 0.8, 0.3  # [m]
 
@@ -85,54 +81,10 @@ def to_cloud(
     return PointCloud2(header=header, data=data, **layout)
 
 
-def to_points(
-    cloud: PointCloud2, parameters: InputParameters, intensity_scale: float | None = None
-) -> NDArray[np.float32]:
-    """Points of a cloud as the parameters ask for.
-
-    Args:
-        cloud: the message.
-        parameters: how to read it.
-        intensity_scale: instead of the parameter.
-
-    Returns:
-        (N, 4) x, y, z [m], intensity, in the frame of the cloud.
-
-    Raises:
-        CloudError: a field is missing or the message contradicts itself.
-    """
-    return points_from_cloud(
-        cloud,
-        intensity_field=parameters.intensity_field,
-        missing_intensity=parameters.missing_intensity,
-        constant_intensity=parameters.constant_intensity,
-        intensity_scale=intensity_scale or parameters.intensity_scale or None,
-    )
-
-
 def to_boxes_cloud(detections: Detections, header: Header) -> PointCloud2:
-    """One point per detection: x, y, z, dx, dy, dz [m], yaw [rad], score, label."""
-    columns = (*detections.boxes[:, 3:].T, detections.scores)
-    fields: dict[str, NDArray[Any]] = {
-        name: column.astype(np.float32) for name, column in zip(BOX_FIELDS, columns, strict=True)
-    }
-    fields['label'] = detections.labels.astype(np.int32)
-    return to_cloud(detections.boxes[:, :3], header, fields)
-
-
-def detections_from_boxes_cloud(cloud: PointCloud2) -> Detections:
-    """The detections of a `to_boxes_cloud` message, live or out of a bag.
-
-    Raises:
-        CloudError: `cloud` is not such a message.
-    """
-    records = records_from_cloud(cloud, ('x', 'y', 'z', *BOX_FIELDS, 'label'))
-    boxes = [records[name] for name in ('x', 'y', 'z', *BOX_FIELDS[:4])]
-    return Detections(
-        boxes=np.stack(boxes, axis=1).astype(np.float32),
-        scores=records['score'].astype(np.float32),
-        labels=records['label'].astype(np.int64),
-    )
+    """A point for each detection, as `messages.boxes_cloud` lays it out."""
+    points, columns = to_box_columns(detections)
+    return to_cloud(points, header, columns)
 
 
 def to_detection_array(
@@ -219,20 +171,15 @@ def to_importance_markers(importance: Importance, header: Header, max_pillars: i
 def to_model_info(info: BundleInfo, bundle: str, backend: str) -> String:
     """What a detector is, as JSON: the position of a class in `class_names` is its label.
 
-    Args:
-        info: what the bundle says about itself.
-        bundle: where it was loaded from.
-        backend: what the network runs in.
+    `bundle` is where it was loaded from, `backend` what the network runs in.
     """
     model = info.model
     about = {
         'bundle': bundle,
         'backend': backend,
         'model': model.name,
-        'width': model.width,
         'class_names': model.class_names,
-        'point_cloud_range': model.grid.point_cloud_range,
-        'voxel_size': model.grid.voxel_size,
+        **facts_of(info),
         **info.model_dump(
             mode='json',
             include={
@@ -253,15 +200,9 @@ def to_diagnostics(
     *,
     device: str = '',
 ) -> DiagnosticArray:
-    """The state of a node.
+    """The state of a node: a level of `DiagnosticStatus`, a message for people, and all values.
 
-    Args:
-        name: of the node.
-        stamp: time of the report.
-        level: one of `DiagnosticStatus`.
-        message: what a person shall read.
-        values: all that is known.
-        device: that its network runs on; empty where none does.
+    `device` is what its network runs on; empty where none does.
     """
     status = DiagnosticStatus(
         level=level,

@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 
+from pointdistiller_core.errors import describe
+from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections
-from pointdistiller_ros.conversions import NANOSECONDS
 from pointdistiller_ros.parameters import DiagnosticParameters, InputParameters
+
+if TYPE_CHECKING:
+    from pointdistiller_ros.comparison_parameters import ComparisonLimits
 
 # Counts of what was made possible, or refused.
 REPAIRS = {
@@ -152,11 +157,6 @@ class Monitor:
         self._now = replace(self._now, total=replace(total, **sums))
 
 
-def describe(error: BaseException) -> str:
-    """What an error says, or its kind where it says nothing."""
-    return str(error) or type(error).__name__
-
-
 def judge(
     report: Report, parameters: DiagnosticParameters, problem: str = ''
 ) -> tuple[bytes, str]:
@@ -178,8 +178,37 @@ def judge(
         findings += list(find_useless(report.last))
     if problem:
         findings.append((WARN, problem))
+    return _worst(findings, 'waiting for the first cloud' if report.last is None else 'detecting')
+
+
+def judge_comparison(
+    report: Report, limits: ComparisonLimits, *, problem: str = '', warning: str = ''
+) -> tuple[bytes, str]:
+    """The worst level of a comparison, and all that is not as it should be.
+
+    `problem` is what went wrong with the last cloud, `warning` what all have that they should not.
+    """
+    received, silence_s = report.total.received, report.silence_s
+    findings = []
+    if silence_s > min(limits.warn.stale_after_s, limits.error.stale_after_s) or not received:
+        level = ERROR if silence_s > limits.error.stale_after_s else WARN
+        text = f'no cloud for {silence_s:.1f} s' if received else 'no cloud so far'
+        findings.append((level, text))
+    if dropped := report.recent.dropped:
+        findings.append((WARN, f'slower than its input: {dropped} clouds dropped'))
+    if lost := report.recent.lost:
+        findings.append((WARN, f'{lost} clouds lost on their way'))
+    if isinstance(report.last, Detections):
+        findings += find_useless(report.last)
+    findings += [(ERROR, problem)] if problem else []
+    findings += [(WARN, warning)] if warning else []
+    return _worst(findings, 'comparing')
+
+
+def _worst(findings: Sequence[tuple[bytes, str]], otherwise: str) -> tuple[bytes, str]:
+    """The highest level with all texts, or OK where there are none."""
     if not findings:
-        return OK, 'waiting for the first cloud' if report.last is None else 'detecting'
+        return OK, otherwise
     return max(level for level, _ in findings), '; '.join(text for _, text in findings)
 
 
@@ -249,6 +278,8 @@ def values_of(report: Report) -> dict[str, str]:
     values |= {f'latency_ms.{key}': f'{value:.2f}' for key, value in report.latency_ms.items()}
     if isinstance(report.last, Detections):
         values |= {key: str(value) for key, value in report.last.counts.items()}
+        for kind, cut in report.last.cuts.items():
+            values |= {f'cuts.{kind}.{key}': str(value) for key, value in cut._asdict().items()}
         values['detections'] = str(len(report.last))
         if report.last.intensity_range is not None:
             least, largest = report.last.intensity_range
@@ -270,17 +301,15 @@ def _measurements(report: Report) -> Iterator[tuple[str, float, str]]:
     latency = report.max_latency_ms
     yield 'max_latency_ms', latency, f'a cloud took {latency:.0f} ms'
     if isinstance(report.last, Detections):
-        yield from _measure_points(report.last.counts)
+        yield from _measure_points(report.last)
 
 
-def _measure_points(counts: Mapping[str, int]) -> Iterator[tuple[str, float, str]]:
+def _measure_points(found: Detections) -> Iterator[tuple[str, float, str]]:
     """What was cut off of the last cloud, or should not be in it."""
-    for kind, total in (
-        ('points', counts.get('points_in_range', 0)),
-        ('pillars', counts.get('pillars', 0) + counts.get('pillars_over_cap', 0)),
-    ):
-        if over := counts.get(f'{kind}_over_cap', 0):
-            yield 'max_cut_fraction', over / max(total, over), f'{over} {kind} cut off'
+    for kind, cut in found.cuts.items():
+        if cut.dropped:
+            yield 'max_cut_fraction', cut.dropped / sum(cut), f'{cut.dropped} {kind} cut off'
+    counts = found.counts
     if outside := counts.get('intensity_outside', 0):
         text = f'intensity of {outside} points is outside of the range of the training clouds'
         yield 'max_intensity_outside', outside / max(counts.get('points', 0), outside), text

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, validated configuration of everything; unknown keys are errors."""
+"""Typed, validated configuration; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from pointdistiller_core.config.base import (
     Positive,
     TermConfig,
 )
+from pointdistiller_core.config.conversion import (
+    ConversionConfig,
+    SplitConfig,
+)
 from pointdistiller_core.config.data import (
     AugmentationConfig,
     DatasetConfig,
+    FolderConfig,
     GroundTruthSamplingConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
@@ -48,6 +53,11 @@ from pointdistiller_core.config.files import (
     read_model,
     shipped_configs,
 )
+from pointdistiller_core.config.labelling import (
+    LabellingConfig,
+    TrustConfig,
+    ViewsConfig,
+)
 from pointdistiller_core.config.model import (
     KITTI_ANCHORS,
     AnchorConfig,
@@ -74,6 +84,9 @@ from pointdistiller_core.config.study import (
     StudyConfig,
     StudySizeConfig,
 )
+from pointdistiller_core.config.tracking import (
+    TrackingConfig,
+)
 from pointdistiller_core.config.training import (
     TrainingConfig,
 )
@@ -97,14 +110,17 @@ __all__ = [
     'Config',
     'ConsistencyConfig',
     'ContrastiveConfig',
+    'ConversionConfig',
     'DatasetConfig',
     'DetectionConfig',
     'DistillationConfig',
     'ExperimentConfig',
     'FeatureTermConfig',
     'FitNetsConfig',
+    'FolderConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
+    'LabellingConfig',
     'LabelsConfig',
     'Length',
     'LocalGraphConfig',
@@ -121,10 +137,14 @@ __all__ = [
     'SimilarityConfig',
     'SimulatedDataConfig',
     'SimulationConfig',
+    'SplitConfig',
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',
+    'TrackingConfig',
     'TrainingConfig',
+    'TrustConfig',
+    'ViewsConfig',
     'apply_overrides',
     'dump_config',
     'find_config',

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where frames come from."""
+"""Labelled frames: read, simulated, checked, augmented."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class FrameDataset(Frames, Protocol):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Labels are indices into these."""
+        ...
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Of difficulty, easiest first; the levels of labels are indices into these."""
         ...
 
     @property

@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from pointdistiller_core.config import ObjectNoiseConfig
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
-from pointdistiller_core.geometry.transforms import wrap_angle
-from pointdistiller_core.records import Frame, GroundTruth
+from pointdistiller_core.geometry.transforms import rotate_xy, wrap_angle
+from pointdistiller_core.records import Frame
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 
 def move_objects(frame: Frame, config: ObjectNoiseConfig, rng: np.random.Generator) -> Frame:
-    """Turn and shift each box with its points, unless it collides wherever it is tried.
+    """Turn and shift each box with its points, unless it collides at every place tried.
 
-    As in mmdetection3d, boxes are moved one after the other, boxes of other classes too; they may
-    not overlap another box seen from above; a point in several boxes goes with the first one; and
-    what is at the new place stays there.
+    As in mmdetection3d, boxes are moved one after the other, also those of other classes. They may
+    not overlap another box seen from above, a point in several boxes goes with the first one, and
+    points at the new place stay there.
 
     Args:
-        frame: one sweep, LiDAR frame; without labels it stays as it is.
+        frame: one sweep, LiDAR frame; without labels it is not changed.
         config: how far.
         rng: source of all randomness.
     """
@@ -37,13 +37,19 @@ def move_objects(frame: Frame, config: ObjectNoiseConfig, rng: np.random.Generat
         return frame
     moved = _find_places(truth.boxes, config, rng)
     points = _move_points(frame.points, truth.boxes, moved)
-    return replace(frame, points=points, ground_truth=GroundTruth(moved, truth.labels))
+    velocities = truth.velocities
+    if velocities is not None:
+        turns = moved[:, 6] - truth.boxes[:, 6]
+        velocities = rotate_xy(velocities, turns).astype(np.float32)
+    return replace(
+        frame, points=points, ground_truth=replace(truth, boxes=moved, velocities=velocities)
+    )
 
 
 def _find_places(
     boxes: FloatArray, config: ObjectNoiseConfig, rng: np.random.Generator
 ) -> FloatArray:
-    """(G, 7) boxes at their first free place, or where they are."""
+    """(G, 7) boxes at their first free place, or where they were."""
     tries = (len(boxes), config.num_tries)
     shifts = rng.normal(scale=config.translation, size=(*tries, 3))
     turns = rng.uniform(*config.rotation, size=tries)

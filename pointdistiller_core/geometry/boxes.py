@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pointdistiller_core.geometry.arrays import ArrayT, library_of
-from pointdistiller_core.geometry.transforms import wrap_angle
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ['box_corners', 'box_corners_bev', 'points_in_boxes', 'wrap_angle']
+from pointdistiller_core.geometry.arrays import ArrayT, library_of
+from pointdistiller_core.geometry.transforms import transform_points, wrap_angle
+
+__all__ = ['box_corners', 'box_corners_bev', 'points_in_boxes', 'transform_boxes', 'wrap_angle']
 
 
 def box_corners_bev(boxes: ArrayT) -> ArrayT:
@@ -47,6 +50,25 @@ def box_corners(boxes: ArrayT) -> ArrayT:
     return both_faces
 
 
+def transform_boxes(
+    target_from_source: NDArray[np.floating[Any]], boxes: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """Boxes in another frame, upright there; size and heading are kept.
+
+    Args:
+        target_from_source: (4, 4); for a tilted sensor use `Mounting`.
+        boxes: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad], source frame.
+
+    Returns:
+        (N, 7), target frame, in the type of the boxes.
+    """
+    moved = boxes.copy()
+    moved[:, :3] = transform_points(target_from_source, boxes[:, :3])
+    turn = np.arctan2(target_from_source[1, 0], target_from_source[0, 0])
+    moved[:, 6] = wrap_angle(boxes[:, 6] + turn.astype(boxes.dtype))
+    return moved
+
+
 def points_in_boxes(points: ArrayT, boxes: ArrayT) -> Any:
     """Which points lie in which boxes; points on a face are inside.
 
@@ -59,7 +81,7 @@ def points_in_boxes(points: ArrayT, boxes: ArrayT) -> Any:
     """
     x, y, z = points.T[:3]
     rows: list[Any] = [_in_box(x, y, z, box) for box in boxes]
-    none = points.T[:0] > 0  # so that there may be no box
+    none = points.T[:0] > 0  # also right without any box
     return library_of(points).concatenate([none, *(row[None] for row in rows)]).T
 
 
@@ -67,8 +89,8 @@ def _in_box(x: ArrayT, y: ArrayT, z: ArrayT, box: ArrayT) -> Any:
     """(N,) whether each point, by coordinate, is in a box (7,)."""
     xp = library_of(x)
     center_x, center_y, center_z, dx, dy, dz, yaw = box
-    # Along x alone most points are too far away: the others are few, and everything is in reach
-    # of the processor's cache. The slack is for rounding.
+    # Most points are too far away along x alone. The few others fit into the processor's cache.
+    # The slack is for rounding.
     inside = abs(x - center_x) <= xp.hypot(dx, dy) * (0.5 + 1e-5)
     near = xp.where(inside)[0]
     offset_x, offset_y, offset_z = x[near] - center_x, y[near] - center_y, z[near] - center_z

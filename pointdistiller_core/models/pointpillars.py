@@ -21,8 +21,8 @@ from pointdistiller_core.models.stages.pillar_encoder import (
     SparseBatchNorm,
     scatter_to_bev,
 )
-from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
-from pointdistiller_core.records import Batch
+from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
+from pointdistiller_core.records import Batch, Places
 
 
 def count_weights(config: ModelConfig) -> int:
@@ -75,26 +75,39 @@ class PointPillars(nn.Module):
             if isinstance(module, (nn.BatchNorm2d, SparseBatchNorm)):
                 module.momentum = config.norm_momentum
 
-    def group(self, points: Sequence[Tensor]) -> Pillars:
+    def group(self, points: Sequence[Tensor]) -> Voxels:
         """Pillars of B clouds (N, 4) x, y, z [m], intensity; fewer of them while training."""
         pillars = self.config.pillars
-        return group_pillars(
+        return group_voxels(
             points,
             self.config.grid,
-            max_points_per_pillar=pillars.max_points_per_pillar,
-            max_pillars=pillars.max_pillars_training if self.training else pillars.max_pillars,
+            max_points=pillars.max_points_per_pillar,
+            max_voxels=pillars.max_pillars_training if self.training else pillars.max_pillars,
         )
 
-    def forward(self, pillars: Pillars) -> HeadOutput:
-        """Raw outputs of all anchors."""
-        bev_features = scatter_to_bev(
+    def prepare(self, points: Sequence[Tensor]) -> Voxels:
+        """The same, as every detector calls it."""
+        return self.group(points)
+
+    def encode(self, pillars: Voxels) -> Tensor:
+        """(B, C, H, W) features of the pillars on their map."""
+        return scatter_to_bev(
             self.encoder(pillars),
             pillars.coords,
             batch_size=pillars.batch_size,
             bev_shape=self.config.grid.bev_shape,
         )
-        output: HeadOutput = self.head(self.neck(self.backbone(bev_features)))
+
+    def forward(self, pillars: Voxels) -> HeadOutput:
+        """Raw outputs of all anchors."""
+        output: HeadOutput = self.head(self.neck(self.backbone(self.encode(pillars))))
         return output
+
+    def places(self, pillars: Voxels, output: HeadOutput | None) -> list[Places]:  # noqa: ARG002
+        """Of one frame: the means of its pillars' points, and their numbers."""
+        centers = pillars.points[..., :3].sum(dim=1) / pillars.num_points[:, None]
+        tensors = (centers, pillars.num_points, *pillars.owners)
+        return [Places(*(tensor.cpu().numpy() for tensor in tensors))]
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of the detection loss; their sum is to be minimized."""

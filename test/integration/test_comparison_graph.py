@@ -18,8 +18,9 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_ros import comparison_node
-from pointdistiller_ros.comparison_node import ANSWER, OUTPUTS, ComparisonNode, Model
+from pointdistiller_ros import comparison_outputs as outputs
+from pointdistiller_ros.comparison_node import ComparisonNode
+from pointdistiller_ros.comparison_outputs import ANSWER, OUTPUTS
 
 RELIABLE = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -32,10 +33,7 @@ BUILDERS = {  # what makes the message of each output
 
 
 def add_node(session, **parameters):
-    def load(bundle, **_):
-        return Model(FakeDetector(), {'name': bundle})
-
-    build = partial(ComparisonNode, load)
+    build = partial(ComparisonNode, lambda *_, **__: FakeDetector())
     return session.add(build, teacher='big', student='small', **parameters)
 
 
@@ -123,7 +121,7 @@ def test_what_nobody_subscribes_to_is_not_built(session, monkeypatch, wanted):
         return counted
 
     for name in set(BUILDERS.values()):
-        monkeypatch.setattr(comparison_node, name, count(name, getattr(comparison_node, name)))
+        monkeypatch.setattr(outputs, name, count(name, getattr(outputs, name)))
     node = add_node(session)
     received = listen(session, OUTPUTS[wanted], f'/comparison/{wanted}') if wanted else [None]
     clouds = publisher(session, PointCloud2, '/points')

@@ -36,15 +36,16 @@ from visualization_msgs.msg import MarkerArray
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.messages.bags import read_clouds
+from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
-from pointdistiller_ros import outputs
+from pointdistiller_ros import detector_outputs as outputs
 from pointdistiller_ros.conversions import (
-    detections_from_boxes_cloud,
     marker_keys,
     to_cloud,
 )
-from pointdistiller_ros.detector_node import DetectorNode, load_detector
+from pointdistiller_ros.detector_node import DetectorNode
+from pointdistiller_ros.detector_setup import load_detector
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
 
@@ -295,9 +296,8 @@ def test_real_frames_through_a_real_network(kitti_mini, bundle, tmp_path, monkey
         str(bundle),
         str(tmp_path / 'kitti'),
         record=str(tmp_path / 'out'),
-        lockstep=True,
-        num_threads=1,
-        score_threshold=0.0,
+        rate=None,
+        parameters={'num_threads': 1, 'score_threshold': 0.0},
     )
     assert run_detect(options) == RunCounts(played=2, results=2, failed=0, dropped=0)
     results = list(read_clouds(tmp_path / 'out', '/detector/boxes'))
