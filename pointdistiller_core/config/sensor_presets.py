@@ -47,7 +47,7 @@ SENSOR_PRESETS: Mapping[str, Mapping[str, Any]] = {
         'range_noise': 0.015,
         'ring_gain': 0.15,
         'silent_range': 56.0,
-        'weak_range': 120.0,
+        'weak_range': 150.0,
         'dropout': 0.01,
     },
     'OS1-64': {

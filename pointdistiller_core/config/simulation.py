@@ -134,8 +134,8 @@ class StreetsConfig(Config):
         (48.0, 76.0), description='distance of what closes the view [m]'
     )
     empty: Probability = Field(0.04, description='chance of a scene without any road user')
-    parked: Parts = Field((0.0, 0.7), description='range of the part of the places that is taken')
-    cars: CrowdConfig = CrowdConfig(chance=0.97, count=(1, 5))
+    parked: Parts = Field((0.0, 0.5), description='range of the part of the places that is taken')
+    cars: CrowdConfig = CrowdConfig(chance=1.0, count=(2, 6))
     trucks: CrowdConfig = CrowdConfig(chance=0.25, count=(1, 2))
     trailers: CrowdConfig = CrowdConfig(chance=0.06, count=(1, 2))
     cyclists: CrowdConfig = CrowdConfig(chance=0.45, count=(1, 4))

@@ -163,7 +163,7 @@ def lay_background(street: Street, config: StreetsConfig, rng: np.random.Generat
 def _far_piece(length: float, rng: np.random.Generator) -> Mesh:
     if rng.random() < 0.35:
         return house(length, rng)[0]
-    return leafy_wall(length, rng.uniform(3, 12), 2.0, rng, bump=rng.uniform(0.3, 0.9), cell=2.5)
+    return leafy_wall(length, rng.uniform(5, 14), 2.0, rng, bump=rng.uniform(0.3, 0.9), cell=2.5)
 
 
 def lay_furniture(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Edge: TypeAlias = tuple[Mesh, float]  # and how deep it is [m]
 FLOOR, BASE = 2.9, -0.6  # height of a storey; where walls begin, below the ground [m]
+GLAZED = 0.6  # part of the houses whose windows reflect; of others curtains return
 PORCH = 0.6  # what may stand out before an edge, near the ground [m]
 
 
@@ -127,7 +128,7 @@ def house(length: float, rng: np.random.Generator) -> Edge:
     material = (Material.PLASTER, Material.STONE, Material.CONCRETE)[rng.integers(3)]
     parts = [block((0, 0, BASE), (length, depth, height), material)]
     windows = _windows(length, floors, rng)
-    if len(windows):
+    if len(windows) and rng.random() < GLAZED:
         parts.append(blocks(windows, Material.GLASS))
     parts.append(_attachments(length, height, rng))
     return merge(parts), depth

@@ -50,7 +50,7 @@ class Recipe:
     crossing: float = 0.3
     closed: float = 0.0
     lots: float = 0.0
-    open_view: float = 0.08
+    open_view: float = 0.04
     factors: Weights = field(default_factory=dict)
 
 
@@ -96,7 +96,7 @@ RECIPES: Mapping[str, Recipe] = {
         kerb=0.6,
         parking=0.08,
         factors={'pedestrians': 0.3, 'cyclists': 0.6, 'bicycles': 0.1, 'trucks': 1.4},
-        open_view=0.15,
+        open_view=0.08,
     ),
     'country': Recipe(
         edges={'wood': 4, 'bank': 3, 'hedge': 3, 'meadow': 2, 'fence': 1, 'guard_rail': 0.5},
@@ -112,7 +112,7 @@ RECIPES: Mapping[str, Recipe] = {
             'bicycles': 0.0,
             'furniture': 0.6,
         },
-        open_view=0.2,
+        open_view=0.12,
     ),
     'junction': Recipe(
         edges={'house': 4, 'garden': 2, 'hedge': 2, 'wall': 1.5, 'fence': 1, 'bank': 0.5},

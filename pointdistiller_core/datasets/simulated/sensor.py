@@ -41,7 +41,7 @@ UNREPORTED = 0.07
 # A wall of this reflectivity is as often silent as not at the silent range; towards grazing beams
 # the power falls with this exponent of the cosine, and from echo to echo it is spread by this.
 WALL, GRAZING, SILENCE_SPREAD = 0.37, 0.4, 0.55
-MIRRORED = 0.3  # part of the echoes of lacquer without an intensity, beside the weak ones
+MIRRORED = 0.2  # part of the echoes of lacquer without an intensity, beside the weak ones
 # Intensities fall to 0 at so many silent ranges, but not below this part of them.
 FADING, FAINTEST = 2.2, 0.3
 SPRAY_NEAR, SPRAY_FAR, SPRAY_INTENSITY = 1.5, 8.0, 0.06  # [m]; the mean

@@ -47,7 +47,7 @@ LEAVES_DEPTH, BLADES = 0.28, 0.035  # mean depth into leaves, height of grass [m
 LONGEST_BLADE = 1.5  # along a beam [m]
 DARKEST = 0.05  # reflectivity of lacquer of a dark car
 HOLE = (0.2, 0.5)  # radius [m]
-ROOF, SILL = 0.12, (0.2, 0.5)  # parts of the height of a car
+ROOF, SILL, FRAYED = 0.12, (0.2, 0.5), 0.04  # parts of the height of a car
 
 
 def draw_response(mesh: Mesh, owners: IntArray, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -142,9 +142,10 @@ def _holes_of(
     centers = mesh.vertices[rng.integers(len(mesh.vertices), size=config.holes[1])]
     count = rng.integers(config.holes[0], config.holes[1] + 1)
     radii = rng.uniform(*HOLE, (len(centers), 1))
-    sill = rng.uniform(*SILL) if rng.random() < config.lost_sills else 0.0
-    roof = ROOF if rng.random() < config.lost_roofs else 0.0
+    sill = rng.uniform(*SILL) if rng.random() < config.lost_sills else -1.0
+    roof = 1 - ROOF if rng.random() < config.lost_roofs else 2.0
     distances = np.linalg.norm(places - centers[:count, None], axis=2)
     part = (places[:, 2] - bottom) / (top - bottom)
-    lost: BoolArray = (distances < radii[:count]).any(axis=0) | (part < sill) | (part > 1 - roof)
+    part += rng.normal(0, FRAYED, len(part))
+    lost: BoolArray = (distances < radii[:count]).any(axis=0) | (part < sill) | (part > roof)
     return lost

@@ -23,7 +23,7 @@ PARKED = {'Car': 0.91, 'Van': 0.06, 'Truck': 0.015, 'Misc': 0.015}
 DRIVING = {'Car': 0.92, 'Van': 0.08}
 SPREAD = {'Car': 1.0, 'Van': 1.0, 'Truck': 1.0, 'Misc': 1.0, 'Pedestrian': 1.2, 'Cyclist': 1.0}
 ANGLES = (np.pi / 2, np.pi / 2, np.pi / 3, np.pi / 4)  # of parking places off the street
-IN_LANE, WALKING_AWAY, CROSSING = 0.35, 0.36, 0.42  # parts of cyclists and pedestrians
+IN_LANE, WALKING_AWAY, CROSSING = 0.35, 0.32, 0.4  # parts of cyclists and pedestrians
 PLACES = 12  # proposed for one road user
 
 
@@ -76,7 +76,7 @@ class _Traffic:
         """Somewhere along the street, nearer to the sensor more often than far away."""
         low, high = self.street.along
         if self.rng.random() < 0.5:
-            return float(np.clip(self.rng.normal(8, 18), low, high))
+            return float(np.clip(self.rng.normal(14, 18), low, high))
         return float(self.rng.uniform(low, high))
 
 
@@ -152,7 +152,8 @@ def _park_in_row(traffic: _Traffic, side: Side, across: float, taken: float) -> 
     """Cars side by side in places across the street, or oblique to it."""
     rng = traffic.rng
     angle = float(rng.choice(ANGLES))
-    step = 2.6 / np.sin(angle)
+    length, width, _ = SIZES['Car'][0]
+    step = 2 * room_of(length, width, angle)[0] + 0.8
     for at in np.arange(*traffic.street.along, step):
         if rng.random() >= taken:
             continue
@@ -160,7 +161,7 @@ def _park_in_row(traffic: _Traffic, side: Side, across: float, taken: float) -> 
         place = side.sign * (across + rng.normal(0, 0.15) * BAY / 5)
         yaw = turn + rng.normal(0, 0.04)
         name = 'Van' if rng.random() < 0.05 else 'Car'
-        traffic.add(name, _Way(float(at), place, yaw, moving=False), clearance=-0.3)
+        traffic.add(name, _Way(float(at), place, yaw, moving=False), clearance=0.1)
 
 
 def _ride(traffic: _Traffic, count: int) -> None:

@@ -47,8 +47,9 @@ def build(config: SceneConfig, seed: int = 0, duration_s: float = 0.0):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_an_object_holds_the_points_that_it_returned(kind):
-    config = SimulationConfig(sensor=SENSOR, scene=config_of(kind, parked=(0.8, 0.9)))
-    counted = 0
+    cars = CrowdConfig(chance=1, count=(6, 9))
+    scene = config_of(kind, empty=0, cars=cars, parked=(0.8, 0.9))
+    config, counted = SimulationConfig(sensor=SENSOR, scene=scene), 0
     for index in range(3):
         frame = simulate_scene(config, seed=1, index=index)
         boxes = np.array([item.box for item in frame.objects]).reshape(-1, 7)
