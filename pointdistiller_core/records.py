@@ -9,9 +9,9 @@ y left, z up, metres, geometric center, yaw counter-clockwise from +x in [-pi, p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,28 +24,73 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 IGNORE_LABEL = -1
+POINT_FEATURES = ('x', 'y', 'z', 'intensity')
+"""Columns of points: meters, and the intensity from 0 to 1. Merged sweeps also have `age` [s]."""
+
+RowsT = TypeVar('RowsT', bound='_Rows')
+Keep: TypeAlias = 'NDArray[np.bool_] | NDArray[np.integer[Any]] | slice'
+
+
+class Cut(NamedTuple):
+    """How many points, voxels or boxes a cap let through, and how many it dropped."""
+
+    kept: int
+    dropped: int
 
 
 @dataclass(frozen=True)
-class GroundTruth:
+class _Rows:
+    """Boxes, and columns that belong to them; None is a column that is not there."""
+
+    boxes: FloatArray
+
+    COLUMNS: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """Shape of a row of each column."""
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 7:
+            raise ValueError(f'boxes must be (N, 7), not {self.boxes.shape}')
+        for name, column in self.columns().items():
+            if column.shape != (len(self.boxes), *self.COLUMNS[name]):
+                raise ValueError(f'{len(self.boxes)} boxes but {name} of shape {column.shape}')
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self: RowsT, keep: Keep) -> RowsT:
+        kept = {name: column[keep] for name, column in self.columns().items()}
+        return replace(self, boxes=self.boxes[keep], **kept)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """By name, the columns that are there, without the boxes."""
+        found = {name: getattr(self, name) for name in self.COLUMNS}
+        return {name: column for name, column in found.items() if column is not None}
+
+
+@dataclass(frozen=True)
+class GroundTruth(_Rows):
     """Labelled boxes of one frame.
 
     Attributes:
         boxes: (G, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad].
         labels: (G,) int64 index into the class names; `IGNORE_LABEL` counts neither way.
+        velocities: (G, 2) float32 along x and y of the LiDAR frame [m/s], NaN where not known;
+            None where the dataset has none.
+        levels: (G,) int64 index into the dataset's levels of difficulty, -1 for none; None where
+            the dataset has no levels.
     """
 
-    boxes: FloatArray
     labels: IntArray
+    velocities: FloatArray | None = None
+    levels: IntArray | None = None
 
-    def __post_init__(self) -> None:
-        _check_boxes(self.boxes, {'labels': self.labels})
+    COLUMNS: ClassVar = {'labels': (), 'velocities': (2,), 'levels': ()}
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, keep: NDArray[np.bool_] | NDArray[np.integer]) -> GroundTruth:
-        return GroundTruth(self.boxes[keep], self.labels[keep])
+    @classmethod
+    def joined(cls, parts: Sequence[GroundTruth]) -> GroundTruth:
+        """The boxes of one or more frames; the first one says which columns there are."""
+        names = ('boxes', *parts[0].columns())
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
     @classmethod
     def empty(cls) -> GroundTruth:
@@ -58,31 +103,52 @@ class Frame:
     """One LiDAR sweep.
 
     Attributes:
-        points: (N, 4) float32 x, y, z [m], intensity [0..1], LiDAR frame.
+        points: (N, F) float32, a column for each of the point features, LiDAR frame.
         frame_id: name of the sweep within its dataset, e.g. `000008`.
         ground_truth: labels, or None where there are none.
         stamp_ns: time of the sweep, or None where it is not known.
+        point_features: names of the F columns; x, y and z come first.
     """
 
     points: FloatArray
     frame_id: str = ''
     ground_truth: GroundTruth | None = None
     stamp_ns: int | None = None
+    point_features: tuple[str, ...] = POINT_FEATURES
 
     def __post_init__(self) -> None:
-        if self.points.ndim != 2 or self.points.shape[1] != 4:
-            raise ValueError(f'points must be (N, 4), not {self.points.shape}')
+        if self.points.ndim != 2 or self.points.shape[1] != len(self.point_features):
+            columns = ', '.join(self.point_features)
+            raise ValueError(
+                f'points must be (N, {len(self.point_features)}) {columns}, '
+                f'not {self.points.shape}'
+            )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a detector looked, and how much each place matters to it; of one frame.
+
+    Attributes:
+        centers: (R, 3) float32 [m]; of a voxel the mean of its points.
+        values: (R,) of any scale, 0 or more; of a voxel its number of points.
+        owners: (N,) int64 place of each input point, -1 for none.
+    """
+
+    centers: FloatArray
+    values: NDArray[Any]
+    owners: IntArray
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance of the pillars of one frame: the score that PointDistiller samples by.
+    """Importance of the places of one frame: the score that PointDistiller samples by.
 
     Attributes:
-        centers: (P, 3) float32 mean of the pillar's points [m], LiDAR frame.
-        scores: (P,) float32 in [0, 1], the largest of the frame is 1.
-        point_scores: (N,) float32, the score of the pillar of each input point; 0 for points
-            outside the range.
+        centers: (R, 3) float32 [m], LiDAR frame; see `Places`.
+        scores: (R,) float32 in [0, 1], the largest of the frame is 1.
+        point_scores: (N,) float32, the score of the place of each input point; 0 for points
+            without one.
     """
 
     centers: FloatArray
@@ -91,15 +157,15 @@ class Importance:
 
 
 @dataclass(frozen=True)
-class Detections:
+class Detections(_Rows):
     """Detections of one frame, by descending score.
 
     Attributes:
         boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad].
         scores: (N,) float32 in [0, 1].
         labels: (N,) int64 index into the class names.
-        importance: pillar importance, where it was asked for.
-        counts: what was used and what was cut, e.g. `points`, `points_in_range`,
+        importance: where the detector looked, if that was asked for.
+        counts: what was used and what was dropped, e.g. `points`, `points_in_range`,
             `points_not_finite`, `points_without_return`, `points_over_cap`, `pillars`,
             `pillars_over_cap`; `intensity_outside`, the points whose intensity was clipped, and
             `boxes_refused`, the candidates that no object can be.
@@ -108,9 +174,10 @@ class Detections:
             without any point.
         orientations: (N, 4) float32 quaternions x, y, z, w of boxes that are tilted in their
             frame, where `yaw` is that of the heading from above; None where yaw says it all.
+        velocities: (N, 2) float32 along x and y [m/s]; None of a detector that gives none.
+        cuts: what the caps of the detector cut off, by what it is, e.g. `points`, `voxels`.
     """
 
-    boxes: FloatArray
     scores: FloatArray
     labels: IntArray
     importance: Importance | None = None
@@ -118,23 +185,10 @@ class Detections:
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     intensity_range: tuple[float, float] | None = None
     orientations: FloatArray | None = None
+    velocities: FloatArray | None = None
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        _check_boxes(self.boxes, {'scores': self.scores, 'labels': self.labels})
-        if self.orientations is not None and self.orientations.shape != (len(self), 4):
-            raise ValueError(f'{len(self)} boxes but orientations {self.orientations.shape}')
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, keep: NDArray[np.bool_] | NDArray[np.integer]) -> Detections:
-        return replace(
-            self,
-            boxes=self.boxes[keep],
-            scores=self.scores[keep],
-            labels=self.labels[keep],
-            orientations=None if self.orientations is None else self.orientations[keep],
-        )
+    COLUMNS: ClassVar = {'scores': (), 'labels': (), 'orientations': (4,), 'velocities': (2,)}
 
     @classmethod
     def empty(cls) -> Detections:
@@ -147,16 +201,18 @@ class Batch:
     """Frames as a network trains on them; the lists hold one tensor per frame.
 
     Attributes:
-        points: B tensors (N, 4) float32 x, y, z [m], intensity.
+        points: B tensors (N, F) float32, columns as in `Frame`.
         boxes: B tensors (G, 7) float32 ground-truth boxes.
         labels: B tensors (G,) int64 ground-truth labels.
         frame_ids: B names, for error messages.
+        velocities: B tensors (G, 2) float32 [m/s], NaN where not known; None without any.
     """
 
     points: tuple[Tensor, ...]
     boxes: tuple[Tensor, ...]
     labels: tuple[Tensor, ...]
     frame_ids: tuple[str, ...]
+    velocities: tuple[Tensor, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -169,18 +225,13 @@ class Batch:
         """The same batch in memory that is never swapped out; torch's loaders call this."""
         return self._map(lambda tensor: tensor.pin_memory())
 
+    def tensors(self) -> dict[str, tuple[Tensor, ...]]:
+        """By name, the tensors that there are."""
+        found = {name: getattr(self, name) for name in ('points', 'boxes', 'labels', 'velocities')}
+        return {name: tensors for name, tensors in found.items() if tensors is not None}
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(
-            tuple(map(change, self.points)),
-            tuple(map(change, self.boxes)),
-            tuple(map(change, self.labels)),
-            self.frame_ids,
-        )
-
-
-def _check_boxes(boxes: FloatArray, columns: Mapping[str, NDArray[np.generic]]) -> None:
-    if boxes.ndim != 2 or boxes.shape[1] != 7:
-        raise ValueError(f'boxes must be (N, 7), not {boxes.shape}')
-    for name, column in columns.items():
-        if column.shape != (len(boxes),):
-            raise ValueError(f'{len(boxes)} boxes but {name} of shape {column.shape}')
+        changed: dict[str, Any] = {
+            name: tuple(map(change, own)) for name, own in self.tensors().items()
+        }
+        return replace(self, **changed)

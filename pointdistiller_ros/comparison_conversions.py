@@ -11,16 +11,14 @@ from typing import Any
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
-from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.errors import CloudError
+from pointdistiller_core.messages.boxes_cloud import checked_truth
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 from pointdistiller_ros.comparison_parameters import ComparisonLimits
 from pointdistiller_ros.conversions import (
     Detection3DArray,
-    detections_from_boxes_cloud,
     hardware_id,
     to_box_markers,
 )
@@ -155,16 +153,6 @@ def _judge(report: Report, limits: ComparisonLimits, problem: str) -> Iterator[t
         yield ERROR, problem
 
 
-def truth_from_boxes_cloud(cloud: PointCloud2) -> GroundTruth:
-    """Labelled boxes out of a message as `to_boxes_cloud` makes it.
-
-    Raises:
-        CloudError: `cloud` is not such a message, or a box is not finite.
-    """
-    found = detections_from_boxes_cloud(cloud)
-    return _checked(GroundTruth(found.boxes, found.labels))
-
-
 def truth_from_detection_array(
     message: Detection3DArray, class_names: Sequence[str]
 ) -> GroundTruth:
@@ -186,13 +174,7 @@ def truth_from_detection_array(
         names = [result.hypothesis.class_id for result in detection.results]
         labels.append(numbers.get(names[0], IGNORE_LABEL) if names else IGNORE_LABEL)
     boxes = np.array(rows, np.float32).reshape(-1, 7)
-    return _checked(GroundTruth(boxes, np.array(labels, np.int64)))
-
-
-def _checked(truth: GroundTruth) -> GroundTruth:
-    if not np.isfinite(truth.boxes).all():
-        raise CloudError('a box of the ground truth has a number that is not finite')
-    return truth
+    return checked_truth(GroundTruth(boxes, np.array(labels, np.int64)))
 
 
 def _statuses(

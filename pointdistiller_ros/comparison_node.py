@@ -46,13 +46,13 @@ from pointdistiller_core.evaluation.comparison.session import (
     default_overlaps,
     numbers_of,
 )
+from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
 from pointdistiller_core.records import Detections, GroundTruth
 from pointdistiller_ros.cloud_reader import CloudReader
 from pointdistiller_ros.comparison_conversions import (
     to_agreement,
     to_agreement_markers,
     to_comparison_diagnostics,
-    truth_from_boxes_cloud,
     truth_from_detection_array,
 )
 from pointdistiller_ros.comparison_parameters import ComparisonParameters

@@ -19,11 +19,8 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.messages.point_cloud2 import (
-    cloud_layout,
-    points_from_cloud,
-    records_from_cloud,
-)
+from pointdistiller_core.messages.boxes_cloud import to_box_columns
+from pointdistiller_core.messages.point_cloud2 import cloud_layout, points_from_cloud
 from pointdistiller_core.records import Detections, Importance
 
 if TYPE_CHECKING:
@@ -36,7 +33,6 @@ except ImportError:  # not part of every installation; ~/boxes carries the same 
     Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
 
 NANOSECONDS = 1_000_000_000
-BOX_FIELDS = ('dx', 'dy', 'dz', 'yaw', 'score')  # of ~/boxes, after x, y, z, before label
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
 LINE_WIDTH, TEXT_HEIGHT, PILLAR_SIZE = 0.08, 0.8, 0.3  # [m]
 
@@ -111,28 +107,9 @@ def to_points(
 
 
 def to_boxes_cloud(detections: Detections, header: Header) -> PointCloud2:
-    """One point per detection: x, y, z, dx, dy, dz [m], yaw [rad], score, label."""
-    columns = (*detections.boxes[:, 3:].T, detections.scores)
-    fields: dict[str, NDArray[Any]] = {
-        name: column.astype(np.float32) for name, column in zip(BOX_FIELDS, columns, strict=True)
-    }
-    fields['label'] = detections.labels.astype(np.int32)
-    return to_cloud(detections.boxes[:, :3], header, fields)
-
-
-def detections_from_boxes_cloud(cloud: PointCloud2) -> Detections:
-    """The detections of a `to_boxes_cloud` message, live or out of a bag.
-
-    Raises:
-        CloudError: `cloud` is not such a message.
-    """
-    records = records_from_cloud(cloud, ('x', 'y', 'z', *BOX_FIELDS, 'label'))
-    boxes = [records[name] for name in ('x', 'y', 'z', *BOX_FIELDS[:4])]
-    return Detections(
-        boxes=np.stack(boxes, axis=1).astype(np.float32),
-        scores=records['score'].astype(np.float32),
-        labels=records['label'].astype(np.int64),
-    )
+    """A point for each detection, as `messages.boxes_cloud` lays it out."""
+    points, columns = to_box_columns(detections)
+    return to_cloud(points, header, columns)
 
 
 def to_detection_array(

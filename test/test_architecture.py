@@ -127,6 +127,7 @@ def test_ros_package_computes_nothing():
         *(
             'evaluation.kitti.metric',
             'evaluation.matching',
+            'evaluation.sweeps',
             'evaluation.pictures.scenes',
             'evaluation.kitti.curves',
         ),

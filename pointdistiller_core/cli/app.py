@@ -24,6 +24,7 @@ from pointdistiller_core.cli.packing import (
 )
 from pointdistiller_core.cli.ros import run_command
 from pointdistiller_core.cli.study import study_command
+from pointdistiller_core.cli.sweeps import compare_sweeps_command
 from pointdistiller_core.cli.training import distill_command, train_command
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command('simulate')(simulate_command)
 app.command('make-bag')(make_bag_command)
 app.command('check-dataset')(check_dataset_command)
+app.command('compare-sweeps')(compare_sweeps_command)
 app.command('train')(train_command)
 app.command('distill')(distill_command)
 app.command('study')(study_command)

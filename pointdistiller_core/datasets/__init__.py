@@ -33,6 +33,11 @@ class FrameDataset(Frames, Protocol):
         ...
 
     @property
+    def levels(self) -> tuple[str, ...]:
+        """Of difficulty, easiest first; the levels of labels are indices into these."""
+        ...
+
+    @property
     def cache(self) -> Path:
         """Folder for what is derived from the frames; it may not exist yet."""
         ...

@@ -18,7 +18,7 @@ from pointdistiller_core.config import AugmentationConfig
 from pointdistiller_core.datasets.ground_truth_database import GroundTruthDatabase, paste_objects
 from pointdistiller_core.datasets.object_noise import move_objects
 from pointdistiller_core.geometry.transforms import wrap_angle
-from pointdistiller_core.records import Frame, GroundTruth
+from pointdistiller_core.records import Frame
 
 Range = tuple[float, float, float, float, float, float]
 
@@ -118,5 +118,8 @@ def _transform(
     boxes[:, :3] = boxes[:, :3] @ matrix.T
     boxes[:, 3:6] *= size_factor
     boxes[:, 6] = wrap_angle(yaw_sign * boxes[:, 6] + yaw_offset)
-    truth = GroundTruth(boxes.astype(np.float32), frame.ground_truth.labels)
+    truth = replace(frame.ground_truth, boxes=boxes.astype(np.float32))
+    if truth.velocities is not None:
+        velocities = truth.velocities @ matrix[:2, :2].T
+        truth = replace(truth, velocities=velocities.astype(np.float32))
     return replace(frame, points=points, ground_truth=truth)

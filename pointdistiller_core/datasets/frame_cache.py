@@ -35,12 +35,12 @@ def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
         try:
             kept = unpack_arrays(file.read_bytes())
             columns = {name: np.array(value) for name, value in kept.items()}
-            labelled = columns.keys() != {'points'}
-            truth = GroundTruth(columns['boxes'], columns['labels']) if labelled else None
-            return Frame(columns['points'], frame_id, truth)
-        except (KeyError, ValueError) as error:
+            points = columns.pop('points')
+            return Frame(points, frame_id, GroundTruth(**columns) if columns else None)
+        except (KeyError, TypeError, ValueError) as error:
             logger.warning('%s: damaged (%s); it is made again', file, error)
     frame = read()
-    labels = {} if frame.ground_truth is None else vars(frame.ground_truth)
+    truth = frame.ground_truth
+    labels = {} if truth is None else {'boxes': truth.boxes, **truth.columns()}
     write_file(file, pack_arrays({'points': frame.points, **labels}))
     return frame

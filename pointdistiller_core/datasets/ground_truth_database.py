@@ -11,6 +11,7 @@ drawn is pasted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import hashlib
 import logging
@@ -20,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import GroundTruthSamplingConfig
-from pointdistiller_core.datasets.kitti import DONT_CARE
 from pointdistiller_core.datasets.packed_arrays import pack_arrays, unpack_arrays
 from pointdistiller_core.errors import ConfigError, DatasetError, WriteError
 from pointdistiller_core.files import write_file
-from pointdistiller_core.formats.kitti import DIFFICULTIES, difficulties_of
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of the stored form and of what is cut out
+VERSION = 3  # of the stored form and of what is cut out
 
 
 @dataclass(frozen=True)
@@ -46,30 +45,26 @@ class GroundTruthDatabase:
     """Labelled objects of many frames with the points inside of their boxes.
 
     Attributes:
-        class_names: K names.
-        boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame of its sweep.
-        labels: (N,) int64 index into the class names.
-        difficulties: (N,) int64 place in `DIFFICULTIES`, -1 for none.
-        points: (M, 4) float32 x, y, z [m], intensity [0..1] of all objects, same frames.
+        class_names: K names, which the labels index.
+        level_names: those that the levels index, if there are any.
+        truth: N boxes, each in the LiDAR frame of its sweep.
+        points: (M, F) float32 of all objects, columns and frames as of their sweeps.
         starts: (N + 1,) int64; object i has the points from `starts[i]` to `starts[i + 1]`.
     """
 
     class_names: tuple[str, ...]
-    boxes: FloatArray
-    labels: IntArray
-    difficulties: IntArray
+    level_names: tuple[str, ...]
+    truth: GroundTruth
     points: FloatArray
     starts: IntArray
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.truth)
 
     def __getitem__(self, keep: IntArray) -> GroundTruthDatabase:
         return replace(
             self,
-            boxes=self.boxes[keep],
-            labels=self.labels[keep],
-            difficulties=self.difficulties[keep],
+            truth=self.truth[keep],
             points=self.points_of(keep),
             starts=_starts(self.num_points[keep]),
         )
@@ -80,7 +75,7 @@ class GroundTruthDatabase:
         return np.diff(self.starts)
 
     def points_of(self, objects: IntArray) -> FloatArray:
-        """(n, 4) points of some objects, one after the other."""
+        """(n, F) points of some objects, one after the other."""
         spans = [self.points[self.starts[i] : self.starts[i + 1]] for i in objects]
         return np.concatenate([self.points[:0], *spans])
 
@@ -99,19 +94,27 @@ class GroundTruthDatabase:
             config.classes[name].min_points if name in config.classes else np.inf
             for name in self.class_names
         ]
-        rated = np.isin([*DIFFICULTIES, 'none'], config.difficulties)
-        enough = self.num_points >= np.array(least)[self.labels]
-        usable = enough & rated[self.difficulties]
+        rated = self._rated(config.difficulties)
+        labels = self.truth.labels
+        enough = self.num_points >= np.array(least)[labels]
+        usable = enough & rated
         for name, wanted in config.classes.items():
-            own = self.labels == self.class_names.index(name)
+            own = labels == self.class_names.index(name)
             if wanted.count and not (own & usable).any():
                 logger.warning(
                     'ground_truth_sampling: nothing of class %s can be pasted: of its %d objects, '
                     '%d have %d points, %d are %s',
                     *(name, own.sum(), (own & enough).sum(), wanted.min_points),
-                    *((own & rated[self.difficulties]).sum(), ' or '.join(config.difficulties)),
+                    *((own & rated).sum(), ' or '.join(config.difficulties)),
                 )
         return self[np.flatnonzero(usable)]
+
+    def _rated(self, levels: Sequence[str]) -> BoolArray:
+        """(N,) which objects are of one of these levels; all where there are no levels."""
+        if self.truth.levels is None:
+            return np.ones(len(self), np.bool_)
+        rated: BoolArray = np.isin([*self.level_names, 'none'], levels)[self.truth.levels]
+        return rated
 
 
 def load_database(dataset: FrameDataset) -> GroundTruthDatabase:
@@ -130,11 +133,14 @@ def load_database(dataset: FrameDataset) -> GroundTruthDatabase:
     if file.exists():
         try:
             columns = unpack_arrays(file.read_bytes())
-            return GroundTruthDatabase(tuple(dataset.class_names), **columns)
-        except (TypeError, ValueError) as error:
+            points, starts = columns.pop('points'), columns.pop('starts')
+            names = (tuple(dataset.class_names), tuple(dataset.levels))
+            return GroundTruthDatabase(*names, GroundTruth(**columns), points, starts)
+        except (KeyError, TypeError, ValueError) as error:
             logger.warning('%s: damaged (%s); it is made again', file, error)
     database = build_database(dataset)
-    columns = {name: value for name, value in vars(database).items() if name != 'class_names'}
+    truth = {'boxes': database.truth.boxes, **database.truth.columns()}
+    columns = {**truth, 'points': database.points, 'starts': database.starts}
     try:
         write_file(file, pack_arrays(columns))
     except WriteError as error:
@@ -148,15 +154,13 @@ def build_database(dataset: FrameDataset) -> GroundTruthDatabase:
     Raises:
         DatasetError: a frame cannot be read or has no labels.
     """
-    names = tuple(dataset.class_names)
-    parts = [_cut_out(dataset, index) for index in range(len(dataset))]
+    parts = [_cut_out(dataset[index]) for index in range(len(dataset))]
     return GroundTruthDatabase(
-        names,
-        boxes=np.concatenate([part.boxes for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        difficulties=np.concatenate([part.difficulties for part in parts]),
-        points=np.concatenate([part.points for part in parts]),
-        starts=_starts(np.concatenate([part.num_points for part in parts])),
+        tuple(dataset.class_names),
+        tuple(dataset.levels),
+        GroundTruth.joined([truth for truth, _, _ in parts]),
+        points=np.concatenate([points for _, points, _ in parts]),
+        starts=_starts(np.concatenate([sizes for _, _, sizes in parts])),
     )
 
 
@@ -178,15 +182,12 @@ def paste_objects(
     if truth is None:
         return frame
     drawn = _draw(database, truth.labels, config, rng)
-    pasted = database[drawn[_fit_in(database.boxes[drawn], truth.boxes)]]
-    room = ~points_in_boxes(frame.points, pasted.boxes).any(axis=1)
+    pasted = database[drawn[_fit_in(database.truth.boxes[drawn], truth.boxes)]]
+    room = ~points_in_boxes(frame.points, pasted.truth.boxes).any(axis=1)
     return replace(
         frame,
         points=np.concatenate([pasted.points, frame.points[room]]),
-        ground_truth=GroundTruth(
-            np.concatenate([truth.boxes, pasted.boxes]),
-            np.concatenate([truth.labels, pasted.labels]),
-        ),
+        ground_truth=GroundTruth.joined([truth, pasted.truth]),
     )
 
 
@@ -200,7 +201,7 @@ def _draw(
     drawn: list[IntArray] = [np.zeros(0, np.int64)]
     for name, wanted in config.classes.items():
         label = database.class_names.index(name)
-        pool = np.flatnonzero(database.labels == label)
+        pool = np.flatnonzero(database.truth.labels == label)
         missing = max(0, wanted.count - int((labels == label).sum()))
         drawn.append(rng.choice(pool, min(missing, len(pool)), replace=False))
     return np.concatenate(drawn)
@@ -215,23 +216,15 @@ def _fit_in(boxes: FloatArray, others: FloatArray) -> BoolArray:
     return free
 
 
-def _cut_out(dataset: FrameDataset, index: int) -> GroundTruthDatabase:
-    """The objects of one frame."""
-    frame, objects = dataset[index], dataset.objects(index)
+def _cut_out(frame: Frame) -> tuple[GroundTruth, FloatArray, IntArray]:
+    """The objects of one frame, their points one after the other, and how many each has."""
     truth = frame.ground_truth
     if truth is None:
         raise DatasetError(f'frame {frame.frame_id} has no labels; its objects cannot be cut out')
     inside = points_in_boxes(frame.points, truth.boxes).T
     kept = np.flatnonzero((truth.labels != IGNORE_LABEL) & inside.any(axis=1))
     _, point_indices = np.nonzero(inside[kept])
-    return GroundTruthDatabase(
-        tuple(dataset.class_names),
-        boxes=truth.boxes[kept],
-        labels=truth.labels[kept],
-        difficulties=difficulties_of(objects[objects.names != DONT_CARE])[kept],
-        points=frame.points[point_indices],
-        starts=_starts(inside[kept].sum(axis=1)),
-    )
+    return truth[kept], frame.points[point_indices], inside[kept].sum(axis=1)
 
 
 def _starts(sizes: IntArray) -> IntArray:

@@ -24,10 +24,12 @@ from pointdistiller_core.datasets.raw_points import KITTI_LAYOUT, find_layout, r
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import read_text
 from pointdistiller_core.formats.kitti import (
+    DIFFICULTIES,
     Calibration,
     KittiObjects,
     boxes_from_objects,
     calibration_problem,
+    difficulties_of,
     project_missing_boxes,
     reach_into_image,
     read_calibration,
@@ -39,7 +41,7 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt'}
-FRAME_VERSION = 3  # of what is made from the files, and of how it is kept
+FRAME_VERSION = 4  # of what is made from the files, and of how it is kept
 REWRITE = "points.astype('float32').tofile(file) writes it of points (N, 4)"
 DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
@@ -56,6 +58,8 @@ class KittiDataset:
     Image sizes come from `image_sizes.json` ({frame: [width, height]}) of the root or from
     `training/image_2`; where neither knows a frame, the principal point is the image's middle.
     """
+
+    levels = tuple(DIFFICULTIES)
 
     def __init__(
         self,
@@ -262,7 +266,7 @@ class KittiDataset:
         self, index: int, calibration: Calibration, image_size: tuple[int, int] | None
     ) -> GroundTruth:
         """Labels as boxes; those out of the image, if there is one, are to be ignored."""
-        objects = read_objects(self.path('label_2', index))
+        objects = self.objects(index)
         objects = objects[objects.names != DONT_CARE]
         if problems := label_problems(objects, self.class_names):
             raise DatasetError(f'{self.path("label_2", index)}: {"; ".join(problems)}')
@@ -272,7 +276,8 @@ class KittiDataset:
         )
         if image_size is not None:  # what is out of it has lost its points
             labels[~reach_into_image(objects, calibration, image_size)] = IGNORE_LABEL
-        return GroundTruth(boxes_from_objects(objects, calibration), labels)
+        boxes = boxes_from_objects(objects, calibration)
+        return GroundTruth(boxes, labels, levels=difficulties_of(objects))
 
 
 def nothing_in_view(num_points: int, size: tuple[int, int]) -> str:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pointdistiller_core.config import ObjectNoiseConfig
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
-from pointdistiller_core.geometry.transforms import wrap_angle
-from pointdistiller_core.records import Frame, GroundTruth
+from pointdistiller_core.geometry.transforms import rotate_xy, wrap_angle
+from pointdistiller_core.records import Frame
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -37,7 +37,13 @@ def move_objects(frame: Frame, config: ObjectNoiseConfig, rng: np.random.Generat
         return frame
     moved = _find_places(truth.boxes, config, rng)
     points = _move_points(frame.points, truth.boxes, moved)
-    return replace(frame, points=points, ground_truth=GroundTruth(moved, truth.labels))
+    velocities = truth.velocities
+    if velocities is not None:
+        turns = moved[:, 6] - truth.boxes[:, 6]
+        velocities = rotate_xy(velocities, turns).astype(np.float32)
+    return replace(
+        frame, points=points, ground_truth=replace(truth, boxes=moved, velocities=velocities)
+    )
 
 
 def _find_places(

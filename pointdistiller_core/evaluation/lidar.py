@@ -12,7 +12,7 @@ Here it has 100.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import math
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -23,7 +23,7 @@ from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.evaluation.matching import match_detections
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_3d, rotated_iou_bev
-from pointdistiller_core.records import IGNORE_LABEL, Detections, Frame, GroundTruth
+from pointdistiller_core.records import IGNORE_LABEL, Detections, Frame
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.floating[Any]]
@@ -248,7 +248,7 @@ def _match_frame(frame: Frame, found: Detections, least: Sequence[Overlaps]) -> 
     for column, (kind, overlap) in enumerate(KINDS.items()):
         matches = match_detections(
             found,
-            GroundTruth(truth.boxes, labels),
+            replace(truth, labels=labels),
             [each[column] for each in least],
             overlap=overlap,
         )

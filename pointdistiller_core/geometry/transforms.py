@@ -27,6 +27,15 @@ def wrap_angle(yaw: AngleT) -> AngleT:
     return yaw - turns * (2 * math.pi)
 
 
+def rotate_xy(
+    vectors: NDArray[np.floating[Any]], angle: NDArray[np.floating[Any]] | float
+) -> NDArray[np.floating[Any]]:
+    """Vectors (N, 2) turned counter-clockwise by one angle or by (N,) angles [rad]."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    x, y = vectors.T
+    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
+
+
 def transform_points(
     target_from_source: NDArray[np.floating[Any]], points: NDArray[np.floating[Any]]
 ) -> NDArray[np.floating[Any]]:

@@ -24,6 +24,7 @@ from rosbags.typesys.store import Typestore
 
 from pointdistiller_core.errors import DatasetError, PointDistillerError, WriteError
 from pointdistiller_core.files import named_refusals
+from pointdistiller_core.messages.boxes_cloud import BOX_COLUMNS
 from pointdistiller_core.messages.message_types import add_types
 from pointdistiller_core.messages.point_cloud2 import (
     INTENSITY_NAMES,
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
 ENCODINGS = ('cdr', 'ros1')  # of messages that are read
-RESULT_FIELDS = frozenset({'dx', 'dy', 'dz', 'yaw', 'importance'})  # of no sensor
+RESULT_FIELDS = {*BOX_COLUMNS[3:], 'importance'}  # of no sensor
 NANOSECONDS = 1_000_000_000
 
 

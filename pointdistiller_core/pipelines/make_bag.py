@@ -6,17 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import new_folder
 from pointdistiller_core.messages.bags import NANOSECONDS, CloudBagWriter
-from pointdistiller_core.records import GroundTruth
+from pointdistiller_core.messages.boxes_cloud import to_box_columns
 
 KITTI_TOPIC, TRUTH_TOPIC, KITTI_FRAME_ID = '/points', '/ground_truth/boxes', 'velodyne'
 
@@ -54,9 +50,9 @@ def write_kitti_bag(
         rate: clouds per second [Hz].
         frames: names such as `000008`, in this order; None is all.
         max_frames: take no more than the first so many of them.
-        ground_truth: names of classes; the labelled boxes then go to `/ground_truth/boxes`, a
-            point for each: x, y, z, dx, dy, dz, yaw, score (1), and label, which indexes these
-            names and is -1 for what is labelled as anything else.
+        ground_truth: names of classes; the labelled boxes then go to `/ground_truth/boxes` as
+            `messages.boxes_cloud` has them. Their label indexes these names and is -1 for what is
+            labelled as anything else.
         camera_view: drop points that the camera does not see, where nothing is labelled.
         intensity_scale: factor on the intensity of the files.
 
@@ -80,16 +76,7 @@ def write_kitti_bag(
             stamp_ns = NANOSECONDS + round(index * NANOSECONDS / rate)  # 0 means "no time" to ROS
             frame = dataset[index]
             if frame.ground_truth is not None:
-                _write_truth(writer, stamp_ns, frame.ground_truth)
+                columns = to_box_columns(frame.ground_truth)
+                writer.write(TRUTH_TOPIC, stamp_ns, KITTI_FRAME_ID, *columns)
             writer.write(KITTI_TOPIC, stamp_ns, KITTI_FRAME_ID, frame.points)
     return len(dataset)
-
-
-def _write_truth(writer: CloudBagWriter, stamp_ns: int, truth: GroundTruth) -> None:
-    columns: dict[str, NDArray[Any]] = {
-        name: column
-        for name, column in zip(('dx', 'dy', 'dz', 'yaw'), truth.boxes[:, 3:].T, strict=True)
-    }
-    columns['score'] = np.ones(len(truth), np.float32)
-    columns['label'] = truth.labels.astype(np.int32)
-    writer.write(TRUTH_TOPIC, stamp_ns, KITTI_FRAME_ID, truth.boxes[:, :3], columns)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 import math
 import multiprocessing
 import os
@@ -143,6 +143,18 @@ def collate(frames: Sequence[Frame]) -> Batch:
         boxes=tuple(torch.from_numpy(truth.boxes) for truth in truths),
         labels=tuple(torch.from_numpy(truth.labels) for truth in truths),
         frame_ids=tuple(frame.frame_id for frame in frames),
+        velocities=_velocities(truths),
+    )
+
+
+def _velocities(truths: Sequence[GroundTruth]) -> tuple[torch.Tensor, ...] | None:
+    """Those of each frame, NaN in frames without any; None where no frame has them."""
+    if all(truth.velocities is None for truth in truths):
+        return None
+    unknown = (np.full((len(truth), 2), np.nan, np.float32) for truth in truths)
+    return tuple(
+        torch.from_numpy(none if truth.velocities is None else truth.velocities)
+        for truth, none in zip(truths, unknown, strict=True)
     )
 
 
@@ -199,7 +211,7 @@ def _collate_or_error(items: Sequence[Frame | PointDistillerError]) -> Batch | P
 def _share(batch: Batch) -> None:
     """Move a batch into shared memory, where torch's own thread would lose it for want of room."""
     try:
-        for tensor in (*batch.points, *batch.boxes, *batch.labels):
+        for tensor in chain.from_iterable(batch.tensors().values()):
             if tensor.numel():
                 tensor.share_memory_()  # type: ignore[no-untyped-call]
     except RuntimeError as error:

@@ -33,7 +33,7 @@ def test_orientations_belong_to_boxes():
     quaternions = np.eye(4, dtype=np.float32)[:2]
     both = Detections(np.zeros((2, 7)), np.ones(2), np.zeros(2, int), orientations=quaternions)
     np.testing.assert_array_equal(both[np.array([1])].orientations, quaternions[1:])
-    with pytest.raises(ValueError, match=r'1 boxes but orientations \(2, 4\)'):
+    with pytest.raises(ValueError, match=r'1 boxes but orientations of shape \(2, 4\)'):
         Detections(np.zeros((1, 7)), np.ones(1), np.zeros(1, int), orientations=quaternions)
 
 
@@ -49,8 +49,36 @@ def test_columns_must_match_boxes():
 
 
 def test_frame_needs_four_point_features():
-    with pytest.raises(ValueError, match=r'points must be \(N, 4\), not \(3, 5\)'):
+    with pytest.raises(
+        ValueError, match=r'points must be \(N, 4\) x, y, z, intensity, not \(3, 5\)'
+    ):
         Frame(np.zeros((3, 5), np.float32))
+
+
+def test_optional_columns_follow_the_boxes():
+    velocities, levels = np.float32([[1, 0], [np.nan, np.nan]]), np.array([2, -1])
+    truth = GroundTruth(np.zeros((2, 7), np.float32), np.arange(2), velocities, levels)
+    assert truth[np.array([0])].velocities.tolist() == [[1, 0]]
+    assert truth[1:].levels.tolist() == [-1]
+    joined = GroundTruth.joined([truth[1:], truth])
+    assert joined.levels.tolist() == [-1, 2, -1]
+    assert GroundTruth.joined([GroundTruth.empty(), truth]).velocities is None
+    with pytest.raises(ValueError, match=r'2 boxes but velocities of shape \(2, 3\)'):
+        dataclasses.replace(truth, velocities=np.zeros((2, 3), np.float32))
+
+
+def test_a_frame_names_its_columns():
+    columns = ('x', 'y', 'z', 'intensity', 'age')
+    assert Frame(np.zeros((3, 5), np.float32), point_features=columns).points.shape == (3, 5)
+    with pytest.raises(ValueError, match=r'points must be \(N, 5\) x, y, z, intensity, age'):
+        Frame(np.zeros((3, 4), np.float32), point_features=columns)
+
+
+def test_a_batch_moves_velocities_if_there_are_any():
+    one = torch.zeros(2, 7), torch.zeros(2, dtype=torch.int64)
+    batch = Batch((torch.zeros(3, 4),), (one[0],), (one[1],), ('a',), (torch.ones(2, 2),))
+    assert batch.to('cpu').velocities[0].tolist() == [[1, 1], [1, 1]]
+    assert dataclasses.replace(batch, velocities=None).to('cpu').velocities is None
 
 
 def test_records_are_frozen():

@@ -32,11 +32,11 @@ from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.evaluation.comparison.report import format_table
+from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import conversions, transforms
 from pointdistiller_ros.comparison_node import ComparisonNode, Model
 from pointdistiller_ros.conversions import (
-    detections_from_boxes_cloud,
     marker_keys,
     to_boxes_cloud,
     to_cloud,

@@ -29,7 +29,8 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_ros.conversions import detections_from_boxes_cloud, to_cloud
+from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
+from pointdistiller_ros.conversions import to_cloud
 from pointdistiller_ros.detector_node import DetectorNode
 
 RELIABLE = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)

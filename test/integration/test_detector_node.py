@@ -36,11 +36,11 @@ from visualization_msgs.msg import MarkerArray
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.messages.bags import read_clouds
+from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_ros import outputs
 from pointdistiller_ros.conversions import (
-    detections_from_boxes_cloud,
     marker_keys,
     to_cloud,
 )

@@ -19,7 +19,6 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from pointdistiller_core.errors import CloudError
 from pointdistiller_core.evaluation.comparison.report import summarize
 from pointdistiller_core.evaluation.comparison.session import (
     CloudResult,
@@ -32,11 +31,10 @@ from pointdistiller_ros.comparison_conversions import (
     to_agreement,
     to_agreement_markers,
     to_comparison_diagnostics,
-    truth_from_boxes_cloud,
     truth_from_detection_array,
 )
 from pointdistiller_ros.comparison_parameters import ComparisonLimits
-from pointdistiller_ros.conversions import marker_keys, to_boxes_cloud
+from pointdistiller_ros.conversions import marker_keys
 from pointdistiller_ros.diagnostics import ERROR, OK, WARN, CloudCounts, Report
 
 HEADER = Header(stamp=Time(sec=3, nanosec=7), frame_id='lidar')
@@ -156,27 +154,6 @@ def test_diagnostics(report, problem, level, text):
     assert values['clouds_received'] == str(report.total.received)
     assert values['clouds_compared'] == '1'
     assert values['latency_ratio'] == '1.0000'
-
-
-def test_truth_out_of_boxes():
-    detections = found(5, 15)
-    labels = np.array([1, IGNORE_LABEL])
-    message = to_boxes_cloud(Detections(detections.boxes, detections.scores, labels), HEADER)
-    truth = truth_from_boxes_cloud(message)
-    np.testing.assert_array_equal(truth.boxes, detections.boxes)
-    assert truth.labels.tolist() == [1, IGNORE_LABEL]
-
-
-def test_truth_that_is_not_finite_is_refused():
-    boxes = found(5).boxes
-    boxes[0, 3] = np.inf
-    message = to_boxes_cloud(Detections(boxes, *_rest(found(5))), HEADER)
-    with pytest.raises(CloudError, match='not finite'):
-        truth_from_boxes_cloud(message)
-
-
-def _rest(detections):
-    return detections.scores, detections.labels
 
 
 def test_truth_out_of_detections():

@@ -23,13 +23,12 @@ from visualization_msgs.msg import Marker
 
 from pointdistiller_core.config import ModelConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
-from pointdistiller_core.errors import CloudError
+from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.records import Detections, Importance
 from pointdistiller_ros import conversions
 from pointdistiller_ros.conversions import (
     CLASS_COLORS,
-    detections_from_boxes_cloud,
     marker_keys,
     stamp_ns,
     to_box_markers,
@@ -88,12 +87,6 @@ def test_boxes_cloud_carries_the_detections(labels):
     np.testing.assert_array_equal(read.boxes, detections.boxes)
     np.testing.assert_array_equal(read.scores, detections.scores)
     np.testing.assert_array_equal(read.labels, detections.labels)
-
-
-def test_other_clouds_are_no_boxes():
-    cloud = to_cloud(np.zeros((1, 4), np.float32), HEADER)
-    with pytest.raises(CloudError, match=r"lacks fields \['dx'"):
-        detections_from_boxes_cloud(cloud)
 
 
 def test_importance_cloud_has_the_score_of_each_point():

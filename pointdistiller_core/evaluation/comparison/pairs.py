@@ -132,7 +132,7 @@ def relabel_truth(
         names: of the labels.
         new_names: to index instead.
     """
-    return GroundTruth(truth.boxes, _new_labels(truth.labels, names, new_names))
+    return replace(truth, labels=_new_labels(truth.labels, names, new_names))
 
 
 @dataclass(frozen=True)

@@ -268,13 +268,13 @@ class OnlineComparison:
         """Labels in the teacher's training frame; what is in neither range counts neither way."""
         boxes = result.level_boxes(truth.boxes)
         if not self.rules.ranges:
-            return GroundTruth(boxes, truth.labels)
+            return replace(truth, boxes=boxes)
         covered = np.zeros(len(truth), np.bool_)
         for limits, mounting in zip(self.rules.ranges, result.mountings, strict=True):
             seen = mounting.boxes_to_training(truth.boxes) if mounting else truth.boxes
             low, high = np.array(limits).reshape(2, 3)
             covered |= np.all((seen[:, :3] >= low) & (seen[:, :3] <= high), axis=1)
-        return GroundTruth(boxes, np.where(covered, truth.labels, IGNORE_LABEL))
+        return replace(truth, boxes=boxes, labels=np.where(covered, truth.labels, IGNORE_LABEL))
 
     def _row(
         self, result: CloudResult, cloud: Mapping[str, float], times: Sequence[float]

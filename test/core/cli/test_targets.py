@@ -18,6 +18,7 @@ FILES = {
     'models --json': 'x.json',
     'compare A B --dataset ROOT --json': 'x.json',
     'compare-features A B --dataset ROOT --json': 'x.json',
+    'compare-sweeps ROOT ROOT --json': 'x.json',
     'check-dataset ROOT --picture': 'x.png',
     'evaluate BUNDLE --dataset ROOT --curves': 'x.png',
 }

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 from hypothesis import given, settings
@@ -35,9 +36,12 @@ def frame_of(points, boxes=()):
 # One car whose only point is at its center.
 DATABASE = GroundTruthDatabase(
     ('Car',),
-    boxes=np.array([[20, 5, 0, 4, 2, 1.5, 0]], np.float32),
-    labels=np.zeros(1, np.int64),
-    difficulties=np.zeros(1, np.int64),
+    ('easy',),
+    GroundTruth(
+        np.array([[20, 5, 0, 4, 2, 1.5, 0]], np.float32),
+        np.zeros(1, np.int64),
+        levels=np.zeros(1, np.int64),
+    ),
     points=np.array([[20, 5, 0, 0.9]], np.float32),
     starts=np.array([0, 1]),
 )
@@ -45,6 +49,15 @@ SAMPLING = GroundTruthSamplingConfig(classes={'Car': SampledClassConfig(count=5)
 
 
 ONE = frame_of([[2, 1, 0.5, 0.25]], [[2, 1, 0, 4, 2, 1.5, 0.5]])
+
+
+def test_velocities_turn_and_levels_stay():
+    truth = replace(ONE.ground_truth, velocities=np.float32([[3, 1]]), levels=np.array([1]))
+    frame = replace(ONE, ground_truth=truth)
+    assert flip_y(frame).ground_truth.velocities.tolist() == [[3, -1]]
+    turned = rotate_z(frame, math.pi / 2).ground_truth
+    np.testing.assert_allclose(turned.velocities, [[-1, 3]], atol=1e-6)
+    assert turned.levels.tolist() == [1]
 
 
 def test_flip_by_hand():

@@ -35,7 +35,6 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 CLASSES = ('Car', 'Pedestrian')
 CAR, WALKER = [4.0, 2.0, 1.5], [0.8, 0.6, 1.8]
-COLUMNS = ('boxes', 'labels', 'difficulties', 'points', 'starts')
 
 
 @pytest.fixture
@@ -57,9 +56,15 @@ def dataset(root: Path, class_names=CLASSES, **options) -> KittiDataset:
     return KittiDataset(DatasetConfig(root=root, **options), class_names)
 
 
+def columns_of(database: GroundTruthDatabase) -> dict[str, np.ndarray]:
+    truth = {'boxes': database.truth.boxes, **database.truth.columns()}
+    return {**truth, 'points': database.points, 'starts': database.starts}
+
+
 def equal(a: GroundTruthDatabase, b: GroundTruthDatabase) -> bool:
-    same = (np.array_equal(getattr(a, name), getattr(b, name)) for name in COLUMNS)
-    return a.class_names == b.class_names and all(same)
+    of_a, of_b = columns_of(a), columns_of(b)
+    names = (a.class_names, a.level_names, *of_a) == (b.class_names, b.level_names, *of_b)
+    return names and all(np.array_equal(of_a[name], of_b[name]) for name in of_a)
 
 
 def sampling(*, min_points=1, **counts: int) -> GroundTruthSamplingConfig:
@@ -76,9 +81,12 @@ def database_of(boxes, labels=None, *, points_each=1, class_names=CLASSES) -> Gr
     points = np.concatenate([boxes[:, :3], np.arange(len(boxes))[:, None]], axis=1)
     return GroundTruthDatabase(
         class_names,
-        boxes,
-        np.zeros(len(boxes), np.int64) if labels is None else np.array(labels),
-        difficulties=np.zeros(len(boxes), np.int64),
+        KittiDataset.levels,
+        GroundTruth(
+            boxes,
+            np.zeros(len(boxes), np.int64) if labels is None else np.array(labels),
+            levels=np.zeros(len(boxes), np.int64),
+        ),
         points=points.astype(np.float32).repeat(points_each, axis=0),
         starts=np.arange(len(boxes) + 1) * points_each,
     )
@@ -97,19 +105,19 @@ def frame_of(points=(), boxes=(), labels=()) -> Frame:
 def test_objects_with_points_are_cut_out(root):
     database = build_database(dataset(root))
     assert len(database) == 3  # no van, and nothing without a point
-    assert database.labels.tolist() == [0, 1, 0]
-    np.testing.assert_allclose(database.boxes[:, 0], [10, 12, 60], atol=1e-4)
+    assert database.truth.labels.tolist() == [0, 1, 0]
+    np.testing.assert_allclose(database.truth.boxes[:, 0], [10, 12, 60], atol=1e-4)
     assert database.num_points.tolist() == [2, 1, 1]
     np.testing.assert_array_equal(database.points[:, 3], np.float32([0.1, 0.3, 0.4, 0.5]))
     # 90, 90 and 15 pixels high
-    assert database.difficulties.tolist() == [0, 0, -1]
+    assert database.truth.levels.tolist() == [0, 0, -1]
 
 
 def test_some_objects(root):
     database = build_database(dataset(root))
     some = database[np.array([2, 0])]
-    assert some.labels.tolist() == [0, 0]
-    assert some.difficulties.tolist() == [-1, 0]
+    assert some.truth.labels.tolist() == [0, 0]
+    assert some.truth.levels.tolist() == [-1, 0]
     assert some.starts.tolist() == [0, 1, 3]
     np.testing.assert_array_equal(some.points[:, 3], np.float32([0.5, 0.1, 0.3]))
     none = database[np.zeros(0, np.int64)]
@@ -184,7 +192,7 @@ def test_frames_without_labels_are_reported(tiny_dataset, tmp_path):
 
 def test_usable_objects():
     database = database_of(np.ones((4, 7)), [0, 0, 1, 1], points_each=2)
-    database = replace(database, difficulties=np.array([0, -1, 2, 1]))
+    database = replace(database, truth=replace(database.truth, levels=np.array([0, -1, 2, 1])))
 
     def usable(min_points, levels, *names):
         classes = {name: SampledClassConfig(min_points=min_points) for name in names}
@@ -205,7 +213,7 @@ def test_usable_objects():
 
 def test_a_class_of_which_nothing_can_be_pasted_is_said(caplog):
     database = database_of(np.zeros((3, 7)), [0, 0, 1], points_each=3)
-    database = replace(database, difficulties=np.array([0, -1, 2]))
+    database = replace(database, truth=replace(database.truth, levels=np.array([0, -1, 2])))
     database.usable(sampling(Car=9, Pedestrian=0, min_points=4))
     assert [record.getMessage() for record in caplog.records] == [
         'ground_truth_sampling: nothing of class Car can be pasted: of its 2 objects, 0 have 4 '
@@ -287,7 +295,7 @@ def test_boxes_and_points_stay_consistent(seed, own, stored):
     boxes = rng.uniform(low, high, (own, 7))
     points = np.concatenate([points_in(boxes, 4, rng).reshape(-1, 4), rng.normal(size=(20, 4))])
     frame = frame_of(points, boxes, rng.integers(-1, 2, own))
-    copies = [frame.points, frame.ground_truth.boxes, *(getattr(database, n) for n in COLUMNS)]
+    copies = [frame.points, frame.ground_truth.boxes, *columns_of(database).values()]
     before = [array.copy() for array in copies]
     config = sampling(Car=3, Pedestrian=4)
 
@@ -303,8 +311,8 @@ def test_boxes_and_points_stay_consistent(seed, own, stored):
     overlaps[np.arange(count), own + np.arange(count)] = 0
     assert (overlaps == 0).all()
     objects = pasted.points[: 3 * count : 3, 3].astype(int)  # named by their intensity
-    np.testing.assert_array_equal(database.boxes[objects], truth.boxes[own:])
-    np.testing.assert_array_equal(database.labels[objects], truth.labels[own:])
+    np.testing.assert_array_equal(database.truth.boxes[objects], truth.boxes[own:])
+    np.testing.assert_array_equal(database.truth.labels[objects], truth.labels[own:])
     rest = pasted.points[3 * count :]
     outside = ~points_in_boxes(frame.points, truth.boxes[own:]).any(axis=1)
     np.testing.assert_array_equal(rest, frame.points[outside])
@@ -318,11 +326,11 @@ def test_real_objects(kitti_mini, tmp_path):
     frames = dataset(kitti_mini, ('Car', 'Pedestrian', 'Cyclist'), cache=tmp_path)
     database = load_database(frames)
     inside = [
-        points_in_boxes(database.points_of(np.array([i])), database.boxes[i : i + 1]).all()
+        points_in_boxes(database.points_of(np.array([i])), database.truth.boxes[i : i + 1]).all()
         for i in range(len(database))
     ]
     assert all(inside)
     assert len(database) == 46
     usable = database.usable(GroundTruthSamplingConfig())
-    assert np.bincount(usable.labels).tolist() == [27, 7, 1]
+    assert np.bincount(usable.truth.labels).tolist() == [27, 7, 1]
     assert usable.num_points.min() >= 5

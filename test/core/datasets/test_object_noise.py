@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 from hypothesis import given, settings
@@ -52,6 +53,14 @@ def test_a_quarter_turn_by_hand():
     box = [11, 7, 0.5, 4, 2, 2, 3.0 + math.pi / 2 - 2 * math.pi]
     np.testing.assert_allclose(moved.ground_truth.boxes, [box], rtol=0, atol=1e-6)
     assert moved.ground_truth.labels.tolist() == [-1]
+
+
+def test_a_velocity_turns_with_its_box():
+    frame = frame_of([], [[10, 5, 0, 4, 2, 2, 0]])
+    truth = replace(frame.ground_truth, velocities=np.float32([[3, 1]]))
+    turn = Scripted([[[0, 0, 0]]], [[math.pi / 2]])
+    moved = move_objects(replace(frame, ground_truth=truth), noise(), turn)
+    np.testing.assert_allclose(moved.ground_truth.velocities, [[-1, 3]], rtol=0, atol=1e-6)
 
 
 def test_the_first_try_that_is_free_counts():

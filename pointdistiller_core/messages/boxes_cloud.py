@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Boxes as a PointCloud2, a point for each: what `~/boxes` and labelled bags hold.
+
+The fields are those of `LAYOUT`, one after another without padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.errors import CloudError
+from pointdistiller_core.messages.point_cloud2 import records_from_cloud
+from pointdistiller_core.records import Detections, GroundTruth
+
+BOX_COLUMNS = ('x', 'y', 'z', 'dx', 'dy', 'dz', 'yaw')  # [m], [rad]
+LAYOUT = np.dtype([*((name, '<f4') for name in (*BOX_COLUMNS, 'score')), ('label', '<i4')])
+
+
+def to_box_columns(
+    boxes: Detections | GroundTruth,
+) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    """Boxes as `cloud_layout` takes them; the score of a labelled one is 1.
+
+    Returns:
+        (N, 3) centers, and the other columns (N,) of `LAYOUT` by name.
+    """
+    scores = boxes.scores if isinstance(boxes, Detections) else np.ones(len(boxes), np.float32)
+    columns = dict(zip(BOX_COLUMNS, boxes.boxes.T, strict=True))
+    columns |= {'score': scores, 'label': boxes.labels}
+    others = (LAYOUT.names or ())[3:]
+    return boxes.boxes[:, :3], {name: columns[name].astype(LAYOUT[name]) for name in others}
+
+
+def detections_from_boxes_cloud(cloud: Any) -> Detections:
+    """The boxes of a message, live or out of a bag.
+
+    Args:
+        cloud: message with the attributes of sensor_msgs/PointCloud2.
+
+    Raises:
+        CloudError: `cloud` has not the fields of `LAYOUT`, or contradicts itself.
+    """
+    records = records_from_cloud(cloud, LAYOUT.names or ())
+    boxes = np.stack([records[name] for name in BOX_COLUMNS], axis=1)
+    return Detections(
+        boxes=boxes.astype(np.float32),
+        scores=records['score'].astype(np.float32),
+        labels=records['label'].astype(np.int64),
+    )
+
+
+def truth_from_boxes_cloud(cloud: Any) -> GroundTruth:
+    """Labelled boxes of a message, live or out of a bag; the scores do not matter.
+
+    Raises:
+        CloudError: as `detections_from_boxes_cloud`, or a box is not finite.
+    """
+    found = detections_from_boxes_cloud(cloud)
+    return checked_truth(GroundTruth(found.boxes, found.labels))
+
+
+def checked_truth(truth: GroundTruth) -> GroundTruth:
+    """The same, if all boxes are finite.
+
+    Raises:
+        CloudError: one is not.
+    """
+    if not np.isfinite(truth.boxes).all():
+        raise CloudError('a box of the ground truth has a number that is not finite')
+    return truth
