@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -155,7 +156,7 @@ class Detector:
         backend, watch = self._opened(), Stopwatch()
         detection = detection or self.info.model.detection
         self.info.model.check_detection(detection)
-        checked = _check(points)
+        checked = _check(points, self.info.model.point_features)
         seen = mounting.points_to_training(checked) if mounting else checked
         finite, returns = _finite_rows(seen), find_returns(checked)
         valid = finite & returns
@@ -238,15 +239,18 @@ def to_importance(pillars: PillarImportance, valid: NDArray[np.bool_]) -> Import
     return Importance(centers=pillars.centers, scores=scores, point_scores=point_scores)
 
 
-def _check(points: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def _check(points: NDArray[np.floating[Any]], columns: Sequence[str]) -> NDArray[np.float32]:
     """The points as a native, contiguous, writable float32 array: what torch can share."""
     if not isinstance(points, np.ndarray) or not np.issubdtype(points.dtype, np.floating):
         kind = getattr(points, 'dtype', type(points).__name__)
         raise CloudError(
-            f'points must be an (N, 4) array of floating type (x, y, z, intensity), not {kind}'
+            f'points must be an (N, {len(columns)}) array of floating type '
+            f'({", ".join(columns)}), not {kind}'
         )
-    if points.ndim != 2 or points.shape[1] != 4:
-        raise CloudError(f'points must be (N, 4) x, y, z, intensity; got shape {points.shape}')
+    if points.ndim != 2 or points.shape[1] != len(columns):
+        raise CloudError(
+            f'points must be (N, {len(columns)}) {", ".join(columns)}; got shape {points.shape}'
+        )
     with np.errstate(over='ignore'):  # a float64 beyond float32 becomes inf, and is counted
         return np.require(points, np.float32, ['C', 'W'])
 

@@ -13,8 +13,8 @@ import typer
 
 from pointdistiller_core.cli.output import JsonOption, OverrideOption, print_table, write_json
 from pointdistiller_core.config import (
+    DetectorConfig,
     ExperimentConfig,
-    ModelConfig,
     SimulationConfig,
     apply_overrides,
     dump_config,
@@ -69,13 +69,13 @@ def describe_model(path: Path) -> dict[str, Any]:
     )
     from pointdistiller_core.models import build_detector
 
-    config = load_config(ModelConfig, path)
+    config = load_config(DetectorConfig, path)
     detector = build_detector(config)
     return {
         'name': path.stem,
         'detector': config.name,
         'width': config.width,
-        'bev_shape': list(config.grid.bev_shape),
+        'bev_shape': list(detector.config.grid.bev_shape),
         'parameters': count_parameters(detector),
         'multiply_adds': count_detector_multiply_adds(detector),
     }
@@ -94,7 +94,7 @@ def dump_config_command(
     """
     changes = tuple(overrides or ())
     if kind is not Kind.experiment:
-        cls = ModelConfig if kind is Kind.model else SimulationConfig
+        cls = DetectorConfig if kind is Kind.model else SimulationConfig
         values = apply_overrides({}, changes)
         result = (
             load_config(cls, config, changes)

@@ -14,9 +14,17 @@ from pointdistiller_core.config.base import (
 from pointdistiller_core.config.data import (
     AugmentationConfig,
     DatasetConfig,
+    FolderConfig,
     GroundTruthSamplingConfig,
+    KittiConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
+)
+from pointdistiller_core.config.detector import (
+    POINT_FEATURES,
+    DetectionConfig,
+    DetectorConfig,
+    Size,
 )
 from pointdistiller_core.config.distillation import (
     DISTILLATION_PRESETS,
@@ -27,6 +35,10 @@ from pointdistiller_core.config.distillation import (
 )
 from pointdistiller_core.config.experiment import (
     ExperimentConfig,
+)
+from pointdistiller_core.config.families import (
+    DATASET_CONFIGS,
+    MODEL_CONFIGS,
 )
 from pointdistiller_core.config.feature_terms import (
     AttentionConfig,
@@ -44,23 +56,29 @@ from pointdistiller_core.config.files import (
     find_config,
     load_config,
     load_experiment,
+    load_stored_experiment,
     parse_config,
     read_model,
     shipped_configs,
 )
-from pointdistiller_core.config.model import (
-    KITTI_ANCHORS,
-    AnchorConfig,
-    DetectionConfig,
-    HeadConfig,
-    LossConfig,
-    ModelConfig,
-    PillarConfig,
+from pointdistiller_core.config.moved import (
+    move_keys,
 )
 from pointdistiller_core.config.output_terms import (
     ConsistencyConfig,
     LabelsConfig,
     LogitsConfig,
+)
+from pointdistiller_core.config.pointpillars import (
+    KITTI_ANCHORS,
+    AnchorConfig,
+    BackboneConfig,
+    EncoderConfig,
+    HeadConfig,
+    LossConfig,
+    PointPillarsConfig,
+    StackNeckConfig,
+    VoxelConfig,
 )
 from pointdistiller_core.config.simulation import (
     CameraConfig,
@@ -75,6 +93,9 @@ from pointdistiller_core.config.study import (
     StudySizeConfig,
 )
 from pointdistiller_core.config.training import (
+    OneCycleConfig,
+    ScheduleConfig,
+    StepConfig,
     TrainingConfig,
 )
 from pointdistiller_core.config.yaml_text import (
@@ -82,16 +103,20 @@ from pointdistiller_core.config.yaml_text import (
 )
 
 __all__ = [
+    'DATASET_CONFIGS',
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
     'LOCAL_GRAPH_PRESETS',
     'MAX_MAP_VALUES',
+    'MODEL_CONFIGS',
+    'POINT_FEATURES',
     'AnchorConfig',
     'AnyTermConfig',
     'ArmConfig',
     'AttentionConfig',
     'AttentionNonlocalConfig',
     'AugmentationConfig',
+    'BackboneConfig',
     'BoxFeaturesConfig',
     'CameraConfig',
     'Config',
@@ -99,37 +124,48 @@ __all__ = [
     'ContrastiveConfig',
     'DatasetConfig',
     'DetectionConfig',
+    'DetectorConfig',
     'DistillationConfig',
+    'EncoderConfig',
     'ExperimentConfig',
     'FeatureTermConfig',
     'FitNetsConfig',
+    'FolderConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
+    'KittiConfig',
     'LabelsConfig',
     'Length',
     'LocalGraphConfig',
     'LogitsConfig',
     'LossConfig',
-    'ModelConfig',
     'ObjectNoiseConfig',
+    'OneCycleConfig',
     'OverhaulConfig',
-    'PillarConfig',
+    'PointPillarsConfig',
     'Positive',
     'SampledClassConfig',
     'SceneConfig',
+    'ScheduleConfig',
     'SensorConfig',
     'SimilarityConfig',
     'SimulatedDataConfig',
     'SimulationConfig',
+    'Size',
+    'StackNeckConfig',
+    'StepConfig',
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',
     'TrainingConfig',
+    'VoxelConfig',
     'apply_overrides',
     'dump_config',
     'find_config',
     'load_config',
     'load_experiment',
+    'load_stored_experiment',
+    'move_keys',
     'parse_config',
     'parse_yaml',
     'read_model',

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 import math
 from pathlib import Path
+from typing import cast
 
 from safetensors import SafetensorError
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import DetectorConfig, PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import (
     FORMAT_VERSION,
     INFO_FILE,
@@ -149,14 +150,17 @@ def load_detector_model(path: Path | str, device: torch.device | str = 'cpu') ->
 
 
 def build_with_weights(
-    config: ModelConfig, state: Mapping[str, Tensor], *, where: str
+    config: DetectorConfig, state: Mapping[str, Tensor], *, where: str
 ) -> PointPillars:
     """A detector of these weights; no gigabytes are taken for one that they cannot fill.
 
     Raises:
         CheckpointError: see `load_weights`.
     """
-    found, expected = sum(tensor.numel() for tensor in state.values()), count_weights(config)
+    found, expected = (
+        sum(tensor.numel() for tensor in state.values()),
+        count_weights(cast(PointPillarsConfig, config)),
+    )
     if expected > found + SPARE_WEIGHTS:
         raise CheckpointError(
             f'{where}: weights of another architecture: {found} numbers for a network of '
@@ -210,7 +214,7 @@ def _fits(tensor: Tensor, expected: Tensor) -> bool:
 
 def save_imported_bundle(
     folder: Path,
-    config: ModelConfig,
+    config: DetectorConfig,
     state: Mapping[str, Tensor],
     *,
     source: Path,

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DistillationConfig, ModelConfig
+from pointdistiller_core.config import DetectorConfig, DistillationConfig, PointPillarsConfig
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import check_same_architecture
 from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
@@ -117,21 +117,22 @@ class Distiller(nn.Module):
 
 
 def check_distillation(
-    config: DistillationConfig, teacher: ModelConfig, student: ModelConfig
+    config: DistillationConfig, teacher: DetectorConfig, student: DetectorConfig
 ) -> None:
     """Check that a teacher can teach a student so, before either has weights.
 
     Raises:
         ConfigError: as of `Distiller`, or the student cannot be cut out of its teacher.
     """
-    check_same_input(teacher, student)
-    build_terms(config, teacher, student)
+    sides = cast(PointPillarsConfig, teacher), cast(PointPillarsConfig, student)
+    check_same_input(*sides)
+    build_terms(config, *sides)
     if config.initialization != 'random':
-        check_same_architecture(teacher, student)
+        check_same_architecture(*sides)
 
 
 def build_terms(
-    config: DistillationConfig, teacher: ModelConfig, student: ModelConfig
+    config: DistillationConfig, teacher: PointPillarsConfig, student: PointPillarsConfig
 ) -> dict[str, Term]:
     """The terms with their adapters, for two models of any width.
 
@@ -153,14 +154,14 @@ def build_terms(
     return terms
 
 
-def check_same_input(teacher: ModelConfig, student: ModelConfig) -> None:
+def check_same_input(teacher: PointPillarsConfig, student: PointPillarsConfig) -> None:
     """Check that both models cut clouds into the same pillars and name the same classes.
 
     Raises:
         ConfigError: lists every difference with both sides.
     """
     ours, theirs = (
-        {name: getattr(model, name) for name in ('grid', 'class_names', 'pillars')}
+        {name: getattr(model, name) for name in ('grid', 'class_names', 'voxels')}
         for model in (teacher, student)
     )
     if differences := list_differences(ours, theirs):

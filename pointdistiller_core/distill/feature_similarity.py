@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.distill.taps import PILLARS, tap, tap_modules, tap_shapes
 from pointdistiller_core.distill.terms.rows import points_per_row, rows_of
 from pointdistiller_core.errors import DatasetError
@@ -88,7 +88,7 @@ def compare_features(
     return similarities
 
 
-def shared_taps(configs: Sequence[ModelConfig]) -> list[str]:
+def shared_taps(configs: Sequence[PointPillarsConfig]) -> list[str]:
     """Pillars and the maps that have the same cells in all models, finest first."""
     shapes, *others = (tap_shapes(config) for config in configs)
     maps = [

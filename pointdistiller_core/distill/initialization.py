@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import PointPillars
@@ -51,8 +51,8 @@ def slice_weights(teacher: PointPillars, student: PointPillars, method: str) -> 
     cut = _Cut(teacher.state_dict(), student.state_dict(), CHOICES[method])
     channels = cut.layer('encoder.linear', 'encoder.norm', cut.all(NUM_POINT_FEATURES))
     blocks, offset = [], 0
-    for level, size in enumerate(teacher.config.neck_channels):
-        for layer in range(1 + teacher.config.backbone_layers[level]):
+    for level, size in enumerate(teacher.config.neck.channels):
+        for layer in range(1 + teacher.config.backbone.layers[level]):
             name = f'backbone.stages.{level}.{layer}'
             channels = cut.layer(f'{name}.0', f'{name}.1', channels)
         name = f'neck.upsamplers.{level}'
@@ -105,7 +105,7 @@ class _Cut:
         return torch.arange(num_channels, device=self.teacher['encoder.norm.weight'].device)
 
 
-def check_same_architecture(teacher: ModelConfig, student: ModelConfig) -> None:
+def check_same_architecture(teacher: PointPillarsConfig, student: PointPillarsConfig) -> None:
     """Check that the student is the teacher, or that but narrower.
 
     Raises:
@@ -124,17 +124,25 @@ def check_same_architecture(teacher: ModelConfig, student: ModelConfig) -> None:
         )
 
 
-def _architecture(config: ModelConfig) -> dict[str, Any]:
+def _architecture(config: PointPillarsConfig) -> dict[str, Any]:
     """What must be the same, whatever the width."""
-    names = ('class_names', 'backbone_layers', 'backbone_strides', 'neck_strides')
-    return {name: getattr(config, name) for name in names} | anchor_facts(config)
+    return {'class_names': config.class_names, **stage_facts(config), **anchor_facts(config)}
 
 
-def stage_widths(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def stage_facts(config: PointPillarsConfig) -> dict[str, tuple[int, ...]]:
+    """Layers and strides of the stages."""
+    return {
+        'backbone.layers': config.backbone.layers,
+        'backbone.strides': config.backbone.strides,
+        'neck.strides': config.neck.strides,
+    }
+
+
+def stage_widths(config: PointPillarsConfig) -> dict[str, tuple[int, ...]]:
     """Channels of each stage, after the width factor."""
     stages = {
-        'encoder_channels': (config.encoder_channels,),
-        'backbone_channels': config.backbone_channels,
-        'neck_channels': config.neck_channels,
+        'encoder.channels': (config.encoder.channels,),
+        'backbone.channels': config.backbone.channels,
+        'neck.channels': config.neck.channels,
     }
     return {name: tuple(map(config.scaled, channels)) for name, channels in stages.items()}

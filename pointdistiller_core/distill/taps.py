@@ -19,7 +19,7 @@ from operator import mul
 
 from torch import Tensor, nn
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.models import PointPillars
 
 PILLARS = 'pillars'
@@ -33,20 +33,20 @@ def tap_modules(detector: PointPillars) -> dict[str, nn.Module]:
     return {PILLARS: detector.encoder, **stages, **norms, NECK: detector.neck}
 
 
-def tap_channels(config: ModelConfig) -> dict[str, int]:
+def tap_channels(config: PointPillarsConfig) -> dict[str, int]:
     """C of each tap."""
     stages = {
         f'backbone.{i}': config.scaled(channels)
-        for i, channels in enumerate(config.backbone_channels)
+        for i, channels in enumerate(config.backbone.channels)
     }
     norms = {f'{name}.norm': channels for name, channels in stages.items()}
-    neck = sum(config.scaled(channels) for channels in config.neck_channels)
-    return {PILLARS: config.scaled(config.encoder_channels), **stages, **norms, NECK: neck}
+    neck = sum(config.scaled(channels) for channels in config.neck.channels)
+    return {PILLARS: config.scaled(config.encoder.channels), **stages, **norms, NECK: neck}
 
 
-def tap_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+def tap_shapes(config: PointPillarsConfig) -> dict[str, tuple[int, int]]:
     """(H, W) of each tap that is a map."""
-    strides = dict(enumerate(accumulate(config.backbone_strides, mul)))
+    strides = dict(enumerate(accumulate(config.backbone.strides, mul)))
     stages = {f'backbone.{i}{suffix}': strides[i] for i in strides for suffix in ('', '.norm')}
     all_strides = {**stages, NECK: config.head_stride}
     return {name: config.grid.strided_bev_shape(stride) for name, stride in all_strides.items()}

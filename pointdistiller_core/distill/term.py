@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.models import HeadOutput, PointPillars
 from pointdistiller_core.pointcloud.pillars import Pillars
 from pointdistiller_core.records import Batch
@@ -60,7 +60,7 @@ class Term(nn.Module):
     taps: tuple[str, ...] = ()
     needs_teacher_output: bool = False
 
-    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+    def check(self, teacher: PointPillarsConfig, student: PointPillarsConfig) -> None:
         """Refuse, with a `ConfigError`, two models that it cannot work with; by default none."""
 
     def forward(self, lesson: Lesson) -> Tensor | None:

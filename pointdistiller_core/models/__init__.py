@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import DetectorConfig
 from pointdistiller_core.models.boxes.detection import BoxPredictions
 from pointdistiller_core.models.pointpillars import PointPillars, count_weights
 from pointdistiller_core.models.stages.anchor_head import HeadOutput
@@ -20,9 +20,9 @@ __all__ = [
     'count_weights',
 ]
 
-DETECTORS: Mapping[str, type[PointPillars]] = {'pointpillars': PointPillars}
+DETECTORS: Mapping[str, Callable[..., PointPillars]] = {'pointpillars': PointPillars}
 
 
-def build_detector(config: ModelConfig) -> PointPillars:
+def build_detector(config: DetectorConfig) -> PointPillars:
     """The detector that `config.name` asks for, freshly initialized."""
     return DETECTORS[config.name](config)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.geometry.detection import box_limits
 from pointdistiller_core.models.boxes.anchors import make_anchors
 from pointdistiller_core.models.boxes.detection import BoxPredictions, detect_boxes
@@ -25,20 +25,20 @@ from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
 from pointdistiller_core.records import Batch
 
 
-def count_weights(config: ModelConfig) -> int:
+def count_weights(config: PointPillarsConfig) -> int:
     """Weights of the convolutions, nearly all that there are, without making them."""
-    first = config.scaled(config.encoder_channels)
-    stages = [config.scaled(channels) for channels in config.backbone_channels]
-    neck = [config.scaled(channels) for channels in config.neck_channels]
+    first = config.scaled(config.encoder.channels)
+    stages = [config.scaled(channels) for channels in config.backbone.channels]
+    neck = [config.scaled(channels) for channels in config.neck.channels]
     backbone = sum(
         9 * out * (inputs + layers * out)
         for inputs, out, layers in zip(
-            [first, *stages], stages, config.backbone_layers, strict=False
+            [first, *stages], stages, config.backbone.layers, strict=False
         )
     )
     upsamplers = sum(
         inputs * out * stride**2
-        for inputs, out, stride in zip(stages, neck, config.neck_strides, strict=True)
+        for inputs, out, stride in zip(stages, neck, config.neck.strides, strict=True)
     )
     kinds = sum(len(config.head.anchors[name].yaws) for name in config.class_names)
     return backbone + upsamplers + sum(neck) * kinds * (len(config.class_names) + 9)
@@ -51,21 +51,21 @@ class PointPillars(nn.Module):
     outputs to boxes.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: PointPillarsConfig) -> None:
         super().__init__()
         self.config = config
         self.anchor_configs = tuple(config.head.anchors[name] for name in config.class_names)
-        encoder_channels = config.scaled(config.encoder_channels)
-        backbone_channels = [config.scaled(channels) for channels in config.backbone_channels]
-        neck_channels = [config.scaled(channels) for channels in config.neck_channels]
+        encoder_channels = config.scaled(config.encoder.channels)
+        backbone_channels = [config.scaled(channels) for channels in config.backbone.channels]
+        neck_channels = [config.scaled(channels) for channels in config.neck.channels]
         self.encoder = PillarEncoder(encoder_channels, config.grid)
         self.backbone = BevBackbone(
             encoder_channels,
-            layers=config.backbone_layers,
-            strides=config.backbone_strides,
+            layers=config.backbone.layers,
+            strides=config.backbone.strides,
             channels=backbone_channels,
         )
-        self.neck = BevNeck(backbone_channels, strides=config.neck_strides, channels=neck_channels)
+        self.neck = BevNeck(backbone_channels, strides=config.neck.strides, channels=neck_channels)
         self.head = AnchorHead(
             sum(neck_channels),
             num_classes=len(config.class_names),
@@ -77,12 +77,12 @@ class PointPillars(nn.Module):
 
     def group(self, points: Sequence[Tensor]) -> Pillars:
         """Pillars of B clouds (N, 4) x, y, z [m], intensity; fewer of them while training."""
-        pillars = self.config.pillars
+        caps = self.config.voxels
         return group_pillars(
             points,
             self.config.grid,
-            max_points_per_pillar=pillars.max_points_per_pillar,
-            max_pillars=pillars.max_pillars_training if self.training else pillars.max_pillars,
+            max_points_per_pillar=caps.max_points,
+            max_pillars=caps.max_voxels_training if self.training else caps.max_voxels,
         )
 
     def forward(self, pillars: Pillars) -> HeadOutput:

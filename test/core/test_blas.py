@@ -16,7 +16,7 @@ import pytest
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from pointdistiller_core.blas import products_in_calling_thread
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.backends.array_model import ModelArrays
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.pointcloud.pillar_arrays import group_points
@@ -104,7 +104,7 @@ def test_encoder_and_mounting_stay_in_their_thread(monkeypatch):
         **{name: np.zeros(1, np.float32) for name in ('anchor_xs', 'anchor_ys')},
         anchor_shapes=np.zeros((1, 5), np.float32),
     )
-    grid = ModelConfig().grid
+    grid = PointPillarsConfig().grid
     points = np.full((5, 4), 0.5, np.float32)
     arrays.encode(group_points(points, grid, max_points_per_pillar=8, max_pillars=9), grid)
     Mounting(np.eye(4)).points_to_training(points.view(Watched))

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import re
 import shutil
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pointdistiller_core.config import load_experiment
+from pointdistiller_core.config import StackNeckConfig, VoxelConfig, load_experiment
 from pointdistiller_core.datasets.point_files import read_points
+from pointdistiller_core.deploy.bundle_format import add_files, read_info
 from pointdistiller_core.detector import Detector
+from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.training.experiment import run_experiment
 
 FIXTURE = Path(__file__).parents[1] / 'fixtures' / 'format_1'
@@ -34,6 +37,47 @@ def test_a_bundle_detects_the_same(frame):
     np.testing.assert_array_equal(found.labels, expected['labels'])
     np.testing.assert_allclose(found.scores, np.float32(expected['scores']), **CLOSE)
     np.testing.assert_allclose(found.boxes, np.float32(expected['boxes']), **CLOSE)
+
+
+def test_keys_that_a_bundle_may_lack(tmp_path):
+    values = json.loads((FIXTURE / 'teacher' / 'bundle.json').read_text(encoding='utf-8'))
+    expected = read_info(FIXTURE / 'teacher')
+    optional = ('point_features', 'intensity_range', 'intensity_assumed', 'sensor_height')
+    for name in ('info_sha256', 'training', 'package_version', 'sha256', *optional):
+        del values[name]
+    for part in ('pillars', 'neck_channels', 'backbone_layers', 'norm_momentum', 'loss'):
+        del values['model'][part]
+    values['model'] |= {'backbone_strides': [1, 2, 2], 'neck_strides': [1, 2, 4]}
+    values['model']['backbone_channels'] = [8, 16, 16]
+    (tmp_path / 'bundle.json').write_text(json.dumps(values), encoding='utf-8')
+    found = read_info(tmp_path)
+    assert (found.format_version, expected.format_version) == (2, 2)
+    assert found.model.encoder == expected.model.encoder
+    assert (found.model.voxels, found.model.backbone.layers) == (VoxelConfig(), (3, 5, 5))
+    assert found.model.neck == StackNeckConfig(strides=(1, 2, 4))
+    assert found.model.point_features == ('x', 'y', 'z', 'intensity')
+
+
+@pytest.mark.parametrize('columns', [['x', 'y', 'z'], ['x', 'y', 'z', 'intensity', 'age']])
+def test_columns_that_nothing_reads(tmp_path, columns):
+    values = json.loads((FIXTURE / 'teacher' / 'bundle.json').read_text(encoding='utf-8'))
+    del values['info_sha256']
+    values['point_features'] = columns
+    (tmp_path / 'bundle.json').write_text(json.dumps(values), encoding='utf-8')
+    with pytest.raises(
+        CheckpointError, match=re.escape(f'model: Value error, point_features {columns}')
+    ):
+        read_info(tmp_path)
+
+
+def test_files_that_are_added_bring_it_to_the_present_format(tmp_path):
+    bundle = tmp_path / 'teacher'
+    shutil.copytree(FIXTURE / 'teacher', bundle)
+    before = read_info(bundle)
+    add_files(bundle, {'more.bin': b'more'})
+    values = json.loads((bundle / 'bundle.json').read_text(encoding='utf-8'))
+    assert (values['format_version'], values['model']['encoder']) == (2, {'channels': 8})
+    assert read_info(bundle).model == before.model
 
 
 def test_a_run_resumes_to_the_same_weights(tmp_path, monkeypatch):

@@ -10,8 +10,9 @@ from functools import partial
 from importlib.util import find_spec
 import logging
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.backends.array_backend import ArrayBackend, Network
 from pointdistiller_core.deploy.backends.array_model import ARRAYS_FILE, unpack_arrays
 from pointdistiller_core.deploy.backends.backend import Backend, Found, Stopwatch
@@ -198,8 +199,9 @@ def array_backend(name: str, folder: Path, network: Network) -> ArrayBackend:
     """A network of a bundle with what surrounds it."""
     info = read_info(folder)
     content = read_verified(folder, ARRAYS_FILE, info)
-    arrays = unpack_arrays(content, info.model, where=str(folder / ARRAYS_FILE))
-    return ArrayBackend(name, info.model, arrays, network)
+    model = cast(PointPillarsConfig, info.model)
+    arrays = unpack_arrays(content, model, where=str(folder / ARRAYS_FILE))
+    return ArrayBackend(name, model, arrays, network)
 
 
 ONNX_FILE = 'network.onnx'

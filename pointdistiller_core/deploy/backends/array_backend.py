@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.deploy.backends.array_model import ModelArrays
 from pointdistiller_core.deploy.backends.backend import Found, PillarImportance, Stopwatch
 from pointdistiller_core.errors import CheckpointError
@@ -57,7 +57,7 @@ class ArrayBackend:
     """Pillars, their encoder, decoding and suppression in NumPy around a network."""
 
     def __init__(
-        self, name: str, config: ModelConfig, arrays: ModelArrays, network: Network
+        self, name: str, config: PointPillarsConfig, arrays: ModelArrays, network: Network
     ) -> None:
         """Join the parts.
 
@@ -87,8 +87,8 @@ class ArrayBackend:
         pillars = group_points(
             points,
             self._config.grid,
-            max_points_per_pillar=self._config.pillars.max_points_per_pillar,
-            max_pillars=self._config.pillars.max_pillars,
+            max_points_per_pillar=self._config.voxels.max_points,
+            max_pillars=self._config.voxels.max_voxels,
         )
         watch.lap('pillars')
         # an intensity of 1e38 may become infinite; boxes that are not finite are dropped
@@ -154,7 +154,7 @@ def pick_cells(
     return cells, logits.reshape(len(logits), -1)[:, cells].T, by_cell[cells]
 
 
-def network_shapes(config: ModelConfig, arrays: ModelArrays) -> dict[str, Shape]:
+def network_shapes(config: PointPillarsConfig, arrays: ModelArrays) -> dict[str, Shape]:
     """Shape of the network's input and outputs."""
     kinds, (rows, columns) = len(arrays.anchor_shapes), config.grid.bev_shape
     height, width = len(arrays.anchor_ys), len(arrays.anchor_xs)

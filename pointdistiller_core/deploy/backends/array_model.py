@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 import safetensors.numpy
 
 from pointdistiller_core.blas import products_in_calling_thread
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud.pillar_arrays import PillarArrays
@@ -108,7 +108,7 @@ def pack_arrays(arrays: ModelArrays) -> bytes:
     return safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in named.items()})
 
 
-def unpack_arrays(content: bytes, config: ModelConfig, *, where: str) -> ModelArrays:
+def unpack_arrays(content: bytes, config: PointPillarsConfig, *, where: str) -> ModelArrays:
     """The arrays of a file, if they are those of a detector of this configuration.
 
     Raises:
@@ -136,8 +136,8 @@ def _is_sound(array: NDArray[Any]) -> bool:
     return array.dtype == np.float32 and bool(np.isfinite(array).all())
 
 
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    channels = config.scaled(config.encoder_channels)
+def _shapes(config: PointPillarsConfig) -> dict[str, tuple[int, ...]]:
+    channels = config.scaled(config.encoder.channels)
     height, width = config.grid.strided_bev_shape(config.head_stride)
     kinds = sum(len(config.head.anchors[name].yaws) for name in config.class_names)
     return {

@@ -247,7 +247,7 @@ def _openvino_files(model: Any, target: str) -> dict[str, bytes]:
 
 def _example(detector: PointPillars) -> Tensor:
     config = detector.config
-    return torch.zeros(1, *config.grid.bev_shape, config.scaled(config.encoder_channels))
+    return torch.zeros(1, *config.grid.bev_shape, config.scaled(config.encoder.channels))
 
 
 EXPORTERS: Mapping[str, Callable[[PointPillars, list[FloatArray]], dict[str, bytes]]] = {

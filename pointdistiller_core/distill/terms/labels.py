@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import LabelsConfig, ModelConfig
+from pointdistiller_core.config import LabelsConfig, PointPillarsConfig
 from pointdistiller_core.distill.term import Lesson, Term
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.geometry.iou import rotated_iou_bev
@@ -53,7 +53,7 @@ class LabelsTerm(Term):
         super().__init__()
         self.config = config
 
-    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+    def check(self, teacher: PointPillarsConfig, student: PointPillarsConfig) -> None:
         """Thresholds must be of known classes, and reachable."""
         config, names = self.config, student.class_names
         where = 'distillation.terms.labels'

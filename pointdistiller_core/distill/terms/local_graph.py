@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pointdistiller_core.config import LocalGraphConfig, ModelConfig
+from pointdistiller_core.config import LocalGraphConfig, PointPillarsConfig
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights
 from pointdistiller_core.distill.taps import PILLARS, tap_shapes
@@ -457,7 +457,7 @@ class LocalGraphTerm(Term):
             for name in config.taps
         )
 
-    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+    def check(self, teacher: PointPillarsConfig, student: PointPillarsConfig) -> None:
         """Check that both have the same rows to compare, and as many as are to be sampled.
 
         A frame that has fewer all the same gives what it has.
@@ -474,11 +474,11 @@ class LocalGraphTerm(Term):
         if differences:
             raise ConfigError(
                 f'{where}.taps: compared cell by cell; tap another layer, or make '
-                'backbone_strides and neck_strides equal:\n' + '\n'.join(differences)
+                'backbone.strides and neck.strides equal:\n' + '\n'.join(differences)
             )
         most = {name: height * width for name, (height, width) in cells.items()}
         rows, columns = student.grid.bev_shape
-        most[PILLARS] = min(student.pillars.max_pillars_training, rows * columns)
+        most[PILLARS] = min(student.voxels.max_voxels_training, rows * columns)
         for name in self.taps:
             if self.config.per_frame and self.config.num_samples > most[name]:
                 raise ConfigError(

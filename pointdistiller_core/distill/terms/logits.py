@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-from pointdistiller_core.config import LogitsConfig, ModelConfig
+from pointdistiller_core.config import LogitsConfig, PointPillarsConfig
 from pointdistiller_core.distill.compatibility import check_same_anchors
 from pointdistiller_core.distill.term import Lesson, Term
 from pointdistiller_core.models import HeadOutput
@@ -73,7 +73,7 @@ class LogitsTerm(Term):
         super().__init__()
         self.config = config
 
-    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+    def check(self, teacher: PointPillarsConfig, student: PointPillarsConfig) -> None:
         """Outputs are compared anchor by anchor."""
         purpose = 'distillation.terms.logits compares both networks anchor by anchor'
         check_same_anchors(teacher, student, purpose=purpose)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.distill.taps import tap, tap_modules
 from pointdistiller_core.distill.term import Lesson, View
 from pointdistiller_core.models import PointPillars
@@ -40,7 +40,7 @@ def make_lesson(tiny_model, make_batch) -> Callable[..., Lesson]:
     All features are leaves that ask for gradients, the teacher's, too.
     """
 
-    def make(*num_points: int, student: ModelConfig | None = None) -> Lesson:
+    def make(*num_points: int, student: PointPillarsConfig | None = None) -> Lesson:
         torch.manual_seed(0)
         batch = make_batch(*num_points)
         student = student or tiny_model.model_copy(update={'width': 0.5})

@@ -4,11 +4,17 @@
 
 from __future__ import annotations
 
+from changed_config import changed
 import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.config import ModelConfig, load_config, shipped_configs
+from pointdistiller_core.config import (
+    DetectorConfig,
+    PointPillarsConfig,
+    load_config,
+    shipped_configs,
+)
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.models import PointPillars, build_detector, count_weights
 from pointdistiller_core.records import IGNORE_LABEL, Batch
@@ -52,8 +58,8 @@ def test_output_has_one_row_per_anchor(detector, tiny_dataset):
 
 
 def test_training_has_its_own_pillar_cap(tiny_model):
-    caps = tiny_model.pillars.model_copy(update={'max_pillars': 2, 'max_pillars_training': 1})
-    detector = build_detector(tiny_model.model_copy(update={'pillars': caps}))
+    caps = {'max_voxels': 2, 'max_voxels_training': 1}
+    detector = build_detector(changed(tiny_model, voxels=caps))
     points = torch.tensor([[1.0, 0, 0, 0], [2.0, 0, 0, 0], [3.0, 0, 0, 0]])
     assert len(detector.train().group([points])) == 1
     assert len(detector.eval().group([points])) == 2
@@ -173,33 +179,36 @@ def test_cpu_and_gpu_agree(detector, tiny_dataset, gpu):
 @pytest.mark.parametrize('path', shipped_configs('models'), ids=lambda path: path.stem)
 def test_shipped_models_build(path):
     with torch.device('meta'):
-        build_detector(load_config(ModelConfig, path))
+        build_detector(load_config(DetectorConfig, path))
 
 
 @pytest.mark.parametrize(('name', 'width'), [('pointpillars_4x', 0.5), ('pointpillars_16x', 0.25)])
 def test_students_are_the_teacher_narrower(name, width):
-    configs = {path.stem: load_config(ModelConfig, path) for path in shipped_configs('models')}
-    assert configs['pointpillars'] == ModelConfig()
-    assert configs[name] == ModelConfig(width=width)
+    configs = {path.stem: load_config(DetectorConfig, path) for path in shipped_configs('models')}
+    assert configs['pointpillars'] == PointPillarsConfig()
+    assert configs[name] == PointPillarsConfig(width=width)
 
 
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'neck_strides': (1, 1)}, r'neck_strides \(1, 1\) do not bring .* strides \[1, 2\]'),
-        ({'backbone_strides': (3, 1)}, '32 x 32 cells is not a multiple of the stride 3'),
-        ({'backbone_strides': (0, 1)}, 'greater than or equal to 1'),
+        (
+            {'neck': {'strides': (1, 1)}},
+            r'neck\.strides \(1, 1\) do not .* strides \[1, 2\]',
+        ),
+        ({'backbone': {'strides': (3, 1)}}, '32 x 32 cells is not a multiple of the stride 3'),
+        ({'backbone': {'strides': (0, 1)}}, 'greater than or equal to 1'),
     ],
 )
 def test_strides_that_do_not_fit_are_refused(tiny_model, changes, message):
     with pytest.raises(ValueError, match=message):
-        ModelConfig.model_validate({**tiny_model.model_dump(), **changes})
+        PointPillarsConfig.model_validate(changed(tiny_model, **changes).model_dump())
 
 
 def test_head_stride_follows_from_the_strides(tiny_model):
     assert tiny_model.head_stride == 1
-    assert ModelConfig().head_stride == 2
-    assert np.prod(ModelConfig().grid.strided_bev_shape(2)) * 6 == 321408
+    assert PointPillarsConfig().head_stride == 2
+    assert np.prod(PointPillarsConfig().grid.strided_bev_shape(2)) * 6 == 321408
 
 
 def test_half_precision_gives_about_the_same_losses(detector, tiny_dataset):
@@ -224,7 +233,7 @@ def test_norm_momentum_reaches_every_batch_norm(tiny_model, tiny_dataset):
 
 @pytest.mark.parametrize('path', shipped_configs('models'), ids=lambda path: path.stem)
 def test_weights_are_counted_without_a_network(path):
-    config = load_config(ModelConfig, path)
+    config = load_config(DetectorConfig, path)
     detector = build_detector(config)
     convolutions = [module.weight.numel() for module in detector.modules() if _is_map(module)]
     assert count_weights(config) == sum(convolutions)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.datasets.point_files import read_points
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud.pillar_arrays import group_points
@@ -72,7 +72,10 @@ def test_real_sweeps(kitti_mini):
         points = read_points(kitti_mini / 'training' / 'velodyne' / f'{name}.bin')
         for caps in ((32, 40_000), (5, 3_000)):
             found = assert_same_pillars(
-                points, grid=ModelConfig().grid, max_points_per_pillar=caps[0], max_pillars=caps[1]
+                points,
+                grid=PointPillarsConfig().grid,
+                max_points_per_pillar=caps[0],
+                max_pillars=caps[1],
             )
             assert found.counts['points_over_cap'] > 0
 

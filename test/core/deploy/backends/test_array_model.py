@@ -30,8 +30,8 @@ def model(tiny_model):
 @pytest.mark.parametrize('max_points_per_pillar', [1, 2, 8])
 def test_canvas_is_that_of_torch(model, tiny_dataset, max_points_per_pillar):
     points, grid = tiny_dataset(1)[0].points, model.config.grid
-    caps = model.config.pillars.model_copy(update={'max_points_per_pillar': max_points_per_pillar})
-    model.config = model.config.model_copy(update={'pillars': caps})
+    caps = model.config.voxels.model_copy(update={'max_points': max_points_per_pillar})
+    model.config = model.config.model_copy(update={'voxels': caps})
     pillars = group_points(
         points, grid, max_points_per_pillar=max_points_per_pillar, max_pillars=1024
     )
