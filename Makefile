@@ -18,7 +18,7 @@ NUMPY_OF_ROS = import numpy; print("numpy<" + str(int(numpy.__version__.split(".
 DATA ?= ../shared/data
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: install lint types test test-jazzy test-nodes demo parity bench clean
+.PHONY: install lint types test test-jazzy test-nodes demo parity bench rooms clean
 
 install: $(STAMP)
 
@@ -79,6 +79,10 @@ bench: install
 	FASTDDS_DEFAULT_PROFILES_FILE=config/dds/fastdds.xml $(BIN)/python benchmarks/node.py --minutes 10
 	$(BIN)/python benchmarks/swaps.py
 	[ ! -d $(DATA)/kitti_eval ] || $(BIN)/python benchmarks/kitti_metric.py --data $(DATA)/kitti_eval
+
+# The picture of the rooms in docs/conventions.md, from their imports.
+rooms: install
+	$(BIN)/python docs/draw_rooms.py
 
 clean:
 	rm -rf .venv .venv-* build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The processor, and how many of its cores there are for this process."""
+"""The processor's cores that this process may use."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""`Detector`: from points to boxes, the same for command line, ROS nodes and notebooks."""
+"""`Detector`: from points to boxes, everywhere the same."""
 
 from __future__ import annotations
 

@@ -35,3 +35,8 @@ class CloudError(PointDistillerError):
 
 class WriteError(PointDistillerError):
     """A file or folder cannot be written: disk full, no permission, or it exists already."""
+
+
+def describe(error: BaseException) -> str:
+    """What an error says, or its kind where it says nothing."""
+    return str(error) or type(error).__name__

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files and folders that are there whole or not at all: written aside, then renamed.
+"""Files that are written whole or not at all; first aside, then renamed.
 
 What is written aside is called `.NAME.partial`. A process that is killed may leave it behind; the
 next one that writes NAME replaces it. Its lock keeps two processes from the same one.
@@ -8,7 +8,7 @@ next one that writes NAME replaces it. Its lock keeps two processes from the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 import errno
 import fcntl
@@ -94,6 +94,50 @@ def new_folder(folder: Path) -> Iterator[Path]:
         _flush(aside)
         aside.rename(folder)
         _flush(folder.parent)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same from writing into a folder meanwhile.
+
+    Args:
+        folder: made where it is missing. Its file `.lock` stays.
+
+    Raises:
+        WriteError: another process is writing it, or the file system refuses.
+    """
+    with named_refusals(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = _lock(folder / '.lock', os.O_WRONLY | os.O_CREAT, wait=False)
+        except BlockingIOError:
+            raise WriteError(
+                f'{folder}: another process is writing it; wait for its end'
+            ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def appended(file: Path) -> Iterator[Callable[[str], None]]:
+    """Yield a function that appends whole lines to a text file; each is there or not.
+
+    Args:
+        file: exists. A last line without an end, left by a process that was killed, is removed.
+
+    Raises:
+        WriteError: the file system refuses a line; those before are intact.
+    """
+    with named_refusals(file):
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with named_refusals(file):
+            _drop_last_part(descriptor)
+        yield lambda line: _append(descriptor, file, line.encode())
+    finally:
+        os.close(descriptor)
 
 
 def remove_folder(folder: Path) -> None:
@@ -198,6 +242,36 @@ def read_text(file: Path, error: type[PointDistillerError]) -> str:
             f'{file}:{line}: not UTF-8 text: byte 0x{content[reason.start]:02x}; save it as '
             'UTF-8 (iconv -f LATIN1 -t UTF-8)'
         ) from reason
+
+
+# --- append ----------------------------------------------------------------------------------
+
+
+def _drop_last_part(descriptor: int) -> None:
+    """Cut a file after its last line end, and go there."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    while size:
+        begin = max(size - 4096, 0)
+        end = os.pread(descriptor, size - begin, begin).rfind(b'\n') + 1
+        if end:
+            size = begin + end
+            break
+        size = begin
+    os.ftruncate(descriptor, size)
+    os.lseek(descriptor, size, os.SEEK_SET)
+
+
+def _append(descriptor: int, file: Path, content: bytes) -> None:
+    with named_refusals(file):
+        size = os.lseek(descriptor, 0, os.SEEK_CUR)
+        try:
+            done = os.write(descriptor, content)
+            if done < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(descriptor, size)
+            os.lseek(descriptor, size, os.SEEK_SET)
+            raise
 
 
 # --- aside -----------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen records that travel between datasets, detectors, evaluation and ROS.
+"""Frames and detections as frozen records; they travel between all rooms and ROS.
 
 Everything outside the network is NumPy, so that datasets, metrics and the ROS nodes need no torch;
 `Batch` is what a network trains on. Boxes are (x, y, z, dx, dy, dz, yaw): LiDAR frame, x forward,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that work for this one, and end with it, however it ends.
+"""Worker processes that end with this one; however it ends.
 
 `python -m pointdistiller_core.workers PID MODULE ARGUMENTS` runs a module like `python -m`, for as
 long as the process PID, its parent, lives.

@@ -30,7 +30,8 @@ from pointdistiller_core.messages.bags import (
     read_clouds,
     read_messages,
 )
-from pointdistiller_ros.conversions import NANOSECONDS, stamp_ns, to_stamp
+from pointdistiller_core.messages.storage import NANOSECONDS
+from pointdistiller_ros.conversions import stamp_ns, to_stamp
 from pointdistiller_ros.messages import message_class, subscribe
 from pointdistiller_ros.parameters import TF_TOPICS, BagPlayerParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node

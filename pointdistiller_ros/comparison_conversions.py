@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import atan2
 from typing import Any
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 from std_msgs.msg import ColorRGBA, Header
@@ -16,13 +15,11 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.messages.boxes_cloud import checked_truth
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
-from pointdistiller_ros.comparison_parameters import ComparisonLimits
 from pointdistiller_ros.conversions import (
     Detection3DArray,
     hardware_id,
     to_box_markers,
 )
-from pointdistiller_ros.diagnostics import ERROR, OK, WARN, Report, find_useless
 
 # Okabe and Ito's colors, which color-blind people tell apart; the pictures have them, too.
 GROUP_COLORS = {
@@ -95,62 +92,19 @@ def to_agreement(
     return DiagnosticArray(header=header, status=statuses)
 
 
-def to_comparison_diagnostics(
-    name: str,
-    stamp: Time,
-    summary: Mapping[str, Any],
-    *,
-    report: Report,
-    limits: ComparisonLimits,
-    problem: str,
-    warning: str = '',
-    device: str = '',
-) -> DiagnosticArray:
-    """State of a comparison: its worst level, and all that is not as it should be.
+def values_of_comparison(summary: Mapping[str, Any]) -> dict[str, str]:
+    """What the diagnostics say of all clouds.
 
     Args:
-        name: of the node.
-        stamp: time of the report.
-        summary: numbers of all clouds, as `summarize` makes them.
-        report: silence, and clouds that were dropped since the report before.
-        limits: of the silence.
-        problem: what went wrong with the last cloud; empty where nothing did.
-        warning: what all clouds have that they should not.
-        device: that the networks run on.
+        summary: numbers of these, as `summarize` makes them.
     """
-    clouds, latency = summary['clouds'], summary['latency']
-    values = {f'clouds_{key}': value for key, value in clouds.items()}
+    latency, agreement = summary['latency'], summary['agreement']
+    values = {f'clouds_{key}': value for key, value in summary['clouds'].items()}
     for role in ('teacher', 'student'):
         values |= {f'latency_ms.{role}.{key}': latency[role][key] for key in latency[role]}
     values['latency_ratio'] = latency['median_ratio']
-    values |= {key: summary['agreement'][key] for key in ('recall', 'precision', 'f1')}
-    findings = list(_judge(report, limits, problem))
-    findings += [(WARN, warning)] if warning else []
-    findings = findings or [(OK, 'comparing')]
-    status = DiagnosticStatus(
-        level=max(level for level, _ in findings),
-        name=name,
-        message='; '.join(text for _, text in findings),
-        hardware_id=hardware_id(device),
-        values=_values(values),
-    )
-    return DiagnosticArray(header=Header(stamp=stamp), status=[status])
-
-
-def _judge(report: Report, limits: ComparisonLimits, problem: str) -> Iterator[tuple[bytes, str]]:
-    """Level and description of all that is not as it should be."""
-    received, silence_s = report.total.received, report.silence_s
-    if silence_s > min(limits.warn.stale_after_s, limits.error.stale_after_s) or not received:
-        text = f'no cloud for {silence_s:.1f} s' if received else 'no cloud so far'
-        yield ERROR if silence_s > limits.error.stale_after_s else WARN, text
-    if dropped := report.recent.dropped:
-        yield WARN, f'slower than its input: {dropped} clouds dropped'
-    if lost := report.recent.lost:
-        yield WARN, f'{lost} clouds lost on their way'
-    if isinstance(report.last, Detections):
-        yield from find_useless(report.last)
-    if problem:
-        yield ERROR, problem
+    values |= {key: agreement[key] for key in ('recall', 'precision', 'f1')}
+    return {key: _text(value) for key, value in values.items()}
 
 
 def truth_from_detection_array(

@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.comparison.same_boxes import SURE_SCORE
+from pointdistiller_ros.conversions import Detection3DArray
 from pointdistiller_ros.parameters import DetectorParameters, InputParameters, parameter
 
 _BACKENDS = DetectorParameters.__dataclass_fields__['backend'].metadata['choices']
@@ -84,3 +86,19 @@ class ComparisonParameters(InputParameters):
         4, 'clouds with most disagreements to draw in the report', range=(0, 100)
     )
     diagnostics: ComparisonLimits = ComparisonLimits()
+
+
+def check_settings(settings: ComparisonParameters) -> None:
+    """Refuse what no descriptor can express.
+
+    Raises:
+        ConfigError: distances do not ascend, or vision_msgs is wanted and not installed.
+    """
+    distances = list(settings.distances)
+    if distances != sorted(set(distances)) or (distances and distances[0] <= 0):
+        raise ConfigError(f'parameter distances is {distances}; it must be positive and ascend')
+    if settings.ground_truth_type == 'detections' and Detection3DArray is None:
+        raise ConfigError(
+            "parameter ground_truth_type is 'detections', but vision_msgs is not installed; "
+            "install it, or send 'boxes'"
+        )

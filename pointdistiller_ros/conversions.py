@@ -21,6 +21,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.messages.boxes_cloud import to_box_columns
 from pointdistiller_core.messages.point_cloud2 import cloud_layout, points_from_cloud
+from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections, Importance
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ try:
 except ImportError:  # not part of every installation; ~/boxes carries the same numbers
     Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
 
-NANOSECONDS = 1_000_000_000
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
 LINE_WIDTH, TEXT_HEIGHT, PILLAR_SIZE = 0.08, 0.8, 0.3  # [m]
 

@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 
+from pointdistiller_core.errors import describe
+from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections
-from pointdistiller_ros.conversions import NANOSECONDS
 from pointdistiller_ros.parameters import DiagnosticParameters, InputParameters
+
+if TYPE_CHECKING:
+    from pointdistiller_ros.comparison_parameters import ComparisonLimits
 
 # Counts of what was made possible, or refused.
 REPAIRS = {
@@ -152,11 +157,6 @@ class Monitor:
         self._now = replace(self._now, total=replace(total, **sums))
 
 
-def describe(error: BaseException) -> str:
-    """What an error says, or its kind where it says nothing."""
-    return str(error) or type(error).__name__
-
-
 def judge(
     report: Report, parameters: DiagnosticParameters, problem: str = ''
 ) -> tuple[bytes, str]:
@@ -178,8 +178,41 @@ def judge(
         findings += list(find_useless(report.last))
     if problem:
         findings.append((WARN, problem))
+    return _worst(findings, 'waiting for the first cloud' if report.last is None else 'detecting')
+
+
+def judge_comparison(
+    report: Report, limits: ComparisonLimits, *, problem: str = '', warning: str = ''
+) -> tuple[bytes, str]:
+    """The worst level of a comparison, and all that is not as it should be.
+
+    Args:
+        report: silence, and clouds that were dropped since the report before.
+        limits: of the silence.
+        problem: what went wrong with the last cloud; empty where nothing did.
+        warning: what all clouds have that they should not.
+    """
+    received, silence_s = report.total.received, report.silence_s
+    findings = []
+    if silence_s > min(limits.warn.stale_after_s, limits.error.stale_after_s) or not received:
+        level = ERROR if silence_s > limits.error.stale_after_s else WARN
+        text = f'no cloud for {silence_s:.1f} s' if received else 'no cloud so far'
+        findings.append((level, text))
+    if dropped := report.recent.dropped:
+        findings.append((WARN, f'slower than its input: {dropped} clouds dropped'))
+    if lost := report.recent.lost:
+        findings.append((WARN, f'{lost} clouds lost on their way'))
+    if isinstance(report.last, Detections):
+        findings += find_useless(report.last)
+    findings += [(ERROR, problem)] if problem else []
+    findings += [(WARN, warning)] if warning else []
+    return _worst(findings, 'comparing')
+
+
+def _worst(findings: Sequence[tuple[bytes, str]], otherwise: str) -> tuple[bytes, str]:
+    """The highest level with all texts, or OK where there are none."""
     if not findings:
-        return OK, 'waiting for the first cloud' if report.last is None else 'detecting'
+        return OK, otherwise
     return max(level for level, _ in findings), '; '.join(text for _, text in findings)
 
 

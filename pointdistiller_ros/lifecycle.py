@@ -4,16 +4,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from pointdistiller_core.errors import describe
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class ManagedNode(LifecycleNode):
-    """Refuses a transition that does not exist in the present state.
+    """Made of four steps; what goes wrong in the first two is undone, logged and kept.
 
-    rclpy does so itself since Kilted. Before, the error leaves the executor and ends the process
-    (ros2/rclpy#1209), and nothing that is public comes between.
+    Refuses a transition that does not exist in the present state. rclpy does so itself since
+    Kilted. Before, the error leaves the executor and ends the process (ros2/rclpy#1209), and
+    nothing that is public comes between.
+
+    Attributes:
+        state: what a person calls it: unconfigured, inactive, active or finalized.
+        problem: why the last transition failed; empty where it did not.
     """
+
+    def __init__(self, name: str, **node_options: Any) -> None:
+        self.state, self.problem = 'unconfigured', ''
+        self._start_error: Exception | None = None
+        self._starting = False
+        super().__init__(name, **node_options)
+
+    def configure(self) -> None:
+        """Get what the node works with; may raise."""
+        raise NotImplementedError
+
+    def activate(self) -> None:
+        """Begin to work; may raise."""
+        raise NotImplementedError
+
+    def deactivate(self) -> None:
+        """Stop working, also where `activate` has failed or was never called."""
+        raise NotImplementedError
+
+    def clean_up(self) -> None:
+        """Free what `configure` got, also where it has failed or was never called."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Configure and activate, as a manager would.
+
+        Raises:
+            Exception: what `configure` or `activate` raised.
+        """
+        self._starting = True
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != SUCCESS:
+                assert self._start_error is not None
+                raise self._start_error
+        self._starting = False
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """As a manager asks: `configure`."""
+        return self._attempt(self.configure, undo=self.clean_up, state='inactive')
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """As a manager asks: `activate`."""
+        return self._attempt(self.activate, undo=self.deactivate, state='active')
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """As a manager asks: `deactivate`."""
+        self.state = 'inactive'
+        self.deactivate()
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """As a manager asks: `clean_up`."""
+        self.state, self.problem = 'unconfigured', ''
+        self.clean_up()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
+        """Stop and free everything, whatever the state."""
+        self.state, self.problem = 'finalized', ''
+        self.deactivate()
+        self.clean_up()
+        return SUCCESS
+
+    def _attempt(
+        self, change: Callable[[], None], *, undo: Callable[[], None], state: str
+    ) -> TransitionCallbackReturn:
+        try:
+            change()
+        except Exception as error:  # rclpy would pass over it in silence
+            undo()
+            self.problem = f'transition failed: {describe(error)}'
+            if self._starting:  # it is raised
+                self._start_error = error
+            else:
+                self.get_logger().error(self.problem)
+            return FAILURE
+        self.state, self.problem = state, ''
+        return SUCCESS
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
         try:

@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
-from pointdistiller_core.errors import CloudError
+from pointdistiller_core.errors import CloudError, describe
 from pointdistiller_ros.logs import RepeatedLog
 
 MessageT = TypeVar('MessageT')
@@ -70,8 +70,8 @@ def subscribe(
     log = RepeatedLog(node)
 
     def report(error: Exception) -> None:
-        text = str(error) or type(error).__name__
-        log.error(type(error).__name__, f'a message on {topic} was not worked on: {text}')
+        text = f'a message on {topic} was not worked on: {describe(error)}'
+        log.error(type(error).__name__, text)
 
     def receive(cdr: bytes) -> None:
         try:

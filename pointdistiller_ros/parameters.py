@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from math import pi
 from typing import Any, TypeVar
 
@@ -57,70 +58,55 @@ def parameter(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+changeable = partial(parameter, changeable=True)
+ANGLE, FRACTION = (-pi, pi), (0.0, 1.0)  # ranges
+
+
 @dataclass(frozen=True)
 class OutputParameters:
     """Which results `detector_node` builds for their subscribers; `~/boxes` cannot be off."""
 
-    detections: bool = parameter(True, 'build ~/detections when subscribed to', changeable=True)
-    markers: bool = parameter(True, 'build ~/markers when subscribed to', changeable=True)
-    importance: bool = parameter(True, 'build ~/importance when subscribed to', changeable=True)
-    importance_markers: bool = parameter(
-        True, 'build ~/importance_markers when subscribed to', changeable=True
-    )
+    detections: bool = changeable(True, 'build ~/detections when subscribed to')
+    markers: bool = changeable(True, 'build ~/markers when subscribed to')
+    importance: bool = changeable(True, 'build ~/importance when subscribed to')
+    importance_markers: bool = changeable(True, 'build ~/importance_markers when subscribed to')
 
 
 @dataclass(frozen=True)
 class MountingParameters:
     """Where the sensor of a node's clouds is."""
 
-    frame: str = parameter(
+    frame: str = changeable(
         '',
         'frame of TF with x forward, z up and the ground at z = 0, e.g. base_footprint: the '
         'mounting then comes from TF instead of the numbers here; empty does not use TF',
-        changeable=True,
     )
-    height: float = parameter(
-        0.0,
-        "of the sensor above the ground [m]; 0 is the training sensor's",
-        range=(0.0, 100.0),
-        changeable=True,
+    height: float = changeable(
+        0.0, "of the sensor above the ground [m]; 0 is the training sensor's", range=(0.0, 100.0)
     )
-    roll: float = parameter(
-        0.0, 'of the sensor, left side up [rad]', range=(-pi, pi), changeable=True
-    )
-    pitch: float = parameter(
-        0.0, 'of the sensor, front down [rad]', range=(-pi, pi), changeable=True
-    )
-    yaw: float = parameter(
-        0.0, 'of the sensor, to the left [rad]', range=(-pi, pi), changeable=True
-    )
+    roll: float = changeable(0.0, 'of the sensor, left side up [rad]', range=ANGLE)
+    pitch: float = changeable(0.0, 'of the sensor, front down [rad]', range=ANGLE)
+    yaw: float = changeable(0.0, 'of the sensor, to the left [rad]', range=ANGLE)
 
 
 @dataclass(frozen=True)
 class Limits:
     """What makes a level of the diagnostics: a value above any of these."""
 
-    max_latency_ms: float = parameter(
-        100.0, 'of a cloud, from its arrival to its last result', range=(0.0, 1e6), changeable=True
+    max_latency_ms: float = changeable(
+        100.0, 'of a cloud, from its arrival to its last result', range=(0.0, 1e6)
     )
-    stale_after_s: float = parameter(1.0, 'without any cloud', range=(0.0, 1e6), changeable=True)
-    max_drop_fraction: float = parameter(
-        0.1,
-        'of the clouds, replaced by newer ones or lost on their way',
-        range=(0.0, 1.0),
-        changeable=True,
+    stale_after_s: float = changeable(1.0, 'without any cloud', range=(0.0, 1e6))
+    max_drop_fraction: float = changeable(
+        0.1, 'of the clouds, replaced by newer ones or lost on their way', range=FRACTION
     )
-    max_cut_fraction: float = parameter(
-        0.1,
-        'of the points or pillars, by the caps of the bundle',
-        range=(0.0, 1.0),
-        changeable=True,
+    max_cut_fraction: float = changeable(
+        0.1, 'of the points or pillars, by the caps of the bundle', range=FRACTION
     )
-    max_intensity_outside: float = parameter(
+    max_intensity_outside: float = changeable(
         0.01,
         'fraction of points whose intensity is outside of the range of the training clouds',
-        range=(0.0, 1.0),
-        changeable=True,
+        range=FRACTION,
     )
 
 
@@ -142,33 +128,25 @@ class DiagnosticParameters:
 class InputParameters:
     """How a node receives and reads its clouds, and where their sensor is."""
 
-    intensity_field: str = parameter(
-        '',
-        'field of the intensity; empty is the first of intensity, reflectivity, signal, i',
-        changeable=True,
+    intensity_field: str = changeable(
+        '', 'field of the intensity; empty is the first of intensity, reflectivity, signal, i'
     )
-    missing_intensity: str = parameter(
+    missing_intensity: str = changeable(
         'error',
         'what to do with a cloud without intensity: refuse it, or take it as zero or constant',
         choices=('error', 'zero', 'constant'),
-        changeable=True,
     )
-    constant_intensity: float = parameter(
-        0.0,
-        'intensity of a cloud without, where missing_intensity is constant',
-        range=(-1e9, 1e9),
-        changeable=True,
+    constant_intensity: float = changeable(
+        0.0, 'intensity of a cloud without, where missing_intensity is constant', range=(-1e9, 1e9)
     )
-    intensity_scale: float = parameter(
+    intensity_scale: float = changeable(
         0.0,
         'factor on the raw intensity; 0 is 1 for floating point and 1 / largest for integers',
         range=(0.0, 1e9),
-        changeable=True,
     )
-    intensity_auto: bool = parameter(
+    intensity_auto: bool = changeable(
         False,
         'judge the first 10 clouds, and multiply by the scale that is likely instead of a warning',
-        changeable=True,
     )
     reliability: str = parameter(
         'best_effort',
@@ -185,37 +163,30 @@ class DetectorParameters(InputParameters):
     autostart: bool = parameter(
         True, 'configure and activate at the start; false waits for a manager of lifecycles'
     )
-    bundle: str = parameter('', 'bundle, or run folder that holds one', changeable=True)
-    device: str = parameter(
-        'cpu', 'where the network runs: cpu, cuda, cuda:1, ...', changeable=True
-    )
-    backend: str = parameter(
+    bundle: str = changeable('', 'bundle, or run folder that holds one')
+    device: str = changeable('cpu', 'where the network runs: cpu, cuda, cuda:1, ...')
+    backend: str = changeable(
         'auto',
         'what the network runs in; auto is the first of the others that is installed and in the '
         'bundle',
         choices=('auto', 'openvino-int8', 'openvino', 'onnx', 'torch'),
-        changeable=True,
     )
-    num_threads: int = parameter(
-        0, 'CPU threads of the network; 0 is its own', range=(0, 1024), changeable=True
+    num_threads: int = changeable(0, 'CPU threads of the network; 0 is its own', range=(0, 1024))
+    score_threshold: float = changeable(
+        -1.0, "lowest score to publish; -1 is the bundle's own", range=(-1.0, 1.0)
     )
-    score_threshold: float = parameter(
-        -1.0, "lowest score to publish; -1 is the bundle's own", range=(-1.0, 1.0), changeable=True
-    )
-    nms_iou_threshold: float = parameter(
+    nms_iou_threshold: float = changeable(
         -1.0,
         "overlap from above from which the lower score goes; -1 is the bundle's own",
         range=(-1.0, 1.0),
-        changeable=True,
     )
-    max_detections: int = parameter(
+    max_detections: int = changeable(
         0,
         "most detections to publish per cloud, best first; 0 is the bundle's own",
         range=(0, 100_000),
-        changeable=True,
     )
-    max_importance_markers: int = parameter(
-        1000, 'most pillars in ~/importance_markers', range=(0, 100_000), changeable=True
+    max_importance_markers: int = changeable(
+        1000, 'most pillars in ~/importance_markers', range=(0, 100_000)
     )
     outputs: OutputParameters = OutputParameters()
     diagnostics: DiagnosticParameters = DiagnosticParameters()
@@ -360,11 +331,10 @@ class ClassThresholds:
 
 @dataclass(frozen=True)
 class _ClassThreshold:
-    value: float = parameter(
+    value: float = changeable(
         -1.0,
         'lowest score to publish of this class; -1 is that of all classes',
         range=(-1.0, 1.0),
-        changeable=True,
     )
 
 

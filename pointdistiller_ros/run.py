@@ -19,7 +19,9 @@ from rclpy.logging import get_logger
 
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_ros.bag_player_node import BagPlayerNode
-from pointdistiller_ros.detector_node import DetectorNode, PointDetector, load_detector
+from pointdistiller_ros.detector_node import DetectorNode
+from pointdistiller_ros.detector_setup import load_detector
+from pointdistiller_ros.detectors import PointDetector
 from pointdistiller_ros.diagnostics import REPAIRS
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.playback import Playback

@@ -17,7 +17,8 @@ from rclpy.logging import get_logger
 from pointdistiller_core.evaluation.comparison.report import Check, find_number, format_table
 from pointdistiller_core.messages.bags import read_clouds
 from pointdistiller_ros.bag_player_node import BagPlayerNode
-from pointdistiller_ros.comparison_node import ComparisonNode, Model, load_model
+from pointdistiller_ros.comparison_models import Model, load_model
+from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.parameters import TF_TOPICS
 from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, Playback
 from pointdistiller_ros.run_parameters import (

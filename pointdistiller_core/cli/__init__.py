@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""`pointdistiller <verb>`: the only place that prints."""
+"""The command line: the only place that prints."""
 
 from __future__ import annotations
 

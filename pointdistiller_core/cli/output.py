@@ -95,7 +95,7 @@ def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
     points, pillars = total['points_over_cap'], total['pillars_over_cap']
     if points or pillars:
         print_note(
-            f'{prefix}cut off by max_points_per_pillar and max_pillars: '
+            f'{prefix}cut off by voxels.max_points and voxels.max_voxels: '
             f'{points} of {total["points_in_range"]} points in range, '
             f'{pillars} of {total["pillars"] + pillars} pillars'
         )

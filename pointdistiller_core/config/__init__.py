@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, validated configuration of everything; unknown keys are errors."""
+"""Typed, validated configuration; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pointdistiller_core.config.base import (
     Length,
     Positive,
     TermConfig,
+)
+from pointdistiller_core.config.conversion import (
+    ConversionConfig,
+    SplitConfig,
 )
 from pointdistiller_core.config.data import (
     AugmentationConfig,
@@ -61,6 +65,11 @@ from pointdistiller_core.config.files import (
     read_model,
     shipped_configs,
 )
+from pointdistiller_core.config.labelling import (
+    LabellingConfig,
+    TrustConfig,
+    ViewsConfig,
+)
 from pointdistiller_core.config.moved import (
     move_keys,
 )
@@ -92,6 +101,9 @@ from pointdistiller_core.config.study import (
     StudyConfig,
     StudySizeConfig,
 )
+from pointdistiller_core.config.tracking import (
+    TrackingConfig,
+)
 from pointdistiller_core.config.training import (
     OneCycleConfig,
     ScheduleConfig,
@@ -122,6 +134,7 @@ __all__ = [
     'Config',
     'ConsistencyConfig',
     'ContrastiveConfig',
+    'ConversionConfig',
     'DatasetConfig',
     'DetectionConfig',
     'DetectorConfig',
@@ -134,6 +147,7 @@ __all__ = [
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'KittiConfig',
+    'LabellingConfig',
     'LabelsConfig',
     'Length',
     'LocalGraphConfig',
@@ -152,12 +166,16 @@ __all__ = [
     'SimulatedDataConfig',
     'SimulationConfig',
     'Size',
+    'SplitConfig',
     'StackNeckConfig',
     'StepConfig',
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',
+    'TrackingConfig',
     'TrainingConfig',
+    'TrustConfig',
+    'ViewsConfig',
     'VoxelConfig',
     'apply_overrides',
     'dump_config',

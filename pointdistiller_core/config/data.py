@@ -22,9 +22,6 @@ class DatasetConfig(Choice):
     cache: Path | None = Field(
         None, description='folder for what is derived from the frames; None: .cache in the root'
     )
-    cache_frames: bool = Field(
-        False, description='keep every frame as it was read; 0.3 MB each with camera_view'
-    )
     intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
     sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
 
@@ -37,15 +34,22 @@ class KittiConfig(DatasetConfig):
     split: str = Field(
         'train', description='a file of ImageSets/, without .txt; several as train+val'
     )
+    cache_frames: bool = Field(
+        False, description='keep every frame as it was read; 0.3 MB each with camera_view'
+    )
     camera_view: bool = Field(True, description="drop points outside the camera's image")
 
 
 class FolderConfig(DatasetConfig):
-    """The open layout of a folder, see docs/data.md."""
+    """The open layout of a dataset."""
 
     name: Literal['folder'] = 'folder'
-    class_map: dict[str, str] = Field(
-        default_factory=dict, description='class by name in the labels; the others keep theirs'
+    root: Path = Field(description='folder that holds dataset.yaml')
+    split: str = Field(
+        'train', description='a file of splits/, without .txt; several as train+val; all is all'
+    )
+    classes: dict[str, str] = Field(
+        default_factory=dict, description='what other classes count as, e.g. Van: Car'
     )
 
 

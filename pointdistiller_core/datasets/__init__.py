@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where frames come from."""
+"""Labelled frames: read, simulated, checked, augmented."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from pointdistiller_core.distill.terms.overhaul import OverhaulTerm
 from pointdistiller_core.distill.terms.similarity import SimilarityTerm
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import PointPillars
-from pointdistiller_core.pointcloud.pillars import Pillars
+from pointdistiller_core.pointcloud.voxels import Voxels
 from pointdistiller_core.records import Batch
 
 TERMS: Mapping[str, Callable[..., Term]] = {
@@ -98,7 +98,7 @@ class Distiller(nn.Module):
         taught = {name: term(lesson) for name, term in self.terms.items()}
         return losses | {name: loss for name, loss in taught.items() if loss is not None}
 
-    def _view(self, model: PointPillars, pillars: Pillars, *, whole: bool) -> View:
+    def _view(self, model: PointPillars, pillars: Voxels, *, whole: bool) -> View:
         modules = tap_modules(model)
         with tap({name: modules[name] for name in self._taps}) as features:
             # Most of a step would go into the rest of the teacher, for nothing.

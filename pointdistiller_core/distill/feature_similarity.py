@@ -23,7 +23,7 @@ from pointdistiller_core.distill.taps import PILLARS, tap, tap_modules, tap_shap
 from pointdistiller_core.distill.terms.rows import points_per_row, rows_of
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.models import PointPillars, build_detector
-from pointdistiller_core.pointcloud.pillars import Pillars
+from pointdistiller_core.pointcloud.voxels import Voxels
 
 MIN_ROWS = 8
 RIDGE = 1e-3  # of the probe, on features of variance 1 on average
@@ -122,9 +122,7 @@ def sample_rows(
     return sampled
 
 
-def _features_of(
-    network: PointPillars, pillars: Pillars, taps: Sequence[str]
-) -> dict[str, Tensor]:
+def _features_of(network: PointPillars, pillars: Voxels, taps: Sequence[str]) -> dict[str, Tensor]:
     modules = tap_modules(network)
     with tap({name: modules[name] for name in taps}) as features:
         network(pillars)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.models import HeadOutput, PointPillars
-from pointdistiller_core.pointcloud.pillars import Pillars
+from pointdistiller_core.pointcloud.voxels import Voxels
 from pointdistiller_core.records import Batch
 
 
@@ -42,7 +42,7 @@ class Lesson:
     """
 
     batch: Batch
-    pillars: Pillars
+    pillars: Voxels
     teacher: View
     student: View
 

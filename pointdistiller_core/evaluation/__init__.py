@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics, efficiency and pictures; knows boxes and labels, never a model."""
+"""Metrics, comparisons and pictures; knows boxes and labels, never a model."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes, their overlaps, non-maximum suppression and rigid transforms.
+"""Boxes, overlaps, suppression and rigid transforms.
 
 Import from the modules; all take NumPy arrays and torch tensors, and need no torch for arrays.
 """

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pointdistiller_core.geometry.arrays import ArrayT, library_of
-from pointdistiller_core.geometry.transforms import wrap_angle
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ['box_corners', 'box_corners_bev', 'points_in_boxes', 'wrap_angle']
+from pointdistiller_core.geometry.arrays import ArrayT, library_of
+from pointdistiller_core.geometry.transforms import transform_points, wrap_angle
+
+__all__ = ['box_corners', 'box_corners_bev', 'points_in_boxes', 'transform_boxes', 'wrap_angle']
 
 
 def box_corners_bev(boxes: ArrayT) -> ArrayT:
@@ -45,6 +48,25 @@ def box_corners(boxes: ArrayT) -> ArrayT:
     heights = xp.stack([lower] * 4 + [upper] * 4, 1)[..., None]
     both_faces: ArrayT = xp.concatenate([xp.concatenate([corners, corners], 1), heights], -1)
     return both_faces
+
+
+def transform_boxes(
+    target_from_source: NDArray[np.floating[Any]], boxes: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """Boxes in another frame, upright there: they keep their size and the way they head.
+
+    Args:
+        target_from_source: (4, 4); tilts that matter are `Mounting`'s business.
+        boxes: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad], source frame.
+
+    Returns:
+        (N, 7), target frame, in the type of the boxes.
+    """
+    moved = boxes.copy()
+    moved[:, :3] = transform_points(target_from_source, boxes[:, :3])
+    turn = np.arctan2(target_from_source[1, 0], target_from_source[0, 0])
+    moved[:, 6] = wrap_angle(boxes[:, 6] + turn.astype(boxes.dtype))
+    return moved
 
 
 def points_in_boxes(points: ArrayT, boxes: ArrayT) -> Any:

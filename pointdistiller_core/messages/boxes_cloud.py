@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes as a PointCloud2, a point for each: what `~/boxes` and labelled bags hold.
 
-The fields are those of `LAYOUT`, one after another without padding.
+The fields are those of `LAYOUT` and, of boxes with velocities, of `VELOCITIES`, one after another
+without padding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,11 @@ from pointdistiller_core.messages.point_cloud2 import records_from_cloud
 from pointdistiller_core.records import Detections, GroundTruth
 
 BOX_COLUMNS = ('x', 'y', 'z', 'dx', 'dy', 'dz', 'yaw')  # [m], [rad]
-LAYOUT = np.dtype([*((name, '<f4') for name in (*BOX_COLUMNS, 'score')), ('label', '<i4')])
+LAYOUT: Mapping[str, type[np.generic]] = {
+    **dict.fromkeys((*BOX_COLUMNS, 'score'), np.float32),
+    'label': np.int32,
+}
+VELOCITIES = ('vx', 'vy')  # float32 [m/s], NaN where not known
 
 
 def to_box_columns(
@@ -26,13 +32,15 @@ def to_box_columns(
     """Boxes as `cloud_layout` takes them; the score of a labelled one is 1.
 
     Returns:
-        (N, 3) centers, and the other columns (N,) of `LAYOUT` by name.
+        (N, 3) centers, and the other columns (N,) by name.
     """
     scores = boxes.scores if isinstance(boxes, Detections) else np.ones(len(boxes), np.float32)
     columns = dict(zip(BOX_COLUMNS, boxes.boxes.T, strict=True))
     columns |= {'score': scores, 'label': boxes.labels}
-    others = (LAYOUT.names or ())[3:]
-    return boxes.boxes[:, :3], {name: columns[name].astype(LAYOUT[name]) for name in others}
+    others = {name: columns[name].astype(LAYOUT[name]) for name in list(LAYOUT)[3:]}
+    if boxes.velocities is not None:
+        others |= zip(VELOCITIES, boxes.velocities.T.astype(np.float32), strict=True)
+    return boxes.boxes[:, :3], others
 
 
 def detections_from_boxes_cloud(cloud: Any) -> Detections:
@@ -44,12 +52,17 @@ def detections_from_boxes_cloud(cloud: Any) -> Detections:
     Raises:
         CloudError: `cloud` has not the fields of `LAYOUT`, or contradicts itself.
     """
-    records = records_from_cloud(cloud, LAYOUT.names or ())
-    boxes = np.stack([records[name] for name in BOX_COLUMNS], axis=1)
+    moving = {field.name for field in cloud.fields}.issuperset(VELOCITIES)
+    records = records_from_cloud(cloud, (*LAYOUT, *(VELOCITIES if moving else ())))
+
+    def stacked(names: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([records[name] for name in names], axis=1).astype(np.float32)
+
     return Detections(
-        boxes=boxes.astype(np.float32),
+        boxes=stacked(BOX_COLUMNS),
         scores=records['score'].astype(np.float32),
         labels=records['label'].astype(np.int64),
+        velocities=stacked(VELOCITIES) if moving else None,
     )
 
 
@@ -60,7 +73,7 @@ def truth_from_boxes_cloud(cloud: Any) -> GroundTruth:
         CloudError: as `detections_from_boxes_cloud`, or a box is not finite.
     """
     found = detections_from_boxes_cloud(cloud)
-    return checked_truth(GroundTruth(found.boxes, found.labels))
+    return checked_truth(GroundTruth(found.boxes, found.labels, found.velocities))
 
 
 def checked_truth(truth: GroundTruth) -> GroundTruth:

@@ -21,7 +21,7 @@ from pointdistiller_core.models.stages.pillar_encoder import (
     SparseBatchNorm,
     scatter_to_bev,
 )
-from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
+from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
 from pointdistiller_core.records import Batch
 
 
@@ -75,17 +75,17 @@ class PointPillars(nn.Module):
             if isinstance(module, (nn.BatchNorm2d, SparseBatchNorm)):
                 module.momentum = config.norm_momentum
 
-    def group(self, points: Sequence[Tensor]) -> Pillars:
+    def group(self, points: Sequence[Tensor]) -> Voxels:
         """Pillars of B clouds (N, 4) x, y, z [m], intensity; fewer of them while training."""
         caps = self.config.voxels
-        return group_pillars(
+        return group_voxels(
             points,
             self.config.grid,
-            max_points_per_pillar=caps.max_points,
-            max_pillars=caps.max_voxels_training if self.training else caps.max_voxels,
+            max_points=caps.max_points,
+            max_voxels=caps.max_voxels_training if self.training else caps.max_voxels,
         )
 
-    def forward(self, pillars: Pillars) -> HeadOutput:
+    def forward(self, pillars: Voxels) -> HeadOutput:
         """Raw outputs of all anchors."""
         bev_features = scatter_to_bev(
             self.encoder(pillars),

@@ -11,8 +11,9 @@ from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import new_folder
-from pointdistiller_core.messages.bags import NANOSECONDS, CloudBagWriter
+from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_core.messages.boxes_cloud import to_box_columns
+from pointdistiller_core.messages.storage import NANOSECONDS
 
 KITTI_TOPIC, TRUTH_TOPIC, KITTI_FRAME_ID = '/points', '/ground_truth/boxes', 'velodyne'
 

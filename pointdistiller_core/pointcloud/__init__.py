@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Grouping of points into pillars, and neighbors in feature space."""
+"""Points grouped into pillars; nearest neighbors."""

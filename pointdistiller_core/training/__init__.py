@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Training: one loop for detectors and for distillation."""
+"""One training loop, for detectors and distillation."""

@@ -19,7 +19,7 @@ from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.backends.array_model import ModelArrays
 from pointdistiller_core.geometry.mounting import Mounting
-from pointdistiller_core.pointcloud.pillar_arrays import group_points
+from pointdistiller_core.pointcloud.voxel_arrays import group_points
 
 # Other modules bring libraries of their own (SciPy an OpenBLAS): only NumPy's are asked.
 PATHS_OF_NUMPY = (
@@ -106,6 +106,6 @@ def test_encoder_and_mounting_stay_in_their_thread(monkeypatch):
     )
     grid = PointPillarsConfig().grid
     points = np.full((5, 4), 0.5, np.float32)
-    arrays.encode(group_points(points, grid, max_points_per_pillar=8, max_pillars=9), grid)
+    arrays.encode(group_points(points, grid, max_points=8, max_voxels=9), grid)
     Mounting(np.eye(4)).points_to_training(points.view(Watched))
     assert Watched.seen == [{1}] * 4

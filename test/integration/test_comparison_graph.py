@@ -18,8 +18,10 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_ros import comparison_node
-from pointdistiller_ros.comparison_node import ANSWER, OUTPUTS, ComparisonNode, Model
+from pointdistiller_ros import comparison_outputs as outputs
+from pointdistiller_ros.comparison_models import Model
+from pointdistiller_ros.comparison_node import ComparisonNode
+from pointdistiller_ros.comparison_outputs import ANSWER, OUTPUTS
 
 RELIABLE = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -123,7 +125,7 @@ def test_what_nobody_subscribes_to_is_not_built(session, monkeypatch, wanted):
         return counted
 
     for name in set(BUILDERS.values()):
-        monkeypatch.setattr(comparison_node, name, count(name, getattr(comparison_node, name)))
+        monkeypatch.setattr(outputs, name, count(name, getattr(outputs, name)))
     node = add_node(session)
     received = listen(session, OUTPUTS[wanted], f'/comparison/{wanted}') if wanted else [None]
     clouds = publisher(session, PointCloud2, '/points')

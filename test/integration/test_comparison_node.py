@@ -35,7 +35,8 @@ from pointdistiller_core.evaluation.comparison.report import format_table
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import conversions, transforms
-from pointdistiller_ros.comparison_node import ComparisonNode, Model
+from pointdistiller_ros.comparison_models import Model
+from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.conversions import (
     marker_keys,
     to_boxes_cloud,
@@ -219,7 +220,7 @@ def test_errors_without_a_text_are_logged_by_their_kind(session, monkeypatch, ca
         raise ZeroDivisionError
 
     monkeypatch.setattr(FakeModel, '__call__', fail)
-    monkeypatch.setattr('pointdistiller_ros.comparison_node.truth_from_boxes_cloud', fail)
+    monkeypatch.setattr('pointdistiller_ros.comparison_truth.truth_from_boxes_cloud', fail)
     node = add_node(session, ground_truth_type='boxes')
     states = listen(session, DiagnosticArray, '/diagnostics')
     publisher(session, PointCloud2, '/ground_truth').publish(build_truth(1, 10))
@@ -251,7 +252,7 @@ def test_message_that_cannot_be_built_keeps_no_other_back(session, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr('pointdistiller_ros.comparison_node.to_agreement_markers', fail)
+    monkeypatch.setattr('pointdistiller_ros.comparison_outputs.to_agreement_markers', fail)
     node = add_node(session)
     listen(session, MarkerArray, '/comparison/markers')
     received = [
@@ -546,7 +547,7 @@ def test_node_that_cannot_start_says_why(session, parameters, error, named):
 
 
 def test_detections_need_vision_msgs(session, monkeypatch):
-    monkeypatch.setattr('pointdistiller_ros.comparison_node.Detection3DArray', None)
+    monkeypatch.setattr('pointdistiller_ros.comparison_parameters.Detection3DArray', None)
     with pytest.raises(ConfigError, match='vision_msgs is not installed'):
         add_node(session, ground_truth_type='detections')
 

@@ -39,12 +39,13 @@ from pointdistiller_core.messages.bags import read_clouds
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
-from pointdistiller_ros import outputs
+from pointdistiller_ros import detector_outputs as outputs
 from pointdistiller_ros.conversions import (
     marker_keys,
     to_cloud,
 )
-from pointdistiller_ros.detector_node import DetectorNode, load_detector
+from pointdistiller_ros.detector_node import DetectorNode
+from pointdistiller_ros.detector_setup import load_detector
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
 

@@ -24,7 +24,8 @@ from rclpy.qos import (
 )
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_ros.comparison_node import ComparisonNode, Model
+from pointdistiller_ros.comparison_models import Model
+from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.detector_node import DetectorNode
 
 FOLDER = Path(__file__).resolve().parents[2] / 'config' / 'rviz'

@@ -30,12 +30,10 @@ from pointdistiller_ros.comparison_conversions import (
     GROUP_COLORS,
     to_agreement,
     to_agreement_markers,
-    to_comparison_diagnostics,
     truth_from_detection_array,
+    values_of_comparison,
 )
-from pointdistiller_ros.comparison_parameters import ComparisonLimits
 from pointdistiller_ros.conversions import marker_keys
-from pointdistiller_ros.diagnostics import ERROR, OK, WARN, CloudCounts, Report
 
 HEADER = Header(stamp=Time(sec=3, nanosec=7), frame_id='lidar')
 CLASSES = ('Car', 'Van')
@@ -116,44 +114,10 @@ def test_agreement_has_a_status_for_everything():
     assert not any('distances' in values_of(status) for status in message.status)
 
 
-@pytest.mark.parametrize(
-    ('report', 'problem', 'level', 'text'),
-    [
-        (Report(CloudCounts(1)), '', OK, 'comparing'),
-        (Report(), '', WARN, 'no cloud so far'),
-        (Report(silence_s=5.1), '', ERROR, 'no cloud so far'),
-        (Report(CloudCounts(1), silence_s=1.0), '', OK, 'comparing'),
-        (Report(CloudCounts(1), silence_s=1.1), '', WARN, 'no cloud for 1.1 s'),
-        (Report(CloudCounts(1), silence_s=5.1), '', ERROR, 'no cloud for 5.1 s'),
-        (
-            Report(CloudCounts(9), CloudCounts(5, dropped=4)),
-            '',
-            WARN,
-            'slower than its input: 4 clouds dropped',
-        ),
-        (
-            Report(CloudCounts(5), silence_s=1.1),
-            'the last cloud failed: odd',
-            ERROR,
-            'no cloud for 1.1 s; the last cloud failed: odd',
-        ),
-    ],
-)
-def test_diagnostics(report, problem, level, text):
-    message = to_comparison_diagnostics(
-        '/comparison',
-        Time(sec=1),
-        summary_of(received=report.total.received),
-        report=report,
-        limits=ComparisonLimits(),
-        problem=problem,
-    )
-    (status,) = message.status
-    assert (status.level, status.message) == (level, text)
-    values = values_of(status)
-    assert values['clouds_received'] == str(report.total.received)
-    assert values['clouds_compared'] == '1'
-    assert values['latency_ratio'] == '1.0000'
+def test_values_of_the_diagnostics():
+    values = values_of_comparison(summary_of(received=5))
+    assert (values['clouds_received'], values['clouds_compared']) == ('5', '1')
+    assert (values['latency_ratio'], values['recall']) == ('1.0000', '0.5000')
 
 
 def test_truth_out_of_detections():

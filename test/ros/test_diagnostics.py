@@ -15,6 +15,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import diagnostics
+from pointdistiller_ros.comparison_parameters import ComparisonLimits
 from pointdistiller_ros.diagnostics import (
     ERROR,
     OK,
@@ -24,6 +25,7 @@ from pointdistiller_ros.diagnostics import (
     Report,
     find_useless,
     judge,
+    judge_comparison,
     values_of,
     warnings_of,
     without_filled_intensity,
@@ -270,3 +272,37 @@ def test_failed_cloud_is_not_kept_alive():
         monitor.fail(error)
     gc.collect()
     assert clouds[0]() is None
+
+
+@pytest.mark.parametrize(
+    ('report', 'problem', 'level', 'text'),
+    [
+        (Report(CloudCounts(1)), '', OK, 'comparing'),
+        (Report(), '', WARN, 'no cloud so far'),
+        (Report(silence_s=5.1), '', ERROR, 'no cloud so far'),
+        (Report(CloudCounts(1), silence_s=1.0), '', OK, 'comparing'),
+        (Report(CloudCounts(1), silence_s=1.1), '', WARN, 'no cloud for 1.1 s'),
+        (Report(CloudCounts(1), silence_s=5.1), '', ERROR, 'no cloud for 5.1 s'),
+        (
+            Report(CloudCounts(9), CloudCounts(5, dropped=4)),
+            '',
+            WARN,
+            'slower than its input: 4 clouds dropped',
+        ),
+        (
+            Report(CloudCounts(5), silence_s=1.1),
+            'the last cloud failed: odd',
+            ERROR,
+            'no cloud for 1.1 s; the last cloud failed: odd',
+        ),
+    ],
+)
+def test_levels_of_a_comparison(report, problem, level, text):
+    assert judge_comparison(report, ComparisonLimits(), problem=problem) == (level, text)
+
+
+def test_a_comparison_tells_of_all_that_is_wrong():
+    report = Report(CloudCounts(9), CloudCounts(5, lost=2), silence_s=1.1)
+    judged = judge_comparison(report, ComparisonLimits(), problem='odd', warning='too bright')
+    text = 'no cloud for 1.1 s; 2 clouds lost on their way; odd; too bright'
+    assert judged == (ERROR, text)

@@ -26,7 +26,7 @@ from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_c
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_ros import run
-from pointdistiller_ros.outputs import OUTPUTS
+from pointdistiller_ros.detector_outputs import OUTPUTS
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
 from pointdistiller_ros.run_parameters import parse_parameter
 

@@ -36,7 +36,9 @@ from pointdistiller_core.records import Detections
 from pointdistiller_ros import run
 from pointdistiller_ros import run_compare as runner
 from pointdistiller_ros.bag_player_node import BagPlayerNode
-from pointdistiller_ros.comparison_node import OUTPUTS, ComparisonNode, Model
+from pointdistiller_ros.comparison_models import Model
+from pointdistiller_ros.comparison_node import ComparisonNode
+from pointdistiller_ros.comparison_outputs import OUTPUTS
 from pointdistiller_ros.run_compare import RESULT_TOPIC, CompareOptions, run_compare
 
 NUM_CLOUDS = 6
@@ -202,7 +204,7 @@ def test_answer_that_cannot_be_sent_does_not_stop_the_lockstep(bag, monkeypatch)
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr('pointdistiller_ros.comparison_node.to_boxes_cloud', fail)
+    monkeypatch.setattr('pointdistiller_ros.comparison_outputs.to_boxes_cloud', fail)
     summary = run_compare(options_of(bag), load=load)
     clouds = summary['clouds']
     assert (clouds['compared'], clouds['failed'], clouds['dropped']) == (NUM_CLOUDS, 0, 0)

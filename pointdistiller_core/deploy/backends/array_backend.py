@@ -13,10 +13,15 @@ import numpy as np
 
 from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.deploy.backends.array_model import ModelArrays
-from pointdistiller_core.deploy.backends.backend import Found, PillarImportance, Stopwatch
+from pointdistiller_core.deploy.backends.backend import (
+    Found,
+    PillarImportance,
+    Stopwatch,
+    count_cuts,
+)
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.geometry.detection import box_limits, detect_frame
-from pointdistiller_core.pointcloud.pillar_arrays import PillarArrays, group_points
+from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, group_points
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
@@ -87,8 +92,8 @@ class ArrayBackend:
         pillars = group_points(
             points,
             self._config.grid,
-            max_points_per_pillar=self._config.voxels.max_points,
-            max_pillars=self._config.voxels.max_voxels,
+            max_points=self._config.voxels.max_points,
+            max_voxels=self._config.voxels.max_voxels,
         )
         watch.lap('pillars')
         # an intensity of 1e38 may become infinite; boxes that are not finite are dropped
@@ -98,12 +103,12 @@ class ArrayBackend:
             boxes,
             scores,
             labels,
-            counts={'pillars': len(pillars), **pillars.counts, 'boxes_refused': num_refused},
+            counts={**count_cuts(pillars.cuts), 'boxes_refused': num_refused},
             importance=_importance(pillars) if importance else None,
         )
 
     def _detect(
-        self, pillars: PillarArrays, watch: Stopwatch, detection: DetectionConfig
+        self, pillars: VoxelArrays, watch: Stopwatch, detection: DetectionConfig
     ) -> tuple[FloatArray, FloatArray, IntArray, int]:
         if not len(pillars):  # nothing seen: whatever a network makes of it is no object
             return np.zeros((0, 7), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0
@@ -166,10 +171,10 @@ def network_shapes(config: PointPillarsConfig, arrays: ModelArrays) -> dict[str,
     }
 
 
-def _importance(pillars: PillarArrays) -> PillarImportance:
+def _importance(pillars: VoxelArrays) -> PillarImportance:
     if not len(pillars):
         none = np.zeros((0, 3), np.float32)
-        return PillarImportance(none, pillars.num_points, pillars.point_pillars)
+        return PillarImportance(none, pillars.num_points, pillars.owners)
     sums = np.add.reduceat(pillars.points[:, :3], pillars.starts, axis=0)
     centers = (sums / pillars.num_points[:, None]).astype(np.float32)
-    return PillarImportance(centers, pillars.num_points, pillars.point_pillars)
+    return PillarImportance(centers, pillars.num_points, pillars.owners)

@@ -20,7 +20,7 @@ from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.pointcloud.pillar_arrays import PillarArrays
+from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -52,19 +52,19 @@ class ModelArrays:
     anchor_shapes: FloatArray
 
     @products_in_calling_thread()
-    def encode(self, pillars: PillarArrays, grid: Grid) -> FloatArray:
+    def encode(self, pillars: VoxelArrays, grid: Grid) -> FloatArray:
         """(P, C) features of pillars, of which there is one at least; as of `PillarEncoder`."""
         centers = _cell_centers(pillars.cells, grid)
         maxima, sums = self._reduce_points(pillars, centers)
         means = sums / pillars.num_points[:, None].astype(np.float32)
         maxima += centers @ self.center_weights - means @ self.mean_weights + self.shift
-        has_unused = pillars.num_points < pillars.max_points_per_pillar
+        has_unused = pillars.num_points < pillars.max_points
         lowest = np.stack([np.zeros_like(self.shift), np.maximum(self.shift, 0)])
         features: FloatArray = np.maximum(maxima, lowest.take(has_unused.view(np.int8), axis=0))
         return features
 
     def _reduce_points(
-        self, pillars: PillarArrays, centers: FloatArray
+        self, pillars: VoxelArrays, centers: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """(P, C) largest product of each pillar's points, and (P, 3) sum of their offsets [m].
 

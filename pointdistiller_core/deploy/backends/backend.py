@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.records import Cut
+
 if TYPE_CHECKING:
     from pointdistiller_core.config import DetectionConfig
 
@@ -42,7 +44,7 @@ class Found:
         boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], by descending score.
         scores: (N,) float32 in [0, 1].
         labels: (N,) int64 index into the class names.
-        counts: `pillars`, the counts of `Pillars`, and `boxes_refused`.
+        counts: `pillars`, what `count_cuts` makes of the cuts of `Voxels`, and `boxes_refused`.
         importance: where it was asked for.
     """
 
@@ -51,6 +53,17 @@ class Found:
     labels: IntArray
     counts: Mapping[str, int]
     importance: PillarImportance | None
+
+
+def count_cuts(cuts: Mapping[str, Cut]) -> dict[str, int]:
+    """The cuts of `Voxels` as counts."""
+    points, voxels = cuts['points'], cuts['voxels']
+    return {
+        'pillars': voxels.kept,
+        'points_in_range': sum(points),
+        'points_over_cap': points.dropped,
+        'pillars_over_cap': voxels.dropped,
+    }
 
 
 class Backend(Protocol):

@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.deploy.backends.backend import Found, PillarImportance, Stopwatch
+from pointdistiller_core.deploy.backends.backend import (
+    Found,
+    PillarImportance,
+    Stopwatch,
+    count_cuts,
+)
 from pointdistiller_core.deploy.bundle import load_detector_model
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import BoxPredictions, PointPillars
 from pointdistiller_core.models.stages.anchor_head import HeadOutput
-from pointdistiller_core.pointcloud.pillars import Pillars
+from pointdistiller_core.pointcloud.voxels import Voxels
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray
@@ -90,15 +95,14 @@ class TorchBackend:
                 scores=found.scores.cpu().numpy(),
                 labels=found.labels.cpu().numpy(),
                 counts={
-                    'pillars': len(pillars),
-                    **pillars.counts,
+                    **count_cuts(pillars.cuts),
                     'boxes_refused': found.num_refused,
                 },
                 importance=_importance(pillars) if importance else None,
             )
 
     def _detect(
-        self, pillars: Pillars, watch: Stopwatch, detection: DetectionConfig
+        self, pillars: Voxels, watch: Stopwatch, detection: DetectionConfig
     ) -> BoxPredictions:
         if not len(pillars):  # nothing seen: whatever a network makes of it is no object
             none = pillars.points.new_zeros(0, 7)
@@ -109,7 +113,7 @@ class TorchBackend:
         self._lap(watch, 'decode')
         return found
 
-    def _run(self, pillars: Pillars) -> HeadOutput:
+    def _run(self, pillars: Voxels) -> HeadOutput:
         if self.precision.dtype == torch.float32:
             with _tf32(self.device, allowed=self.precision.tf32):
                 output: HeadOutput = self.model(pillars)
@@ -183,9 +187,9 @@ def find_precision(name: str, device: torch.device) -> Precision:
     return precision
 
 
-def _importance(pillars: Pillars) -> PillarImportance:
+def _importance(pillars: Voxels) -> PillarImportance:
     centers = pillars.points[..., :3].sum(dim=1) / pillars.num_points[:, None]
-    (point_pillars,) = pillars.point_pillars
+    (owners,) = pillars.owners
     return PillarImportance(
-        centers.cpu().numpy(), pillars.num_points.cpu().numpy(), point_pillars.cpu().numpy()
+        centers.cpu().numpy(), pillars.num_points.cpu().numpy(), owners.cpu().numpy()
     )

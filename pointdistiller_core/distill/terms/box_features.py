@@ -24,7 +24,7 @@ from pointdistiller_core.distill.terms.feature_term import (
 )
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.models.stages.pillar_encoder import cell_centers
+from pointdistiller_core.pointcloud.voxels import cell_centers
 from pointdistiller_core.records import IGNORE_LABEL
 
 
@@ -54,8 +54,8 @@ class BoxFeaturesTerm(FeatureTerm):
 def centers_of(pair: Pair, grid: Grid) -> Tensor:
     """(N, 2) x, y [m] of the rows' cells, which may be coarser than the grid's."""
     scale = torch.tensor(grid.bev_shape) / torch.tensor(pair.bev_shape)
-    cells = pair.coords.float()
-    cells[:, 1:] = (cells[:, 1:] + 0.5) * scale.to(cells) - 0.5
+    cells = pair.coords[:, [0, 0, 1, 2]].float()
+    cells[:, 2:] = (cells[:, 2:] + 0.5) * scale.to(cells) - 0.5
     return cell_centers(cells, grid)[:, :2]
 
 

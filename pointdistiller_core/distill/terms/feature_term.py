@@ -142,7 +142,14 @@ def pair_features(lesson: Lesson, tap: str) -> Pair:
     if tap == PILLARS:
         sizes = lesson.pillars.coords[:, 0].bincount(minlength=lesson.pillars.batch_size).tolist()
         grid = lesson.student.model.config.grid
-        return Pair(tap, teacher, student, lesson.pillars.coords, tuple(sizes), grid.bev_shape)
+        return Pair(
+            tap,
+            teacher,
+            student,
+            lesson.pillars.coords[:, [0, 2, 3]],
+            tuple(sizes),
+            grid.bev_shape,
+        )
     height, width = map(min, teacher.shape[2:], student.shape[2:])
     coords = map_coords(len(student), (height, width), student.device)
     return Pair(
@@ -181,7 +188,7 @@ def sample_rows(pair: Pair, lesson: Lesson, num_samples: int) -> list[Tensor]:
 
     Most cells of a map are empty and alike: they would say little, and nothing of each other.
     """
-    frames, rows, columns = lesson.pillars.coords.T
+    frames, _, rows, columns = lesson.pillars.coords.T
     if pair.is_map:
         (height, width), grid = pair.bev_shape, lesson.student.model.config.grid.bev_shape
         rows, columns = rows * height // grid[0], columns * width // grid[1]

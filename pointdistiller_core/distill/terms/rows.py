@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pointdistiller_core.pointcloud.pillars import Pillars
+from pointdistiller_core.pointcloud.voxels import Voxels
 
 
 def rows_of(features: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def rows_of(features: Tensor) -> Tensor:
     return features.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
-def frame_rows(features: Tensor, pillars: Pillars) -> list[Tensor]:
+def frame_rows(features: Tensor, pillars: Voxels) -> list[Tensor]:
     """Indices of the rows of each frame; see `rows_of`."""
     if features.ndim > 2:
         batch_size, num_cells = len(features), features[0, 0].numel()
@@ -27,7 +27,7 @@ def frame_rows(features: Tensor, pillars: Pillars) -> list[Tensor]:
     return [torch.nonzero(frames == frame).squeeze(1) for frame in range(pillars.batch_size)]
 
 
-def points_per_row(features: Tensor, pillars: Pillars, bev_shape: tuple[int, int]) -> Tensor:
+def points_per_row(features: Tensor, pillars: Voxels, bev_shape: tuple[int, int]) -> Tensor:
     """(R,) int64 points behind each row: of the pillar, or of all pillars in a coarser cell.
 
     Args:
@@ -39,7 +39,7 @@ def points_per_row(features: Tensor, pillars: Pillars, bev_shape: tuple[int, int
         return pillars.num_points
     batch_size, _, *shape = features.shape
     strides = [fine // coarse for fine, coarse in zip(bev_shape, shape, strict=True)]
-    frame, row, column = pillars.coords.unbind(1)
+    frame, _, row, column = pillars.coords.unbind(1)
     cell = (frame * shape[0] + row // strides[0]) * shape[1] + column // strides[1]
     counts = pillars.num_points.new_zeros(batch_size * shape[0] * shape[1])
     return counts.index_add(0, cell, pillars.num_points)

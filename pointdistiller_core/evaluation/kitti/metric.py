@@ -84,7 +84,7 @@ def highest_ap40(num_labels: int) -> float:
     """AP|R40 [%] of a perfect detector, which the metric's rules keep low where labels are few.
 
     Precision is taken at no more points than there are hits, the first of which does not count
-    (rules 2 and 12 of docs/evaluation.md).
+    (rules 2 and 12 of docs/reference/kitti_metric.md).
     """
     return 2.5 * (min(max(num_labels, 1), NUM_RECALLS) - 1)
 

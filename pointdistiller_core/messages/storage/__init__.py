@@ -15,6 +15,8 @@ from operator import itemgetter
 import re
 from typing import Any, NamedTuple, Protocol
 
+NANOSECONDS = 1_000_000_000  # of a second
+
 # A number up to version 8 of the metadata, then a word.
 _LATCHED = re.compile(r'durability[\'"]?:\s*[\'"]?(1\b|transient_local)', re.IGNORECASE)
 

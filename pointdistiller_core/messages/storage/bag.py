@@ -13,8 +13,9 @@ import shutil
 import sys
 from tempfile import TemporaryDirectory
 
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import DatasetError, describe
 from pointdistiller_core.messages.storage import (
+    NANOSECONDS,
     BagFile,
     Channel,
     StoredMessage,
@@ -39,7 +40,6 @@ OPENERS: Mapping[bytes, tuple[str, Callable[[Path], BagFile]]] = {
 SUFFIXES = ('.mcap', '.db3', '.bag')
 ACTIVE_SUFFIX = '.active'  # after that of a bag that ROS 1 did not end to record
 ZSTD_SUFFIX, ZSTD_MAGIC = '.zstd', b'\x28\xb5\x2f\xfd'
-NANOSECONDS = 1_000_000_000
 
 
 class BagError(Exception):
@@ -54,6 +54,7 @@ class Bag:
         channels: what is in it.
         latched: topics whose publishers kept messages for those that came later.
         start_ns: when its first message was recorded [ns]; 0 where there is none.
+        stop_ns: and its last one.
         notes: what metadata.yaml or an index has wrong, and what is not read.
 
     Args:
@@ -87,6 +88,7 @@ class Bag:
         self.latched = self._metadata.latched | latched
         times = [file.times_ns for file in self._files.values() if file.times_ns is not None]
         self.start_ns = min((first_ns for first_ns, _ in times), default=0)
+        self.stop_ns = max((last_ns for _, last_ns in times), default=0)
 
     def __enter__(self) -> Bag:
         return self
@@ -127,6 +129,16 @@ class Bag:
         if damages := list(self.damages(span)):
             raise DatasetError('; '.join(damages))
 
+    @property
+    def counts(self) -> Mapping[str, int] | None:
+        """Messages of each topic as the indexes of the files have them; None without all."""
+        if any(file.counts is None for file in self._files.values()):
+            return None
+        total: Counter[str] = Counter()
+        for file in self._files.values():
+            total.update(file.counts or {})
+        return total
+
     def damages(self, span: TimeSpan) -> Iterator[str]:
         """What of a span of time cannot be read, and why."""
         for path, file in self._files.items():
@@ -144,10 +156,7 @@ class Bag:
         claims = {}
         if self._metadata.files:
             claims[METADATA_FILE] = self._metadata.counts
-        if all(file.counts is not None for file in self._files.values()):
-            total: Counter[str] = Counter()
-            for file in self._files.values():
-                total.update(file.counts or {})
+        if (total := self.counts) is not None:
             claims['the index'] = total
         said, read = self._metadata.total, sum(counts.values())
         if said is not None and said < read:
@@ -176,7 +185,7 @@ class Bag:
             if len(present) > 1:
                 self.notes.append(f'{self.path} has no metadata.yaml: all its files are read')
         except Exception as error:  # of a parser whose input may be anything
-            reason = ' '.join((str(error) or type(error).__name__).split())
+            reason = ' '.join(describe(error).split())
             self.notes.append(f'metadata.yaml of {self.path} is not used: {reason}')
         if self._metadata.compression not in ('', 'zstd'):
             raise BagError(f'it is compressed with {self._metadata.compression}, not with zstd')

@@ -23,6 +23,7 @@ from zlib import crc32
 
 from lz4.frame import decompress as decompress_lz4
 
+from pointdistiller_core.errors import describe
 from pointdistiller_core.messages.storage import (
     Channel,
     Run,
@@ -167,7 +168,7 @@ class McapFile:
         except Exception as error:  # of a parser whose input may be anything
             self._note(
                 f'the summary of {self._path.name} is not used, all of the file is searched: '
-                f'{error or type(error).__name__}'
+                f'{describe(error)}'
             )
             return nothing
 

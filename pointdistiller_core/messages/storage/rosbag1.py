@@ -18,6 +18,7 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag1
 from rosbags.rosbag1 import Reader
 
 from pointdistiller_core.messages.storage import (
+    NANOSECONDS,
     BagFile,
     Channel,
     Run,
@@ -33,7 +34,6 @@ _DECOMPRESS: Mapping[bytes, Callable[[bytes], bytes]] = {
     b'bz2': bz2.decompress,
     b'lz4': decompress_lz4,
 }
-NANOSECONDS = 1_000_000_000
 
 
 def open_rosbag1(path: Path) -> BagFile:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.models.stages.batch_norm import pool_statistics
 from pointdistiller_core.models.stages.layers import NORM_EPS, NORM_MOMENTUM
-from pointdistiller_core.pointcloud.pillars import Pillars
+from pointdistiller_core.pointcloud.voxels import Voxels, cell_centers
 
 NUM_POINT_FEATURES = 10
 
@@ -29,7 +29,7 @@ class PillarEncoder(nn.Module):
         self.linear = nn.Linear(NUM_POINT_FEATURES, channels, bias=False)
         self.norm = SparseBatchNorm(channels)
 
-    def forward(self, pillars: Pillars) -> Tensor:
+    def forward(self, pillars: Voxels) -> Tensor:
         """Features of each pillar.
 
         Returns:
@@ -102,7 +102,7 @@ def _statistics(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
     return part * mean, part * (variance + (1 - part) * mean.square())
 
 
-def point_features(pillars: Pillars, grid: Grid) -> Tensor:
+def point_features(pillars: Voxels, grid: Grid) -> Tensor:
     """The network's input: the used slots, pillar after pillar.
 
     Returns:
@@ -117,14 +117,6 @@ def point_features(pillars: Pillars, grid: Grid) -> Tensor:
     return torch.cat([points, offsets.flatten(1)], dim=1)
 
 
-def cell_centers(coords: Tensor, grid: Grid) -> Tensor:
-    """(P, 3) float32 x, y, z [m] of the centers of cells (P, 3) frame, row, column."""
-    low = coords.new_tensor(grid.point_cloud_range[:3], dtype=torch.float32)
-    size = coords.new_tensor(grid.voxel_size, dtype=torch.float32)
-    cells = torch.stack([coords[:, 2], coords[:, 1], torch.zeros_like(coords[:, 0])], dim=1)
-    return (cells + 0.5) * size + low
-
-
 def scatter_to_bev(
     features: Tensor, coords: Tensor, *, batch_size: int, bev_shape: tuple[int, int]
 ) -> Tensor:
@@ -132,7 +124,8 @@ def scatter_to_bev(
 
     Args:
         features: (P, C) one row per pillar.
-        coords: (P, 3) frame, row, column, each cell at most once.
+        coords: (P, 3) frame, row, column or (P, 4) frame, layer, row, column of a grid with one
+            layer; each cell at most once.
         batch_size: B.
         bev_shape: H, W.
 
@@ -140,7 +133,7 @@ def scatter_to_bev(
         (B, C, H, W) in channels-last memory, which the convolutions prefer.
     """
     height, width = bev_shape
-    frames, rows, columns = coords.T
+    frames, rows, columns = coords[:, 0], coords[:, -2], coords[:, -1]
     cells = (frames * height + rows) * width + columns
     canvas = features.new_zeros(batch_size * height * width, features.shape[1])
     canvas.index_copy_(0, cells, features)

@@ -77,7 +77,7 @@ def test_false_positives_of_known_detections(run, dataset):
         ]
     thresholds = classes['Car'][-1]['score_thresholds']
     assert thresholds == pytest.approx({'sure': 0.8, 'rash': 0.6})
-    assert 'rash: cut off by max_points_per_pillar and max_pillars: 6 of 100 points' in notes
+    assert 'rash: cut off by voxels.max_points and voxels.max_voxels: 6 of 100 points' in notes
 
 
 @pytest.mark.usefixtures('known_detectors')

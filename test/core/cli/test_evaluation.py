@@ -311,7 +311,7 @@ def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset):
 
 
 def notes_of_cuts(notes: str) -> list[str]:
-    return re.findall(r'cut off by max_points_per_pillar and max_pillars: \d+ of', notes)
+    return re.findall(r'cut off by voxels.max_points and voxels.max_voxels: \d+ of', notes)
 
 
 def test_a_bundle_runs_in_the_precision_that_was_asked_for(run, bundle, dataset, tmp_path):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import struct
 from types import SimpleNamespace
 
@@ -45,6 +46,16 @@ def test_layout_by_hand():
     assert bytes(cloud.data) == struct.pack('<8fi', *CAR, 0.75, 3)
 
 
+def test_velocities_follow_the_other_columns():
+    moving = replace(found(3), velocities=np.array([[2.5, np.nan]], np.float32))
+    cloud = message(*to_box_columns(moving))
+    assert [(field.name, field.offset) for field in cloud.fields[9:]] == [('vx', 36), ('vy', 40)]
+    assert bytes(cloud.data)[:36] == struct.pack('<8fi', *CAR, 0.75, 3)
+    read = detections_from_boxes_cloud(cloud)
+    np.testing.assert_array_equal(read.velocities, moving.velocities)
+    np.testing.assert_array_equal(truth_from_boxes_cloud(cloud).velocities, moving.velocities)
+
+
 @pytest.mark.parametrize('labels', [(), (1,), (0, IGNORE_LABEL, 0)])
 def test_what_is_written_is_read(labels):
     boxes = found(*labels)
@@ -52,6 +63,7 @@ def test_what_is_written_is_read(labels):
     for name in ('boxes', 'scores', 'labels'):
         np.testing.assert_array_equal(getattr(read, name), getattr(boxes, name))
         assert getattr(read, name).dtype == getattr(boxes, name).dtype
+    assert read.velocities is None
 
 
 def test_labelled_boxes_are_sure():

@@ -13,7 +13,7 @@ from pointdistiller_core.deploy.backends.canvas import Canvas
 from pointdistiller_core.deploy.export.exporters import export_detector, make_canvas, model_arrays
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
-from pointdistiller_core.pointcloud.pillar_arrays import group_points
+from pointdistiller_core.pointcloud.voxel_arrays import group_points
 
 
 @pytest.fixture
@@ -27,15 +27,13 @@ def model(tiny_model):
     return model
 
 
-@pytest.mark.parametrize('max_points_per_pillar', [1, 2, 8])
-def test_canvas_is_that_of_torch(model, tiny_dataset, max_points_per_pillar):
+@pytest.mark.parametrize('max_points', [1, 2, 8])
+def test_canvas_is_that_of_torch(model, tiny_dataset, max_points):
     points, grid = tiny_dataset(1)[0].points, model.config.grid
-    caps = model.config.voxels.model_copy(update={'max_points': max_points_per_pillar})
+    caps = model.config.voxels.model_copy(update={'max_points': max_points})
     model.config = model.config.model_copy(update={'voxels': caps})
-    pillars = group_points(
-        points, grid, max_points_per_pillar=max_points_per_pillar, max_pillars=1024
-    )
-    full = pillars.num_points == max_points_per_pillar
+    pillars = group_points(points, grid, max_points=max_points, max_voxels=1024)
+    full = pillars.num_points == max_points
     assert full.any()
     canvas, expected = Canvas(canvas_shape(model)), make_canvas(model, points)
     canvas.fill(model_arrays(model).encode(pillars, grid), pillars.cells)

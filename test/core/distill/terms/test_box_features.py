@@ -16,7 +16,7 @@ from pointdistiller_core.distill.terms.box_features import (
     rows_in_boxes,
 )
 from pointdistiller_core.distill.terms.feature_term import pair_features
-from pointdistiller_core.models.stages.pillar_encoder import cell_centers
+from pointdistiller_core.pointcloud.voxels import cell_centers
 
 
 def with_boxes(lesson, boxes: list[list[float]], labels: list[int]):
@@ -33,8 +33,9 @@ def test_centers_of_a_map_that_is_half_as_fine(make_lesson, tiny_model):
 
 
 def test_centers_of_pillars_are_their_cells(make_lesson, tiny_model):
-    pair = pair_features(make_lesson(100), 'pillars')
-    expected = cell_centers(pair.coords, tiny_model.grid)[:, :2]
+    lesson = make_lesson(100)
+    pair = pair_features(lesson, 'pillars')
+    expected = cell_centers(lesson.pillars.coords, tiny_model.grid)[:, :2]
     torch.testing.assert_close(centers_of(pair, tiny_model.grid), expected)
 
 

@@ -29,7 +29,7 @@ from pointdistiller_core.distill.terms.local_graph import (
     sample_rows,
 )
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
+from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
 from pointdistiller_core.records import Batch
 
 SMALL = LocalGraphConfig(num_samples=20, num_neighbors=6, adapter_channels=4)
@@ -51,18 +51,18 @@ def edges_of(terms: EdgeTerms, graphs: list[LocalGraphs]) -> Tensor:
     return torch.cat([part.flatten(0, 1) for part in parts])
 
 
-def make_pillars(*num_points: int, seed: int = 0) -> Pillars:
+def make_pillars(*num_points: int, seed: int = 0) -> Voxels:
     generator = torch.Generator().manual_seed(seed)
     clouds = [torch.rand(n, 4, generator=generator) * 8 for n in num_points]
-    return group_pillars(clouds, GRID, max_points_per_pillar=4, max_pillars=100)
+    return group_voxels(clouds, GRID, max_points=4, max_voxels=100)
 
 
-def features_of(pillars: Pillars, channels: int, seed: int = 0) -> Tensor:
+def features_of(pillars: Voxels, channels: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(len(pillars), channels, generator=generator)
 
 
-def features_for(tap: str, pillars: Pillars, channels: int) -> Tensor:
+def features_for(tap: str, pillars: Voxels, channels: int) -> Tensor:
     if tap == 'pillars':
         return features_of(pillars, channels)
     side = 4 if tap == 'backbone.1' else 8
@@ -272,7 +272,7 @@ def make_term(config: LocalGraphConfig = SMALL) -> LocalGraphTerm:
 
 
 def loss_of(
-    term: LocalGraphTerm, pillars: Pillars, teacher: Tensor, student: Tensor, **maps: Tensor
+    term: LocalGraphTerm, pillars: Voxels, teacher: Tensor, student: Tensor, **maps: Tensor
 ) -> Tensor:
     """`maps` are features of further taps, e.g. `teacher_neck`."""
 
@@ -294,7 +294,7 @@ def test_a_map_is_its_cells_frame_by_frame():
     x, y = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing='xy')
     cloud = torch.stack([x.flatten(), y.flatten(), *torch.ones(2, 64)], dim=1)
     clouds = [cloud, torch.cat([cloud, cloud[:20]])]
-    pillars = group_pillars(clouds, GRID, max_points_per_pillar=4, max_pillars=100)
+    pillars = group_voxels(clouds, GRID, max_points=4, max_voxels=100)
     assert len(pillars) == 128
     teacher, student = features_of(pillars, 8), features_of(pillars, 5)
     on_pillars, on_map = make_term(), make_term(SMALL.model_copy(update={'taps': ('neck',)}))
@@ -336,8 +336,7 @@ def test_a_frame_twice_costs_what_it_costs_once():
     term = make_term()
     cloud = torch.rand(300, 4) * 8
     once, twice = (
-        group_pillars([cloud] * times, GRID, max_points_per_pillar=4, max_pillars=100)
-        for times in (1, 2)
+        group_voxels([cloud] * times, GRID, max_points=4, max_voxels=100) for times in (1, 2)
     )
     teacher, student = features_of(once, 8), features_of(once, 5)
     torch.testing.assert_close(

@@ -26,7 +26,7 @@ from pointdistiller_core.distill.terms.local_graph import (
     graph_distance,
 )
 from pointdistiller_core.distill.terms.rows import frame_rows, rows_of
-from pointdistiller_core.pointcloud.pillars import Pillars
+from pointdistiller_core.pointcloud.voxels import Voxels
 from pointdistiller_core.records import Batch
 
 CASES = (
@@ -87,12 +87,12 @@ class Golden:
         self.taps = self.preset.taps[: len(self.levels)]
 
     @property
-    def pillars(self) -> Pillars:
+    def pillars(self) -> Voxels:
         """The pillars of one frame, which the authors' are; for maps only the batch counts."""
         num_points = self.levels[0].arrays.get('num_points', torch.zeros(0))
-        coords = torch.zeros(len(num_points), 3, dtype=torch.int64)
+        coords = torch.zeros(len(num_points), 4, dtype=torch.int64)
         points = torch.zeros(len(num_points), 32, 4)
-        return Pillars(points, coords, num_points.long(), self.case['B'], (), {})
+        return Voxels(points, coords, num_points.long(), self.case['B'], (), {})
 
     def config(
         self, *, edge: str, reweight: bool, pool: str, authors: bool, temperature: float | None

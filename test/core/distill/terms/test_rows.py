@@ -6,15 +6,15 @@ import torch
 
 from pointdistiller_core.distill.terms.rows import frame_rows, points_per_row, rows_of
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
+from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
 
 GRID = Grid(point_cloud_range=(0, 0, 0, 6, 4, 1), voxel_size=(1, 1, 1))  # 4 rows, 6 columns
 
 
-def make_pillars(*clouds: list[tuple[float, float]]) -> Pillars:
+def make_pillars(*clouds: list[tuple[float, float]]) -> Voxels:
     """Clouds of points at x, y."""
     points = [torch.tensor([(x, y, 0.5, 0.0) for x, y in cloud]).view(-1, 4) for cloud in clouds]
-    return group_pillars(points, GRID, max_points_per_pillar=8, max_pillars=100)
+    return group_voxels(points, GRID, max_points=8, max_voxels=100)
 
 
 PILLARS = make_pillars(

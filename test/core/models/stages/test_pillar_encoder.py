@@ -14,18 +14,16 @@ from pointdistiller_core.models.stages.pillar_encoder import (
     point_features,
     scatter_to_bev,
 )
-from pointdistiller_core.pointcloud.pillars import Pillars, group_pillars
+from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
 
 GRID = Grid(point_cloud_range=(0, -4, -3, 8, 4, 1), voxel_size=(2, 2, 4))
 
 
-def group(points: torch.Tensor, max_points_per_pillar: int = 4) -> Pillars:
-    return group_pillars(
-        [points], GRID, max_points_per_pillar=max_points_per_pillar, max_pillars=100
-    )
+def group(points: torch.Tensor, max_points: int = 4) -> Voxels:
+    return group_voxels([points], GRID, max_points=max_points, max_voxels=100)
 
 
-def random_pillars() -> Pillars:
+def random_pillars() -> Voxels:
     """Full, nearly empty and empty cells."""
     points = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
     return group(points * torch.tensor([8.0, 4, 3, 1]) - torch.tensor([0, 1.5, 2.5, 0]))
@@ -53,7 +51,7 @@ class DenseEncoder(nn.Module):
         self.norm = nn.BatchNorm1d(16, eps=1e-3, momentum=0.01)
         self.load_state_dict(encoder.state_dict())
 
-    def forward(self, pillars: Pillars) -> torch.Tensor:
+    def forward(self, pillars: Voxels) -> torch.Tensor:
         used = torch.arange(pillars.points.shape[1]) < pillars.num_points[:, None]
         slots = torch.zeros(*used.shape, 10)
         slots[used] = point_features(pillars, GRID)
@@ -100,7 +98,7 @@ def test_few_points(encoder, training, num_points):
 
 
 def test_one_pillar_of_one_slot_has_no_variance_to_divide_by(encoder):
-    found = encoder.train()(group(torch.full((1, 4), 0.5), max_points_per_pillar=1))
+    found = encoder.train()(group(torch.full((1, 4), 0.5), max_points=1))
     assert found.isfinite().all()
     assert encoder.norm.running_var.isfinite().all()
 
@@ -114,7 +112,7 @@ def test_features_are_float32_under_autocast(encoder):
 
 def test_scatter_by_hand():
     features = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    coords = torch.tensor([[1, 0, 2], [0, 1, 1]])
+    coords = torch.tensor([[1, 0, 0, 2], [0, 0, 1, 1]])
     bev_features = scatter_to_bev(features, coords, batch_size=2, bev_shape=(2, 3))
     assert bev_features.shape == (2, 2, 2, 3)
     assert bev_features[1, :, 0, 2].tolist() == [1, 2]

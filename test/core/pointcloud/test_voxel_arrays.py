@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
@@ -13,23 +15,25 @@ import torch
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.datasets.point_files import read_points
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.pointcloud.pillar_arrays import group_points
-from pointdistiller_core.pointcloud.pillars import group_pillars
+from pointdistiller_core.pointcloud import voxel_arrays
+from pointdistiller_core.pointcloud.voxel_arrays import group_points
+from pointdistiller_core.pointcloud.voxels import group_voxels
 
 GRID = Grid(point_cloud_range=(0.0, -1.6, -3.0, 3.2, 1.6, 1.0), voxel_size=(0.16, 0.16, 4.0))
 
 
-def assert_same_pillars(points, *, max_points_per_pillar, max_pillars, grid=GRID):
-    caps = {'max_points_per_pillar': max_points_per_pillar, 'max_pillars': max_pillars}
+def assert_same_voxels(points, *, max_points, max_voxels, grid=GRID):
+    caps = {'max_points': max_points, 'max_voxels': max_voxels}
     found = group_points(points, grid, **caps)
-    expected = group_pillars([torch.from_numpy(points)], grid, **caps)
-    _, rows, columns = expected.coords.numpy().T
-    used = np.arange(max_points_per_pillar) < expected.num_points.numpy()[:, None]
-    np.testing.assert_array_equal(found.cells, rows * grid.bev_shape[1] + columns)
+    expected = group_voxels([torch.from_numpy(points)], grid, **caps)
+    _, layers, rows, columns = expected.coords.numpy().T
+    used = np.arange(max_points) < expected.num_points.numpy()[:, None]
+    height, width = grid.bev_shape
+    np.testing.assert_array_equal(found.cells, (layers * height + rows) * width + columns)
     np.testing.assert_array_equal(found.num_points, expected.num_points.numpy())
     np.testing.assert_array_equal(found.points, expected.points.numpy()[used])
-    np.testing.assert_array_equal(found.point_pillars, expected.point_pillars[0].numpy())
-    assert found.counts == expected.counts
+    np.testing.assert_array_equal(found.owners, expected.owners[0].numpy())
+    assert found.cuts == expected.cuts
     assert found.starts.tolist() == (np.cumsum(found.num_points) - found.num_points).tolist()
     return found
 
@@ -37,19 +41,21 @@ def assert_same_pillars(points, *, max_points_per_pillar, max_pillars, grid=GRID
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_points=st.integers(0, 300),
-    max_points_per_pillar=st.integers(1, 5),
-    max_pillars=st.integers(1, 200),
+    max_points=st.integers(1, 5),
+    max_voxels=st.integers(1, 200),
+    height=st.sampled_from([4.0, 0.1]),
+    table=st.sampled_from([1 << 22, 0]),
 )
-def test_any_cloud(seed, num_points, max_points_per_pillar, max_pillars):
+def test_any_cloud(seed, num_points, max_points, max_voxels, height, table):
     rng = np.random.default_rng(seed)
     points = rng.uniform((-0.3, -1.8, -3.2, 0), (2, 1.8, 1.2, 1), (num_points, 4))
     # on the limits of cells, where rounding decides
     points[::3, :2] = (points[::3, :2] / 0.16).round() * 0.16
-    assert_same_pillars(
-        points.astype(np.float32),
-        max_points_per_pillar=max_points_per_pillar,
-        max_pillars=max_pillars,
-    )
+    grid = Grid(point_cloud_range=GRID.point_cloud_range, voxel_size=(0.16, 0.16, height))
+    with mock.patch.object(voxel_arrays, '_LARGEST_TABLE', table):
+        assert_same_voxels(
+            points.astype(np.float32), max_points=max_points, max_voxels=max_voxels, grid=grid
+        )
 
 
 def test_the_rim_and_values_that_are_no_position(recwarn):
@@ -62,8 +68,8 @@ def test_the_rim_and_values_that_are_no_position(recwarn):
     bad[:, 0] = np.nan, np.inf, -np.inf, 3.4e38, -3.4e38
     points = np.zeros((len(rims) * 2 + len(bad), 4), np.float32)
     points[:, :3] = np.concatenate([rims, mixed, bad])
-    found = assert_same_pillars(points, max_points_per_pillar=4, max_pillars=100)
-    assert 0 < found.counts['points_in_range'] < len(points)
+    found = assert_same_voxels(points, max_points=4, max_voxels=100)
+    assert 0 < sum(found.cuts['points']) < len(points)
     assert not recwarn.list
 
 
@@ -71,24 +77,19 @@ def test_real_sweeps(kitti_mini):
     for name in ('000008', '000010'):
         points = read_points(kitti_mini / 'training' / 'velodyne' / f'{name}.bin')
         for caps in ((32, 40_000), (5, 3_000)):
-            found = assert_same_pillars(
-                points,
-                grid=PointPillarsConfig().grid,
-                max_points_per_pillar=caps[0],
-                max_pillars=caps[1],
+            found = assert_same_voxels(
+                points, grid=PointPillarsConfig().grid, max_points=caps[0], max_voxels=caps[1]
             )
-            assert found.counts['points_over_cap'] > 0
+            assert found.cuts['points'].dropped > 0
 
 
-@pytest.mark.parametrize('max_pillars', [70_000, 100])
-def test_more_pillars_than_sixteen_bits_hold(max_pillars):
+@pytest.mark.parametrize('max_voxels', [70_000, 100])
+def test_more_voxels_than_sixteen_bits_hold(max_voxels):
     grid = Grid(point_cloud_range=(0.0, 0.0, -3.0, 300.0, 300.0, 1.0), voxel_size=(1.0, 1.0, 4.0))
     x, y = np.meshgrid(np.arange(300) + 0.5, np.arange(300) + 0.5)
     points = np.stack([x.ravel(), y.ravel(), np.zeros(90_000), np.ones(90_000)], 1)
     points = np.random.default_rng(0).permutation(np.repeat(points, 2, axis=0)).astype(np.float32)
-    found = group_points(points, grid, max_points_per_pillar=1, max_pillars=max_pillars)
-    expected = group_pillars(
-        [torch.from_numpy(points)], grid, max_points_per_pillar=1, max_pillars=max_pillars
-    )
+    found = group_points(points, grid, max_points=1, max_voxels=max_voxels)
+    expected = group_voxels([torch.from_numpy(points)], grid, max_points=1, max_voxels=max_voxels)
     np.testing.assert_array_equal(found.points, expected.points[:, 0].numpy())
-    assert found.counts == expected.counts
+    assert found.cuts == expected.cuts

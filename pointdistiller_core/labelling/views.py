@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""One frame seen several ways, mirrored and scaled, and the boxes of all views joined.
+
+An object that a detector finds in every view is more likely there than one that it finds in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.config import ViewsConfig
+from pointdistiller_core.geometry.headings import common_heading
+from pointdistiller_core.geometry.iou import rotated_iou_bev
+from pointdistiller_core.geometry.transforms import wrap_angle
+from pointdistiller_core.records import Detections
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float32]
+    Detect = Callable[[FloatArray], Detections]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A detector and what it is trusted with.
+
+    Attributes:
+        detect: (N, F) points of a frame to detections, whose labels index `class_names`.
+        class_names: of the detector.
+        classes: those that it labels; the detections of others are left out.
+    """
+
+    detect: Detect
+    class_names: tuple[str, ...]
+    classes: Collection[str]
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to look at a frame: mirrored at the x axis or not, and scaled about the sensor."""
+
+    flip: bool
+    scale: float
+
+    def points(self, points: FloatArray) -> FloatArray:
+        """Points (N, F) as this view has them."""
+        seen = points.copy()
+        seen[:, :3] *= np.float32(self.scale)
+        if self.flip:
+            seen[:, 1] *= -1
+        return seen
+
+    def boxes(self, boxes: FloatArray) -> FloatArray:
+        """Boxes (N, 7) of this view as they stand in the frame."""
+        back = boxes.copy()
+        back[:, :6] /= np.float32(self.scale)
+        if self.flip:
+            back[:, 1] *= -1
+            back[:, 6] = wrap_angle(-back[:, 6])
+        return back
+
+
+def views_of(config: ViewsConfig) -> list[View]:
+    """All combinations of mirroring and scale."""
+    flips = (False, True) if config.flips else (False,)
+    return [View(flip, scale) for scale in config.scales for flip in flips]
+
+
+def detect_by_views(
+    teachers: Sequence[Teacher],
+    points: FloatArray,
+    config: ViewsConfig,
+    class_names: Sequence[str],
+) -> Detections:
+    """What all teachers find in all views of one frame, joined.
+
+    Args:
+        teachers: at least one.
+        points: (N, F) of the frame.
+        config: the views.
+        class_names: that the labels of the result index; other classes are left out.
+    """
+    numbers = {name: number for number, name in enumerate(class_names)}
+    looks: list[Detections] = []
+    trusted = np.zeros(len(class_names), np.int64)  # looks that could have found each class
+    for teacher in teachers:
+        known = [
+            numbers.get(name, -1) if name in teacher.classes else -1
+            for name in teacher.class_names
+        ]
+        for view in views_of(config):
+            found = teacher.detect(view.points(points))
+            labels = np.array(known, np.int64)[found.labels]
+            kept = Detections(view.boxes(found.boxes), found.scores, labels)
+            looks.append(kept[labels >= 0])
+        trusted[[number for number in known if number >= 0]] += len(views_of(config))
+    return join_looks(looks, trusted, config.iou_threshold)
+
+
+def join_looks(
+    looks: Sequence[Detections], trusted: NDArray[np.int64], iou_threshold: float
+) -> Detections:
+    """Detections of several looks at one frame, each object once.
+
+    Boxes of one class that overlap the surest of them are one object: its place and size are the
+    means by score, its score is the sum over the looks, of the best box of each, divided by the
+    number of looks that could have found it.
+
+    Args:
+        looks: detections of each look, in the same frame.
+        trusted: (K,) number of looks that could find each class.
+        iou_threshold: least BEV IoU with the surest box.
+    """
+    boxes = np.concatenate([look.boxes for look in looks]).astype(np.float64)
+    scores = np.concatenate([look.scores for look in looks]).astype(np.float64)
+    labels = np.concatenate([look.labels for look in looks])
+    sources = np.repeat(np.arange(len(looks)), [len(look) for look in looks])
+    order = np.argsort(-scores, kind='stable')
+    free = np.ones(len(boxes), np.bool_)
+    joined = []
+    for seed in order:
+        if not free[seed]:
+            continue
+        near = np.flatnonzero(free & (labels == labels[seed]))
+        overlaps = rotated_iou_bev(boxes[near], boxes[seed : seed + 1])[:, 0]
+        members = near[(overlaps >= iou_threshold) | (near == seed)]
+        free[members] = False
+        best = np.zeros(len(looks))
+        np.maximum.at(best, sources[members], scores[members])
+        joined.append(
+            (*_mean_box(boxes[members], scores[members]), best.sum() / trusted[labels[seed]], seed)
+        )
+    rows = np.array(joined).reshape(-1, 9)
+    result = Detections(
+        rows[:, :7].astype(np.float32),
+        rows[:, 7].astype(np.float32),
+        labels[rows[:, 8].astype(np.int64)],
+    )
+    return result[np.argsort(-result.scores, kind='stable')]
+
+
+def _mean_box(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(7,) mean of boxes (n, 7) by their scores (n,)."""
+    mean: NDArray[np.float64] = np.average(boxes, axis=0, weights=scores + 1e-9)
+    mean[6] = common_heading(boxes[:, 6], scores)
+    return mean

@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of a comparison while it runs, and the folder that keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from threading import Lock
+from typing import Any
+
+from rclpy.logging import get_logger
+
+from pointdistiller_core.errors import WriteError, describe
+from pointdistiller_core.evaluation.comparison.report import (
+    JSON_FILE,
+    PAGE_FILE,
+    ReportFolder,
+    summarize,
+    to_json,
+)
+from pointdistiller_core.evaluation.comparison.session import OnlineComparison
+
+
+class ComparisonReport:
+    """What a report says, and when it is written.
+
+    Args:
+        comparison: so far.
+        folder: to write to; None writes nothing.
+        facts: what else to say, told whether no cloud is to come.
+
+    Attributes:
+        lock: of the comparison, for whoever uses it.
+        broke_off: why the run has ended too early.
+        fatal: why nothing can be written any more.
+    """
+
+    def __init__(
+        self,
+        comparison: OnlineComparison,
+        folder: ReportFolder | None,
+        facts: Callable[[bool], Mapping[str, Any]],
+    ) -> None:
+        self._comparison, self._folder, self._facts = comparison, folder, facts
+        self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
+        self.lock = Lock()
+        self.broke_off: BaseException | None = None
+        self.fatal: WriteError | None = None
+
+    def note(self, error: Exception) -> None:
+        """Know of an error with a message: one of writing is fatal."""
+        if isinstance(error, WriteError):
+            self.fatal = error
+
+    def summarize(self, *, ended: bool = False) -> dict[str, Any]:
+        """All numbers so far; see `ComparisonNode.summarize`."""
+        error = self.broke_off or self.fatal
+        facts = {
+            'complete': ended and error is None,
+            'error': None if error is None else describe(error),
+            'started': self._started,
+            **self._facts(ended),
+        }
+        with self.lock:
+            return summarize(self._comparison, facts)
+
+    def save(self) -> None:
+        """Write the numbers so far, for whoever looks and in case that the process is killed."""
+        assert self._folder is not None
+        try:
+            self._folder.replace(JSON_FILE, to_json(self.summarize()))
+        except WriteError as error:
+            self.fatal = error
+
+    def finish(self) -> None:
+        """Write the numbers and the page.
+
+        Where nothing has come there is nothing to report, and the folder may be used again.
+
+        Raises:
+            WriteError: the report cannot be written.
+        """
+        if self._folder is None:
+            return
+        from pointdistiller_core.evaluation.comparison.page import build_page  # late: matplotlib
+
+        log = get_logger('pointdistiller')  # the node's own would use an ended middleware
+        summary = self.summarize(ended=True)
+        self._folder.close()
+        received = summary['clouds']['received']
+        if not (received or self._comparison.num_truth or summary['unusable_ground_truths']):
+            log.warning(f'no report in {self._folder.path}: neither clouds nor labels have come')
+            return
+        # Whatever happens to the page, the numbers are there, and complete only with it.
+        error = summary['error'] or f'{PAGE_FILE} is not written'
+        self._folder.replace(JSON_FILE, to_json(summary | {'complete': False, 'error': error}))
+        self._folder.replace(PAGE_FILE, build_page(self._comparison, summary))
+        self._folder.replace(JSON_FILE, to_json(summary))
+        log.info(f'wrote {self._folder.path / PAGE_FILE}')

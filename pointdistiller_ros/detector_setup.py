@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `detector_node` works on clouds with, made from its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from pointdistiller_core.config import DetectionConfig
+from pointdistiller_core.detector import Mounting
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_ros.cloud_reader import CloudReader
+from pointdistiller_ros.detectors import PointDetector, load_bundle
+from pointdistiller_ros.parameters import (
+    ClassThresholds,
+    DetectorParameters,
+    to_detection_config,
+)
+from pointdistiller_ros.transforms import Transforms, find_mounting
+
+READ = (  # parameters that clouds are read by
+    *('intensity_field', 'missing_intensity', 'constant_intensity'),
+    *('intensity_scale', 'intensity_auto'),
+)
+LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a detector is made from
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a cloud is worked on with; a change replaces all of it between two clouds.
+
+    Attributes:
+        settings: the node's parameters.
+        detector: made from them.
+        reader: of its clouds.
+        detection: thresholds and caps.
+        transforms: where the mounting is TF's.
+    """
+
+    settings: DetectorParameters
+    detector: PointDetector
+    reader: CloudReader
+    detection: DetectionConfig
+    transforms: Transforms | None
+
+    def find_mounting(self, frame_id: str) -> Mounting | None:
+        """Where the sensor is whose clouds are in this frame; see `find_mounting`."""
+        height = self.detector.info.sensor_height
+        return find_mounting(self.settings.mounting, self.transforms, frame_id, height)
+
+    def describe(self) -> dict[str, str]:
+        """What the diagnostics say of it."""
+        info = self.detector.info
+        low, high = info.intensity_range
+        values = {
+            'training_intensity': f'{low:g} to {high:g}',
+            'training_intensity_assumed': str(info.intensity_assumed),
+        }
+        if self.reader.scale is not None:
+            values['intensity_scale'] = f'{self.reader.scale:.6g}'
+        return {**values, 'bundle': self.settings.bundle}
+
+
+class SetupBuilder:
+    """Makes setups of which each keeps what it can of the one before.
+
+    Args:
+        node: that works with them.
+        load: makes a detector from the parameters.
+    """
+
+    def __init__(self, node: Node, load: Callable[[DetectorParameters], PointDetector]) -> None:
+        self._node, self._load = node, load
+        self._class_thresholds = ClassThresholds(node)
+
+    def concern(self, changes: Sequence[Parameter]) -> bool:
+        """Whether any of these changes is of a parameter that is not in the node's table."""
+        return self._class_thresholds.concern(changes)
+
+    def build(
+        self,
+        settings: DetectorParameters,
+        before: Setup | None = None,
+        changes: Sequence[Parameter] = (),
+    ) -> Setup:
+        """What to work with from now on.
+
+        Args:
+            settings: the node's parameters.
+            before: what was worked with.
+            changes: request to set parameters that is about to be granted.
+
+        Raises:
+            PointDistillerError: the parameters ask for what cannot be had; nothing is changed.
+        """
+        if before is not None and _alike(settings, before.settings, LOADED):
+            detector = before.detector
+        else:
+            detector = self._load_detector(settings)
+        transforms = before.transforms if before is not None else None
+        with ExitStack() as undo:
+            if not settings.mounting.frame:
+                transforms = None
+            elif transforms is None:
+                transforms = Transforms(self._node)
+                undo.callback(transforms.close)
+            thresholds = self._class_thresholds.declare(detector.class_names, changes)
+            undo.pop_all()
+        detection = to_detection_config(detector.info.model.detection, settings, thresholds)
+        if (
+            before is not None
+            and before.detector is detector
+            and _alike(settings, before.settings, READ)
+        ):
+            reader = before.reader  # which has judged clouds
+        else:
+            reader = CloudReader(settings, {'bundle': detector.info}, self._node.get_logger())
+        return Setup(settings, detector, reader, detection, transforms)
+
+    def _load_detector(self, settings: DetectorParameters) -> PointDetector:
+        if not settings.bundle:
+            raise ConfigError(
+                'parameter bundle is empty; give it: bundle, or run folder that holds one'
+            )
+        return self._load(settings)
+
+
+def load_detector(settings: DetectorParameters) -> PointDetector:
+    """The detector that the parameters name; raises as `load_bundle`."""
+    return load_bundle(**{name: getattr(settings, name) for name in LOADED})
+
+
+def _alike(one: DetectorParameters, other: DetectorParameters, names: Sequence[str]) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in names)
