@@ -33,7 +33,7 @@ def write_file(file: Path, content: bytes, *, flush: bool = False) -> None:
     is not an ordinary file, such as `/dev/stdout` or a link, is written through.
 
     Args:
-        file: its folder is made where it is missing.
+        file: its folder is made if it is missing.
         content: all of it.
         flush: wait until it is on the disk, where not even a power cut takes it.
 
@@ -78,7 +78,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder of the same name aside; it becomes `folder` once all is on the disk.
+    """Yield an empty folder aside; it gets the name `folder` once all of it is on the disk.
 
     Raises:
         WriteError: `folder` exists already, another process is writing it, or the file system
@@ -154,15 +154,15 @@ def remove_folder(folder: Path) -> None:
 
 
 def check_writable(path: Path, *, folder: bool = False) -> None:
-    """Find out, before the work, whether its result has a place.
+    """Check before the work that its result can be written.
 
     Args:
-        path: a file that is to be written, or a folder of files.
-        folder: which of both.
+        path: the file or folder to be written.
+        folder: whether it is a folder.
 
     Raises:
-        WriteError: a folder is there instead of a file or the other way round, or the folder
-            above is missing a permission.
+        WriteError: there is a folder where a file should be or the other way round, or a
+            permission is missing.
     """
     if path.exists() and path.is_dir() != folder:
         wrong, right = ('file', 'folder') if folder else ('folder', 'file')
@@ -174,7 +174,7 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether a file or folder is what a killed process left of one."""
+    """Whether this is what a killed process left of a file or folder."""
     return path.name.startswith('.') and path.name.endswith('.partial')
 
 
@@ -201,7 +201,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def named_refusals(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses meanwhile into an error that names `path`.
+    """Turn refusals of the file system within the block into an error that names `path`.
 
     Raises:
         WriteError: an `OSError` came up: disk full, no permission, ...
@@ -219,7 +219,7 @@ def named_refusals(path: Path) -> Iterator[None]:
 
 
 def read_text(file: Path, error: type[PointDistillerError]) -> str:
-    """Read a text file in UTF-8, with or without the mark that Windows puts first.
+    """Read a text file in UTF-8, with or without a byte-order mark.
 
     Args:
         file: to read.
@@ -318,7 +318,7 @@ def _folder_aside(folder: Path) -> Iterator[Path]:
 
 
 def _lock(path: Path, flags: int, *, wait: bool = True) -> int:
-    """A descriptor of the file or folder of this name that no other process has."""
+    """An exclusively locked descriptor of the file or folder of this name."""
     while True:
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
         try:

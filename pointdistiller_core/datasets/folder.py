@@ -71,7 +71,7 @@ class FolderDataset:
         self.info = read_info(config.root)
         self.cache = config.cache or config.root / '.cache'
         self._scale = config.intensity_scale
-        self._classes = dict(config.classes)
+        self.classes = dict(config.classes)
         self._table = FrameTable(config.root / FRAMES_FILE)
         self._places = _places_of(config, self._table)
         self.frame_ids: Sequence[str] = _FrameIds(self._table, self._places)
@@ -131,7 +131,7 @@ class FolderDataset:
         except OSError as error:
             raise DatasetError(f'{error.filename}: {error.strerror}') from error
         facts = (
-            *(FRAME_VERSION, self.class_names, sorted(self._classes.items()), row.name),
+            *(FRAME_VERSION, self.class_names, sorted(self.classes.items()), row.name),
             *(self.info.columns, self._scale, self.labelled),
             [(state.st_size, state.st_mtime_ns) for state in states],
         )
@@ -164,9 +164,9 @@ class FolderDataset:
                 'label it, or take it out of the split'
             )
         path = labels_path(self.root, row.name)
-        if problems := label_problems(labels, self._known | set(self._classes)):
+        if problems := label_problems(labels, self._known | set(self.classes)):
             raise DatasetError(f'{path}: {"; ".join(problems)}')
-        return ground_truth_of(labels, self.class_names, self._classes)
+        return ground_truth_of(labels, self.class_names, self.classes)
 
 
 class _FrameIds(Sequence[str]):

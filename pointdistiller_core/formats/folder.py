@@ -446,19 +446,37 @@ def read_labels(root: Path, name: str) -> list[Label] | None:
     return labels
 
 
-def format_labels(labels: Iterable[Label]) -> str:
+def read_label_source(root: Path, name: str) -> str | None:
+    """What made the labels of a frame, e.g. a bundle; None of labels of unknown origin.
+
+    Raises:
+        DatasetError: the file is missing or malformed.
+    """
+    path = labels_path(root, name)
+    try:
+        source = json.loads(read_text(path, DatasetError)).get('source')
+    except (ValueError, AttributeError) as error:
+        raise DatasetError(f'{path}: is not {{"objects": [...]}}: {error!r}') from error
+    return None if source is None else str(source)
+
+
+def format_labels(labels: Iterable[Label], source: str | None = None) -> str:
     """The text of a label file, a line for each object."""
     lines = ',\n'.join(json.dumps(label.to_dict(), ensure_ascii=False) for label in labels)
-    return f'{{"objects": [\n{lines}\n]}}\n' if lines else '{"objects": []}\n'
+    objects = f'[\n{lines}\n]' if lines else '[]'
+    head = '' if source is None else f'"source": {json.dumps(source, ensure_ascii=False)}, '
+    return f'{{{head}"objects": {objects}}}\n'
 
 
-def write_labels(root: Path, name: str, labels: Iterable[Label]) -> None:
-    """Write or replace the labels of a frame.
+def write_labels(
+    root: Path, name: str, labels: Iterable[Label], source: str | None = None
+) -> None:
+    """Write or replace the labels of a frame, and what made them, if it was not a person.
 
     Raises:
         WriteError: the file system refuses; the file is as it was.
     """
-    write_file(labels_path(root, name), format_labels(labels).encode())
+    write_file(labels_path(root, name), format_labels(labels, source).encode())
 
 
 # --- splits ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pointdistiller_core.models.stages.pillar_encoder import (
     scatter_to_bev,
 )
 from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
-from pointdistiller_core.records import Batch
+from pointdistiller_core.records import Batch, Places
 
 
 def count_weights(config: PointPillarsConfig) -> int:
@@ -85,16 +85,29 @@ class PointPillars(nn.Module):
             max_voxels=caps.max_voxels_training if self.training else caps.max_voxels,
         )
 
-    def forward(self, pillars: Voxels) -> HeadOutput:
-        """Raw outputs of all anchors."""
-        bev_features = scatter_to_bev(
+    def prepare(self, points: Sequence[Tensor]) -> Voxels:
+        """The same, as every detector calls it."""
+        return self.group(points)
+
+    def encode(self, pillars: Voxels) -> Tensor:
+        """(B, C, H, W) features of the pillars on their map."""
+        return scatter_to_bev(
             self.encoder(pillars),
             pillars.coords,
             batch_size=pillars.batch_size,
             bev_shape=self.config.grid.bev_shape,
         )
-        output: HeadOutput = self.head(self.neck(self.backbone(bev_features)))
+
+    def forward(self, pillars: Voxels) -> HeadOutput:
+        """Raw outputs of all anchors."""
+        output: HeadOutput = self.head(self.neck(self.backbone(self.encode(pillars))))
         return output
+
+    def places(self, pillars: Voxels, output: HeadOutput | None) -> list[Places]:  # noqa: ARG002
+        """Of one frame: the means of its pillars' points, and their numbers."""
+        centers = pillars.points[..., :3].sum(dim=1) / pillars.num_points[:, None]
+        tensors = (centers, pillars.num_points, *pillars.owners)
+        return [Places(*(tensor.cpu().numpy() for tensor in tensors))]
 
     def losses(self, output: HeadOutput, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of the detection loss; their sum is to be minimized."""

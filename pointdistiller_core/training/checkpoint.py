@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a run: `checkpoints/epoch_000010` is a bundle with `training.pt` beside it.
 
-One within an epoch is called `epoch_000010_step_000150`: ten epochs and 150 steps are done.
+A checkpoint within an epoch is called `epoch_000010_step_000150`: ten epochs and 150 steps are
+done.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class Position:
     """Where a run is.
 
     Attributes:
-        epochs: that are done.
-        losses: of the steps that are done in the epoch after these, by name.
-        seconds: that these steps took.
-        generators: state of torch's random generators in each process, where there are such steps.
+        epochs: epochs that are done.
+        losses: of the steps done in the epoch after these, by name.
+        seconds: time that these steps took.
+        generators: state of torch's random generators in each process, if there are such steps.
     """
 
     epochs: int = 0
@@ -55,7 +56,7 @@ class Position:
 
     @property
     def steps(self) -> int:
-        """Done in the epoch in progress."""
+        """Steps done in the epoch in progress."""
         return len(self.losses)
 
     def __str__(self) -> str:
@@ -72,8 +73,8 @@ class TrainingState:
             into `training.pt`.
         optimizer: of the objective's trainable parameters.
         precision: Lightning's precision plugin, which holds the loss scale of float16.
-        average: moving average of the detector, which then goes into the bundle in its place and
-            leaves it to `training.pt`; or None.
+        average: moving average of the detector, or None. With one, it goes into the bundle, and
+            the detector itself into `training.pt`.
     """
 
     objective: nn.Module
@@ -83,12 +84,12 @@ class TrainingState:
 
     @property
     def result(self) -> PointPillars:
-        """What is evaluated and deployed."""
+        """The network that is evaluated and deployed."""
         return cast(PointPillars, self.average or detector_of(self.objective))
 
 
 def save_checkpoint(run: Path, position: Position, state: TrainingState, info: BundleInfo) -> Path:
-    """Save where a run is in one step, then remove all but the newest two checkpoints.
+    """Save a run's state as a whole, then remove all but the newest two checkpoints.
 
     Raises:
         WriteError: the file system refuses; the earlier checkpoints are intact.
@@ -122,7 +123,7 @@ def save_checkpoint(run: Path, position: Position, state: TrainingState, info: B
 
 
 def load_checkpoint(run: Path, state: TrainingState) -> Position:
-    """Restore the newest checkpoint of a run; without one the run is at its beginning.
+    """Restore the newest checkpoint of a run; without one, the run starts at its beginning.
 
     A packed checkpoint may lack the optimizer's state, which then begins anew.
 
@@ -146,7 +147,7 @@ def load_checkpoint(run: Path, state: TrainingState) -> Position:
 def _restore(
     state: TrainingState, weights: dict[str, Tensor], saved: dict[str, Any], folder: Path
 ) -> Position:
-    """Fill the parts of a training with what was saved; returns where it was."""
+    """Load what was saved into the parts of a training; returns where it was."""
     companions = trained_companions(state.objective)
     if companions.keys() != saved['companions'].keys():
         raise CheckpointError(

@@ -31,7 +31,7 @@ class DetectionObjective(nn.Module):
 
 
 def detector_of(objective: nn.Module) -> PointPillars:
-    """The module of an objective that is saved and evaluated."""
+    """The part of an objective that is saved and evaluated."""
     return cast(PointPillars, objective.detector)
 
 
