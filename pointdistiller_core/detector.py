@@ -131,8 +131,8 @@ class Detector:
         """Detect objects in one sweep.
 
         Args:
-            points: (N, F) the columns `info.model.point_features`: x, y, z [m], intensity, in the sensor
-                frame; any floating type. The intensity must have the scale that the detector was
+            points: (N, F) x, y, z [m], intensity and what else `info.model.point_features` names,
+                sensor frame; any floating type. The intensity must have the scale that the detector was
                 trained with: what is outside of `info.intensity_range` is clipped to it, and
                 `counts['intensity_outside']` says of how many points. `IntensityJudge` finds out
                 about another scale.
