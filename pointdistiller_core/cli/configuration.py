@@ -7,12 +7,13 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from pointdistiller_core.cli.output import JsonOption, OverrideOption, print_table, write_json
 from pointdistiller_core.config import (
+    AnchorDetectorConfig,
     DetectorConfig,
     ExperimentConfig,
     SimulationConfig,
@@ -69,13 +70,13 @@ def describe_model(path: Path) -> dict[str, Any]:
     )
     from pointdistiller_core.models import build_detector
 
-    config = load_config(DetectorConfig, path)
+    config = cast(AnchorDetectorConfig, load_config(DetectorConfig, path))
     detector = build_detector(config)
     return {
         'name': path.stem,
         'detector': config.name,
         'width': config.width,
-        'bev_shape': list(detector.config.grid.bev_shape),
+        'bev_shape': list(config.grid.bev_shape),
         'parameters': count_parameters(detector),
         'multiply_adds': count_detector_multiply_adds(detector),
     }

@@ -4,6 +4,16 @@
 
 from __future__ import annotations
 
+from pointdistiller_core.config.anchor_detector import (
+    KITTI_ANCHORS,
+    AnchorConfig,
+    AnchorDetectorConfig,
+    BackboneConfig,
+    HeadConfig,
+    LossConfig,
+    StackNeckConfig,
+    VoxelConfig,
+)
 from pointdistiller_core.config.base import (
     MAX_MAP_VALUES,
     Config,
@@ -79,15 +89,8 @@ from pointdistiller_core.config.output_terms import (
     LogitsConfig,
 )
 from pointdistiller_core.config.pointpillars import (
-    KITTI_ANCHORS,
-    AnchorConfig,
-    BackboneConfig,
     EncoderConfig,
-    HeadConfig,
-    LossConfig,
     PointPillarsConfig,
-    StackNeckConfig,
-    VoxelConfig,
 )
 from pointdistiller_core.config.simulation import (
     CameraConfig,
@@ -123,6 +126,7 @@ __all__ = [
     'MODEL_CONFIGS',
     'POINT_FEATURES',
     'AnchorConfig',
+    'AnchorDetectorConfig',
     'AnyTermConfig',
     'ArmConfig',
     'AttentionConfig',

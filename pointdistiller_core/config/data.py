@@ -48,8 +48,8 @@ class FolderConfig(DatasetConfig):
     split: str = Field(
         'train', description='a file of splits/, without .txt; several as train+val; all is all'
     )
-    classes: dict[str, str] = Field(
-        default_factory=dict, description='what other classes count as, e.g. Van: Car'
+    class_map: dict[str, str] = Field(
+        default_factory=dict, description='class by name in the labels; the others keep theirs'
     )
 
 

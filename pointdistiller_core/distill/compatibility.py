@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pointdistiller_core.config import PointPillarsConfig
+from pointdistiller_core.config import AnchorDetectorConfig
 from pointdistiller_core.errors import ConfigError
 
 
 def check_same_anchors(
-    teacher: PointPillarsConfig, student: PointPillarsConfig, *, purpose: str
+    teacher: AnchorDetectorConfig, student: AnchorDetectorConfig, *, purpose: str
 ) -> None:
     """Check that the outputs of both models belong to the same anchors, one by one.
 
@@ -28,7 +28,7 @@ def check_same_anchors(
         raise ConfigError(f'{purpose}; make these equal:\n' + '\n'.join(differences))
 
 
-def anchor_facts(config: PointPillarsConfig) -> dict[str, Any]:
+def anchor_facts(config: AnchorDetectorConfig) -> dict[str, Any]:
     """All that tells what the outputs of an anchor mean."""
     stride = config.head_stride
     height, width = config.grid.strided_bev_shape(stride)
@@ -55,7 +55,7 @@ def list_differences(
 ) -> list[str]:
     """A line for each fact that is not the same on both sides, calling them `sides`."""
     return [
-        f'  {name}: {sides[0]} has {ours}, {sides[1]} has {student[name]}'
-        for name, ours in teacher.items()
-        if ours != student[name]
+        f'  {name}: {sides[0]} has {teacher.get(name)}, {sides[1]} has {student.get(name)}'
+        for name in {**teacher, **student}
+        if teacher.get(name) != student.get(name)
     ]

@@ -11,15 +11,15 @@ is the same for both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import PointPillarsConfig
+from pointdistiller_core.config import DetectorConfig, PointPillarsConfig
 from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.models.stages.pillar_encoder import NUM_POINT_FEATURES
 
 NORM_PARTS = ('weight', 'bias', 'running_mean', 'running_var')
@@ -34,7 +34,7 @@ CHOICES: Mapping[str, Callable[[Tensor, int], Tensor]] = {
 """
 
 
-def slice_weights(teacher: PointPillars, student: PointPillars, method: str) -> dict[str, Tensor]:
+def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> dict[str, Tensor]:
     """A state for the student, made of the teacher's.
 
     Batch norms keep their running statistics. Neither model is changed.
@@ -48,23 +48,27 @@ def slice_weights(teacher: PointPillars, student: PointPillars, method: str) -> 
         ConfigError: the student is none of the teacher's slices; lists what is not.
     """
     check_same_architecture(teacher.config, student.config)
-    cut = _Cut(teacher.state_dict(), student.state_dict(), CHOICES[method])
+    cut = WeightCut(teacher.state_dict(), student.state_dict(), CHOICES[method])
+    CUTS[student.config.name](cut, teacher.config)
+    return cut.state
+
+
+def _cut_pointpillars(cut: WeightCut, config: PointPillarsConfig) -> None:
     channels = cut.layer('encoder.linear', 'encoder.norm', cut.all(NUM_POINT_FEATURES))
     blocks, offset = [], 0
-    for level, size in enumerate(teacher.config.neck.channels):
-        for layer in range(1 + teacher.config.backbone.layers[level]):
+    for level, size in enumerate(config.neck.channels):
+        for layer in range(1 + config.backbone.layers[level]):
             name = f'backbone.stages.{level}.{layer}'
             channels = cut.layer(f'{name}.0', f'{name}.1', channels)
         name = f'neck.upsamplers.{level}'
         blocks.append(offset + cut.layer(f'{name}.0', f'{name}.1', channels, transposed=True))
-        offset += teacher.config.scaled(size)
+        offset += config.scaled(size)
     cut.state['head.conv.weight'] = cut.teacher['head.conv.weight'][:, torch.cat(blocks)]
     cut.state['head.conv.bias'] = cut.teacher['head.conv.bias'].clone()
-    return cut.state
 
 
-class _Cut:
-    """The state of a student, in the making."""
+class WeightCut:
+    """The state of a student, in the making; `teacher` is that of its teacher."""
 
     def __init__(
         self,
@@ -102,17 +106,29 @@ class _Cut:
 
     def all(self, num_channels: int) -> Tensor:
         """(n,) all of n channels."""
-        return torch.arange(num_channels, device=self.teacher['encoder.norm.weight'].device)
+        return torch.arange(num_channels, device=next(iter(self.teacher.values())).device)
 
 
-def check_same_architecture(teacher: PointPillarsConfig, student: PointPillarsConfig) -> None:
+CUTS: Mapping[str, Callable[[WeightCut, Any], None]] = {
+    'pointpillars': _cut_pointpillars,
+}
+"""By family of detectors, what fills the state of a student, by the teacher's configuration."""
+
+
+def check_same_architecture(teacher: DetectorConfig, student: DetectorConfig) -> None:
     """Check that the student is the teacher, or that but narrower.
 
     Raises:
         ConfigError: lists every difference with both sides.
     """
-    ours, theirs = stage_widths(teacher), stage_widths(student)
-    problems = list_differences(_architecture(teacher), _architecture(student)) + [
+    if teacher.name != student.name or teacher.name not in CUTS:
+        raise ConfigError(
+            f'distillation.initialization: {student.name} cannot be cut out of {teacher.name}, '
+            f"only {' or '.join(CUTS)} out of the same; choose 'random'"
+        )
+    sides = [cast(PointPillarsConfig, side) for side in (teacher, student)]
+    ours, theirs = map(stage_widths, sides)
+    problems = list_differences(*map(_architecture, sides)) + [
         f'  {name}: teacher has only {ours[name]}, student has {theirs[name]}'
         for name in ours
         if any(narrow < wide for narrow, wide in zip(ours[name], theirs[name], strict=False))

@@ -265,7 +265,7 @@ def _measure(
 ) -> None:
     """Count labels against those of people: boxes with points, and where neither is ignored."""
     names = dataset.class_names
-    truth = ground_truth_of(by_people, names, dataset.classes)
+    truth = ground_truth_of(by_people, names, dataset.class_map)
     inside = points_in_boxes(dataset[index].points, truth.boxes).any(axis=0)
     truth = replace(truth, labels=np.where(inside, truth.labels, IGNORE_LABEL))
     sure = Detections(labels.boxes, labels.scores, labels.labels)[~labels.ignored]

@@ -30,7 +30,7 @@ from pointdistiller_core.deploy.bundle import (
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import stage_facts, stage_widths
 from pointdistiller_core.errors import CheckpointError, ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.training.checkpoint import list_checkpoints
 from pointdistiller_core.training.processes import is_first_process
 from pointdistiller_core.training.run import RUN_FILE, read_facts
@@ -54,7 +54,7 @@ class Start:
     summary: str
 
 
-def start_from(source: Path, detector: PointPillars, config: ExperimentConfig) -> Start:
+def start_from(source: Path, detector: AnyDetector, config: ExperimentConfig) -> Start:
     """Give a new detector the weights of a trained one, batch norm's statistics included.
 
     Warns of another height of the sensor or of the grid.
@@ -76,7 +76,7 @@ def start_from(source: Path, detector: PointPillars, config: ExperimentConfig) -
     trained = build_with_weights(info.model, weights, where=str(folder))
     warn_of_height(source, info, config)
     _warn_of_grid(source, info.model, config.model)
-    shared = _Shared(trained.config, detector.config)
+    shared = _Shared(*(cast(PointPillarsConfig, each.config) for each in (trained, detector)))
     rows = torch.tensor(shared.channels, dtype=torch.int64).reshape(-1, 2)
     state, new, made_anew = dict(trained.state_dict()), detector.state_dict(), 0
     for name in (f'{HEAD}weight', f'{HEAD}bias'):
@@ -183,9 +183,14 @@ def _check_same_network(source: Path, info: BundleInfo, config: DetectorConfig) 
     Raises:
         ConfigError: lists every difference, with both values.
     """
-    ours = BundleInfo(model=config)
+    theirs = info.model
+    if not (isinstance(theirs, PointPillarsConfig) and isinstance(config, PointPillarsConfig)):
+        raise ConfigError(
+            f'{source}: {theirs.name} for {config.name}: only pointpillars can be fine-tuned, '
+            'from the same'
+        )
     differences = list_differences(
-        _network_facts(info), _network_facts(ours), sides=('source', 'configuration')
+        _network_facts(theirs), _network_facts(config), sides=('source', 'configuration')
     )
     if differences:
         raise ConfigError(
@@ -195,11 +200,9 @@ def _check_same_network(source: Path, info: BundleInfo, config: DetectorConfig) 
         )
 
 
-def _network_facts(info: BundleInfo) -> dict[str, Any]:
+def _network_facts(model: PointPillarsConfig) -> dict[str, Any]:
     """All that the weights before the head depend on; widths appear as channels."""
-    model = cast(PointPillarsConfig, info.model)
     return {
-        'name': model.name,
         **stage_facts(model),
         **stage_widths(model),
         'grid.voxel_size, x and y [m]': model.grid.voxel_size[:2],
