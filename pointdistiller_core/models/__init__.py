@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Detectors: `pointpillars.py` composes one and is the file to read first.
+"""Detectors, one file per stage; `pointpillars.py` composes one and is the file to read first.
 
 `detector_model.py` says what every family offers, `stages/` holds what they are made of.
 """
