@@ -16,7 +16,7 @@ from pointdistiller_core.cli.intensity import expectations, name_of, settle_data
 from pointdistiller_core.cli.output import print_cuts, progress_bar
 
 if TYPE_CHECKING:
-    from pointdistiller_core.config import AnyDatasetConfig
+    from pointdistiller_core.config import DatasetConfig
     from pointdistiller_core.datasets import FrameDataset, Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.detector import Detector
@@ -94,7 +94,7 @@ class Source:
     whole: bool = False
 
     @cached_property
-    def config(self) -> AnyDatasetConfig:
+    def config(self) -> DatasetConfig:
         """What lies there.
 
         Raises:
@@ -149,8 +149,7 @@ class Source:
 
     def describe(self, num_frames: int) -> str:
         """Where the frames are, in words, and how many."""
-        split = getattr(self.config, 'split', '')
-        return f'{self.path} ({split}{", " if split else ""}{num_frames} frames)'
+        return f'{self.path} ({self.config.split}, {num_frames} frames)'
 
 
 def detect_all(

@@ -31,7 +31,7 @@ from pointdistiller_core.cli.scores import (
     parse_overlaps,
     print_scores,
 )
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_core.records import Detections
 
@@ -287,7 +287,7 @@ def complete_boxes(
             'training/calib: then the 3D boxes are projected'
         )
         return list(truth), list(detections)
-    dataset = KittiDataset(DatasetConfig(root=training.parent), (), frame_ids=frames)
+    dataset = KittiDataset(KittiConfig(root=training.parent), (), frame_ids=frames)
     completed = [
         [dataset.complete(index, objects) for index, objects in enumerate(each)]
         for each in (truth, detections)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pointdistiller_core.config import AnyDatasetConfig
+    from pointdistiller_core.config import DatasetConfig
     from pointdistiller_core.datasets import Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.geometry.intensity import Range
+
+DatasetT = TypeVar('DatasetT', bound='DatasetConfig')
 
 IntensityScaleOption = Annotated[
     str | None,
@@ -99,11 +101,11 @@ def settle_scale(
 
 def settle_dataset(
     option: str | None,
-    config: AnyDatasetConfig,
+    config: DatasetT,
     expected: Mapping[str, Range],
     *,
     say: Callable[[str], None] = print_note,
-) -> AnyDatasetConfig:
+) -> DatasetT:
     """A dataset with the scale that `settle_scale` finds for its clouds.
 
     Raises:
@@ -129,10 +131,9 @@ def settle_dataset(
     return config.model_copy(update={'intensity_scale': scale})
 
 
-def name_of(config: AnyDatasetConfig) -> str:
+def name_of(config: DatasetConfig) -> str:
     """Where frames are, in words."""
-    split = getattr(config, 'split', '')
-    return f'{config.root} ({split})' if split else str(config.root)
+    return f'{config.root} ({config.split})'
 
 
 def spread_clouds(frames: Frames) -> Iterator[NDArray[np.float32]]:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pointdistiller_core.config import DATASET_CONFIGS, AnyDatasetConfig, parse_config
+from pointdistiller_core.config import DATASET_CONFIGS, DatasetConfig, parse_config
 from pointdistiller_core.datasets.bag import BagDataset
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.records import Frame, GroundTruth
 
 __all__ = [
@@ -121,7 +121,7 @@ DATASETS: dict[str, DatasetKind] = {
 
 
 def build_dataset(
-    config: AnyDatasetConfig, class_names: Sequence[str], *, labelled: bool = True
+    config: DatasetConfig, class_names: Sequence[str], *, labelled: bool = True
 ) -> FrameDataset:
     """The dataset that a configuration names.
 
@@ -131,12 +131,15 @@ def build_dataset(
         labelled: whether the frames come with their labels; without, they need none.
 
     Raises:
+        ConfigError: datasets of this name cannot be read.
         DatasetError: its files are missing or malformed.
     """
+    if config.name not in DATASETS:
+        raise ConfigError(f'dataset.name {config.name!r}: cannot be read; {sorted(DATASETS)} can')
     return DATASETS[config.name](config, class_names, labelled=labelled)
 
 
-def find_dataset(path: Path, *, usual_split: str = 'train', **options: Any) -> AnyDatasetConfig:
+def find_dataset(path: Path, *, usual_split: str = 'train', **options: Any) -> DatasetConfig:
     """The configuration of the dataset that lies at a path.
 
     Args:
@@ -156,7 +159,7 @@ def find_dataset(path: Path, *, usual_split: str = 'train', **options: Any) -> A
         raise DatasetError(f'{path}: no dataset: neither of these: {layouts}')
     cls = DATASET_CONFIGS[kinds[0]]
     given = {name: value for name, value in options.items() if value is not None}
-    if 'split' in cls.model_fields:
+    if cls.model_fields['split'].annotation is str:  # else it has no splits
         given = {'split': usual_split, **given}
     return parse_config(cls, {'root': path, **given}, where=f'{path} ({kinds[0]})')
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointdistiller_core.config import BagConfig
+from pointdistiller_core.config import POINT_FEATURES, BagConfig
 from pointdistiller_core.datasets.notes import warn_once
 from pointdistiller_core.errors import CloudError, DatasetError
 from pointdistiller_core.messages.bags import BagCloud, bag_topics, read_clouds
@@ -25,7 +25,7 @@ from pointdistiller_core.messages.point_cloud2 import (
 )
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.messages.storage.bag import is_bag
-from pointdistiller_core.records import IGNORE_LABEL, POINT_FEATURES, Frame, GroundTruth
+from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
 

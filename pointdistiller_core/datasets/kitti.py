@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import POINT_FEATURES, KittiConfig
 from pointdistiller_core.datasets.frame_cache import keep_frame
 from pointdistiller_core.datasets.image_sizes import (
     measure_image,
@@ -38,7 +38,7 @@ from pointdistiller_core.formats.kitti import (
     read_objects,
 )
 from pointdistiller_core.geometry.intensity import scale_intensity
-from pointdistiller_core.records import IGNORE_LABEL, POINT_FEATURES, Frame, GroundTruth
+from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +72,13 @@ class KittiDataset:
         return any((path / name).is_dir() for name in ('training', 'ImageSets'))
 
     @staticmethod
-    def is_labelled(config: DatasetConfig) -> bool:
+    def is_labelled(config: KittiConfig) -> bool:
         """Whether there is a folder of labels."""
         return (config.root / 'training' / 'label_2').is_dir()
 
     def __init__(
         self,
-        config: DatasetConfig,
+        config: KittiConfig,
         class_names: Sequence[str],
         *,
         labelled: bool = True,

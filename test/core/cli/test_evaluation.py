@@ -311,7 +311,7 @@ def test_a_labelled_bag(run, bundle, dataset, bag, tmp_path):
     options = [*least, '--class', 'Pedestrian', '--class', 'Car', '--json', tmp_path / 'bag.json']
     code, table, notes = run('evaluate', bundle, '--dataset', bag, *options)
     assert code == 0
-    assert f'{bundle} on {bag} (2 frames)' in table
+    assert f'{bundle} on {bag} (all, 2 frames)' in table
     assert 'Car: 4 of 4 labels count' in notes
     options = [*least, '--no-camera-view', '--json', tmp_path / 'dataset.json']
     assert run('evaluate', bundle, '--dataset', dataset, *options)[0] == 0
@@ -330,7 +330,7 @@ def test_a_labelled_bag(run, bundle, dataset, bag, tmp_path):
     [
         ('--metric kitti', 'the KITTI metric needs a camera'),
         ('--curves c.png', 'by another metric than kitti, leave out --curves'),
-        ('--split val', 'split: unknown key'),
+        ('--split val', "split: Input should be 'all'"),
         ('--ground-truth /boxes', 'no boxes on /boxes; name their topic (ground_truth'),
     ],
 )
@@ -363,9 +363,9 @@ def test_a_metric_of_ones_own(run, bundle, dataset, bag, monkeypatch):
     assert '--min-overlap: the metric found has no least overlaps' in error
 
 
-def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):
-    caps = {'max_points_per_pillar': 1, 'max_pillars': 10}
-    cut = make_bundle('cut', pillars=tiny_model.pillars.model_copy(update=caps))
+def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset):
+    caps = {'max_points': 1, 'max_voxels': 10}
+    cut = make_bundle('cut', voxels=caps)
     notes = run('evaluate', cut, '--dataset', dataset)[2]
     # Ten points of each of the two clouds remain, one in a pillar.
     points, used = re.search(r'(\d+) of (\d+) points', notes).groups()
@@ -374,8 +374,8 @@ def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):
     assert int(occupied) - int(voxels) == 20
     clouds = [dataset / 'training' / 'velodyne' / f'00000{index}.bin' for index in (0, 1)]
     assert notes_of_cuts(run('detect', cut, *clouds, '--backend', 'torch')[2])
-    caps = {'max_points_per_pillar': 1000, 'max_pillars': 1024}
-    whole = make_bundle('whole', pillars=tiny_model.pillars.model_copy(update=caps))
+    caps = {'max_points': 1000, 'max_voxels': 1024}
+    whole = make_bundle('whole', voxels=caps)
     assert not notes_of_cuts(run('evaluate', whole, '--dataset', dataset)[2])
     assert not notes_of_cuts(run('detect', whole, *clouds, '--backend', 'torch')[2])
 

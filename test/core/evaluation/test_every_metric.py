@@ -11,7 +11,7 @@ from kitti_folder import points_in, write_frame, write_splits
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.evaluation.metric import METRICS, AlarmMetric, Scores, find_metric
@@ -41,7 +41,7 @@ def frames(tmp_path_factory) -> KittiDataset:
         ]
         write_frame(root, f'{index}', points_in(boxes, 30, rng).reshape(-1, 4), boxes, names)
     write_splits(root, {'train': [f'{index}' for index in INDICES]})
-    return KittiDataset(DatasetConfig(root=root), CLASSES)
+    return KittiDataset(KittiConfig(root=root), CLASSES)
 
 
 @pytest.fixture
