@@ -72,7 +72,9 @@ class ToyDetector(DetectorModel[Voxels, ToyOutput]):
         terms = torch.stack([self._frame_losses(*frame) for frame in frames])
         return dict(zip(('classification', 'box'), terms.mean(dim=0), strict=True))
 
-    def _frame_losses(self, logits: Tensor, found: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+    def _frame_losses(
+        self, logits: Tensor, found: Tensor, boxes: Tensor, labels: Tensor
+    ) -> Tensor:
         inside = points_in_boxes(found[:, :3].detach(), boxes) & (labels >= 0)
         voxels, objects = inside.nonzero(as_tuple=True)
         targets = torch.zeros_like(logits)

@@ -29,7 +29,7 @@ TERMS = [{'name': 'local_graph', 'num_samples': 20, 'num_neighbors': 5}, 'labels
 
 
 @pytest.fixture
-def train(toy, tiny_dataset, tmp_path):
+def train(tiny_dataset, tmp_path):
     """`train(objective, distillation=None)`: losses of each epoch; what it says is in `run`."""
 
     def run(objective, distillation=None, epochs=40):
@@ -86,6 +86,19 @@ def test_its_features_are_compared(toy, tiny_dataset):
     assert list(similarities) == ['voxels']
     assert similarities['voxels']['same'].cka == pytest.approx(1.0)
     assert similarities['voxels']['student'].cka < 0.999
+
+
+def test_boxes_that_no_car_can_be_are_refused_and_counted(toy, tiny_dataset):
+    model, points = build(toy, 0).eval(), torch.from_numpy(tiny_dataset(1).frames[0].points)
+    output = model(model.prepare([points]))
+    everything = toy.detection.model_copy(update={'score_threshold': 0.0})
+    bounds = {'size_bounds': (((50.0, 50.0, 50.0), (60.0, 60.0, 60.0)),)}
+    (found,), (refused,) = (
+        model.detect(output, detection)
+        for detection in (everything, everything.model_copy(update=bounds))
+    )
+    assert (len(found) > 0, found.num_refused) == (True, 0)
+    assert (len(refused), refused.num_refused) == (0, len(output.boxes))
 
 
 @pytest.mark.parametrize(
