@@ -31,6 +31,7 @@ from pointdistiller_core.config import (
     DatasetConfig,
     SimulationConfig,
     apply_overrides,
+    find_config,
     load_config,
     parse_config,
 )
@@ -51,16 +52,23 @@ def simulate_command(
     drive: Annotated[int, typer.Option(min=0, help='Frames of a drive, written as a bag.')] = 0,
     seed: Annotated[int, typer.Option(min=0, help='The same seed gives the same bytes.')] = 0,
     workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
-    config: Annotated[Path | None, typer.Option(help='Simulation YAML.')] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar='NAME|FILE', help='A shipped simulation, as streets, or a YAML file.'
+        ),
+    ] = None,
     overrides: OverrideOption = None,
 ) -> None:
     """Simulate labelled LiDAR scenes, and a drive as an MCAP bag.
 
     Example: `pointdistiller simulate data/simulated --train 200 --val 50 --drive 100 --seed 1`
+
+    `--config streets` simulates streets as corridors, closer to recordings than the default.
     """
     changes = tuple(overrides or ())
     simulation = (
-        load_config(SimulationConfig, config, changes)
+        load_config(SimulationConfig, find_config('simulations', config), changes)
         if config
         else parse_config(SimulationConfig, apply_overrides({}, changes), where='--set')
     )

@@ -17,7 +17,7 @@ from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.files import read_text
 
 ConfigT = TypeVar('ConfigT', bound=Config)
-ConfigKind = Literal['models', 'experiments', 'studies', 'nodes']
+ConfigKind = Literal['models', 'experiments', 'studies', 'nodes', 'simulations']
 
 
 def parse_config(cls: type[ConfigT], values: Any, *, where: str) -> ConfigT:
