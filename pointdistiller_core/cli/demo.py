@@ -102,7 +102,9 @@ def _train(
 ) -> Path:
     run = output / 'runs' / name
     resume = (run / 'config.yaml').exists()
-    return run_with_progress(experiment, run, label=name, teacher=teacher, resume=resume)
+    return run_with_progress(
+        experiment, run, label=name, teacher=teacher, resume=resume, again='repeat it'
+    )
 
 
 def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, Any]]:

@@ -226,7 +226,7 @@ def _train(
             if record:
                 listener.on_epoch(record)
             if over:
-                raise _stopped(run, f'{done}, of {config.training.epochs} epochs')
+                raise _stopped(run, done.of(config.training.epochs))
 
 
 def _stopped(run: Path, done: str) -> TrainingStopped:
