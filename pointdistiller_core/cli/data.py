@@ -28,15 +28,15 @@ from pointdistiller_core.cli.output import (
     write_json,
 )
 from pointdistiller_core.config import (
-    DatasetConfig,
+    KittiConfig,
     SimulationConfig,
     apply_overrides,
     find_config,
     load_config,
     parse_config,
 )
-from pointdistiller_core.config.model import KITTI_ANCHORS
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.formats.kitti import CLASS_NAMES
 
 if TYPE_CHECKING:
     from pointdistiller_core.datasets.checks import DatasetReport
@@ -141,10 +141,10 @@ def make_bag_command(
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, kitti_sweeps, write_kitti_bag
 
-    classes = tuple(class_name or KITTI_ANCHORS) if ground_truth else ()
+    classes = tuple(class_name or CLASS_NAMES) if ground_truth else ()
     names = (choose_bag_frames(dataset, frame, split) or kitti_sweeps(dataset))[:max_frames]
     scale = given_scale(intensity_scale) or 1.0
-    config = DatasetConfig(root=dataset, camera_view=camera_view, intensity_scale=scale)
+    config = KittiConfig(root=dataset, camera_view=camera_view, intensity_scale=scale)
     sweeps = KittiDataset(config, (), labelled=False, frame_ids=names)
     scale = settle_scale(intensity_scale, spread_clouds(sweeps), USUAL, scale=scale, where=dataset)
     count = write_kitti_bag(
@@ -175,7 +175,7 @@ def choose_bag_frames(
     if frames and split:
         raise ConfigError(f'--split {split} and --frame {", ".join(frames)}: give one of both')
     if split:
-        frames = KittiDataset(DatasetConfig(root=dataset, split=split), ()).frame_ids
+        frames = KittiDataset(KittiConfig(root=dataset, split=split), ()).frame_ids
     return frames
 
 

@@ -53,7 +53,7 @@ def test_a_training_begins_with_a_bundle(run, make_bundle, dataset, tmp_path, ti
     source = make_bundle('source')
     code, _, said = run('train', config, '-o', output, '--from', source, '--set', 'model.width=2')
     assert code == 2
-    assert 'encoder_channels: source has (8,), configuration has (16,)' in said
+    assert 'encoder.channels: source has (8,), configuration has (16,)' in said
     assert not output.exists()
     code, _, said = run('train', config, '-o', output, '--from', source)
     assert code == 0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig, TrainingConfig
+from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingConfig
 from pointdistiller_core.errors import TrainingStopped
 from pointdistiller_core.training import fit as module
 from pointdistiller_core.training.checkpoint import list_checkpoints
@@ -66,7 +66,7 @@ def train(tmp_path, frames, tiny_model, clock):
         values = {'epochs': 3, 'batch_size': 2, 'num_workers': 0, 'seed': 3} | training
         config = ExperimentConfig(
             model=tiny_model,
-            dataset=DatasetConfig(root=Path('data/tiny')),
+            dataset=KittiConfig(root=Path('data/tiny')),
             training=TrainingConfig(**values),
         )
         folder = tmp_path / name

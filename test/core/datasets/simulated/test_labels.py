@@ -11,7 +11,7 @@ import pytest
 
 from pointdistiller_core.config import (
     CameraConfig,
-    DatasetConfig,
+    KittiConfig,
     SceneConfig,
     SensorConfig,
     SimulationConfig,
@@ -84,7 +84,7 @@ def test_labels_all_round_have_no_2d_box(tmp_path):
         scene=SceneConfig(cars=(12, 12)),
     )
     simulate_dataset(tmp_path / 'data', config, splits={'train': 2}, seed=0, num_workers=1)
-    frames = KittiDataset(DatasetConfig(root=tmp_path / 'data', camera_view=False), ('Car',))
+    frames = KittiDataset(KittiConfig(root=tmp_path / 'data', camera_view=False), ('Car',))
     boxes = np.concatenate([frames[index].ground_truth.boxes for index in range(2)])
     assert (boxes[:, 0] < 0).any()
     assert (boxes[:, 0] > 0).any()
