@@ -51,13 +51,21 @@ def broken_links(page: Path) -> Iterator[str]:
 def commands(page: Path) -> Iterator[tuple[str, set[str]]]:
     text = re.sub(r'\\\n\s*', '', page.read_text(encoding='utf-8'))
     for verb, rest in COMMAND.findall(text):
+        if verb == 'bag':  # its verbs have options of their own
+            word, _, rest = rest.strip().partition(' ')
+            verb = f'{verb} {word}'
         yield verb, set(re.findall(r'(?:^|\s)(--[a-z][a-z-]*)', rest.split(' # ')[0]))
 
 
 def options_by_verb() -> dict[str, set[str]]:
     group = typer.main.get_command(app)
     verbs = {}
-    for name, command in group.commands.items():
+    subgroups = {
+        f'{name} {verb}': command
+        for name, subgroup in group.commands.items()
+        for verb, command in getattr(subgroup, 'commands', {}).items()
+    }
+    for name, command in (group.commands | subgroups).items():
         names = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
         verbs[name] = names | {'--help'}
     nodes = (ROOT / 'pointdistiller_ros').glob('run*.py')  # `run` hands its options on to these
