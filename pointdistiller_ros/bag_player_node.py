@@ -32,9 +32,9 @@ from pointdistiller_core.messages.bags import (
 )
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_ros.conversions import stamp_ns, to_stamp
-from pointdistiller_ros.messages import message_class, subscribe
 from pointdistiller_ros.parameters import TF_TOPICS, BagPlayerParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.topics import message_class, subscribe
 
 QUEUE_DEPTH = 10
 TF_STATIC_TOPIC = TF_TOPICS[1]
@@ -74,11 +74,13 @@ class BagPlayerNode(Node):
         self._stopped = self._finished = False
         self._error: Exception | None = None
         super().__init__('bag_player', **node_options)
-        self._settings = declare_parameters(self, BagPlayerParameters)
+        self._settings = settings = declare_parameters(self, BagPlayerParameters)
+        self._bag = Path(settings.bag)
+        span = {'start_s': settings.start, 'duration_s': settings.duration or None}
+        self._span: dict[str, Any] = {**span, 'on_note': self._tell}  # what is read of it
         first = self._first_cloud()
         self._recorded_topic, self._begin_ns = first.topic, first.time_ns
-        if self._settings.acknowledgment:
-            topic = self._settings.acknowledgment
+        if topic := settings.acknowledgment:
             subscribe(self, PointCloud2, topic, self._on_acknowledgment, QUEUE_DEPTH)
         self._clock_publisher = self.create_publisher(Clock, '/clock', QUEUE_DEPTH)
         self._cloud_publisher = self.create_publisher(PointCloud2, first.topic, QUEUE_DEPTH)
@@ -141,22 +143,12 @@ class BagPlayerNode(Node):
 
     def _first_cloud(self) -> BagCloud:
         settings = self._settings
-        for cloud in self._read_clouds(settings.topic or None):
+        for cloud in read_clouds(self._bag, settings.topic or None, **self._span):
             return cloud
         of_topic = f' on {settings.topic}' if settings.topic else ''
         after = f' after {settings.start} s' if settings.start else ''
         within = f' within {settings.duration} s' if settings.duration else ''
         raise DatasetError(f'{settings.bag} has no cloud{of_topic}{after}{within}')
-
-    def _read_clouds(self, topic: str | None) -> Iterator[BagCloud]:
-        settings = self._settings
-        return read_clouds(
-            Path(settings.bag),
-            topic,
-            start_s=settings.start,
-            duration_s=settings.duration or None,
-            on_note=self._tell,
-        )
 
     def _tell(self, note: str) -> None:
         """Warn once of what the bag's indexes have wrong, however often it is read."""
@@ -166,37 +158,28 @@ class BagPlayerNode(Node):
 
     def _read(self) -> Iterator[BagMessage]:
         """Clouds and messages of the extra topics, in the order of recording."""
-        settings = self._settings
         extra = iter(())
         if self._extra_publishers:
-            extra = read_messages(
-                Path(settings.bag),
-                self._extra_publishers,
-                start_s=settings.start,
-                duration_s=settings.duration or None,
-                on_note=self._tell,
-            )
-        clouds = self._read_clouds(self._recorded_topic)
+            extra = read_messages(self._bag, self._extra_publishers, **self._span)
+        clouds = read_clouds(self._bag, self._recorded_topic, **self._span)
         return merge(extra, clouds, key=lambda message: message.time_ns)
 
     def _create_extra_publishers(self) -> dict[str, Publisher]:
         """Publishers of the extra topics that the bag has and whose types are installed."""
-        bag = Path(self._settings.bag)
-        types, latched = bag_topics(bag), latched_topics(bag) | {TF_STATIC_TOPIC}
+        types, latched = bag_topics(self._bag), latched_topics(self._bag) | {TF_STATIC_TOPIC}
         publishers = {}
         for topic in filter(None, self._settings.extra_topics):
+            problem = ''
             if topic not in types:
                 if topic not in TF_TOPICS:  # which many bags do not have
-                    self.get_logger().warning(
-                        f'{topic} is not played: {bag} has only {sorted(types)}'
-                    )
+                    problem = f'{self._bag} has only {sorted(types)}'
             elif (kind := message_class(types[topic])) is None:
-                self.get_logger().warning(
-                    f'{topic} is not played: {types[topic]} is not installed'
-                )
+                problem = f'{types[topic]} is not installed'
             else:
                 qos = LATCHED if topic in latched else QUEUE_DEPTH
                 publishers[topic] = self.create_publisher(kind, topic, qos)
+            if problem:
+                self.get_logger().warning(f'{topic} is not played: {problem}')
         return publishers
 
     def _on_acknowledgment(self, message: PointCloud2) -> None:

@@ -93,11 +93,7 @@ def to_agreement(
 
 
 def values_of_comparison(summary: Mapping[str, Any]) -> dict[str, str]:
-    """What the diagnostics say of all clouds.
-
-    Args:
-        summary: numbers of these, as `summarize` makes them.
-    """
+    """What the diagnostics say of all clouds, whose numbers `summarize` makes."""
     latency, agreement = summary['latency'], summary['agreement']
     values = {f'clouds_{key}': value for key, value in summary['clouds'].items()}
     for role in ('teacher', 'student'):

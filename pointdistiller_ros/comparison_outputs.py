@@ -24,7 +24,7 @@ from pointdistiller_core.evaluation.comparison.session import (
 from pointdistiller_ros.comparison_conversions import to_agreement, to_agreement_markers
 from pointdistiller_ros.conversions import marker_keys, to_boxes_cloud
 from pointdistiller_ros.logs import RepeatedLog
-from pointdistiller_ros.quality import create_publisher
+from pointdistiller_ros.topics import create_publisher
 
 ANSWER = 'student/boxes'
 OUTPUTS = {  # the last one tells that all others of a cloud are out
@@ -49,9 +49,6 @@ class ComparisonOutputs:
         num_unsent: messages that could not be sent.
         num_unanswered: of these, the ones on `~/student/boxes`.
         problem: with the last cloud; empty where all was sent.
-
-    Raises:
-        ConfigError: a parameter asks for a quality of service that does not exist.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class ComparisonReport:
         try:
             self._folder.replace(JSON_FILE, to_json(self.summarize()))
         except WriteError as error:
-            self.fatal = error
+            self.note(error)
 
     def finish(self) -> None:
         """Write the numbers and the page.

@@ -106,19 +106,13 @@ def consumer(
     values = {
         argument: text(value) for argument in arguments if (value := given(context, argument))
     }
-    return Node(
-        package=PACKAGE,
-        executable=f'{name}_node',
+    values |= {**options.pop('parameters', {}), **quality, **use_sim_time(context)}
+    return _node(
+        context,
+        f'{name}_node',
         name=given(context, 'name'),
-        namespace=given(context, 'namespace') or None,
-        output='screen',
         remappings=list(remappings.items()),
-        parameters=[
-            LaunchConfiguration('params'),
-            {**values, **options.pop('parameters', {}), **quality, **use_sim_time(context)},
-        ],
-        additional_env=shared_memory(context),
-        on_exit=end_after_failure,
+        parameters=[LaunchConfiguration('params'), values],
         **options,
     )
 
@@ -146,23 +140,21 @@ def bag_player(
         parameters: further ones.
     """
     results = f'{given(context, "name")}/{results}'
+    parameters |= {'bag': text(bag), 'topic': text(points), 'wait_for': results}
+    parameters['acknowledgment'] = results if lockstep else ''
+    exiting = {'on_exit': on_exit} if on_exit else {}
+    return _node(context, 'bag_player_node', name='bag_player', parameters=[parameters], **exiting)
+
+
+def _node(context: LaunchContext, executable: str, **options: Any) -> Node:
+    """A node of this package, which ends the others if it fails."""
     return Node(
         package=PACKAGE,
-        executable='bag_player_node',
-        name='bag_player',
+        executable=executable,
         namespace=given(context, 'namespace') or None,
         output='screen',
-        parameters=[
-            {
-                'bag': text(bag),
-                'topic': text(points),
-                'acknowledgment': results if lockstep else '',
-                'wait_for': results,
-                **parameters,
-            }
-        ],
         additional_env=shared_memory(context),
-        on_exit=on_exit or end_after_failure,
+        **{'on_exit': end_after_failure, **options},
     )
 
 

@@ -282,6 +282,9 @@ class ClassThresholds:
     """The parameters `score_thresholds.<class>` of a node, which a bundle's classes decide."""
 
     PREFIX = 'score_thresholds.'
+    FIELD = changeable(
+        -1.0, 'lowest score to publish of this class; -1 is that of all classes', range=(-1.0, 1.0)
+    )
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -320,22 +323,13 @@ class ClassThresholds:
 
     def _declare(self, names: Set[str]) -> None:
         """Declare all of these or none."""
-        field = dataclasses.fields(_ClassThreshold)[0]
         with ExitStack() as undo:
             for name in sorted(names):
+                descriptor = _descriptor(name, self.FIELD)
                 with _naming(self._node, name):
-                    self._node.declare_parameter(name, field.default, _descriptor(name, field))
+                    self._node.declare_parameter(name, self.FIELD.default, descriptor)
                 undo.callback(self._node.undeclare_parameter, name)
             undo.pop_all()
-
-
-@dataclass(frozen=True)
-class _ClassThreshold:
-    value: float = changeable(
-        -1.0,
-        'lowest score to publish of this class; -1 is that of all classes',
-        range=(-1.0, 1.0),
-    )
 
 
 def to_detection_config(

@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 from pointdistiller_ros.bag_player_node import BagPlayerNode
+from pointdistiller_ros.comparison_node import ComparisonNode
+from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.spinning import POLL_PERIOD_S, Session
 
 DISCOVERY_TIMEOUT_S = 10.0
 ARRIVAL_TIMEOUT_S = 2.0  # of what is on its way in the middleware
+RELIABLE = {'reliability': 'reliable'}  # of a node: nothing of a bag shall be lost on the way
 
 
 class Playback:
@@ -20,26 +24,33 @@ class Playback:
 
     Args:
         session: of all nodes.
+        answers: topic that tells that a cloud is worked on.
+        rate: speed relative to the recording; None waits for each answer.
+        parameters: further ones of the player.
+
+    Attributes:
         player: of the bag.
-        record: bag to write clouds and results to; empty writes none.
-        output_topics: of the node that works, with one message for each result.
-        diagnostics_topic: of that node.
     """
 
     def __init__(
-        self,
-        session: Session,
-        player: BagPlayerNode,
-        record: str,
-        output_topics: Sequence[str],
-        diagnostics_topic: str,
+        self, session: Session, answers: str, *, rate: float | None, **parameters: Any
     ) -> None:
-        self._session, self._player = session, player
-        self._output_topics, self._diagnostics_topic = list(output_topics), diagnostics_topic
+        self._session = session
         self._recorder: BagRecorderNode | None = None
+        pace = {'acknowledgment': answers} if rate is None else {'rate': rate}
+        self.player = session.add(BagPlayerNode, **pace, **parameters)
+
+    def attach(self, worker: DetectorNode | ComparisonNode, record: str) -> None:
+        """Know the node that works.
+
+        Args:
+            worker: the node.
+            record: bag to write clouds and results to; empty writes none.
+        """
+        self._worker = worker
         if record:
-            topics = [player.topic, *self._output_topics, diagnostics_topic]
-            self._recorder = session.add(
+            topics = [self.player.topic, *worker.output_topics, worker.health.topic]
+            self._recorder = self._session.add(
                 BagRecorderNode, output=record, topics=topics, use_sim_time=True
             )
 
@@ -64,51 +75,50 @@ class Playback:
                 lock-step, or `check` raised it.
         """
         self._session.spin_until(lambda: self._connected() and ready(), DISCOVERY_TIMEOUT_S)
-        self._player.start()
+        self.player.start()
         seen = 0
-        while not self._session.spin_until(self._player.finished, POLL_PERIOD_S):
-            on_cloud(self._player.num_played)
+        while not self._session.spin_until(self.player.finished, POLL_PERIOD_S):
+            on_cloud(self.player.num_played)
             if num_failed() > seen:  # the log says why
                 seen = num_failed()
-                self._player.go_on()
+                self.player.go_on()
             check()
             if self._recorder is not None:
                 self._recorder.finished()
-        on_cloud(self._player.num_played)
+        on_cloud(self.player.num_played)
 
     def settle(self, num_received: Callable[[], int], idle: Callable[[float], bool]) -> None:
         """Let the last clouds arrive at the node that works, and be worked on.
 
-        Args:
-            num_received: clouds that have arrived.
-            idle: whether all of these are worked on; takes a timeout [s].
+        `num_received` counts those that have arrived; `idle(timeout_s)` tells whether all of these
+        are worked on.
         """
-        played = self._player.num_played
+        played = self.player.num_played
         self._session.spin_until(lambda: num_received() == played, ARRIVAL_TIMEOUT_S)
         self._session.spin_until(lambda: idle(0.0))
 
-    def finish_recording(self, num_results: int, report: Callable[[], object]) -> None:
+    def finish_recording(self, num_results: int) -> None:
         """Let the node tell of the last clouds, and the last messages arrive at the recorder.
 
         Args:
             num_results: on each of the topics with results.
-            report: sends the diagnostics, and says in the log what went wrong.
 
         Raises:
             PointDistillerError: the recording cannot be written.
         """
-        recorder = self._recorder
+        recorder, worker = self._recorder, self._worker
         if recorder is None:
-            report()  # in the log
+            worker.report()  # in the log
             return
-        expected = Counter({self._player.topic: self._player.num_played})
-        expected |= dict.fromkeys(self._output_topics, num_results)
-        expected[self._diagnostics_topic] = recorder.num_recorded[self._diagnostics_topic] + 1
-        report()
+        expected = Counter({self.player.topic: self.player.num_played})
+        expected |= dict.fromkeys(worker.output_topics, num_results)
+        diagnostics = worker.health.topic
+        expected[diagnostics] = recorder.num_recorded[diagnostics] + 1
+        worker.report()
         self._session.spin_until(lambda: recorder.num_recorded >= expected, ARRIVAL_TIMEOUT_S)
         recorder.finished()
 
     def _connected(self) -> bool:
         if self._recorder is None:
-            return self._player.num_subscribers >= 1
-        return self._player.num_subscribers >= 2 and not self._recorder.awaited_topics
+            return self.player.num_subscribers >= 1
+        return self.player.num_subscribers >= 2 and not self._recorder.awaited_topics

@@ -27,9 +27,9 @@ from rosbags.interfaces import (
 
 from pointdistiller_core.errors import ConfigError, DatasetError, PointDistillerError
 from pointdistiller_core.messages.bags import CloudBagWriter
-from pointdistiller_ros.messages import message_class
 from pointdistiller_ros.parameters import BagRecorderParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.topics import message_class
 
 SEARCH_PERIOD_S = 0.1
 QUEUE_DEPTH = 100

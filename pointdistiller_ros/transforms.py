@@ -79,11 +79,8 @@ def find_mounting(
 ) -> Mounting | None:
     """The mounting that parameters give; None where all are left as they are.
 
-    Args:
-        parameters: of a node.
-        transforms: where the parameters name a frame.
-        sensor: frame of the clouds.
-        training_height: of the training sensor above the ground [m].
+    `transforms` are there where the parameters name a frame; the rest is as `Transforms.mounting`
+    takes it.
 
     Raises:
         CloudError: TF does not connect the frames.

@@ -6,7 +6,7 @@
 
 `eager` is the detector as it ships; the others replace what lies behind the pillar encoder by the
 same network with folded batch norm: eager again, captured as a CUDA graph, or compiled. Weights
-are random, sweeps simulated; boxes are held against those of the CPU in float32.
+are random, sweeps simulated; boxes are compared with those of the CPU in float32.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Folded(nn.Module):
         self.model = model
         self.dtype = dtype
         network = BevNetwork(model).to(dtype).to(memory_format=torch.channels_last)
-        # In a list, which takes what is no module, too.
+        # In a list, because it may not be a module.
         self._ways: list[Callable[[Tensor], Sequence[Tensor]]] = [network]
 
     def use(self, way: Callable[[Tensor], Sequence[Tensor]]) -> None:
-        """Run the network so from now on."""
+        """Run the network in this way from now on."""
         self._ways.append(way)
 
     @property
@@ -207,7 +207,7 @@ def replace_network(
     backend: Any = detector._backend
     dtype = DTYPES.get(precision, torch.float32)
     folded = Folded(copy.deepcopy(backend.model), dtype).eval()
-    # What is folded is in its type already.
+    # The folded network has its type already.
     backend.precision = replace(backend.precision, dtype=torch.float32)
     with torch.inference_mode():
         prepare = folded.model.prepare
@@ -237,7 +237,7 @@ def compare(found: Sequence[Detections], expected: Sequence[Detections]) -> dict
 
 
 def device_name(device: str) -> str:
-    """Of a GPU its model."""
+    """The model of the GPU."""
     return torch.cuda.get_device_name(device) if device.startswith('cuda') else device
 
 

@@ -296,9 +296,8 @@ def test_real_frames_through_a_real_network(kitti_mini, bundle, tmp_path, monkey
         str(bundle),
         str(tmp_path / 'kitti'),
         record=str(tmp_path / 'out'),
-        lockstep=True,
-        num_threads=1,
-        score_threshold=0.0,
+        rate=None,
+        parameters={'num_threads': 1, 'score_threshold': 0.0},
     )
     assert run_detect(options) == RunCounts(played=2, results=2, failed=0, dropped=0)
     results = list(read_clouds(tmp_path / 'out', '/detector/boxes'))
