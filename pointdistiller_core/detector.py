@@ -20,6 +20,7 @@ from pointdistiller_core.errors import BackendError, CloudError
 from pointdistiller_core.geometry.intensity import (
     IntensityJudge,
     clip_intensity,
+    describe_constant,
     parse_scale,
 )
 from pointdistiller_core.geometry.mounting import Mounting
@@ -29,7 +30,15 @@ from pointdistiller_core.records import Detections, Importance, Places
 if TYPE_CHECKING:
     from pointdistiller_core.models import PointPillars
 
-__all__ = ['BundleInfo', 'Detector', 'IntensityJudge', 'Mounting', 'parse_scale', 'to_importance']
+__all__ = [
+    'BundleInfo',
+    'Detector',
+    'IntensityJudge',
+    'Mounting',
+    'describe_constant',
+    'parse_scale',
+    'to_importance',
+]
 
 BEYOND = 1000.0  # [m]
 
