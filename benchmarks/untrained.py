@@ -94,7 +94,7 @@ def _build(name: str, clouds: Sequence[NDArray[np.float32]], seed: int) -> Any:
     config = load_config(ModelConfig, find_config('models', MODELS[name]))
     # a momentum of 1 makes one batch the statistics
     model = build_detector(config.model_copy(update={'norm_momentum': 1.0}))
-    pillars = model.group([torch.from_numpy(points) for points in clouds])
+    pillars = model.prepare([torch.from_numpy(points) for points in clouds])
     with torch.no_grad():
         model.train()(pillars)
         logits = model.eval()(pillars).class_logits

@@ -28,7 +28,7 @@ from pointdistiller_core.geometry.returns import find_returns
 from pointdistiller_core.records import Detections, Importance, Places
 
 if TYPE_CHECKING:
-    from pointdistiller_core.models import PointPillars
+    from pointdistiller_core.models import AnyDetector
 
 __all__ = [
     'BundleInfo',
@@ -118,13 +118,13 @@ class Detector:
         return self._opened().name
 
     @property
-    def model(self) -> PointPillars:
+    def model(self) -> AnyDetector:
         """The network itself.
 
         Raises:
             BackendError: it does not run in torch.
         """
-        model: PointPillars | None = getattr(self._opened(), 'model', None)
+        model: AnyDetector | None = getattr(self._opened(), 'model', None)
         if model is None:
             raise BackendError(f"backend {self.backend} has no torch module; load with 'torch'")
         return model

@@ -58,7 +58,8 @@ def options_by_verb() -> dict[str, set[str]]:
         verbs[name] = names | {'--help'}
     nodes = (ROOT / 'pointdistiller_ros').glob('run*.py')  # `run` hands its options on to these
     text = '\n'.join(file.read_text(encoding='utf-8') for file in nodes)
-    return verbs | {'run': set(re.findall(r"'(--[a-z-]+)'", text)) | {'--help'}}
+    words = re.findall(r"'(?:--)?([a-z_-]+)'", text)  # options, and parameters that have one
+    return verbs | {'run': {f'--{word.replace("_", "-")}' for word in ['help', *words]}}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -34,7 +34,7 @@ from untrained import MODELS, machine, make_sweeps, save_untrained
 from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.files import write_text
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
+from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 from pointdistiller_core.records import Detections
 
 PRECISIONS = ('fp32', 'tf32', 'bf16', 'fp16')
@@ -68,14 +68,14 @@ class Folded(nn.Module):
         bev_features: Tensor = self.model.encode(pillars)
         return bev_features.permute(0, 2, 3, 1).to(self.dtype)
 
-    def forward(self, pillars: Any) -> HeadOutput:
+    def forward(self, pillars: Any) -> AnchorOutput:
         """Raw outputs of all anchors, as the detector's own."""
         class_maps, others = self.network(self.canvas(pillars))
         anchors = self.model.head.anchors
         kinds = class_maps.shape[1] // len(self.model.config.class_names)
         logits = class_maps.permute(0, 2, 3, 1).reshape(1, len(anchors), -1)
         residuals, directions = others[..., : 7 * kinds], others[..., 7 * kinds :]
-        return HeadOutput(
+        return AnchorOutput(
             logits.float(),
             residuals.reshape(1, -1, 7).float(),
             directions.reshape(1, -1, 2).float(),

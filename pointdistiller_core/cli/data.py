@@ -172,11 +172,13 @@ def choose_bag_frames(
 
 
 def check_dataset_command(
-    dataset: Annotated[Path, typer.Argument(help='A dataset in KITTI layout.')],
+    dataset: Annotated[
+        Path, typer.Argument(help='A dataset in KITTI layout, or a folder with dataset.yaml.')
+    ],
     *,
     split: Annotated[
         str | None,
-        typer.Option(help='A file of ImageSets, without .txt; by default all but test.'),
+        typer.Option(help='A file of ImageSets or splits, without .txt; by default all but test.'),
     ] = None,
     class_name: Annotated[
         list[str] | None,
@@ -198,11 +200,12 @@ def check_dataset_command(
     Example: `pointdistiller check-dataset data/kitti --picture kitti.png --json kitti.json`
     """
     from pointdistiller_core.datasets.checks import check_dataset
+    from pointdistiller_core.datasets.folder_checks import check_folder
+    from pointdistiller_core.formats.folder import is_folder_dataset
 
+    check = check_folder if is_folder_dataset(dataset) else check_dataset
     with progress_bar('check', 'frames') as update:
-        report = check_dataset(
-            dataset, split=split, class_names=tuple(class_name or ()), on_frame=update
-        )
+        report = check(dataset, split=split, class_names=tuple(class_name or ()), on_frame=update)
     print_report(report, title=str(dataset), json_file=json_file)
     write_json(json_file, report.to_dict())
     if picture is not None:

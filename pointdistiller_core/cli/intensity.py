@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""`--intensity-scale`, and what is said about the intensity of the clouds of a verb."""
+"""`--intensity-scale`, and messages about the intensity of a verb's clouds."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ IntensityScaleOption = Annotated[
         'first 10 clouds.',
     ),
 ]
-# what is expected of clouds where no bundle says it
+# what is expected of clouds if no bundle says it
 USUAL: Mapping[str, Range] = {'usual is 0 to 1': (0.0, 1.0)}
 
 
 def given_scale(option: str | None) -> float | None:
-    """The factor that the option names, if it does.
+    """The factor that the option names, or None.
 
     Raises:
         ConfigError: neither `auto` nor a positive number.
@@ -51,7 +51,7 @@ def given_scale(option: str | None) -> float | None:
 
 
 def expectations(infos: Mapping[str, BundleInfo]) -> dict[str, Range]:
-    """What bundles of these names expect, as `settle_scale` wants it."""
+    """What bundles of these names expect, in the form for `settle_scale`."""
     return {
         f'{name or "the bundle"} was trained on {info.intensity_text}': info.intensity_range
         for name, info in infos.items()
@@ -67,18 +67,18 @@ def settle_scale(
     where: object = '',
     say: Callable[[str], None] = print_note,
 ) -> float:
-    """The factor on the intensity, after a look at the first clouds; what is wrong is said.
+    """The factor on the intensity, after a look at the first clouds; says what is wrong.
 
     Args:
         option: `--intensity-scale`.
-        clouds: (N, 4) points; the first `JUDGED_CLOUDS` are looked at.
-        expected: a range for each thing that a sentence says of it; `auto` goes by the first.
-        scale: that is in the clouds already.
-        where: the clouds are from; the beginning of what is said.
-        say: hears what is wrong, or was decided.
+        clouds: (N, 4) points each; the first `JUDGED_CLOUDS` are looked at.
+        expected: description -> range; `auto` goes by the first.
+        scale: factor that was applied to the clouds already.
+        where: where the clouds come from; messages begin with it.
+        say: told what is wrong, or what was decided.
 
     Returns:
-        What `auto` decides, if that was asked for, or else `scale`.
+        What `auto` decides, if that was asked for; otherwise `scale`.
     """
     looked_at, decided = list(islice(clouds, JUDGED_CLOUDS)), scale
     for text, limits in expected.items():

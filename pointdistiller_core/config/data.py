@@ -40,8 +40,8 @@ class FolderConfig(Config):
     split: str = Field(
         'train', description='a file of splits/, without .txt; several as train+val; all is all'
     )
-    classes: dict[str, str] = Field(
-        default_factory=dict, description='what other classes count as, e.g. Van: Car'
+    class_map: dict[str, str] = Field(
+        default_factory=dict, description='class by name in the labels; the others keep theirs'
     )
     cache: Path | None = Field(
         None, description='folder for what is derived from the frames; None: .cache in the root'

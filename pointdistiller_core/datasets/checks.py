@@ -203,7 +203,7 @@ def check_dataset(
     return DatasetReport(
         splits={name: len(dataset) for name, dataset in datasets.items()},
         points_per_sweep=np.array(sizes, np.int64),
-        objects=_join([report.objects for report in reports.values() if report.objects]),
+        objects=join_objects([report.objects for report in reports.values() if report.objects]),
         findings=tuple(sorted(findings, key=lambda finding: not finding.broken)),
     )
 
@@ -310,7 +310,7 @@ def _check_frame(dataset: KittiDataset, index: int, judge: IntensityJudge) -> _F
     table = digest = None
     if points is not None:
         digest = hashlib.blake2b(points.tobytes()).digest()
-        problems += _sweep_problems(points)
+        problems += sweep_problems(points)
         judge.add(points)
     if labels is not None and objects is not None:
         if projected := int((labels.lacks_box_2d & ~objects.lacks_box_2d).sum()):
@@ -323,7 +323,7 @@ def _check_frame(dataset: KittiDataset, index: int, judge: IntensityJudge) -> _F
         if points is not None and calibration is not None:
             table = attempt(lambda: _measure(boxed, calibration, points))
     if table is not None:
-        problems += [(what, False) for what in _box_problems(table)]
+        problems += [(what, False) for what in box_problems(table)]
     if sizes is not None:
         problems += _size_problems(sizes, calibration)
     if points is not None and calibration is not None and size is not None:
@@ -362,7 +362,7 @@ def _view_problems(
     return [(nothing_in_view(len(finite), size), True)]
 
 
-def _sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:
+def sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:
     """What is wrong with a sweep, and whether it is broken."""
     if not len(points):
         return [('the sweep has no points', True)]
@@ -385,7 +385,7 @@ def _measure(
     return LabelledObjects(objects.names, boxes, difficulties_of(objects), inside.sum(axis=0))
 
 
-def _box_problems(table: LabelledObjects) -> list[str]:
+def box_problems(table: LabelledObjects) -> list[str]:
     """Boxes without points and boxes of one and the same object."""
     titles = [
         f'{name} at {distance:.1f} m'
@@ -405,7 +405,8 @@ def _box_problems(table: LabelledObjects) -> list[str]:
 # --- numbers ---------------------------------------------------------------------------------
 
 
-def _join(tables: Sequence[LabelledObjects]) -> LabelledObjects:
+def join_objects(tables: Sequence[LabelledObjects]) -> LabelledObjects:
+    """The objects of several frames as one table."""
     none = LabelledObjects(
         np.zeros(0, np.str_),
         np.zeros((0, 7), np.float32),

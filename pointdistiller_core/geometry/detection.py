@@ -57,7 +57,7 @@ def detect_frame(
         possible &= ((boxes[:, :6] >= least) & (boxes[:, :6] <= most)).all(1)
     num_candidates = len(boxes)
     boxes, scores, labels = boxes[possible], scores[possible], labels[possible]
-    kept = _suppress(boxes, scores, labels, config)
+    kept = suppress(boxes, scores, labels, config)
     return boxes[kept], scores[kept], labels[kept], num_candidates - len(boxes)
 
 
@@ -130,7 +130,7 @@ def _pass_own_threshold(scores: Any, labels: Any, config: DetectionConfig) -> An
     return passing
 
 
-def _suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
+def suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
     """Indices of the boxes that survive, by descending score."""
     if config.class_wise_nms:
         kept = class_wise_nms(boxes, scores, labels, config.nms_iou_threshold)

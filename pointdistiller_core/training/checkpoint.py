@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a run: `checkpoints/epoch_000010` is a bundle with `training.pt` beside it.
 
-A checkpoint within an epoch is called `epoch_000010_step_000150`: ten epochs and 150 steps are
-done.
+One within an epoch is called `epoch_000010_step_000150`: ten epochs and 150 steps are done.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 import io
 import logging
 from pathlib import Path
+import re
 from typing import Any, cast
 
 import torch
@@ -29,7 +29,7 @@ from pointdistiller_core.deploy.bundle import (
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.files import new_folder, remove_folder
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.training.objective import detector_of, trained_companions
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ class Position:
     """Where a run is.
 
     Attributes:
-        epochs: epochs that are done.
-        losses: of the steps done in the epoch after these, by name.
-        seconds: time that these steps took.
-        generators: state of torch's random generators in each process, if there are such steps.
+        epochs: that are done.
+        losses: of the steps that are done in the epoch after these, by name.
+        seconds: that these steps took.
+        generators: state of torch's random generators in each process, where there are such steps.
     """
 
     epochs: int = 0
@@ -56,7 +56,7 @@ class Position:
 
     @property
     def steps(self) -> int:
-        """Steps done in the epoch in progress."""
+        """Done in the epoch in progress."""
         return len(self.losses)
 
     def __str__(self) -> str:
@@ -73,8 +73,8 @@ class TrainingState:
             into `training.pt`.
         optimizer: of the objective's trainable parameters.
         precision: Lightning's precision plugin, which holds the loss scale of float16.
-        average: moving average of the detector, or None. With one, it goes into the bundle, and
-            the detector itself into `training.pt`.
+        average: moving average of the detector, which then goes into the bundle in its place and
+            leaves it to `training.pt`; or None.
     """
 
     objective: nn.Module
@@ -83,13 +83,13 @@ class TrainingState:
     average: nn.Module | None = None
 
     @property
-    def result(self) -> PointPillars:
+    def result(self) -> AnyDetector:
         """The network that is evaluated and deployed."""
-        return cast(PointPillars, self.average or detector_of(self.objective))
+        return cast(AnyDetector, self.average or detector_of(self.objective))
 
 
 def save_checkpoint(run: Path, position: Position, state: TrainingState, info: BundleInfo) -> Path:
-    """Save a run's state as a whole, then remove all but the newest two checkpoints.
+    """Save where a run is in one step, then remove all but the newest two checkpoints.
 
     Raises:
         WriteError: the file system refuses; the earlier checkpoints are intact.
@@ -123,7 +123,7 @@ def save_checkpoint(run: Path, position: Position, state: TrainingState, info: B
 
 
 def load_checkpoint(run: Path, state: TrainingState) -> Position:
-    """Restore the newest checkpoint of a run; without one, the run starts at its beginning.
+    """Restore the newest checkpoint of a run; without one the run is at its beginning.
 
     A packed checkpoint may lack the optimizer's state, which then begins anew.
 
@@ -147,7 +147,7 @@ def load_checkpoint(run: Path, state: TrainingState) -> Position:
 def _restore(
     state: TrainingState, weights: dict[str, Tensor], saved: dict[str, Any], folder: Path
 ) -> Position:
-    """Load what was saved into the parts of a training; returns where it was."""
+    """Fill the parts of a training with what was saved; returns where it was."""
     companions = trained_companions(state.objective)
     if companions.keys() != saved['companions'].keys():
         raise CheckpointError(
@@ -158,7 +158,8 @@ def _restore(
     if state.average is not None:
         load_weights(detector_of(state.objective), saved['detector'], where=str(folder))
     for name, part in companions.items():
-        load_weights(part, saved['companions'][name], where=f'{folder}, {name}')
+        own = {new_name(key): tensor for key, tensor in saved['companions'][name].items()}
+        load_weights(part, own, where=f'{folder}, {name}')
     if saved['optimizer'] is None:
         logger.warning(
             '%s: was packed without the state of the optimizer, which begins anew', folder
@@ -172,6 +173,12 @@ def _restore(
         seconds=saved.get('seconds', 0.0),
         generators=saved.get('generators', ()),
     )
+
+
+def new_name(weight: str) -> str:
+    """Of a weight of an adapter, whose batch norm had another name in earlier versions."""
+    weight = re.sub(r'_adapter(?=\.(scale|shift)$)', '_adapter.norm', weight)
+    return re.sub(r'\.scale$', '.weight', re.sub(r'\.shift$', '.bias', weight))
 
 
 def list_checkpoints(run: Path) -> list[Path]:

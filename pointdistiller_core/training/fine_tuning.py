@@ -30,7 +30,7 @@ from pointdistiller_core.deploy.bundle import (
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import stage_widths
 from pointdistiller_core.errors import CheckpointError, ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.training.checkpoint import list_checkpoints
 from pointdistiller_core.training.processes import is_first_process
 from pointdistiller_core.training.run import RUN_FILE, read_facts
@@ -54,7 +54,7 @@ class Start:
     summary: str
 
 
-def start_from(source: Path, detector: PointPillars, config: ExperimentConfig) -> Start:
+def start_from(source: Path, detector: AnyDetector, config: ExperimentConfig) -> Start:
     """Give a new detector the weights of a trained one, batch norm's statistics included.
 
     Warns of another height of the sensor or of the grid.

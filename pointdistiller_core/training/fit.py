@@ -35,7 +35,7 @@ from pointdistiller_core.errors import (
     TrainingStopped,
 )
 from pointdistiller_core.files import write_text
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.pipelines.evaluate import evaluate_detector
 from pointdistiller_core.records import Batch
 from pointdistiller_core.training.average import start_average, update_average
@@ -235,7 +235,7 @@ def _stopped(run: Path, done: str) -> TrainingStopped:
 
 def _complete(
     run: Path,
-    detector: PointPillars,
+    detector: AnyDetector,
     info: BundleInfo,
     *,
     validation: FrameDataset | None,

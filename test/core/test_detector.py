@@ -63,7 +63,7 @@ def assert_same_up_to_rounding(first, second):
 def test_detections_are_those_of_the_network(detector, points):
     found = detector(points)
     with torch.inference_mode():
-        pillars = detector.model.group([torch.from_numpy(points)])
+        pillars = detector.model.prepare([torch.from_numpy(points)])
         (expected,) = detector.model.detect(detector.model(pillars))
     assert len(found) > 0
     np.testing.assert_array_equal(found.boxes, expected.boxes.numpy())

@@ -18,7 +18,7 @@ from pointdistiller_core.deploy.backends.backend import Stopwatch
 from pointdistiller_core.deploy.bundle import load_detector_model
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.records import Detections, Places
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class TorchBackend:
 
     name = 'torch'
 
-    def __init__(self, model: PointPillars, precision: Precision = PRECISIONS['fp32']) -> None:
+    def __init__(self, model: AnyDetector, precision: Precision = PRECISIONS['fp32']) -> None:
         """Wrap a network that is in evaluation mode on the device that it shall run on.
 
         Args:

@@ -31,7 +31,7 @@ from pointdistiller_core.deploy.export.equalization import equalize
 from pointdistiller_core.deploy.export.split import Split, make_canvas, split_detector
 from pointdistiller_core.errors import BackendError, ConfigError, WriteError
 from pointdistiller_core.files import temporary_folder
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -44,7 +44,7 @@ HEAD_SUMS = r'.*_head/aten::add/Add.*'
 
 
 def export_detector(
-    detector: PointPillars, target: str, calibration: Iterable[FloatArray] = ()
+    detector: AnyDetector, target: str, calibration: Iterable[FloatArray] = ()
 ) -> dict[str, bytes]:
     """Files by which a backend can run a detector.
 
@@ -79,7 +79,7 @@ def export_detector(
 class Canvases:
     """Inputs of a split's network for some clouds; all of them at once would be gigabytes."""
 
-    detector: PointPillars
+    detector: Any  # one that can be split
     clouds: list[FloatArray]
 
     def __len__(self) -> int:

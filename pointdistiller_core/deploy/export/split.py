@@ -16,8 +16,8 @@ from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import PointPillars
-from pointdistiller_core.models.stages.layers import NORM_EPS
+from pointdistiller_core.models import AnchorDetector, AnyDetector, PointPillars
+from pointdistiller_core.models.stages.batch_norm import NORM_EPS
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -37,7 +37,7 @@ class Split(NamedTuple):
     example: Tensor
 
 
-def split_detector(detector: PointPillars) -> Split:
+def split_detector(detector: AnyDetector) -> Split:
     """A detector in two parts, which share no weight with it.
 
     Raises:
@@ -60,7 +60,7 @@ def check_family(name: str) -> None:
         )
 
 
-def make_canvas(detector: PointPillars, points: FloatArray) -> FloatArray:
+def make_canvas(detector: AnchorDetector, points: FloatArray) -> FloatArray:
     """(1, H, W, C) input of a split's network for one cloud (N, F)."""
     with torch.inference_mode():
         # a bag's clouds may be read-only, which torch does not like
@@ -84,7 +84,7 @@ def _split_pointpillars(detector: PointPillars) -> Split:
     return _split_map(detector, host)
 
 
-def _split_map(detector: PointPillars, host: dict[str, Tensor]) -> Split:
+def _split_map(detector: AnchorDetector, host: dict[str, Tensor]) -> Split:
     """A detector of anchors behind a map that the host makes with these arrays."""
     config, anchors = detector.config, detector.head.anchors.cpu()
     cells = anchors.view(*config.grid.strided_bev_shape(config.head_stride), -1, 7)

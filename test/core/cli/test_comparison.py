@@ -205,7 +205,7 @@ def test_features_of_a_student(run, make_bundle, dataset, tmp_path):
     assert '(val, 2 frames)' in ' '.join(table.split())
     assert 'backbone.1' in table
     written = json.loads((tmp_path / 'features.json').read_text(encoding='utf-8'))
-    assert list(written) == ['pillars', 'backbone.0', 'backbone.1', 'neck']
+    assert list(written) == ['voxels', 'backbone.0', 'backbone.1', 'neck']
     for of_tap in written.values():
         assert list(of_tap) == ['student', 'untrained']
         assert of_tap['student'] != of_tap['untrained']

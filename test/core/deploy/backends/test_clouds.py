@@ -114,7 +114,7 @@ def bounded_bundle(tiny_model, tiny_dataset, tmp_path_factory):
     clouds = [frame.points for frame in tiny_dataset(8, seed=9).frames]
     with torch.no_grad():
         for points in clouds:  # so that batch norm knows its means
-            model(model.group([torch.from_numpy(points)]))
+            model(model.prepare([torch.from_numpy(points)]))
     folder = tmp_path_factory.mktemp('bounded') / 'bundle'
     save_bundle(folder, model, BundleInfo(model=config))
     for name in filter(installed, EXPORTERS):
