@@ -191,7 +191,8 @@ def centers(rows: Rows, ways: Collection[Sequence[str]]) -> dict[str, float]:
             x |= zip(row, _apart(wanted, widths), strict=True)
     for way in ways:
         x |= _straight(way[1:-1], rows, x)
-    return x
+    first = min(x.values())
+    return {name: at - first for name, at in x.items()}
 
 
 def _straight(via: Sequence[str], rows: Rows, x: Mapping[str, float]) -> dict[str, float]:

@@ -19,13 +19,13 @@ QUEUE_DEPTH = 5
 
 
 class CloudInput:
-    """The clouds on `points`, or the newest of them where they come too fast.
+    """The clouds on `points`, or the newest of them if they come too fast.
 
     Args:
-        node: that subscribes.
-        work: called in a thread of its own with each cloud, the time when it arrived, and the time
+        node: the node that subscribes.
+        work: called in a thread of its own with each cloud, the time of its arrival, and the time
             when it is its turn (`perf_counter`).
-        on_error: told what `work` raised, or that a message is no cloud.
+        on_error: called with what `work` raised, or with the error of a message that is no cloud.
         monitor: counts them.
         reliability: of the subscription, as the node's parameter says it.
         options: further arguments of `Node.create_subscription`.
@@ -62,11 +62,11 @@ class CloudInput:
         return self._subscription.topic_name
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until every cloud received is worked on; False where that takes longer."""
+        """Wait until all received clouds are worked on; False if that takes longer."""
         return self._worker.wait_until_idle(timeout_s)
 
     def close(self) -> None:
-        """Finish the cloud that is worked on, then receive no more."""
+        """Finish the current cloud, then receive no more."""
         self._node.destroy_subscription(self._subscription)
         self._monitor.drop(self._worker.close())
 

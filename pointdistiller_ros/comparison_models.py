@@ -30,14 +30,14 @@ class Models:
     Args:
         settings: of the node.
         load: makes a detector of each, as `load_bundle` does.
-        warn: told what they do not have in common.
+        warn: called with what they do not have in common.
 
     Attributes:
         infos: what their bundles say, by role.
-        class_names: that the labels of each index, by role.
+        class_names: names that the labels of each index, by role.
         about: what a report says of each, by role: name, files with checksums, backend, ...
         rules: what counts when they are compared.
-        repairs: what was made possible for each, or refused.
+        repairs: counts of corrected or refused values of each.
 
     Raises:
         ConfigError: they have no class in common.
@@ -82,7 +82,7 @@ class Models:
     def find_mountings(
         self, frame_id: str, transforms: Transforms | None
     ) -> dict[str, Mounting | None]:
-        """The mounting of a cloud's sensor for each: they may differ in what they expect.
+        """The mounting of a cloud's sensor for each, because they may expect different ones.
 
         Raises:
             CloudError: TF does not connect the frames.
@@ -105,7 +105,7 @@ class Models:
         Returns:
             Detections in the frame of the cloud, labelled by the classes of the rules.
         """
-        if not self._warm:  # a network's first run takes longer: it is not measured
+        if not self._warm:  # a network's first run takes longer and is not measured
             for role, mounting in mountings.items():
                 self._detectors[role](points, mounting=mounting)
             self._warm = True

@@ -24,14 +24,14 @@ def _backend_of(role: str) -> Any:
 
 @dataclass(frozen=True)
 class StaleLimit:
-    """What makes a level of the diagnostics."""
+    """Limits that make a level of the diagnostics."""
 
     stale_after_s: float = parameter(1.0, 'without any cloud', range=(0.0, 1e6))
 
 
 @dataclass(frozen=True)
 class ComparisonLimits:
-    """Limits of the diagnostics of `comparison_node`, called as the detector's."""
+    """Limits of the diagnostics of `comparison_node`, named like the detector's."""
 
     warn: StaleLimit = StaleLimit()
     error: StaleLimit = StaleLimit(stale_after_s=5.0)

@@ -34,7 +34,7 @@ except ImportError:  # not part of every installation; ~/boxes carries the same 
     Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
 
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
-LINE_WIDTH, TEXT_HEIGHT, PILLAR_SIZE = 0.08, 0.8, 0.3  # [m]
+LINE_WIDTH, TEXT_HEIGHT, PLACE_SIZE = 0.08, 0.8, 0.3  # [m]
 
 # Okabe and Ito's colors, which color-blind people tell apart: one per class, then again.
 CLASS_COLORS = (
@@ -153,12 +153,12 @@ def to_importance_cloud(
     return to_cloud(points, header, {'importance': importance.point_scores.astype(np.float32)})
 
 
-def to_importance_markers(importance: Importance, header: Header, max_pillars: int) -> MarkerArray:
-    """The most important pillars as one list of cubes, colored by score."""
-    top = np.argsort(-importance.scores, kind='stable')[:max_pillars]
+def to_importance_markers(importance: Importance, header: Header, max_places: int) -> MarkerArray:
+    """The most important places as one list of cubes, colored by score."""
+    top = np.argsort(-importance.scores, kind='stable')[:max_places]
     marker = Marker(header=header, ns='importance', type=Marker.CUBE_LIST)
     marker.pose.orientation.w = 1.0
-    marker.scale = Vector3(x=PILLAR_SIZE, y=PILLAR_SIZE, z=PILLAR_SIZE)
+    marker.scale = Vector3(x=PLACE_SIZE, y=PLACE_SIZE, z=PLACE_SIZE)
     marker.points = _to_points(importance.centers[top])
     marker.colors = [
         ColorRGBA(r=red, g=green, b=blue, a=0.8)

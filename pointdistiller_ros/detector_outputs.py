@@ -120,7 +120,7 @@ class Outputs:
             points: (N, 4) of the cloud.
             detections: in the frame of the cloud; with importance where that is wanted.
             class_names: names that the labels index.
-            max_importance_markers: most pillars in `~/importance_markers`.
+            max_importance_markers: most places in `~/importance_markers`.
         """
         importance, names = detections.importance, class_names
         builders = {

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `detector_node` works on clouds with, made from its parameters."""
+"""What `detector_node` works with, made from its parameters."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a det
 
 @dataclass(frozen=True)
 class Setup:
-    """What a cloud is worked on with; a change replaces all of it between two clouds.
+    """What the node works with; a change replaces all of it between two clouds.
 
     Attributes:
         settings: the node's parameters.
         detector: made from them.
         reader: of its clouds.
         detection: thresholds and caps.
-        transforms: where the mounting is TF's.
+        transforms: if the mounting comes from TF.
     """
 
     settings: DetectorParameters
@@ -49,7 +49,7 @@ class Setup:
     transforms: Transforms | None
 
     def find_mounting(self, frame_id: str) -> Mounting | None:
-        """Where the sensor is whose clouds are in this frame; see `find_mounting`."""
+        """The mounting of the sensor whose clouds are in this frame; see `find_mounting`."""
         height = self.detector.info.sensor_height
         return find_mounting(self.settings.mounting, self.transforms, frame_id, height)
 
@@ -67,10 +67,10 @@ class Setup:
 
 
 class SetupBuilder:
-    """Makes setups of which each keeps what it can of the one before.
+    """Makes setups; each keeps what it can of the one before.
 
     Args:
-        node: that works with them.
+        node: the node that works with them.
         load: makes a detector from the parameters.
     """
 
@@ -79,7 +79,7 @@ class SetupBuilder:
         self._class_thresholds = ClassThresholds(node)
 
     def concern(self, changes: Sequence[Parameter]) -> bool:
-        """Whether any of these changes is of a parameter that is not in the node's table."""
+        """Whether any of these changes concerns a parameter outside the node's table."""
         return self._class_thresholds.concern(changes)
 
     def build(
@@ -88,7 +88,7 @@ class SetupBuilder:
         before: Setup | None = None,
         changes: Sequence[Parameter] = (),
     ) -> Setup:
-        """What to work with from now on.
+        """Make what to work with from now on.
 
         Args:
             settings: the node's parameters.
@@ -96,7 +96,7 @@ class SetupBuilder:
             changes: request to set parameters that is about to be granted.
 
         Raises:
-            PointDistillerError: the parameters ask for what cannot be had; nothing is changed.
+            PointDistillerError: the parameters ask for something impossible; nothing is changed.
         """
         kept = before if before is not None and _alike(settings, before, LOADED) else None
         detector = kept.detector if kept is not None else self._load_detector(settings)

@@ -101,7 +101,7 @@ class Limits:
         0.1, 'of the clouds, replaced by newer ones or lost on their way', range=FRACTION
     )
     max_cut_fraction: float = changeable(
-        0.1, 'of the points or pillars, by the caps of the bundle', range=FRACTION
+        0.1, 'of the points or voxels, by the caps of the bundle', range=FRACTION
     )
     max_intensity_outside: float = changeable(
         0.01,
@@ -186,7 +186,7 @@ class DetectorParameters(InputParameters):
         range=(0, 100_000),
     )
     max_importance_markers: int = changeable(
-        1000, 'most pillars in ~/importance_markers', range=(0, 100_000)
+        1000, 'most places in ~/importance_markers', range=(0, 100_000)
     )
     outputs: OutputParameters = OutputParameters()
     diagnostics: DiagnosticParameters = DiagnosticParameters()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A bag played through a node of the same process and, where asked, recorded with its results."""
+"""A bag played through a node of the same process and, if asked, recorded with its results."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.spinning import POLL_PERIOD_S, Session
 
 DISCOVERY_TIMEOUT_S = 10.0
-ARRIVAL_TIMEOUT_S = 2.0  # of what is on its way in the middleware
-RELIABLE = {'reliability': 'reliable'}  # of a node: nothing of a bag shall be lost on the way
+ARRIVAL_TIMEOUT_S = 2.0  # for messages that are on their way
+RELIABLE = {'reliability': 'reliable'}  # of a node, so that nothing of a bag is lost on the way
 
 
 class Playback:
-    """The nodes around the one that works.
+    """The nodes around the working node.
 
     Args:
         session: of all nodes.
-        answers: topic that tells that a cloud is worked on.
+        answers: topic whose messages say that a cloud is finished.
         rate: speed relative to the recording; None waits for each answer.
-        parameters: further ones of the player.
+        parameters: further parameters of the player.
 
     Attributes:
-        player: of the bag.
+        player: the player of the bag.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Playback:
         self.player = session.add(BagPlayerNode, **pace, **parameters)
 
     def attach(self, worker: DetectorNode | ComparisonNode, record: str) -> None:
-        """Know the node that works.
+        """Attach the working node.
 
         Args:
             worker: the node.
@@ -66,9 +66,9 @@ class Playback:
 
         Args:
             on_cloud: told the number of clouds played so far.
-            num_failed: clouds that the node refused: no result of these will come.
-            ready: whether playing may begin, once all nodes know one another.
-            check: raises what the node cannot go on after.
+            num_failed: returns the number of clouds that the node refused, which have no result.
+            ready: says whether playing may begin, once all nodes know one another.
+            check: raises an error after which the node cannot go on.
 
         Raises:
             PointDistillerError: the bag cannot be read or written on, a result is missing in
@@ -88,17 +88,17 @@ class Playback:
         on_cloud(self.player.num_played)
 
     def settle(self, num_received: Callable[[], int], idle: Callable[[float], bool]) -> None:
-        """Let the last clouds arrive at the node that works, and be worked on.
+        """Let the last clouds arrive at the working node and be finished.
 
-        `num_received` counts those that have arrived; `idle(timeout_s)` tells whether all of these
-        are worked on.
+        `num_received` counts those that have arrived; `idle(timeout_s)` says whether all of these
+        are finished.
         """
         played = self.player.num_played
         self._session.spin_until(lambda: num_received() == played, ARRIVAL_TIMEOUT_S)
         self._session.spin_until(lambda: idle(0.0))
 
     def finish_recording(self, num_results: int) -> None:
-        """Let the node tell of the last clouds, and the last messages arrive at the recorder.
+        """Let the node report the last clouds, and the last messages arrive at the recorder.
 
         Args:
             num_results: on each of the topics with results.

@@ -83,7 +83,7 @@ class BagRecorderNode(Node):
         return False
 
     def destroy_node(self) -> None:
-        """Complete the bag, then end."""
+        """Finish the bag, then end."""
         super().destroy_node()
         self._closing.close()
 
@@ -135,7 +135,7 @@ def find_definition(message_type: str) -> str:
 
 
 def _matching(offered: Sequence[QoSProfile]) -> QoSProfile:
-    """The strictest request that all publishers of a topic serve."""
+    """The strictest quality of service that all publishers of a topic offer."""
     qos = QoSProfile(depth=QUEUE_DEPTH)
     if any(one.reliability != QoSReliabilityPolicy.RELIABLE for one in offered):
         qos.reliability = QoSReliabilityPolicy.BEST_EFFORT

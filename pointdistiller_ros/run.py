@@ -66,7 +66,7 @@ class RunCounts:
         results: messages on `~/boxes`.
         failed: clouds refused, with an error in the log.
         dropped: clouds skipped because a newer one was there.
-        repairs: of all results, as `Monitor.repairs`.
+        repairs: of all results, see `Monitor.repairs`.
     """
 
     played: int
@@ -89,7 +89,7 @@ def run_detect(
     load: Callable[[DetectorParameters], Detector] = load_detector,
     on_cloud: Callable[[int], None] = lambda _: None,
 ) -> RunCounts:
-    """Play a bag through a detector node and, where asked, record clouds and results.
+    """Play a bag through a detector node and, if asked, record clouds and results.
 
     Args:
         options: what to run.
@@ -125,7 +125,7 @@ def main(args: list[str] | None = None) -> int:
         args: words after the program's name; None is this process's.
 
     Returns:
-        Exit code: 0, or 1 where there is no result at all, or a comparison does not keep a limit.
+        Exit code: 0, or 1 if there is no result at all or a comparison does not keep a limit.
 
     Raises:
         PointDistillerError: as `run_detect` and `run_compare`.

@@ -69,7 +69,7 @@ def run_compare(
     load: Callable[..., Detector] = load_bundle,
     on_cloud: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Play a bag through a comparison node and, where asked, record clouds and results.
+    """Play a bag through a comparison node and, if asked, record clouds and results.
 
     Args:
         options: what to compare.
@@ -101,7 +101,7 @@ def main_compare(options: dict[str, Any]) -> int:
         options: as the parser of `add_compare_parser` names them.
 
     Returns:
-        Exit code: 0, or 1 where no cloud was compared or a check does not hold.
+        Exit code: 0, or 1 if no cloud was compared or a check does not hold.
 
     Raises:
         PointDistillerError: as `run_compare`, or a check cannot be understood.
@@ -167,7 +167,7 @@ def _add_nodes(
     session: Session, options: CompareOptions, load: Callable[..., Detector]
 ) -> tuple[Playback, ComparisonNode]:
     truth = options.ground_truth
-    if truth:  # the player would only warn of a topic that the bag does not have
+    if truth:  # the player would only warn of a missing topic
         next(read_clouds(Path(options.bag), truth, on_note=lambda _: None), None)
     playback = Playback(
         session,

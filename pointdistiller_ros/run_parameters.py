@@ -17,7 +17,7 @@ from pointdistiller_core.errors import ConfigError
 
 
 class _SetParameter(Action):
-    """Adds to `parameters` the one that the option is called by, or those that it stands for."""
+    """Adds the parameters that the option stands for to `parameters`."""
 
     def __call__(
         self,
@@ -30,12 +30,12 @@ class _SetParameter(Action):
 
 
 def add_parameter_options(parser: ArgumentParser, table: type, names: Iterable[str]) -> None:
-    """Add options for parameters of a node; what is given becomes the dictionary `parameters`.
+    """Add options for parameters of a node; given ones go into the dictionary `parameters`.
 
     Args:
         parser: of a command.
         table: of the node's parameters.
-        names: of those that have an option of their own; any other is set by `-p NAME:=VALUE`.
+        names: parameters with an option of their own; any other is set by `-p NAME:=VALUE`.
     """
     parser.set_defaults(parameters={})
     add = partial(parser.add_argument, action=_SetParameter, default=SUPPRESS)
@@ -65,7 +65,7 @@ def add_parameter_options(parser: ArgumentParser, table: type, names: Iterable[s
 
 
 def add_bag_options(parser: ArgumentParser, *, rate: float | None) -> None:
-    """Add what is played, how fast (`rate` is the default), and where it is recorded."""
+    """Add options for what is played, how fast (default `rate`), and where it is recorded."""
     parser.add_argument('--bag', required=True, help='bag with PointCloud2 messages')
     parser.add_argument('--topic', default='', help='topic of the clouds, if the bag has several')
     parser.add_argument('--record', default='', help='bag to write clouds and results to')
@@ -99,10 +99,10 @@ def parse_parameter(text: str) -> tuple[str, Any]:
 
 
 def check_parameters(node: Node, names: Iterable[str]) -> None:
-    """Refuse parameters that a node does not have: the middleware passes over them in silence.
+    """Refuse parameters that a node does not have, which the middleware silently ignores.
 
     Raises:
-        ConfigError: there are such.
+        ConfigError: there is one.
     """
     if unknown := [name for name in names if not node.has_parameter(name)]:
         raise ConfigError(

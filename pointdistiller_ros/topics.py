@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Publishers and subscriptions that no message and no parameter can break unseen."""
+"""Publishers and subscriptions that no message and no parameter can break silently."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ except ImportError:  # its name in Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 MessageT = TypeVar('MessageT')
-POLICIES = (  # that parameters `qos_overrides.<topic>.*` may change
+POLICIES = (  # that the parameters `qos_overrides.<topic>.*` may change
     QoSPolicyKind.HISTORY,
     QoSPolicyKind.DEPTH,
     QoSPolicyKind.RELIABILITY,
@@ -36,7 +36,7 @@ POLICIES = (  # that parameters `qos_overrides.<topic>.*` may change
 
 
 def message_class(name: str) -> Any | None:
-    """The class of e.g. `std_msgs/msg/String`; None where its package is not installed."""
+    """The class of e.g. `std_msgs/msg/String`; None if its package is not installed."""
     package, _, kind = name.split('/')
     try:
         return getattr(import_module(f'{package}.msg'), kind, None)
@@ -45,7 +45,7 @@ def message_class(name: str) -> Any | None:
 
 
 def read_message(kind: type[MessageT], cdr: bytes) -> MessageT:
-    """A message out of its serialized form.
+    """A message from its serialized form.
 
     Raises:
         CloudError: these bytes are no such message.
@@ -86,8 +86,8 @@ def create_subscription(
 ) -> Subscription[Any]:
     """A subscription whose quality of service parameters may change.
 
-    `on_lost` is told how many messages have not arrived, where the middleware can tell; `options`
-    are further arguments of `Node.create_subscription`.
+    `on_lost` is called with the number of messages that did not arrive, if the middleware knows
+    it; `options` are further arguments of `Node.create_subscription`.
 
     Raises:
         ConfigError: a parameter asks for what does not exist.
@@ -114,9 +114,9 @@ def subscribe(
 ) -> Subscription[Any]:
     """Subscribe so that no message ends the node.
 
-    What rclpy cannot deserialize it drops without a word (Fast DDS) or raises out of the executor,
-    as it does with what a callback raises. Here each such message is an error, of which `on_error`
-    is told or, without it, the log; the next one is received. `create` makes the subscription.
+    What rclpy cannot deserialize it drops silently (Fast DDS) or raises out of the executor, like
+    exceptions of callbacks. Here each such message is an error, passed to `on_error` or, without
+    it, logged; the next one is received. `create` makes the subscription.
     """
     log = RepeatedLog(node)
 
@@ -127,7 +127,7 @@ def subscribe(
     def receive(cdr: bytes) -> None:
         try:
             callback(read_message(kind, cdr))
-        except Exception as error:  # whatever a message breaks, the next one is worked on
+        except Exception as error:  # the next message is worked on, whatever this one breaks
             (on_error or report)(error)
 
     return create(node, kind, topic, receive, qos, raw=True)
@@ -135,7 +135,7 @@ def subscribe(
 
 @contextmanager
 def _naming_overrides(node: Node, topic: str) -> Iterator[None]:
-    """Say which parameters the middleware does not like."""
+    """Name the parameters that the middleware refuses."""
     try:
         yield
     except (RuntimeError, InvalidParameterTypeException) as error:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pointdistiller_core.datasets import Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.geometry.intensity import Range
+
+DatasetT = TypeVar('DatasetT', bound='DatasetConfig')
 
 IntensityScaleOption = Annotated[
     str | None,
@@ -99,11 +101,11 @@ def settle_scale(
 
 def settle_dataset(
     option: str | None,
-    config: DatasetConfig,
+    config: DatasetT,
     expected: Mapping[str, Range],
     *,
     say: Callable[[str], None] = print_note,
-) -> DatasetConfig:
+) -> DatasetT:
     """A dataset with the scale that `settle_scale` finds for its clouds.
 
     Raises:

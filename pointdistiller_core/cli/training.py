@@ -171,16 +171,21 @@ def run_with_progress(
     resume: bool = False,
     device: str = 'auto',
     stop_at: float | None = None,
+    again: str = 'repeat it with --resume',
 ) -> Path:
     """`run_experiment` with a progress bar, in the first process; returns the bundle's folder.
+
+    After Ctrl-C it says how to go on: by `again`.
 
     Raises:
         Exit: it was stopped in time.
     """
     # torch takes a second to import; `--help` should not wait for it
+    from pointdistiller_core.training.checkpoint import list_checkpoints
     from pointdistiller_core.training.experiment import run_experiment
     from pointdistiller_core.training.listeners import Listener
     from pointdistiller_core.training.processes import is_first_process
+    from pointdistiller_core.training.run import CONFIG_FILE
 
     train = partial(
         run_experiment,
@@ -210,6 +215,12 @@ def run_with_progress(
                     )
 
             bundle = train(listener=Bar())
+    except KeyboardInterrupt:
+        if (output / CONFIG_FILE).exists() and is_first_process():
+            names = [folder.name for folder in list_checkpoints(output)]
+            beginning = f'from {names[-1]}' if names else 'at its beginning: nothing is saved yet'
+            print_note(f'{output}: stopped; {again} to go on {beginning}')
+        raise
     except TrainingStopped as stopped:
         print_note(str(stopped))
         raise typer.Exit(EXIT_STOPPED) from None

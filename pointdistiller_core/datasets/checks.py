@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import KITTI_ANCHORS, DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets.camera_view import survey_view
 from pointdistiller_core.datasets.image_sizes import size_from_principal_point
 from pointdistiller_core.datasets.kitti import (
@@ -28,6 +28,7 @@ from pointdistiller_core.datasets.kitti import (
 )
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.formats.kitti import (
+    CLASS_NAMES,
     DIFFICULTIES,
     Calibration,
     KittiObjects,
@@ -170,7 +171,7 @@ def check_dataset(
     root: Path,
     *,
     split: str | None = None,
-    class_names: Sequence[str] = tuple(KITTI_ANCHORS),
+    class_names: Sequence[str] = CLASS_NAMES,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> DatasetReport:
     """Read every frame and note all that is wrong; nothing is raised.
@@ -222,7 +223,7 @@ def _open_splits(
     datasets, problems = {}, []
     for name in names:
         try:
-            datasets[name] = KittiDataset(DatasetConfig(root=root, split=name), class_names)
+            datasets[name] = KittiDataset(KittiConfig(root=root, split=name), class_names)
         except DatasetError as error:
             problems.append(Finding(f'{name}.txt', str(error), broken=True))
     return datasets, problems

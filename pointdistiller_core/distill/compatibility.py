@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import AnchorDetectorConfig
 from pointdistiller_core.errors import ConfigError
 
 
-def check_same_anchors(teacher: ModelConfig, student: ModelConfig, *, purpose: str) -> None:
+def check_same_anchors(
+    teacher: AnchorDetectorConfig, student: AnchorDetectorConfig, *, purpose: str
+) -> None:
     """Check that the outputs of both models belong to the same anchors, one by one.
 
     Args:
@@ -26,7 +28,7 @@ def check_same_anchors(teacher: ModelConfig, student: ModelConfig, *, purpose: s
         raise ConfigError(f'{purpose}; make these equal:\n' + '\n'.join(differences))
 
 
-def anchor_facts(config: ModelConfig) -> dict[str, Any]:
+def anchor_facts(config: AnchorDetectorConfig) -> dict[str, Any]:
     """All that tells what the outputs of an anchor mean."""
     stride = config.head_stride
     height, width = config.grid.strided_bev_shape(stride)
@@ -39,7 +41,7 @@ def anchor_facts(config: ModelConfig) -> dict[str, Any]:
     }
     return {
         'number of anchors': height * width * per_cell,
-        'cells of the grid per cell of the head (backbone_strides, neck_strides)': stride,
+        'cells of the grid per cell of the head (backbone.strides, neck.strides)': stride,
         'head.direction_offset': config.head.direction_offset,
         **boxes,
     }

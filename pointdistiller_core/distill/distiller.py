@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DistillationConfig, ModelConfig
+from pointdistiller_core.config import DetectorConfig, DistillationConfig
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import check_same_architecture
 from pointdistiller_core.distill.term import Lesson, Term, View, layer_names
@@ -122,7 +122,7 @@ def _rows(model: AnyDetector, outputs: Mapping[str, Any], prepared: Prepared) ->
 
 
 def check_distillation(
-    config: DistillationConfig, teacher: ModelConfig, student: ModelConfig
+    config: DistillationConfig, teacher: DetectorConfig, student: DetectorConfig
 ) -> None:
     """Check that a teacher can teach a student so, before either has weights.
 

@@ -50,12 +50,14 @@ class LabelTool(NamedTuple):
     """How a tool keeps labels.
 
     Attributes:
-        folder: where its files lie in a scene.
+        folder: where its label files lie in a scene.
+        points_folder: where its points lie.
         read: the value of a JSON file to labels.
         write: labels of a frame of this name to such a value.
     """
 
     folder: str
+    points_folder: str
     read: Callable[[Any], ToolLabels]
     write: Callable[[Sequence[Label], str], Any]
 
@@ -247,11 +249,12 @@ def _values(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[float, ...]:
 
 
 LABEL_TOOLS: Mapping[str, LabelTool] = {
-    'sustech': LabelTool('label', _read_sustech, _write_sustech),
-    'xtreme1': LabelTool('result', _read_xtreme1, _write_xtreme1),
+    'sustech': LabelTool('label', 'lidar', _read_sustech, _write_sustech),
+    'xtreme1': LabelTool('result', 'lidar_point_cloud_0', _read_xtreme1, _write_xtreme1),
     **{
         f'labelcloud-{name}': LabelTool(
             'labels',
+            'pointclouds',
             partial(_read_labelcloud, degrees=degrees),
             partial(_write_labelcloud, degrees=degrees),
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, DetectorConfig
 from pointdistiller_core.geometry.arrays import ArrayT, highest, library_of, sigmoid
 from pointdistiller_core.geometry.box_coding import decode_boxes, resolve_headings
 from pointdistiller_core.geometry.nms import class_wise_nms, rotated_nms
@@ -61,7 +61,7 @@ def detect_frame(
     return boxes[kept], scores[kept], labels[kept], num_candidates - len(boxes)
 
 
-def box_limits(config: ModelConfig, detection: DetectionConfig) -> NDArray[np.float32] | None:
+def box_limits(config: DetectorConfig, detection: DetectionConfig) -> NDArray[np.float32] | None:
     """Limits of a box of each class: the sizes of the labels, and how far an anchor reaches.
 
     An anchor at the rim of the range reaches beyond it by its diagonal, and up and down by its
@@ -77,10 +77,10 @@ def box_limits(config: ModelConfig, detection: DetectionConfig) -> NDArray[np.fl
     bounds = detection.size_bounds or config.detection.size_bounds
     if not bounds:
         return None
-    low, high = np.array(config.grid.point_cloud_range).reshape(2, 3)
+    low, high = np.array(config.point_cloud_range).reshape(2, 3)
     limits = []
     for name, (least, largest) in zip(config.class_names, bounds, strict=True):
-        dx, dy, dz = config.head.anchors[name].size
+        dx, dy, dz = config.usual_size(name) or largest
         reach = np.array([math.hypot(dx, dy), math.hypot(dx, dy), dz])
         limits.append([[*(low - reach), *least], [*(high + reach), *largest]])
     return np.array(limits, np.float32)

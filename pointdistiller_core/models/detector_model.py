@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, DetectorConfig
 from pointdistiller_core.geometry.detection import suppress
 from pointdistiller_core.models.layer import Layer, read_layers
 from pointdistiller_core.records import Batch, Cut, Places
@@ -88,7 +88,7 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
 
     smooth_l1_beta: float = 1 / 9
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         self.config = config
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.models.anchor_detector import AnchorDetector
 from pointdistiller_core.models.stages.pillar_encoder import PillarEncoder, scatter_to_bev
 from pointdistiller_core.pointcloud.voxels import Voxels
@@ -20,8 +20,8 @@ class PointPillars(AnchorDetector):
 
     encoder: PillarEncoder
 
-    def __init__(self, config: ModelConfig) -> None:
-        channels = config.scaled(config.encoder_channels)
+    def __init__(self, config: PointPillarsConfig) -> None:
+        channels = config.scaled(config.encoder.channels)
         encoder = PillarEncoder(channels, config.grid)
         super().__init__(config, encoder, encoder_channels=channels, map_channels=channels)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import CameraConfig, DatasetConfig
+from pointdistiller_core.config import CameraConfig, KittiConfig
 from pointdistiller_core.datasets.image_sizes import size_from_principal_point
 from pointdistiller_core.datasets.kitti import DONT_CARE, KittiDataset, read_sweep
 from pointdistiller_core.datasets.simulated.writer import camera_calibration
@@ -93,7 +93,7 @@ def kitti_to_folder(
     names = sorted({name for listed in splits.values() for name in listed})
     if not names:
         raise DatasetError(f'{source}: its ImageSets list no frame that is in training/velodyne')
-    dataset = KittiDataset(DatasetConfig(root=source, camera_view=False), (), frame_ids=names)
+    dataset = KittiDataset(KittiConfig(root=source, camera_view=False), (), frame_ids=names)
     drive = _safe(source.resolve().name) or KITTI
     lost: Counter[str] = Counter()
     info = FolderInfo(sensor=SensorInfo(height=KITTI_SENSOR_HEIGHT))

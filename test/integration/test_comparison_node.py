@@ -27,7 +27,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
@@ -54,7 +54,7 @@ class FakeModel(FakeDetector):
         super().__init__(delay_s)
         self.limit, self.class_names = limit, class_names
         grid = Grid(point_cloud_range=seen, voxel_size=(1, 1, 1))
-        model = ModelConfig().model_copy(update={'grid': grid})
+        model = PointPillarsConfig().model_copy(update={'grid': grid})
         self.info = BundleInfo.model_construct(model=model, sensor_height=height)
 
     def __call__(self, points, *, mounting=None, **options):
@@ -593,7 +593,7 @@ def bundles(tmp_path_factory):
 
     grid = Grid(point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1), voxel_size=(0.8, 0.8, 4))
     detection = DetectionConfig(score_threshold=0.0, max_detections=20)
-    config = ModelConfig(width=0.25, grid=grid, detection=detection)
+    config = PointPillarsConfig(width=0.25, grid=grid, detection=detection)
     folders = [tmp_path_factory.mktemp('bundles') / name for name in ('tiny', 'small')]
     for seed, folder in enumerate(folders):
         torch.manual_seed(seed)

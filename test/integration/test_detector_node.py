@@ -269,13 +269,13 @@ def bundle(tmp_path_factory):
     """A randomly initialized detector over the range of KITTI, with coarse pillars."""
     import torch
 
-    from pointdistiller_core.config import DetectionConfig, ModelConfig
+    from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
     from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
     from pointdistiller_core.grid import Grid
     from pointdistiller_core.models import build_detector
 
     torch.manual_seed(0)
-    config = ModelConfig(
+    config = PointPillarsConfig(
         width=0.25,
         grid=Grid(
             point_cloud_range=(0.0, -20.48, -3.0, 40.96, 20.48, 1.0),

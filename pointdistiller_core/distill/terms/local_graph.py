@@ -445,7 +445,7 @@ class LocalGraphTerm(Term):
         if differences:
             raise ConfigError(
                 f'{where}.taps: compared cell by cell; tap another layer, or make '
-                'backbone_strides and neck_strides equal:\n' + '\n'.join(differences)
+                'backbone.strides and neck.strides equal:\n' + '\n'.join(differences)
             )
         for name, layer in sides[1].items():
             if self.config.per_frame and self.config.num_samples > layer.most_rows:

@@ -83,6 +83,8 @@ class LogitsTerm(Term):
             if not isinstance(model, AnchorDetector)
         ]:
             raise ConfigError(f'{purpose}: {" and ".join(wrong)} has no anchors; leave it out')
+        assert isinstance(teacher, AnchorDetector)
+        assert isinstance(student, AnchorDetector)
         check_same_anchors(teacher.config, student.config, purpose=purpose)
 
     def forward(self, lesson: Lesson) -> Tensor:

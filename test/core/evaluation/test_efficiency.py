@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointdistiller_core.config import ModelConfig, load_config, shipped_configs
+from pointdistiller_core.config import DetectorConfig, load_config, shipped_configs
 from pointdistiller_core.evaluation.efficiency import (
     count_detector_multiply_adds,
     count_multiply_adds,
@@ -78,7 +78,7 @@ def test_parameters_by_hand():
 )
 def test_sizes_of_the_shipped_models(name, parameters, multiply_adds):
     (path,) = (path for path in shipped_configs('models') if path.stem == name)
-    detector = build_detector(load_config(ModelConfig, path))
+    detector = build_detector(load_config(DetectorConfig, path))
     assert count_parameters(detector) == parameters
     assert count_detector_multiply_adds(detector) == multiply_adds
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import DatasetConfig, FolderConfig, SimulationConfig
+from pointdistiller_core.config import FolderConfig, KittiConfig, SimulationConfig
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.datasets.simulated import simulate_dataset
@@ -71,8 +71,8 @@ def assert_same_kitti(one, two, *, more=False):
     for split in ('train', 'val'):
         text = (one / 'ImageSets' / f'{split}.txt').read_text()
         assert (two / 'ImageSets' / f'{split}.txt').read_text() == text
-        first = KittiDataset(DatasetConfig(root=one, split=split), ('Car',))
-        second = KittiDataset(DatasetConfig(root=two, split=split), ('Car',))
+        first = KittiDataset(KittiConfig(root=one, split=split), ('Car',))
+        second = KittiDataset(KittiConfig(root=two, split=split), ('Car',))
         for index, name in enumerate(first.frame_ids):
             files = [root / 'training' / 'velodyne' / f'{name}.bin' for root in (one, two)]
             assert files[0].read_bytes() == files[1].read_bytes()
@@ -165,7 +165,7 @@ def test_a_label_that_was_moved_gets_new_numbers(tmp_path, simulated):
     moved = replace(labels[place], box=(box[0] + 0.5, *box[1:]))
     write_labels(tmp_path / 'open', '000000', [moved])
     folder_to_kitti(tmp_path / 'open', tmp_path / 'back')
-    dataset = KittiDataset(DatasetConfig(root=tmp_path / 'back', camera_view=False), (moved.name,))
+    dataset = KittiDataset(KittiConfig(root=tmp_path / 'back', camera_view=False), (moved.name,))
     np.testing.assert_allclose(dataset[0].ground_truth.boxes, [moved.box], atol=1e-3)
 
 
