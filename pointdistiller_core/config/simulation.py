@@ -25,6 +25,10 @@ Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
 Parts = Annotated[tuple[Probability, Probability], AfterValidator(_ordered)]
 Whole = Annotated[int, Field(ge=0)]
 Numbers = Annotated[tuple[Whole, Whole], AfterValidator(_ordered)]
+Elevation = Annotated[float, Field(ge=-90.0, le=90.0)]  # [deg]
+Tilt = Annotated[float, Field(ge=-20.0, le=20.0)]  # [deg]; labels are upright for the sensor
+Tilts = Annotated[tuple[Tilt, Tilt], AfterValidator(_ordered)]
+Pixels = Annotated[int, Field(ge=1)]
 SceneKind = Literal[
     'plain', 'residential', 'city', 'road', 'country', 'junction', 'courtyard', 'car_park'
 ]
@@ -51,7 +55,7 @@ class SensorConfig(Config):
     pattern: Literal['spinning', 'rosette'] = Field(
         'spinning', description='rosette: never the same twice; one block of beams, its limits'
     )
-    beams: tuple[tuple[float, float, Annotated[int, Field(ge=1)]], ...] = Field(
+    beams: tuple[tuple[Elevation, Elevation, Annotated[int, Field(ge=1)]], ...] = Field(
         ((2.0, -8.33, 32), (-8.83, -24.33, 32)),
         min_length=1,
         description='blocks of beams: elevation of the first, of the last [deg], number of beams',
@@ -185,8 +189,8 @@ class VariationConfig(Config):
     A drive keeps one draw. What was drawn is written beside the labels.
     """
 
-    pitch: Span = Field((0.0, 0.0), description='front down [deg]')
-    roll: Span = Field((0.0, 0.0), description='left side up [deg]')
+    pitch: Tilts = Field((0.0, 0.0), description='front down [deg]')
+    roll: Tilts = Field((0.0, 0.0), description='left side up [deg]')
     height: Span = Field((0.0, 0.0), description='added to the height of the sensor [m]')
     beam_steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1,), min_length=1, description='one is drawn: 2 keeps every second beam'
@@ -226,7 +230,7 @@ class CameraConfig(Config):
     """
 
     focal_length: Positive = Field(721.5, description='[pixels]')
-    image_size: tuple[int, int] = Field((2500, 375), description='width, height [pixels]')
+    image_size: tuple[Pixels, Pixels] = Field((2500, 375), description='width, height [pixels]')
 
 
 class SimulationConfig(Config):
