@@ -14,6 +14,7 @@ import typer
 
 from pointdistiller_core.cli.intensity import expectations, name_of, settle_dataset
 from pointdistiller_core.cli.output import print_cuts, progress_bar
+from pointdistiller_core.config import has_splits
 
 if TYPE_CHECKING:
     from pointdistiller_core.config import DatasetConfig
@@ -149,7 +150,8 @@ class Source:
 
     def describe(self, num_frames: int) -> str:
         """Where the frames are, in words, and how many."""
-        return f'{self.path} ({self.config.split}, {num_frames} frames)'
+        split = f'{self.config.split}, ' if has_splits(type(self.config)) else ''
+        return f'{self.path} ({split}{num_frames} frames)'
 
 
 def detect_all(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from pointdistiller_core.cli.output import print_note
+from pointdistiller_core.config import has_splits
 from pointdistiller_core.geometry.intensity import (
     AUTO,
     JUDGED_CLOUDS,
@@ -133,7 +134,7 @@ def settle_dataset(
 
 def name_of(config: DatasetConfig) -> str:
     """Where frames are, in words."""
-    return f'{config.root} ({config.split})'
+    return f'{config.root} ({config.split})' if has_splits(type(config)) else str(config.root)
 
 
 def spread_clouds(frames: Frames) -> Iterator[NDArray[np.float32]]:

@@ -34,6 +34,7 @@ from pointdistiller_core.config.data import (
     KittiConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
+    has_splits,
 )
 from pointdistiller_core.config.detector import (
     POINT_FEATURES,
@@ -186,6 +187,7 @@ __all__ = [
     'apply_overrides',
     'dump_config',
     'find_config',
+    'has_splits',
     'load_config',
     'load_experiment',
     'load_stored_experiment',

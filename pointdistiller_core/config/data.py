@@ -53,6 +53,11 @@ class FolderConfig(DatasetConfig):
     )
 
 
+def has_splits(config: type[DatasetConfig]) -> bool:
+    """Whether datasets of such a configuration have a choice of splits."""
+    return config.model_fields['split'].annotation is str
+
+
 class BagConfig(DatasetConfig):
     """Clouds of a ROS bag, with boxes where they are labelled; to evaluate on, not to train."""
 

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pointdistiller_core.config import DATASET_CONFIGS, DatasetConfig, parse_config
+from pointdistiller_core.config import (
+    DATASET_CONFIGS,
+    DatasetConfig,
+    has_splits,
+    parse_config,
+)
 from pointdistiller_core.datasets.bag import BagDataset
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
@@ -159,7 +164,7 @@ def find_dataset(path: Path, *, usual_split: str = 'train', **options: Any) -> D
         raise DatasetError(f'{path}: no dataset: neither of these: {layouts}')
     cls = DATASET_CONFIGS[kinds[0]]
     given = {name: value for name, value in options.items() if value is not None}
-    if cls.model_fields['split'].annotation is str:  # else it has no splits
+    if has_splits(cls):
         given = {'split': usual_split, **given}
     return parse_config(cls, {'root': path, **given}, where=f'{path} ({kinds[0]})')
 

@@ -311,7 +311,7 @@ def test_a_labelled_bag(run, bundle, dataset, bag, tmp_path):
     options = [*least, '--class', 'Pedestrian', '--class', 'Car', '--json', tmp_path / 'bag.json']
     code, table, notes = run('evaluate', bundle, '--dataset', bag, *options)
     assert code == 0
-    assert f'{bundle} on {bag} (all, 2 frames)' in table
+    assert f'{bundle} on {bag} (2 frames)' in table
     assert 'Car: 4 of 4 labels count' in notes
     options = [*least, '--no-camera-view', '--json', tmp_path / 'dataset.json']
     assert run('evaluate', bundle, '--dataset', dataset, *options)[0] == 0
