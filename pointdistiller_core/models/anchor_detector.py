@@ -70,10 +70,7 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         self.head = AnchorHead(
             self.neck.out_channels,
             num_classes=len(config.class_names),
-            anchors=[
-                make_anchors(config.grid, self.anchor_configs, stride=stride)
-                for stride in (config.head_stride,)
-            ],
+            anchors=[make_anchors(config.grid, self.anchor_configs, stride=config.head_stride)],
         )
         for module in self.modules():
             if isinstance(module, (nn.BatchNorm2d, BatchNormRows)):
