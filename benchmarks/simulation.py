@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sweeps per second that one core simulates, scene building and labels included.
 
-python benchmarks/simulation.py [--config streets] [--frames 30] [--json bench_output/simulation.json]
+python benchmarks/simulation.py [--config streets] [--frames 30] [--json FILE]
 """
 
 from __future__ import annotations
