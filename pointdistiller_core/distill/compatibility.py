@@ -17,19 +17,19 @@ def check_same_anchors(
     """Check that the outputs of both models belong to the same anchors, one by one.
 
     Args:
-        teacher: one side.
-        student: the other side; sees the same grid and classes.
-        purpose: what asks for it, and how; the beginning of the message.
+        teacher: the teacher.
+        student: the student; sees the same grid and classes.
+        purpose: what needs it, and how; the message begins with it.
 
     Raises:
-        ConfigError: lists every difference with both sides.
+        ConfigError: lists every difference, with both values.
     """
     if differences := list_differences(anchor_facts(teacher), anchor_facts(student)):
         raise ConfigError(f'{purpose}; make these equal:\n' + '\n'.join(differences))
 
 
 def anchor_facts(config: AnchorDetectorConfig) -> dict[str, Any]:
-    """All that tells what the outputs of an anchor mean."""
+    """All that determines the meaning of an anchor's outputs."""
     stride = config.head_stride
     height, width = config.grid.strided_bev_shape(stride)
     anchors = {name: config.head.anchors[name] for name in config.class_names}
@@ -53,7 +53,7 @@ def list_differences(
     *,
     sides: tuple[str, str] = ('teacher', 'student'),
 ) -> list[str]:
-    """A line for each fact that is not the same on both sides, calling them `sides`."""
+    """A line for each fact that differs; `sides` names the two."""
     return [
         f'  {name}: {sides[0]} has {teacher.get(name)}, {sides[1]} has {student.get(name)}'
         for name in {**teacher, **student}

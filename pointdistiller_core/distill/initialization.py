@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """First weights of a student, cut out of its teacher (SparseKD, NeurIPS 2022: TGI).
 
-A student is its teacher, narrower: of each layer it keeps some channels, and of the next layer's
-weights those that read them. The neck stacks levels, so the head reads the kept channels of each
-level's block, not the first ones of the stack (SparseKD's FNAV2). What the head says of an anchor
-is the same for both.
+A student is a narrower teacher: it keeps some channels of each layer, and the weights of the next
+layer that read them. The neck stacks levels, so the head reads the kept channels of each level's
+block, not the first ones of the stack (SparseKD's FNAV2). The head's outputs for an anchor are the
+same for both.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHOICES: Mapping[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> dict[str, Tensor]:
-    """A state for the student, made of the teacher's.
+    """A state dict for the student, cut out of the teacher's.
 
     Batch norms keep their running statistics. Neither model is changed.
 
@@ -45,7 +45,7 @@ def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> di
         method: one of `CHOICES`.
 
     Raises:
-        ConfigError: the student is none of the teacher's slices; lists what is not.
+        ConfigError: the student is no slice of the teacher; lists the differences.
     """
     check_same_architecture(teacher.config, student.config)
     cut = WeightCut(teacher.state_dict(), student.state_dict(), CHOICES[method])
@@ -68,7 +68,7 @@ def _cut_pointpillars(cut: WeightCut, config: PointPillarsConfig) -> None:
 
 
 class WeightCut:
-    """The state of a student, in the making; `teacher` is that of its teacher."""
+    """Collects the state of a student; `teacher` is that of its teacher."""
 
     def __init__(
         self,
@@ -85,13 +85,13 @@ class WeightCut:
         """Cut a layer without bias, and its batch norm.
 
         Args:
-            linear: its name.
-            norm: that of its batch norm.
+            linear: name of the layer.
+            norm: name of its batch norm.
             inputs: (n,) channels of the teacher that it reads.
             transposed: a transposed convolution, whose weights are (inputs, outputs, ...).
 
         Returns:
-            (n,) channels of the teacher that it gives.
+            (n,) channels of the teacher that it keeps.
         """
         width = len(self._student[f'{norm}.weight'])
         kept = self._choose(self.teacher[f'{norm}.weight'], width)
@@ -116,10 +116,10 @@ CUTS: Mapping[str, Callable[[WeightCut, Any], None]] = {
 
 
 def check_same_architecture(teacher: DetectorConfig, student: DetectorConfig) -> None:
-    """Check that the student is the teacher, or that but narrower.
+    """Check that the student is the same as the teacher, or narrower.
 
     Raises:
-        ConfigError: lists every difference with both sides.
+        ConfigError: lists every difference, with both values.
     """
     if teacher.name != student.name or teacher.name not in CUTS:
         raise ConfigError(
@@ -141,7 +141,7 @@ def check_same_architecture(teacher: DetectorConfig, student: DetectorConfig) ->
 
 
 def _architecture(config: PointPillarsConfig) -> dict[str, Any]:
-    """What must be the same, whatever the width."""
+    """All that must be equal, whatever the width."""
     return {'class_names': config.class_names, **stage_facts(config), **anchor_facts(config)}
 
 

@@ -50,15 +50,33 @@ def detect_frame(
     bins = direction_logits[best].argmax(1)
     boxes[:, 6] = resolve_headings(boxes[:, 6], bins, direction_offset)
     labels = class_logits[best].argmax(1)
+    kept, num_refused = choose_boxes(boxes, scores, labels, config, limits=limits)
+    return boxes[kept], scores[kept], labels[kept], num_refused
+
+
+def choose_boxes(
+    boxes: ArrayT,
+    scores: ArrayT,
+    labels: Any,
+    config: DetectionConfig,
+    *,
+    limits: ArrayT | None = None,
+) -> tuple[Any, int]:
+    """Refuse and suppress candidates (N, 7) of one frame.
+
+    Returns:
+        Indices of the boxes that are left, by descending score; and the number of candidates that
+        were refused because no object can be like that, see `box_limits`.
+    """
+    xp = library_of(boxes)
     # A broken network may ask for a size beyond float32, which is no box.
-    possible = library_of(boxes).isfinite(boxes).all(1)
+    possible = xp.isfinite(boxes).all(1)
     if limits is not None:
         least, most = limits[labels, 0], limits[labels, 1]
         possible &= ((boxes[:, :6] >= least) & (boxes[:, :6] <= most)).all(1)
-    num_candidates = len(boxes)
-    boxes, scores, labels = boxes[possible], scores[possible], labels[possible]
-    kept = suppress(boxes, scores, labels, config)
-    return boxes[kept], scores[kept], labels[kept], num_candidates - len(boxes)
+    (indices,) = xp.where(possible)
+    kept = _suppress(boxes[indices], scores[indices], labels[indices], config)
+    return indices[kept], len(boxes) - len(indices)
 
 
 def box_limits(config: DetectorConfig, detection: DetectionConfig) -> NDArray[np.float32] | None:
@@ -130,7 +148,7 @@ def _pass_own_threshold(scores: Any, labels: Any, config: DetectionConfig) -> An
     return passing
 
 
-def suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
+def _suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
     """Indices of the boxes that survive, by descending score."""
     if config.class_wise_nms:
         kept = class_wise_nms(boxes, scores, labels, config.nms_iou_threshold)

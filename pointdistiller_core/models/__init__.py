@@ -41,6 +41,6 @@ def build_detector(config: DetectorConfig) -> AnyDetector:
 
 
 def sketch_detector(config: DetectorConfig) -> AnyDetector:
-    """The same without memory, on torch's `meta` device: its shapes and layers alone."""
+    """The same without memory, on torch's `meta` device: only its shapes and layers."""
     with torch.device('meta'):
         return build_detector(config)

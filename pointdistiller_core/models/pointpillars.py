@@ -13,7 +13,7 @@ from pointdistiller_core.pointcloud.voxels import Voxels
 
 
 class PointPillars(AnchorDetector):
-    """The detector; its numbers agree with OpenPCDet's, so that its checkpoints can be imported.
+    """The detector; its numbers agree with OpenPCDet's, so its checkpoints can be imported.
 
     A pillar is a voxel of a grid with one layer.
     """

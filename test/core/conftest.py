@@ -40,6 +40,12 @@ def tiny_model() -> PointPillarsConfig:
     )
 
 
+@pytest.fixture
+def small_configs(tiny_model, toy):
+    """By family, a configuration for cars that is small enough for a test."""
+    return {'pointpillars': tiny_model, 'toy': toy}
+
+
 class TinyDataset:
     """Frames in memory: two cars each on flat ground, the same from the same seed."""
 

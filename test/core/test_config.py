@@ -288,3 +288,24 @@ def test_experiment_names_a_shipped_model(tmp_path):
     path.write_text('model: pointpillars_5x\ndataset: {root: data}\n')
     with pytest.raises(ConfigError, match=r"'pointpillars_5x'; choose from .*pointpillars_4x"):
         load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    ('values', 'problem'),
+    [
+        ({'neck': {'strides': [1, 1, 1]}}, r'neck\.strides .* do not .* strides \[2, 4, 8\]'),
+        ({'backbone': {'strides': [3, 2, 2]}}, 'not a multiple of the stride 12'),
+        ({'backbone': {'strides': [0, 2, 2]}}, 'greater than or equal to 1'),
+        ({'backbone': {'layers': [3, 5]}}, 'must all have the same number of stages'),
+        ({'neck': {'channels': [128]}}, 'must all have the same number of stages'),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(values, problem):
+    with pytest.raises(ConfigError, match=problem):
+        parse_config(DetectorConfig, values, where='here')
+
+
+def test_head_stride_follows_from_the_strides():
+    assert PointPillarsConfig().head_stride == 2
+    changes = {'backbone': {'strides': (1, 2, 2)}, 'neck': {'strides': (1, 2, 4)}}
+    assert PointPillarsConfig(**changes).head_stride == 1

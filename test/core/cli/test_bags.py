@@ -50,7 +50,7 @@ def test_convert_says_what_it_chose_and_left_out(bag, tmp_path):
         'intensity of /points: as asked for',
         'points are moved by +0.170 m',
         "TF moves 'lidar' in 'odom'",
-        '5 left out by min_distance',
+        'left out by min_distance: 5',
     ):
         assert part in output
     counts = json.loads(json_file.read_text())['bag']['counts']

@@ -86,7 +86,7 @@ def test_sizes_of_the_shipped_models(name, parameters, multiply_adds):
 def test_work_on_points_comes_on_top(tiny_model):
     detector = build_detector(tiny_model)
     points = torch.tensor([[1.0, 0, 0, 0], [1.1, 0, 0, 0], [9.0, 0, 0, 0]])
-    on_points = 3 * 10 * tiny_model.encoder_channels
+    on_points = 3 * 10 * tiny_model.encoder.channels
     assert count_multiply_adds(detector, detector.prepare([points])) == (
         count_detector_multiply_adds(detector) + on_points
     )
