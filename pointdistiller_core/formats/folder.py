@@ -57,7 +57,7 @@ class SensorInfo(_Part):
 
     Attributes:
         frame: name of the frame of points, boxes and poses.
-        height: of its origin above the ground [m]; None where that is not known.
+        height: of its origin above the ground [m]; None if that is not known.
     """
 
     frame: str = 'lidar'
@@ -90,7 +90,7 @@ class CameraInfo(_Part):
     Attributes:
         camera_from_lidar: 4 x 4, to a frame with x right, y down, z forward.
         image_from_camera: 3 x 4 projection.
-        image_size: width, height [pixels]; None where that is not known.
+        image_size: width, height [pixels]; None if that is not known.
     """
 
     camera_from_lidar: list[list[float]]

@@ -55,7 +55,7 @@ class Rays:
     Attributes:
         directions: (R, 3) float32 unit vectors, sensor frame.
         azimuths: (columns,) of the firings [rad]; R = beams * columns.
-        elevations: (beams,) [rad]; None where each ray has its own.
+        elevations: (beams,) [rad]; None if each ray has its own.
     """
 
     directions: FloatArray

@@ -73,7 +73,7 @@ def simulate_dataset(
         splits: name and number of frames of each, e.g. `{'train': 200, 'val': 50}`.
         seed: of everything.
         num_workers: processes.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Raises:
         DatasetError: `root` holds something else, or a simulation with other settings.
@@ -110,7 +110,7 @@ def write_drive_bag(
         config: what is simulated.
         num_frames: sweeps.
         seed: of everything.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Raises:
         DatasetError: `path` holds a drive with other settings.
