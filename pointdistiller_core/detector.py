@@ -27,6 +27,7 @@ from pointdistiller_core.errors import BackendError, CloudError
 from pointdistiller_core.geometry.intensity import (
     IntensityJudge,
     clip_intensity,
+    describe_constant,
     parse_scale,
 )
 from pointdistiller_core.geometry.mounting import Mounting
@@ -43,6 +44,7 @@ __all__ = [
     'Detector',
     'IntensityJudge',
     'Mounting',
+    'describe_constant',
     'parse_scale',
     'to_importance',
 ]
@@ -175,11 +177,8 @@ class Detector:
         cloud = self._read(points, mounting)
         found, places = backend(cloud.used, watch, importance=importance, detection=detection)
         counts = {**cloud.counts, **_count_in_range(cloud.used, found)}
-        if mounting:
-            boxes, orientations = mounting.boxes_to_sensor(found.boxes)
-            found = replace(found, boxes=boxes, orientations=orientations)
         return replace(
-            found,
+            _to_sensor(found, mounting) if mounting else found,
             importance=_importance(places, cloud.valid, mounting),
             counts={**counts, 'boxes_refused': 0, **found.counts},
             latency_ms=watch.finish(),
@@ -255,6 +254,15 @@ def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:
     if not len(points):
         return None
     return float(points[:, 3].min()), float(points[:, 3].max())
+
+
+def _to_sensor(found: Detections, mounting: Mounting) -> Detections:
+    """The same objects, seen from where the sensor is."""
+    boxes, orientations = mounting.boxes_to_sensor(found.boxes)
+    velocities = found.velocities
+    if velocities is not None:
+        velocities = mounting.velocities_to_sensor(velocities)
+    return replace(found, boxes=boxes, orientations=orientations, velocities=velocities)
 
 
 def _importance(

@@ -109,7 +109,7 @@ def read_state(checkpoint: Path) -> dict[str, Tensor]:
     state = content.get('model_state') if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise CheckpointError(f"{checkpoint}: no weights under model_state; is it OpenPCDet's?")
-    if any(name.startswith('backbone.3d.') for name in state):
+    if any(name.startswith('backbone_3d.') for name in state):
         raise CheckpointError(
             f'{checkpoint}: has a 3D backbone, as SECOND; only PointPillar can be imported so far'
         )
