@@ -207,7 +207,8 @@ def survey(
     stream = CloudStream(bag, summary, config, unheard, odometry_topic=topic)
     sets = _look(stream)
     if not sets:
-        raise DatasetError(f'{bag}: no cloud can be used; {"; ".join(unheard.notes) or "none"}')
+        why = '; '.join(unheard.notes) or 'there is none in the time that was asked for'
+        raise DatasetError(f'{bag}: no cloud can be used: {why}')
     firsts = _first_clouds(sets)
     frame = config.frame.lstrip('/') or firsts[config.topics[0]].frame
     config = config.model_copy(update={'frame': frame})
@@ -228,7 +229,14 @@ def survey(
         sensors=sensors,
         frame=frame,
         poses=_choose_poses(bag, stream, config, truth, topic),
-        height=_choose_height(stream, config, sweeps, stamp_ns, findings),
+        height=_choose_height(
+            stream,
+            config,
+            sweeps,
+            eye=_eye(stream, firsts[config.topics[0]], frame),
+            stamp_ns=stamp_ns,
+            findings=findings,
+        ),
     )
 
 
@@ -376,6 +384,8 @@ def _choose_height(
     stream: CloudStream,
     config: ConversionConfig,
     sweeps: Sequence[FloatArray],
+    *,
+    eye: Sequence[float],
     stamp_ns: int,
     findings: Findings,
 ) -> HeightChoice:
@@ -385,7 +395,8 @@ def _choose_height(
         pose = np.eye(4)
         pose[2, 3] = config.height
         return _height(pose, config, config.height, 'as asked for')
-    fits = [ground for points in sweeps if (ground := fit_ground(points)) is not None]
+    grounds = [fit_ground(points, eye=eye) for points in sweeps]
+    fits = [ground for ground in grounds if ground is not None]
     fitted = join_grounds(fits) if len(fits) > len(sweeps) / 2 else None
     by_tf = _ground_by_tf(stream, config, stamp_ns)
     if by_tf is not None:
@@ -407,6 +418,14 @@ def _choose_height(
     return _height(_pose_on(fitted), config, fitted.height, evidence, least=LEAST_FITTED)
 
 
+def _eye(stream: CloudStream, cloud: SensorCloud, frame: str) -> list[float]:
+    """Where a sensor is in the frame of the points [m]."""
+    if cloud.frame == frame:
+        return [0.0, 0.0, 0.0]
+    eye: list[float] = stream.tree.lookup(frame, cloud.frame, cloud.stamp_ns)[:3, 3].tolist()
+    return eye
+
+
 def _pose_on(ground: Ground) -> Matrix:
     """(4, 4) pose of the sensor; a tilt that may be the road's is left out."""
     if ground.tilt >= LEAST_TILT:
@@ -421,7 +440,7 @@ def _describe(ground: Ground, num_clouds: int) -> str:
     what = 'levelled' if ground.tilt >= LEAST_TILT else 'which may be of the road: not levelled'
     return (
         f'fitted to {num_clouds} clouds: {ground.part:.0%} of the points below the sensor lie on '
-        f'a plane {ground.height:.2f} m below it, tilted by {tilt:.1f} degrees, {what}'
+        f'a plane {ground.height:.2f} m below the origin, tilted by {tilt:.1f} degrees, {what}'
     )
 
 
