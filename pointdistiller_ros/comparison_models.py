@@ -129,7 +129,7 @@ class Models:
         for role, all_names in names.items():
             if others := [name for name in all_names if name not in common]:
                 warn(f'only the {role} knows {", ".join(others)}: not compared')
-        ranges = tuple(info.model.grid.point_cloud_range for info in self.infos.values())
+        ranges = tuple(info.model.point_cloud_range for info in self.infos.values())
         if len(set(ranges)) > 1:
             warn(
                 f'teacher and student see different ranges, {ranges[0]} and {ranges[1]}: what is '
