@@ -72,12 +72,15 @@ class SensorChoice(_Choice):
     Attributes:
         topic: of its clouds.
         frame: of its first cloud.
+        frame_from_sensor: 4 x 4, to the frame of the recording, at its first cloud; None where it
+            has none.
         intensity_scale: factor on its intensity; None is that of the reader of its number type.
         intensity: why.
     """
 
     topic: str
     frame: str
+    frame_from_sensor: list[list[float]] | None = None
     intensity_scale: float | None = None
     intensity: str = ''
 
@@ -233,7 +236,7 @@ def survey(
             stream,
             config,
             sweeps,
-            eye=_eye(stream, firsts[config.topics[0]], frame),
+            eye=_frame_from_sensor(stream.tree, firsts[config.topics[0]], frame)[:3, 3].tolist(),
             stamp_ns=stamp_ns,
             findings=findings,
         ),
@@ -304,7 +307,11 @@ def _judge(
         if cloud is not None and cloud.topic == topic
     ]
     own = own_intensity_scale(clouds[0].message)
-    choice = SensorChoice(topic=topic, frame=clouds[0].frame)
+    choice = SensorChoice(
+        topic=topic,
+        frame=clouds[0].frame,
+        frame_from_sensor=_frame_from_sensor(tree, clouds[0], config.frame).tolist(),
+    )
     if own is None:
         return choice.model_copy(update={'intensity': 'the clouds have none: 0'})
     if config.intensity_scale != AUTO:
@@ -418,12 +425,9 @@ def _choose_height(
     return _height(_pose_on(fitted), config, fitted.height, evidence, least=LEAST_FITTED)
 
 
-def _eye(stream: CloudStream, cloud: SensorCloud, frame: str) -> list[float]:
-    """Where a sensor is in the frame of the points [m]."""
-    if cloud.frame == frame:
-        return [0.0, 0.0, 0.0]
-    eye: list[float] = stream.tree.lookup(frame, cloud.frame, cloud.stamp_ns)[:3, 3].tolist()
-    return eye
+def _frame_from_sensor(tree: TransformTree, cloud: SensorCloud, frame: str) -> Matrix:
+    """(4, 4) to the frame of the recording."""
+    return np.eye(4) if cloud.frame == frame else tree.lookup(frame, cloud.frame, cloud.stamp_ns)
 
 
 def _pose_on(ground: Ground) -> Matrix:
@@ -440,7 +444,7 @@ def _describe(ground: Ground, num_clouds: int) -> str:
     what = 'levelled' if ground.tilt >= LEAST_TILT else 'which may be of the road: not levelled'
     return (
         f'fitted to {num_clouds} clouds: {ground.part:.0%} of the points below the sensor lie on '
-        f'a plane {ground.height:.2f} m below the origin, tilted by {tilt:.1f} degrees, {what}'
+        f'a plane {round(ground.height, 2) + 0.0:.2f} m below the origin, tilted by {tilt:.1f} degrees, {what}'
     )
 
 

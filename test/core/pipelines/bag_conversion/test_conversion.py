@@ -301,7 +301,11 @@ def test_sensors_are_merged_through_static_tf(tmp_path):
     config = FolderConfig(root=tmp_path / 'data', split='all')
     points = FolderDataset(config, (), labelled=False)[2].points
     np.testing.assert_array_equal(points[:2000], scene(2))
-    turned = scene(102) * [-1, -1, 1, 1] + [-4, 0, 0, 0]
+    turned = scene(102) * [-1, -1, 1, 1] + np.array([-4, 0, 0, 0])
+    front, rear = (sensor['frame_from_sensor'] for sensor in drive.info.choices['sensors'])
+    assert front == np.eye(4).tolist()
+    np.testing.assert_allclose(np.array(rear)[:3, 3], [-4, 0, 0])
+    np.testing.assert_allclose(np.diag(rear), [-1, -1, 1, 1])
     np.testing.assert_allclose(points[2000:], turned, atol=1e-5)
 
 
