@@ -105,7 +105,7 @@ def _load_teachers(
 
 
 def _mounting(detector: Detector, height: float | None) -> Mounting | None:
-    """From the dataset's sensor to that of the training; None where they are equally high."""
+    """From the dataset's sensor to that of the training; None if they are equally high."""
     from pointdistiller_core.geometry.mounting import Mounting
 
     trained = detector.info.sensor_height
@@ -159,7 +159,7 @@ def _report(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
 
 
 def _quality(counts: LabelCounts, name: str) -> dict[str, float | None]:
-    """Precision and recall of one class, None where there is nothing to divide by."""
+    """Precision and recall of one class, None if there is nothing to divide by."""
     found, wrong, missed = (part[name] for part in (counts.found, counts.wrong, counts.missed))
     return {
         'precision': found / (found + wrong) if found + wrong else None,
