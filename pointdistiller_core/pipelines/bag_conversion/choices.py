@@ -440,11 +440,11 @@ def _pose_on(ground: Ground) -> Matrix:
 
 
 def _describe(ground: Ground, num_clouds: int) -> str:
-    tilt = math.degrees(ground.tilt)
+    tilt, below = math.degrees(ground.tilt), round(ground.height, 2) + 0.0  # never -0.00
     what = 'levelled' if ground.tilt >= LEAST_TILT else 'which may be of the road: not levelled'
     return (
         f'fitted to {num_clouds} clouds: {ground.part:.0%} of the points below the sensor lie on '
-        f'a plane {round(ground.height, 2) + 0.0:.2f} m below the origin, tilted by {tilt:.1f} degrees, {what}'
+        f'a plane {below:.2f} m below the origin, tilted by {tilt:.1f} degrees, {what}'
     )
 
 
