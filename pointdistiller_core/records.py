@@ -167,9 +167,8 @@ class Detections(_Rows):
         labels: (N,) int64 index into the class names.
         importance: where the detector looked, if that was asked for.
         counts: what was used and what was dropped, e.g. `points`, `points_in_range`,
-            `points_not_finite`, `points_without_return`, `points_over_cap`, `pillars`,
-            `pillars_over_cap`; `intensity_outside`, the points whose intensity was clipped, and
-            `boxes_refused`, the candidates that no object can be.
+            `points_not_finite`, `points_without_return`; `intensity_outside`, the points whose
+            intensity was clipped, and `boxes_refused`, the candidates that no object can be.
         latency_ms: time of each stage and their `total`.
         intensity_range: least and largest intensity of the points before they were clipped; None
             without any point.

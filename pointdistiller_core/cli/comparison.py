@@ -145,7 +145,7 @@ def load_detectors(bundles: Sequence[Path], device: str) -> dict[str, Detector]:
 def detect_all(
     detectors: Mapping[str, Detector], frames: KittiDataset
 ) -> dict[str, list[Detections]]:
-    """Detections of every frame, by detector; says what the caps of its pillars left out."""
+    """Detections of every frame, by detector; says what its caps cut off."""
     from pointdistiller_core.pipelines.evaluate import detect_clouds
 
     found = {}
