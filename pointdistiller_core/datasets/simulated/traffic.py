@@ -24,12 +24,13 @@ DRIVING = {'Car': 0.92, 'Van': 0.08}
 SPREAD = {'Car': 1.0, 'Van': 1.0, 'Truck': 1.0, 'Misc': 1.0, 'Pedestrian': 1.2, 'Cyclist': 1.0}
 ANGLES = (np.pi / 2, np.pi / 2, np.pi / 3, np.pi / 4)  # of parking places off the street
 IN_LANE, WALKING_AWAY, CROSSING = 0.35, 0.32, 0.4  # parts of cyclists and pedestrians
+TURNING, IN_CROSS_STREET = 0.12, 0.2  # parts of the cars of a street with a cross street
 PLACES = 12  # proposed for one road user
 
 
 @dataclass(frozen=True)
 class _Way:
-    """Where a road user is and where it goes, street coordinates."""
+    """Place and motion of a road user, street coordinates."""
 
     along: float
     across: float
@@ -47,7 +48,7 @@ class _Traffic:
         self.rng = rng
 
     def add(self, name: str, way: _Way, *, clearance: float = 0.4) -> Actor | None:
-        """A road user on its way, if that is free."""
+        """Add a road user, if its way is free."""
         rng, (mean, deviation) = self.rng, SIZES[name]
         spread = 2.2 * SPREAD[name]
         drawn = np.clip(rng.normal(0, SPREAD[name], 3), -spread, spread)
@@ -73,7 +74,7 @@ class _Traffic:
         return actor
 
     def along(self) -> float:
-        """Somewhere along the street, nearer to the sensor more often than far away."""
+        """A place along the street, more often near the sensor than far away."""
         low, high = self.street.along
         if self.rng.random() < 0.5:
             return float(np.clip(self.rng.normal(14, 18), low, high))
@@ -120,7 +121,11 @@ def _lane(traffic: _Traffic) -> _Way:
     onward = rng.random() < 0.5
     yaw = (0.0 if onward else -np.pi) + rng.normal(0, 0.03)
     moving = bool(rng.random() < 0.8)
-    if street.crossings and rng.random() < 0.3:
+    if street.crossings and rng.random() < TURNING:
+        middle, half = street.crossings[0]
+        turn = float(rng.choice([-1, 1])) * rng.uniform(0.3, 1.3)
+        return _Way(middle + rng.uniform(-half, half), rng.uniform(-4, 4), yaw + turn, moving)
+    if street.crossings and rng.random() < IN_CROSS_STREET:
         middle, half = street.crossings[0]
         across = rng.uniform(-MOUTH + 5, MOUTH - 5)
         offset = half / 2 * (1 if onward else -1)
@@ -165,7 +170,7 @@ def _park_in_row(traffic: _Traffic, side: Side, across: float, taken: float) -> 
 
 
 def _ride(traffic: _Traffic, count: int) -> None:
-    """Cyclists in lanes, on pavements, across the street, and a few who stand."""
+    """Cyclists in lanes, on pavements, crossing the street, and a few standing."""
     for _ in range(count):
         _until_added(traffic, 'Cyclist', _cycle_way)
 
@@ -185,7 +190,7 @@ def _cycle_way(traffic: _Traffic) -> _Way:
 
 
 def _walk(traffic: _Traffic, count: int) -> None:
-    """Pedestrians alone and in groups: along the pavements, across the street, in between."""
+    """Pedestrians alone and in groups: along the pavements, crossing the street, in between."""
     while count > 0:
         first = _until_added(traffic, 'Pedestrian', _path)
         count -= 1
@@ -230,7 +235,7 @@ def _beside_one_another(first: Actor, count: int, rng: np.random.Generator) -> I
 def _until_added(
     traffic: _Traffic, name: str, propose: Callable[[_Traffic], _Way]
 ) -> Actor | None:
-    """Propose ways until one is free; None where the street is full."""
+    """Propose ways until one is free; None if the street is full."""
     for _ in range(PLACES):
         if (actor := traffic.add(name, propose(traffic))) is not None:
             return actor
