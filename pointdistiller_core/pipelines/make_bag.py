@@ -50,11 +50,11 @@ def write_kitti_bag(
         out: bag folder to create.
         rate: clouds per second [Hz].
         frames: names such as `000008`, in this order; None is all.
-        max_frames: take no more than the first so many of them.
+        max_frames: take at most this many, from the first.
         ground_truth: names of classes; the labelled boxes then go to `/ground_truth/boxes` as
-            `messages.boxes_cloud` has them. Their label indexes these names and is -1 for what is
-            labelled as anything else.
-        camera_view: drop points that the camera does not see, where nothing is labelled.
+            `messages.boxes_cloud` has them. Their label indexes these names, and is -1 for other
+            classes.
+        camera_view: drop points that the camera does not see, because nothing is labelled there.
         intensity_scale: factor on the intensity of the files.
 
     Returns:
@@ -62,7 +62,7 @@ def write_kitti_bag(
 
     Raises:
         DatasetError: a frame is missing or broken.
-        WriteError: `out` exists, or cannot be written; then there is none.
+        WriteError: `out` exists, or cannot be written; nothing is left behind.
     """
     names = kitti_sweeps(dataset_root) if frames is None else frames
     if not names:
