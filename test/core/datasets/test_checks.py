@@ -210,7 +210,7 @@ def test_intensities_on_another_scale_are_one_finding(root):
         points.tofile(file(root, f'velodyne/{name}.bin'))
     (found,) = findings(check_dataset(root))
     assert found.where == 'training/velodyne'
-    assert found.what.endswith('(beyond 0 to 1: 2 of 2 sweeps)')
+    assert found.what.endswith('(beyond 0 to 1: 2 of 3 sweeps)')
 
 
 def test_a_camera_that_looks_elsewhere(root):
