@@ -32,6 +32,7 @@ SEES = {
     'formats': BASE,
     'messages': BASE,
     'pointcloud': BASE,
+    'sparse': BASE,
     'tracking': BASE,
     'labelling': BASE | {'tracking'},
     'datasets': FORMATS | {'messages'},
