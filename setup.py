@@ -35,6 +35,8 @@ def wheels(distribution: str) -> list[str]:
 RUN_OPENVINO, RUN_ONNX = ['openvino>=2024.4'], ['onnxruntime>=1.17']
 EXPORT = [*RUN_OPENVINO, 'nncf>=2.13', 'onnx>=1.15']
 
+ODOMETRY = ['kiss-icp>=1.3,<2']  # poses of recordings that have none
+
 # colcon looks here for what runs the tests.
 TEST = ['hypothesis', 'pytest', 'pytest-timeout']
 
@@ -86,6 +88,7 @@ setup(
         'openvino': RUN_OPENVINO,
         'onnx': RUN_ONNX,
         'export': EXPORT,
+        'odometry': ODOMETRY,
         'test': TEST,
         'dev': [*EXPORT, *RUN_ONNX, *TEST, 'mypy', 'ruff', 'types-PyYAML'],
     },

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames a second that the input pipeline delivers, and whether the network waits for it.
+"""Frames per second that the input pipeline delivers, and whether the network waits for it.
 
-Without a dataset, scenes are simulated. What the network takes is measured on a device, or given:
+Without a dataset, scenes are simulated. The network's time is measured on a device, or given:
 
     python benchmarks/input_pipeline.py --dataset data/kitti --workers 0 2 4 8 --device cuda
     python benchmarks/input_pipeline.py --steps-per-second 12
@@ -51,7 +51,7 @@ SAMPLING = GroundTruthSamplingConfig()
 
 
 def main() -> None:
-    """Print processor time by stage and frames a second by number of workers; write JSON."""
+    """Print processor time by stage and frames per second by number of workers; write JSON."""
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.dataset or Path(folder) / 'data'
@@ -101,7 +101,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def time_stages(plain: KittiDataset, kept: KittiDataset) -> dict[str, float]:
-    """Median processor milliseconds for a frame; other processes hardly disturb them."""
+    """Median processor milliseconds per frame, which other processes hardly disturb."""
     database = load_database(plain).usable(SAMPLING)
     times: dict[str, list[float]] = defaultdict(list)
 
@@ -114,7 +114,7 @@ def time_stages(plain: KittiDataset, kept: KittiDataset) -> dict[str, float]:
     crop = {'point_cloud_range': MODEL.grid.point_cloud_range}
     for turn in range(100):
         rng, index = np.random.default_rng(turn), turn % len(plain)
-        kept[index]  # now it is kept
+        kept[index]  # now it is cached
         timed('read, kept', partial(kept.__getitem__, index))
         frame = timed('read', partial(plain.__getitem__, index))
         frame = timed('paste objects', partial(paste_objects, frame, database, SAMPLING, rng))
@@ -126,7 +126,7 @@ def time_stages(plain: KittiDataset, kept: KittiDataset) -> dict[str, float]:
 def loader_rate(
     dataset: KittiDataset, arguments: argparse.Namespace, *, workers: int, sampling: bool
 ) -> float:
-    """Frames a second with so many loader processes and nobody who uses the frames."""
+    """Frames per second of so many loader processes when nobody uses the frames."""
     augmentation = AugmentationConfig(ground_truth_sampling=SAMPLING if sampling else None)
     training = TrainingConfig(
         epochs=10**6, batch_size=arguments.batch_size, num_workers=workers, seed=0
@@ -135,7 +135,7 @@ def loader_rate(
         dataset, augmentation, training, point_cloud_range=MODEL.grid.point_cloud_range
     )
     with closing(batches):
-        for _ in range(2 * workers + 1):  # the loaders' start, and what they have in store
+        for _ in range(2 * workers + 1):  # the loaders' start, and frames already loaded
             next(batches)
         start, frames = perf_counter(), 0
         for _ in range(arguments.batches):
@@ -144,7 +144,7 @@ def loader_rate(
 
 
 def network_rate(dataset: KittiDataset, arguments: argparse.Namespace) -> float | None:
-    """Frames a second that the network trains on: given, measured, or not known."""
+    """Frames per second that the network trains on: given, measured, or not known."""
     if arguments.steps_per_second:
         return float(arguments.steps_per_second * arguments.batch_size)
     if not arguments.device:

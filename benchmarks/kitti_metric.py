@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seconds that `pointdistiller evaluate` takes for 3769 KITTI frames and three classes, by phase.
 
-Every repetition is a process of its own, so that starting Python and importing count. Example:
+Every repetition is a process of its own, so starting Python and importing count. Example:
 `python benchmarks/kitti_metric.py --data ../shared/data/kitti_eval`.
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def measure(folder: Path, case: str) -> dict[str, float]:
-    """Seconds of each phase of one process; what it does not account for itself is start-up."""
+    """Seconds of each phase of one process; the rest of its time is start-up."""
     command = [sys.executable, __file__, '--case', case, '--once', str(folder)]
     start = perf_counter()
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
@@ -88,7 +88,7 @@ def run_once(folder: Path, results: str) -> None:
 def timed(
     function: Callable[..., Any], phase: str, seconds: dict[str, float]
 ) -> Callable[..., Any]:
-    """The same function, which adds the time it takes to its phase."""
+    """The same function, which also adds its time to its phase."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         start = perf_counter()

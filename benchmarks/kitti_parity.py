@@ -80,7 +80,7 @@ def compare(case: str, folder: Path, expected: dict[str, Any]) -> dict[str, Any]
 
 
 def largest_difference(result: dict[str, Any], expected: dict[str, Any]) -> float:
-    """Over all numbers [percent points]; infinite where they are not of the same classes."""
+    """Largest difference of all numbers [percent points]; infinite if the classes differ."""
     if {metric: set(classes) for metric, classes in result.items()} != {
         metric: set(classes) for metric, classes in expected.items()
     }:

@@ -9,7 +9,7 @@ Full sweeps of 64 beams are simulated, and the weights are random unless bundles
     python benchmarks/latency.py --models --bundle mine=runs/student
     python benchmarks/latency.py --backends torch --device cuda --precision fp32 bf16 fp16
 
-The configurations take turns, so that whatever else the machine does slows all of them alike.
+The configurations take turns, so that other work on the machine slows all of them alike.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from pointdistiller_core.geometry import detection
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 
 NMS = 'decode.nms'  # a part of `decode`, so the stages without it and `total` add up
-STAGES = ('cloud', 'pillars', 'network', 'decode', NMS, 'total')
+STAGES = ('cloud', 'prepare', 'network', 'decode', NMS, 'total')
 PEER, STUDENT = ('teacher', 'torch'), ('4x', 'openvino-int8')
 ON_GPU = ('torch', 'onnx')
 
@@ -142,7 +142,7 @@ def load(bundles: dict[str, Path], arguments: argparse.Namespace) -> list[Config
 
 @contextmanager
 def timed_suppression() -> Iterator[list[float]]:
-    """A list to which every non-maximum suppression meanwhile adds its milliseconds."""
+    """A list to which every non-maximum suppression within the block adds its milliseconds."""
     spent: list[float] = []
     suppress = detection._suppress
 

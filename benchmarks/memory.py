@@ -7,7 +7,7 @@ Its clouds are of all sizes, from none to a full sweep, and every hundredth is a
     python benchmarks/memory.py
     python benchmarks/memory.py --clouds 1000 --bundle runs/student --backend openvino
 
-What the detector's node imports is imported as well, where ROS is there.
+If ROS is installed, the imports of the detector's node are included.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SAMPLES = 40  # over the run; the first ones see the buffers grow to their size
 
 
 def main() -> int:
-    """Print the memory over the run and write it; 1 where it is over the limit or grows."""
+    """Print the memory over the run and write it; 1 if it is over the limit or grows."""
     arguments = parse_arguments()
     if arguments.child:
         watch(arguments)
@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_child(arguments: argparse.Namespace, bundle: Path, sweeps: Path) -> dict[str, Any]:
-    """What a fresh process measures of itself, which never exported anything."""
+    """Measurements of a fresh process, which has never exported anything."""
     command = [sys.executable, __file__, '--child', str(sweeps), '--bundle', str(bundle)]
     for name in ('backend', 'clouds', 'threads', 'seed'):
         command += [f'--{name}', str(getattr(arguments, name))]
@@ -86,7 +86,7 @@ def run_child(arguments: argparse.Namespace, bundle: Path, sweeps: Path) -> dict
 
 
 def watch(arguments: argparse.Namespace) -> None:
-    """Detect in cloud after cloud and print the memory meanwhile, as JSON."""
+    """Detect in cloud after cloud and print the memory during that, as JSON."""
     from pointdistiller_core.detector import Detector
 
     has_node = find_spec('rclpy') is not None

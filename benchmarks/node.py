@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the detector's node adds to its detector, and whether it holds ten clouds a second.
+"""What the detector's node adds to its detector, and whether it holds ten clouds per second.
 
     python benchmarks/node.py
     python benchmarks/node.py --minutes 10 --bundle runs/student
 
 A process sends full sweeps over the middleware, the node works in another one as users start it,
-and this one waits for the boxes. Before, a node that only answers (`echo`) shows what the
-middleware itself takes. Needs Linux and ROS 2.
+and this one waits for the boxes. Before that, a node that only answers (`echo`) shows the time of
+the middleware itself. Needs Linux and ROS 2.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MILLISECONDS = 1e6  # [ns]
 
 
 def main() -> int:
-    """Print two tables and write them; 1 where a cloud is lost or the node adds too much."""
+    """Print two tables and write them; 1 if a cloud is lost or the node adds too much."""
     arguments = parse_arguments()
     if arguments.role:
         return ROLES[arguments.role](arguments)
@@ -82,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--minutes', type=float, default=1.0)
-    parser.add_argument('--rate', type=float, default=10.0, help='clouds a second')
+    parser.add_argument('--rate', type=float, default=10.0, help='clouds per second')
     parser.add_argument('--points', type=int, default=120_000)
     parser.add_argument('--model', choices=MODELS, default='16x', help='with random weights')
     parser.add_argument('--bundle', type=Path, help='instead of random weights')
@@ -168,7 +168,7 @@ def measure(
 def process(
     role: str, folder: Path, arguments: argparse.Namespace, *words: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """This file in another role; it is interrupted at the end and may write what it saw."""
+    """This file in another role; at the end it is interrupted and writes what it measured."""
     command = [sys.executable, __file__, '--role', role, '--folder', str(folder)]
     for name in ('rate', 'reliability'):
         command += [f'--{name}', str(getattr(arguments, name))]
@@ -202,7 +202,7 @@ class Listener(Node):
 
 
 def watch(session: Session, pid: int, publisher: subprocess.Popen[bytes]) -> dict[str, float]:
-    """Memory and processor time of a process while another one sends."""
+    """Memory and processor time of a process while another sends."""
     resident: list[float] = []
     began, used = monotonic(), cpu_seconds(pid)
     while publisher.poll() is None:
@@ -235,7 +235,7 @@ def cpu_seconds(pid: int) -> float:
 def times(
     sent: Sequence[Sequence[int]], arrivals: dict[int, int], calls: Sequence[Sequence[int]]
 ) -> dict[str, list[float]]:
-    """What passed for each cloud whose boxes arrived.
+    """Times of each cloud whose boxes arrived.
 
     Args:
         sent: when `publish` was called, which is the stamp, and when it returned [ns].
@@ -353,7 +353,7 @@ def run_publisher(arguments: argparse.Namespace) -> int:
 
 
 def send(publisher: Publisher[PointCloud2], cloud: PointCloud2) -> tuple[int, int]:
-    """Publish a cloud; when that began, which is its stamp, and when it was done [ns]."""
+    """Publish a cloud; returns when that began, which is its stamp, and when it was done [ns]."""
     now = monotonic_ns()
     cloud.header.stamp = to_stamp(now)
     publisher.publish(cloud)
@@ -361,7 +361,7 @@ def send(publisher: Publisher[PointCloud2], cloud: PointCloud2) -> tuple[int, in
 
 
 def wait_for_answer(session: Session, node: Node, ask: Callable[[], Any]) -> None:
-    """Ask until there are boxes here and a listener elsewhere; without them, for a while."""
+    """Ask for a while, until boxes arrive here and somebody listens elsewhere."""
     answers: list[PointCloud2] = []
     subscription = node.create_subscription(PointCloud2, BOXES, answers.append, 5)
     until = monotonic() + START_S

@@ -102,7 +102,7 @@ LAYOUTS: Mapping[str, Layout] = {
 def build_message(layout: Layout, values: np.ndarray) -> SimpleNamespace:
     """A message whose fields hold the columns of `values` (N, number of fields).
 
-    Bytes between the fields are 0xA5, so that whoever reads them sees nonsense.
+    Bytes between the fields are 0xA5, so reading them gives nonsense.
     """
     order = '>' if layout.big_endian else '<'
     dtype = np.dtype(
@@ -152,7 +152,7 @@ def measure(cloud: SimpleNamespace, repeats: int) -> np.ndarray:
 def main() -> int:
     """Time every layout; the intensity is scaled, a tenth of the points have no return.
 
-    1 where one takes too long.
+    1 if one takes too long.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--points', type=int, default=120_000)
@@ -161,8 +161,8 @@ def main() -> int:
     parser.add_argument('--json', type=Path, default=Path('bench_output/point_cloud2.json'))
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
-    # malloc keeps the memory of arrays for the next ones only after it has seen a bigger one go,
-    # as it soon does in a process with a network; before that, page faults would be measured.
+    # malloc keeps the memory of arrays for later ones only after a bigger one was freed, which
+    # soon happens in a process with a network. Before that, page faults would be measured.
     np.zeros(2**24, np.uint8)
     print(f'{arguments.points} points, {arguments.repeats} repeats, milliseconds')
     print(f'{"layout":32} {"bytes a point":>13} {"median":>7} {"p95":>7} {"p99":>7}')

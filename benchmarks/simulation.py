@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Sweeps a second that one core simulates, scene building and labels included.
+"""Sweeps per second that one core simulates, scene building and labels included.
 
 python benchmarks/simulation.py [--frames 30] [--json bench_output/simulation.json]
 """

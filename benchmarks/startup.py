@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seconds from the start of a process to its first boxes, and to the end of the command `detect`.
 
-Warm, the files that it reads are in memory; cold, they have been dropped from there (but not those
-that another process has open in memory meanwhile, so the first start after a boot may be slower):
+Warm, the files that it reads are in memory; cold, they were dropped from there (except those that
+another process has in memory, so the first start after a boot may be slower):
 
     python benchmarks/startup.py
     python benchmarks/startup.py --model 16x --backend onnx
@@ -120,7 +120,7 @@ def forget(files: Sequence[str]) -> None:
     for path in files:
         try:
             descriptor = os.open(path, os.O_RDONLY)
-        except OSError:  # built in, or removed meanwhile
+        except OSError:  # built in, or removed since
             continue
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)

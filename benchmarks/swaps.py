@@ -5,10 +5,10 @@
     python benchmarks/swaps.py
     python benchmarks/swaps.py --swaps 300 --backends openvino-int8 onnx torch
 
-Two bundles take turns, and the backends. Meanwhile the clouds come at 20 Hz: none, small, half or
-full ones, and every third time somebody wants the importance, too. What a network used is free
-when the next one has taken over, but malloc keeps much of it in the heaps of the threads: the
-memory goes up to a plateau, not on. Needs Linux and ROS 2.
+Two bundles take turns, and so do the backends. Clouds come at 20 Hz all the time: none, small,
+half or full ones; every third time somebody subscribes to the importance, too. A network's memory
+is freed when the next one has taken over, but malloc keeps much of it in the heaps of the threads:
+memory rises to a plateau and stays there. Needs Linux and ROS 2.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ GROWTH_LIMIT_MB = 40.0  # single samples differ by 60 as networks come and go
 
 
 def main() -> int:
-    """Print the memory over the run and write it; 1 where it goes on growing."""
+    """Print the memory over the run and write it; 1 if it goes on growing."""
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as name:
         sweeps = make_sweeps(4, arguments.seed)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a measurement of speed or memory needs: full sweeps, and detectors without a training."""
+"""Full sweeps and untrained detectors, for measurements of speed and memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pointdistiller_core.messages.point_cloud2 import cloud_layout
 
 MODELS = {'teacher': 'pointpillars', '4x': 'pointpillars_4x', '16x': 'pointpillars_16x'}
 COLUMNS = 2250  # of which about 120,000 of 144,000 rays come back
-CANDIDATES = 300  # boxes above the threshold in a sweep, as a trained detector has them
+CANDIDATES = 300  # boxes above the threshold in a sweep, as of a trained detector
 
 
 def make_sweeps(count: int, seed: int) -> list[NDArray[np.float32]]:
@@ -31,7 +31,7 @@ def make_sweeps(count: int, seed: int) -> list[NDArray[np.float32]]:
 
 
 def to_message(points: NDArray[np.float32]) -> Any:
-    """The PointCloud2 that a driver makes of it: x, y, z, intensity, and ring and time."""
+    """The PointCloud2 that a driver would send: x, y, z, intensity, and ring and time."""
     extra = {
         'ring': np.zeros(len(points), np.uint16),
         'time': np.zeros(len(points), np.float32),
@@ -50,7 +50,7 @@ def save_untrained(
     backends: Sequence[str],
     seed: int,
 ) -> None:
-    """Save a bundle of random weights that finds about as much as trained ones would.
+    """Save a bundle of random weights that finds about as many boxes as a trained one.
 
     Args:
         folder: of the bundle; must not exist yet.
@@ -80,7 +80,7 @@ def export_missing(
 
 
 def machine() -> str:
-    """The processor in words, and how many cores this process may use."""
+    """The processor's name, and how many cores this process may use."""
     return f'{processor_name()}, {usable_cores()} cores'
 
 
@@ -94,7 +94,7 @@ def _build(name: str, clouds: Sequence[NDArray[np.float32]], seed: int) -> Any:
     config = load_config(ModelConfig, find_config('models', MODELS[name]))
     # a momentum of 1 makes one batch the statistics
     model = build_detector(config.model_copy(update={'norm_momentum': 1.0}))
-    pillars = model.group([torch.from_numpy(points) for points in clouds])
+    pillars = model.prepare([torch.from_numpy(points) for points in clouds])
     with torch.no_grad():
         model.train()(pillars)
         logits = model.eval()(pillars).class_logits
@@ -108,8 +108,8 @@ def _build(name: str, clouds: Sequence[NDArray[np.float32]], seed: int) -> Any:
 def _spread_logits(conv: Any, maps: Any, wanted: int, threshold: float) -> None:
     """Let `wanted` cells of every channel of the maps (cells, channels) pass the threshold.
 
-    Most cells are empty and have the same value: where that is nearly the highest, the channel's
-    sign is turned.
+    Most cells are empty and have the same value. If that is nearly the highest, the channel's sign
+    is turned.
     """
     empty = maps.median(dim=0).values
     high, low = maps.topk(wanted, dim=0).values[-1], -(-maps).topk(wanted, dim=0).values[-1]

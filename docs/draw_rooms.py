@@ -24,6 +24,7 @@ import textwrap
 ROOT = Path(__file__).resolve().parent.parent
 CORE, ROS = 'pointdistiller_core', 'pointdistiller_ros'
 PICTURE = ROOT / 'docs' / 'images' / 'rooms.svg'
+WAYS_IN = ('cli', ROS)
 GROUND = (
     ('records', 'geometry', 'config', 'grid'),
     ('errors', 'files', 'workers', 'blas', 'cores'),
@@ -97,15 +98,14 @@ def _leads(graph: Graph, start: str, end: str) -> bool:
 
 
 def layers(graph: Graph) -> list[list[str]]:
-    """Rooms from the lowest row to the highest, which has those that nobody imports."""
+    """Rooms from the lowest row to the highest, which has the ways in."""
     heights = dict.fromkeys(graph, 0)
     for _ in graph:
         heights = {
             name: max((heights[o] + 1 for o in below), default=0) for name, below in graph.items()
         }
     top = max(heights.values())
-    imported = {other for below in graph.values() for other in below}
-    heights |= {name: top for name in graph if graph[name] and name not in imported}
+    heights |= dict.fromkeys(WAYS_IN, top)
     return [sorted(name for name in graph if heights[name] == row) for row in range(top + 1)]
 
 
@@ -183,8 +183,9 @@ def centers(rows: Rows, ways: Iterable[Sequence[str]]) -> dict[str, float]:
         for name in way[1:-1]:  # an arrow that passes rows is to be straight
             near[name] += 10 * way[1:-1]
     for _ in range(ROUNDS):
+        middle = fmean(x.values())  # pulls a little, so that no group drifts away
         for row in rows:
-            wanted = [fmean([x[o] for o in near[name]] or [x[name]]) for name in row]
+            wanted = [fmean([*(x[o] for o in near[name]), middle]) for name in row]
             widths = [0 if '>' in name else WIDTH for name in row]
             x |= zip(row, _apart(wanted, widths), strict=True)
     return x
@@ -236,7 +237,7 @@ def draw() -> str:
         title = f'<title>{upper} imports {lower}</title>'
         parts.append(f'<path d="{_curve(way, x, y, pairs)}">{title}</path>')
     for name in graph:
-        parts += _box(name, x[name], y[name], 'way-in' if name in rows[-1] else 'room')
+        parts += _box(name, x[name], y[name], 'way-in' if name in WAYS_IN else 'room')
     parts.append(
         f'<rect class="band" x="{middle - ground / 2:.0f}" y="{base}" width="{ground}" '
         f'height="{height - base - 4}" rx="8"/>'

@@ -12,7 +12,7 @@ import numpy as np  # noqa: F401 (only a library that is loaded is found)
 from threadpoolctl import ThreadpoolController
 
 _LIBRARIES = ThreadpoolController().select(user_api='blas')
-# What was set before is remembered by whoever comes in: two at a time would take each other's.
+# Each caller restores the setting it found, so two at a time would restore each other's.
 _ONE_AT_A_TIME = RLock()
 
 
@@ -29,5 +29,5 @@ def products_in_calling_thread() -> Iterator[None]:
 
 
 def keep_products_in_calling_thread() -> None:
-    """The same from now on, for a process of which there are as many as cores."""
+    """The same from now on; for one of as many processes as there are cores."""
     _LIBRARIES.limit(limits=1)

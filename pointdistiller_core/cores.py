@@ -19,7 +19,7 @@ def usable_cores() -> int:
 
 
 def processor_name() -> str:
-    """The processor in words; its architecture where the system does not say more."""
+    """The processor's name; its architecture if the system does not say more."""
     try:
         lines = CPU_INFO.read_text(encoding='utf-8').splitlines()
     except OSError:  # not Linux

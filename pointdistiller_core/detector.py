@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,10 @@ from pointdistiller_core.geometry.intensity import (
 )
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.geometry.returns import find_returns
-from pointdistiller_core.records import Detections, Importance
+from pointdistiller_core.records import Detections, Importance, Places
 
 if TYPE_CHECKING:
-    from pointdistiller_core.deploy.backends.backend import PillarImportance
-    from pointdistiller_core.models import PointPillars
+    from pointdistiller_core.models import AnyDetector
 
 __all__ = ['BundleInfo', 'Detector', 'IntensityJudge', 'Mounting', 'parse_scale', 'to_importance']
 
@@ -109,13 +109,13 @@ class Detector:
         return self._opened().name
 
     @property
-    def model(self) -> PointPillars:
+    def model(self) -> AnyDetector:
         """The network itself.
 
         Raises:
             BackendError: it does not run in torch.
         """
-        model: PointPillars | None = getattr(self._opened(), 'model', None)
+        model: AnyDetector | None = getattr(self._opened(), 'model', None)
         if model is None:
             raise BackendError(f"backend {self.backend} has no torch module; load with 'torch'")
         return model
@@ -131,31 +131,48 @@ class Detector:
         """Detect objects in one sweep.
 
         Args:
-            points: (N, 4) x, y, z [m], intensity, sensor frame; any floating type. The intensity
-                must have the scale that the detector was trained with: what is outside of
-                `info.intensity_range` is clipped to it, and `counts['intensity_outside']` says of
-                how many points. `IntensityJudge` finds out about another scale.
-            importance: also return the importance of the pillars (PointDistiller, section 3.1).
+            points: (N, F) x, y, z [m], intensity and what else `info.point_features` names, sensor
+                frame; any floating type. The intensity must have the scale that the detector was
+                trained with: what is outside of `info.intensity_range` is clipped to it, and
+                `counts['intensity_outside']` says of how many points. `IntensityJudge` finds out
+                about another scale.
+            importance: also return where the detector looked (PointDistiller, section 3.1).
             detection: thresholds and caps for this sweep; None is the bundle's. Without
                 `size_bounds`, those of the bundle hold.
             mounting: of the sensor; None is where the training sensor was.
 
         Returns:
             Detections in the sensor frame by descending score, with counts and with the time of
-            the stages `pillars` (check, crop, group), `network`, `decode` (boxes and NMS) and
+            the stages `prepare` (check, crop, group), `network`, `decode` (boxes and NMS) and
             `total`. Points that are not finite or have no return (`find_returns`) are dropped and
             counted; so are boxes that no object can be. Where hardly any point is in the range,
             `points_beyond_1_km` tells of another unit.
 
         Raises:
             BackendError: the detector is closed.
-            CloudError: not an (N, 4) array of floating type.
+            CloudError: not an (N, F) array of floating type.
             ValueError: `detection` has thresholds for another number of classes.
         """
         backend, watch = self._opened(), Stopwatch()
         detection = detection or self.info.model.detection
         self.info.model.check_detection(detection)
-        checked = _check(points)
+        cloud = self._read(points, mounting)
+        found, places = backend(cloud.used, watch, importance=importance, detection=detection)
+        counts = {**cloud.counts, **_count_in_range(cloud.used, found)}
+        if mounting:
+            boxes, orientations = mounting.boxes_to_sensor(found.boxes)
+            found = replace(found, boxes=boxes, orientations=orientations)
+        return replace(
+            found,
+            importance=_importance(places, cloud.valid, mounting),
+            counts={**counts, 'boxes_refused': 0, **found.counts},
+            latency_ms=watch.finish(),
+            intensity_range=cloud.intensity_range,
+        )
+
+    def _read(self, points: NDArray[np.floating[Any]], mounting: Mounting | None) -> _Cloud:
+        """What the backend gets of a cloud (N, F) in the sensor frame."""
+        checked = _check(points, self.info.point_features)
         seen = mounting.points_to_training(checked) if mounting else checked
         finite, returns = _finite_rows(seen), find_returns(checked)
         valid = finite & returns
@@ -164,26 +181,13 @@ class Detector:
         num_outside = self._count_outside(used, span)
         if num_outside:
             used = clip_intensity(used, self.info.intensity_range)
-        found = backend(used, watch, importance=importance, detection=detection)
-        few = 100 * found.counts['points_in_range'] < len(used)
-        moved = mounting.boxes_to_sensor(found.boxes) if mounting else (found.boxes, None)
-        return Detections(
-            boxes=moved[0],
-            scores=found.scores,
-            labels=found.labels,
-            importance=_importance(found.importance, valid, mounting),
-            counts={
-                'points': len(points),
-                'points_not_finite': len(points) - int(np.count_nonzero(finite)),
-                'points_without_return': len(points) - int(np.count_nonzero(returns)),
-                'intensity_outside': num_outside,
-                'points_beyond_1_km': _count_beyond(used, BEYOND) if few else 0,
-                **found.counts,
-            },
-            latency_ms=watch.finish(),
-            intensity_range=span,
-            orientations=moved[1],
-        )
+        counts = {
+            'points': len(points),
+            'points_not_finite': len(points) - int(np.count_nonzero(finite)),
+            'points_without_return': len(points) - int(np.count_nonzero(returns)),
+            'intensity_outside': num_outside,
+        }
+        return _Cloud(used, valid, span, counts)
 
     def _opened(self) -> Backend:
         if self._backend is None:
@@ -199,6 +203,32 @@ class Detector:
         return int(np.count_nonzero((intensity < low) | (intensity > high)))
 
 
+@dataclass(frozen=True)
+class _Cloud:
+    """One cloud in the training sensor's frame.
+
+    Attributes:
+        used: (n, F) float32 of the points with finite numbers and a return, intensities clipped.
+        valid: (N,) which of all points these are.
+        intensity_range: least and largest before they were clipped.
+        counts: of all points, and what was wrong with them.
+    """
+
+    used: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    intensity_range: tuple[float, float] | None
+    counts: Mapping[str, int]
+
+
+def _count_in_range(points: NDArray[np.float32], found: Detections) -> dict[str, int]:
+    """How many points (n, F) are in range, if the detector has one; far ones if hardly any is."""
+    if 'points' not in found.cuts:
+        return {}
+    in_range = sum(found.cuts['points'])
+    beyond = _count_beyond(points, BEYOND) if 100 * in_range < len(points) else 0
+    return {'points_in_range': in_range, 'points_beyond_1_km': beyond}
+
+
 def _count_beyond(points: NDArray[np.float32], distance: float) -> int:
     """Points (N, 4) farther away in x or y than any return of a LiDAR [m]."""
     return int(np.count_nonzero((np.abs(points[:, :2]) > distance).any(axis=1)))
@@ -212,47 +242,50 @@ def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:
 
 
 def _importance(
-    pillars: PillarImportance | None, valid: NDArray[np.bool_], mounting: Mounting | None
+    places: Places | None, valid: NDArray[np.bool_], mounting: Mounting | None
 ) -> Importance | None:
     """Importance in the sensor frame, where it was asked for."""
-    if pillars is None:
+    if places is None:
         return None
-    found = to_importance(pillars, valid)
+    found = to_importance(places, valid)
     if mounting is None:
         return found
     return replace(found, centers=mounting.points_to_sensor(found.centers))
 
 
-def to_importance(pillars: PillarImportance, valid: NDArray[np.bool_]) -> Importance:
-    """Importance of the pillars of one frame: their points (PointDistiller, section 3.1).
+def to_importance(places: Places, valid: NDArray[np.bool_]) -> Importance:
+    """Importance of the places of one frame (PointDistiller, section 3.1).
 
     Args:
-        pillars: of one frame.
-        valid: (N,) which of the input points were grouped.
+        places: of one frame.
+        valid: (N,) which of the input points the places own, or could.
     """
-    highest = pillars.num_points.max(initial=1)
-    scores = (pillars.num_points / highest).astype(np.float32)
+    highest = places.values.max(initial=0) or 1
+    scores = (places.values / highest).astype(np.float32)
     scores_or_zero = np.append(scores, np.float32(0))  # outside is -1: the last, a zero
     point_scores = np.zeros(len(valid), np.float32)
-    point_scores[valid] = scores_or_zero[pillars.point_pillars]
-    return Importance(centers=pillars.centers, scores=scores, point_scores=point_scores)
+    point_scores[valid] = scores_or_zero[places.owners]
+    return Importance(centers=places.centers, scores=scores, point_scores=point_scores)
 
 
-def _check(points: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def _check(points: NDArray[np.floating[Any]], features: Sequence[str]) -> NDArray[np.float32]:
     """The points as a native, contiguous, writable float32 array: what torch can share."""
+    size, names = f'(N, {len(features)})', ', '.join(features)
     if not isinstance(points, np.ndarray) or not np.issubdtype(points.dtype, np.floating):
         kind = getattr(points, 'dtype', type(points).__name__)
-        raise CloudError(
-            f'points must be an (N, 4) array of floating type (x, y, z, intensity), not {kind}'
-        )
-    if points.ndim != 2 or points.shape[1] != 4:
-        raise CloudError(f'points must be (N, 4) x, y, z, intensity; got shape {points.shape}')
+        raise CloudError(f'points must be an {size} array of floating type ({names}), not {kind}')
+    if points.ndim != 2 or points.shape[1] != len(features):
+        raise CloudError(f'points must be {size} {names}; got shape {points.shape}')
     with np.errstate(over='ignore'):  # a float64 beyond float32 becomes inf, and is counted
         return np.require(points, np.float32, ['C', 'W'])
 
 
 def _finite_rows(points: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(N,) which points have four finite values."""
+    """(N,) which points (N, F) have finite values throughout."""
+    finite: NDArray[np.bool_] = np.isfinite(points)
+    if points.shape[1] != 4:
+        finite = np.asarray(finite.all(axis=1, keepdims=True))
+        return finite[:, 0]
     # Four flags at a time, as one number: thirty times faster than `all` along so short an axis.
-    flags: NDArray[np.bool_] = np.isfinite(points).view(np.uint32)[:, 0] == 0x01010101
+    flags: NDArray[np.bool_] = finite.view(np.uint32)[:, 0] == 0x01010101
     return flags

@@ -22,7 +22,7 @@ class CheckpointError(PointDistillerError):
 
 
 class TrainingStopped(PointDistillerError):
-    """A training was told to stop at a certain time; all that it has done is saved."""
+    """A training was stopped at the time it was given; all that it has done is saved."""
 
 
 class BackendError(PointDistillerError):
@@ -30,7 +30,7 @@ class BackendError(PointDistillerError):
 
 
 class CloudError(PointDistillerError):
-    """A point cloud cannot be used: wrong shape, missing field, lying lengths."""
+    """A point cloud cannot be used: wrong shape, missing field, wrong lengths."""
 
 
 class WriteError(PointDistillerError):

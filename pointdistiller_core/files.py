@@ -8,7 +8,7 @@ next one that writes NAME replaces it. Its lock keeps two processes from the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 import errno
 import fcntl
@@ -33,7 +33,7 @@ def write_file(file: Path, content: bytes, *, flush: bool = False) -> None:
     is not an ordinary file, such as `/dev/stdout` or a link, is written through.
 
     Args:
-        file: its folder is made where it is missing.
+        file: its folder is made if it is missing.
         content: all of it.
         flush: wait until it is on the disk, where not even a power cut takes it.
 
@@ -78,7 +78,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder of the same name aside; it becomes `folder` once all is on the disk.
+    """Yield an empty folder aside; it gets the name `folder` once all of it is on the disk.
 
     Raises:
         WriteError: `folder` exists already, another process is writing it, or the file system
@@ -96,6 +96,50 @@ def new_folder(folder: Path) -> Iterator[Path]:
         _flush(folder.parent)
 
 
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same from writing into a folder meanwhile.
+
+    Args:
+        folder: made where it is missing. Its file `.lock` stays.
+
+    Raises:
+        WriteError: another process is writing it, or the file system refuses.
+    """
+    with named_refusals(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = _lock(folder / '.lock', os.O_WRONLY | os.O_CREAT, wait=False)
+        except BlockingIOError:
+            raise WriteError(
+                f'{folder}: another process is writing it; wait for its end'
+            ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def appended(file: Path) -> Iterator[Callable[[str], None]]:
+    """Yield a function that appends whole lines to a text file; each is there or not.
+
+    Args:
+        file: exists. A last line without an end, left by a process that was killed, is removed.
+
+    Raises:
+        WriteError: the file system refuses a line; those before are intact.
+    """
+    with named_refusals(file):
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with named_refusals(file):
+            _drop_last_part(descriptor)
+        yield lambda line: _append(descriptor, file, line.encode())
+    finally:
+        os.close(descriptor)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder so that at no time a part of it stands under its name.
 
@@ -110,15 +154,15 @@ def remove_folder(folder: Path) -> None:
 
 
 def check_writable(path: Path, *, folder: bool = False) -> None:
-    """Find out, before the work, whether its result has a place.
+    """Check before the work that its result can be written.
 
     Args:
-        path: a file that is to be written, or a folder of files.
-        folder: which of both.
+        path: the file or folder to be written.
+        folder: whether it is a folder.
 
     Raises:
-        WriteError: a folder is there instead of a file or the other way round, or the folder
-            above is missing a permission.
+        WriteError: there is a folder where a file should be or the other way round, or a
+            permission is missing.
     """
     if path.exists() and path.is_dir() != folder:
         wrong, right = ('file', 'folder') if folder else ('folder', 'file')
@@ -130,7 +174,7 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether a file or folder is what a killed process left of one."""
+    """Whether this is what a killed process left of a file or folder."""
     return path.name.startswith('.') and path.name.endswith('.partial')
 
 
@@ -157,7 +201,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def named_refusals(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses meanwhile into an error that names `path`.
+    """Turn refusals of the file system within the block into an error that names `path`.
 
     Raises:
         WriteError: an `OSError` came up: disk full, no permission, ...
@@ -175,7 +219,7 @@ def named_refusals(path: Path) -> Iterator[None]:
 
 
 def read_text(file: Path, error: type[PointDistillerError]) -> str:
-    """Read a text file in UTF-8, with or without the mark that Windows puts first.
+    """Read a text file in UTF-8, with or without a byte-order mark.
 
     Args:
         file: to read.
@@ -198,6 +242,36 @@ def read_text(file: Path, error: type[PointDistillerError]) -> str:
             f'{file}:{line}: not UTF-8 text: byte 0x{content[reason.start]:02x}; save it as '
             'UTF-8 (iconv -f LATIN1 -t UTF-8)'
         ) from reason
+
+
+# --- append ----------------------------------------------------------------------------------
+
+
+def _drop_last_part(descriptor: int) -> None:
+    """Cut a file after its last line end, and go there."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    while size:
+        begin = max(size - 4096, 0)
+        end = os.pread(descriptor, size - begin, begin).rfind(b'\n') + 1
+        if end:
+            size = begin + end
+            break
+        size = begin
+    os.ftruncate(descriptor, size)
+    os.lseek(descriptor, size, os.SEEK_SET)
+
+
+def _append(descriptor: int, file: Path, content: bytes) -> None:
+    with named_refusals(file):
+        size = os.lseek(descriptor, 0, os.SEEK_CUR)
+        try:
+            done = os.write(descriptor, content)
+            if done < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(descriptor, size)
+            os.lseek(descriptor, size, os.SEEK_SET)
+            raise
 
 
 # --- aside -----------------------------------------------------------------------------------
@@ -244,7 +318,7 @@ def _folder_aside(folder: Path) -> Iterator[Path]:
 
 
 def _lock(path: Path, flags: int, *, wait: bool = True) -> int:
-    """A descriptor of the file or folder of this name that no other process has."""
+    """An exclusively locked descriptor of the file or folder of this name."""
     while True:
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
         try:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Worker processes that end with this one; however it ends.
+"""Worker processes that end with this one.
 
 `python -m pointdistiller_core.workers PID MODULE ARGUMENTS` runs a module like `python -m`, for as
 long as the process PID, its parent, lives.
@@ -32,8 +32,8 @@ _THIS = 'pointdistiller_core.workers'
 def end_with(parent: int) -> None:
     """Let this process end when its parent does, and leave Ctrl-C to that one.
 
-    The parent can be ended by a signal that it never sees, and could tell nobody then: it is Linux
-    that ends this process. Elsewhere it goes on until it asks for work.
+    A signal can end the parent before it can tell anyone, so Linux ends this process with it. On
+    other systems it goes on until it asks for work.
 
     Args:
         parent: id of the process whose thread has started this one.
@@ -42,24 +42,24 @@ def end_with(parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has its parent's handler
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it has ended in the meantime
+    if os.getppid() != parent:  # it has already ended
         os._exit(1)
 
 
 def command_of_worker(module: str) -> list[str]:
-    """The words that start a module in a process that ends with this one."""
+    """The command that starts a module in a process that ends with this one."""
     return [sys.executable, '-m', _THIS, str(os.getpid()), module]
 
 
 def map_in_workers(
     function: Callable[[ItemT], ResultT], items: Sequence[ItemT], *, num_workers: int
 ) -> Iterator[ResultT]:
-    """The results of a function in the order in which they come.
+    """The results of a function, in the order in which they come.
 
-    After an exception, Ctrl-C too, the processes end at once.
+    An exception ends the processes at once; so does Ctrl-C.
 
     Args:
-        function: and its results travel between processes.
+        function: it and its results travel between processes.
         items: what it is called with.
         num_workers: processes; 1 is this one.
 
@@ -84,11 +84,11 @@ def map_in_workers(
 
 
 def no_shared_memory(reason: object, remedy: str) -> PointDistillerError:
-    """An error for processes that have too little memory in common.
+    """The error to raise when processes have too little shared memory.
 
     Args:
         reason: what the system says.
-        remedy: how to do with fewer processes.
+        remedy: how to use fewer processes.
     """
     return PointDistillerError(
         f'shared memory for worker processes: {reason}; give /dev/shm more room (docker run '
@@ -112,7 +112,7 @@ def _begin(parent: int) -> None:
 
 @contextmanager
 def _held_back_interrupts() -> Iterator[None]:
-    """Ctrl-C comes afterwards; it never comes to processes that are started meanwhile."""
+    """Delay Ctrl-C until after the block; processes that are started in it never get it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -282,6 +282,8 @@ def values_of(report: Report) -> dict[str, str]:
     values |= {f'latency_ms.{key}': f'{value:.2f}' for key, value in report.latency_ms.items()}
     if isinstance(report.last, Detections):
         values |= {key: str(value) for key, value in report.last.counts.items()}
+        for kind, cut in report.last.cuts.items():
+            values |= {f'cuts.{kind}.{key}': str(value) for key, value in cut._asdict().items()}
         values['detections'] = str(len(report.last))
         if report.last.intensity_range is not None:
             least, largest = report.last.intensity_range
@@ -303,17 +305,15 @@ def _measurements(report: Report) -> Iterator[tuple[str, float, str]]:
     latency = report.max_latency_ms
     yield 'max_latency_ms', latency, f'a cloud took {latency:.0f} ms'
     if isinstance(report.last, Detections):
-        yield from _measure_points(report.last.counts)
+        yield from _measure_points(report.last)
 
 
-def _measure_points(counts: Mapping[str, int]) -> Iterator[tuple[str, float, str]]:
+def _measure_points(found: Detections) -> Iterator[tuple[str, float, str]]:
     """What was cut off of the last cloud, or should not be in it."""
-    for kind, total in (
-        ('points', counts.get('points_in_range', 0)),
-        ('pillars', counts.get('pillars', 0) + counts.get('pillars_over_cap', 0)),
-    ):
-        if over := counts.get(f'{kind}_over_cap', 0):
-            yield 'max_cut_fraction', over / max(total, over), f'{over} {kind} cut off'
+    for kind, cut in found.cuts.items():
+        if cut.dropped:
+            yield 'max_cut_fraction', cut.dropped / sum(cut), f'{cut.dropped} {kind} cut off'
+    counts = found.counts
     if outside := counts.get('intensity_outside', 0):
         text = f'intensity of {outside} points is outside of the range of the training clouds'
         yield 'max_intensity_outside', outside / max(counts.get('points', 0), outside), text

@@ -17,7 +17,7 @@ from jobs import JOBS, has_failed
 ROOT = Path(__file__).resolve().parents[2]
 CARRY = Path('gpu_carry')
 MOST_BYTES = 64 * 2**20
-# What a machine with torch and lightning usually lacks, for its Python; all else is there.
+# What a machine with torch and lightning usually lacks, for its Python.
 WHEELS = (
     *('pydantic', 'pydantic_core', 'typing-inspection', 'annotated-types'),
     *('trimesh', 'embreex', 'threadpoolctl', 'lightning-fabric'),

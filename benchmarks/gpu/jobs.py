@@ -129,7 +129,7 @@ def latency(place: Place) -> dict[str, Any]:
 
 
 def throughput(place: Place) -> dict[str, Any]:
-    """Frames a second of a training step, and where its time goes."""
+    """Frames per second of a training step, and where its time goes."""
     options: list[object] = ['--device', place.device]
     if place.small:
         options += ['--trainings', '16x', '--batch-sizes', 1, '--steps', 1]

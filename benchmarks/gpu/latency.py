@@ -6,7 +6,7 @@
 
 `eager` is the detector as it ships; the others replace what lies behind the pillar encoder by the
 same network with folded batch norm: eager again, captured as a CUDA graph, or compiled. Weights
-are random, sweeps simulated; boxes are held against those of the CPU in float32.
+are random, sweeps simulated; boxes are compared with those of the CPU in float32.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ from untrained import MODELS, machine, make_sweeps, save_untrained
 from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.files import write_text
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
-from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
+from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 from pointdistiller_core.records import Detections
 
 PRECISIONS = ('fp32', 'tf32', 'bf16', 'fp16')
 DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 WAYS = ('eager', 'folded', 'graph', 'compiled')
-STAGES = ('pillars', 'network', 'decode', 'total')
+STAGES = ('prepare', 'network', 'decode', 'total')
 
 
 class Folded(nn.Module):
@@ -52,11 +51,11 @@ class Folded(nn.Module):
         self.model = model
         self.dtype = dtype
         network = BevNetwork(model).to(dtype).to(memory_format=torch.channels_last)
-        # In a list, which takes what is no module, too.
+        # In a list, because it may not be a module.
         self._ways: list[Callable[[Tensor], Sequence[Tensor]]] = [network]
 
     def use(self, way: Callable[[Tensor], Sequence[Tensor]]) -> None:
-        """Run the network so from now on."""
+        """Run the network in this way from now on."""
         self._ways.append(way)
 
     @property
@@ -66,22 +65,17 @@ class Folded(nn.Module):
 
     def canvas(self, pillars: Any) -> Tensor:
         """(1, rows, columns, C) pillar features."""
-        bev_features = scatter_to_bev(
-            self.model.encoder(pillars),
-            pillars.coords,
-            batch_size=1,
-            bev_shape=self.model.config.grid.bev_shape,
-        )
+        bev_features: Tensor = self.model.encode(pillars)
         return bev_features.permute(0, 2, 3, 1).to(self.dtype)
 
-    def forward(self, pillars: Any) -> HeadOutput:
+    def forward(self, pillars: Any) -> AnchorOutput:
         """Raw outputs of all anchors, as the detector's own."""
         class_maps, others = self.network(self.canvas(pillars))
         anchors = self.model.head.anchors
         kinds = class_maps.shape[1] // len(self.model.config.class_names)
         logits = class_maps.permute(0, 2, 3, 1).reshape(1, len(anchors), -1)
         residuals, directions = others[..., : 7 * kinds], others[..., 7 * kinds :]
-        return HeadOutput(
+        return AnchorOutput(
             logits.float(),
             residuals.reshape(1, -1, 7).float(),
             directions.reshape(1, -1, 2).float(),
@@ -213,17 +207,17 @@ def replace_network(
     backend: Any = detector._backend
     dtype = DTYPES.get(precision, torch.float32)
     folded = Folded(copy.deepcopy(backend.model), dtype).eval()
-    # What is folded is in its type already.
+    # The folded network has its type already.
     backend.precision = replace(backend.precision, dtype=torch.float32)
     with torch.inference_mode():
-        group = folded.model.group
-        example = folded.canvas(group([torch.from_numpy(points).to(device)]))
+        prepare = folded.model.prepare
+        example = folded.canvas(prepare([torch.from_numpy(points).to(device)]))
         if way == 'graph':
             folded.use(Graph(folded.network, example))
         elif way == 'compiled':
             folded.use(torch.compile(folded.network))
             folded.network(example)
-    folded.group, folded.detect = group, folded.model.detect  # type: ignore[assignment]
+    folded.prepare, folded.detect = prepare, folded.model.detect  # type: ignore[assignment]
     backend.model = folded
 
 
@@ -243,7 +237,7 @@ def compare(found: Sequence[Detections], expected: Sequence[Detections]) -> dict
 
 
 def device_name(device: str) -> str:
-    """Of a GPU its model."""
+    """The model of the GPU."""
     return torch.cuda.get_device_name(device) if device.startswith('cuda') else device
 
 

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames a second of a training step on a GPU, and where the time of a step goes.
+"""Frames per second of a training step on a GPU, and where the time of a step goes.
 
     python benchmarks/gpu/throughput.py --device cuda --batch-sizes 4 8 16
 
-The same frames again and again, already on the device: what the network could do if it never
-waited. Stages are timed in runs of their own, with a wait after each stage.
+The same frames are used again and again, already on the device: what the network could do if it
+never waited. Stages are timed in runs of their own, with a wait after each stage.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def simulate(count: int) -> list[Frame]:
 def measure(
     name: str, precision: str, batch: Batch, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Frames a second, memory, and milliseconds of the stages of a step."""
+    """Frames per second, memory, and milliseconds of the stages of a step."""
     device = arguments.device
     torch.manual_seed(0)
     objective = build_objective(name).to(device).train()

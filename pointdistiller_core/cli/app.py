@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import typer
 
+from pointdistiller_core.cli.bags import bag_app
 from pointdistiller_core.cli.comparison import compare_command, compare_features_command
 from pointdistiller_core.cli.configuration import dump_config_command, models_command
 from pointdistiller_core.cli.data import (
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command('simulate')(simulate_command)
 app.command('make-bag')(make_bag_command)
+app.add_typer(bag_app, name='bag')
 app.command('check-dataset')(check_dataset_command)
 app.command('compare-sweeps')(compare_sweeps_command)
 app.command('train')(train_command)

@@ -371,7 +371,7 @@ def compare_features_command(
     both = {'teacher': teacher, 'student': student}
     networks = [load_detector_model(path, device=device) for path in both.values()]
     infos = {name: read_info(find_bundle(path)) for name, path in both.items()}
-    check_same_input(*(network.config for network in networks))
+    check_same_input(*networks)
     config = DatasetConfig(root=dataset, split=split, camera_view=camera_view)
     config = settle_dataset(intensity_scale, config, expectations(infos))
     frames = build_dataset(config, networks[0].config.class_names)

@@ -181,6 +181,7 @@ def _print_detections(
                 'scores': found.scores.tolist(),
                 'boxes': found.boxes.tolist(),
                 'counts': dict(found.counts),
+                'cuts': {kind: cut._asdict() for kind, cut in found.cuts.items()},
                 'latency_ms': dict(found.latency_ms),
             }
             for path, found in results

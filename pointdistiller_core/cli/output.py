@@ -85,20 +85,20 @@ def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
     """Say what of some clouds was left out or changed, where anything was.
 
     Args:
-        found: detections of these clouds, whose counts tell.
+        found: detections of these clouds, whose cuts and counts tell.
         name: of the detector, where there are several.
     """
     total: Counter[str] = Counter()
+    all_of: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
     for item in found:
         total.update(item.counts)
+        all_of.update({kind: sum(cut) for kind, cut in item.cuts.items()})
+        dropped.update({kind: cut.dropped for kind, cut in item.cuts.items()})
     prefix = f'{name}: ' if name else ''
-    points, pillars = total['points_over_cap'], total['pillars_over_cap']
-    if points or pillars:
-        print_note(
-            f'{prefix}cut off by max_points_per_pillar and max_pillars: '
-            f'{points} of {total["points_in_range"]} points in range, '
-            f'{pillars} of {total["pillars"] + pillars} pillars'
-        )
+    if +dropped:
+        cuts = (f'{number} of {all_of[kind]} {kind}' for kind, number in (+dropped).items())
+        print_note(f"{prefix}cut off by the bundle's caps: {', '.join(cuts)} in range")
     if outside := total['intensity_outside']:
         print_note(
             f'{prefix}clipped to the range of the training clouds: the intensity of {outside} of '

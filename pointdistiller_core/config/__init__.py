@@ -11,9 +11,14 @@ from pointdistiller_core.config.base import (
     Positive,
     TermConfig,
 )
+from pointdistiller_core.config.conversion import (
+    ConversionConfig,
+    SplitConfig,
+)
 from pointdistiller_core.config.data import (
     AugmentationConfig,
     DatasetConfig,
+    FolderConfig,
     GroundTruthSamplingConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
@@ -105,12 +110,14 @@ __all__ = [
     'Config',
     'ConsistencyConfig',
     'ContrastiveConfig',
+    'ConversionConfig',
     'DatasetConfig',
     'DetectionConfig',
     'DistillationConfig',
     'ExperimentConfig',
     'FeatureTermConfig',
     'FitNetsConfig',
+    'FolderConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'LabellingConfig',
@@ -130,6 +137,7 @@ __all__ = [
     'SimilarityConfig',
     'SimulatedDataConfig',
     'SimulationConfig',
+    'SplitConfig',
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',

@@ -32,6 +32,23 @@ class DatasetConfig(Config):
     sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
 
 
+class FolderConfig(Config):
+    """Where the frames of an open dataset folder come from."""
+
+    name: Literal['folder'] = 'folder'
+    root: Path = Field(description='folder that holds dataset.yaml')
+    split: str = Field(
+        'train', description='a file of splits/, without .txt; several as train+val; all is all'
+    )
+    classes: dict[str, str] = Field(
+        default_factory=dict, description='what other classes count as, e.g. Van: Car'
+    )
+    cache: Path | None = Field(
+        None, description='folder for what is derived from the frames; None: .cache in the root'
+    )
+    intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
+
+
 class SampledClassConfig(Config):
     """Objects of one class that are pasted into a frame."""
 

@@ -62,7 +62,7 @@ def augment(
 
 
 def flip_y(frame: Frame) -> Frame:
-    """The frame in a mirror: left and right (y, -y) change places."""
+    """The frame mirrored: left and right (y, -y) change places."""
     return _transform(frame, np.diag((1.0, -1.0, 1.0)), yaw_sign=-1.0)
 
 
@@ -79,7 +79,7 @@ def rotate_z(frame: Frame, angle: float) -> Frame:
 
 
 def scale(frame: Frame, factor: float) -> Frame:
-    """The frame grown about the sensor: positions and sizes times `factor`."""
+    """The frame scaled about the sensor: positions and sizes times `factor`."""
     return _transform(frame, np.eye(3) * factor, size_factor=factor)
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What cropping to the camera's view leaves of a dataset, found out before it is used."""
+"""What cropping to the camera's view leaves of a dataset, checked before it is used."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pointdistiller_core.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
-TRIED_FRAMES = 5  # whose points are read beforehand: a wrong calibration is wrong in all of them
+TRIED_FRAMES = 5  # whose points are read first: a wrong calibration is wrong in all frames
 
 
 @dataclass(frozen=True)
 class ViewSurvey:
-    """Labels of a dataset's classes in the camera's view, or all where it is not cropped.
+    """Labels of a dataset's classes in the camera's view, or all if it is not cropped.
 
     Attributes:
         num_frames: of the dataset.
@@ -44,7 +44,7 @@ class ViewSurvey:
 
     @property
     def notes(self) -> list[str]:
-        """What to say of labels out of view, and of frames without labels."""
+        """Sentences about labels out of view, and about frames without labels."""
         notes = []
         if lost := self.num_labels - self.num_seen:
             notes.append(
@@ -75,16 +75,16 @@ def survey_view(seen: Sequence[NDArray[np.bool_]]) -> ViewSurvey:
 
 
 def check_camera_view(dataset: KittiDataset, *, where: str, warn: bool = True) -> None:
-    """Make sure that the camera sees something of a dataset; tell what it does not see.
+    """Check that the camera sees something of a dataset; say what it does not see.
 
     Args:
-        dataset: labelled or not; of a few frames the points are read, too.
+        dataset: labelled or not; the points of a few frames are read, too.
         where: what messages start with.
-        warn: whether to, which is for the first of several processes.
+        warn: whether to warn; only the first of several processes does.
 
     Raises:
-        DatasetError: no label is in view, or none of the points of a frame, or a size of an image
-            is not known.
+        DatasetError: no label is in view, no point of a frame is, or the size of an image is not
+            known.
     """
     count = min(TRIED_FRAMES, len(dataset)) if dataset.camera_view else 0
     for place in range(count):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames kept ready to use: reading them again takes a small part of the time."""
+"""Frames cached ready to use, so that reading them again is fast."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 def keep_frame(file: Path, frame_id: str, read: Callable[[], Frame]) -> Frame:
-    """A frame from a file; where there is none, it is read and kept there.
+    """A frame from a file; if there is none, the frame is read and stored there.
 
-    A file is there whole or not at all, whatever interrupts the writing; one that was damaged
-    later is made again.
+    The file is written whole or not at all. A file that was damaged later is made again.
 
     Args:
-        file: its name must change with what the frame is made from.
+        file: its name must change whenever the frame does.
         frame_id: of the frame.
         read: the frame itself.
 

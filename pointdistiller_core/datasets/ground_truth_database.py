@@ -3,10 +3,10 @@
 """Labelled objects cut out of all frames, and their pasting into others (SECOND).
 
 As in mmdetection3d, an object is pasted where it was labelled, a frame is filled up to a number of
-objects of each class, what would collide seen from above is left out, and the frame's own points
-inside a pasted box make room. Other than there, objects are drawn from the generator alone, not
-from a list that is worked off over several frames, and of two objects that collide the first one
-drawn is pasted.
+objects of each class, objects that would collide seen from above are left out, and the frame's own
+points inside a pasted box are removed. Unlike there, objects are drawn only from the generator,
+not from a list that is worked off over several frames, and of two objects that collide the first
+one drawn is pasted.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # of the stored form and of what is cut out
+VERSION = 3  # of the file format and of what is cut out
 
 
 @dataclass(frozen=True)
 class GroundTruthDatabase:
-    """Labelled objects of many frames with the points inside of their boxes.
+    """Labelled objects of many frames, with the points inside their boxes.
 
     Attributes:
         class_names: K names, which the labels index.
@@ -83,7 +83,7 @@ class GroundTruthDatabase:
         """The objects that may be pasted.
 
         Raises:
-            ConfigError: a class to paste is none of the database's.
+            ConfigError: a class to paste is not in the database.
         """
         if unknown := [name for name in config.classes if name not in self.class_names]:
             raise ConfigError(
@@ -110,7 +110,7 @@ class GroundTruthDatabase:
         return self[np.flatnonzero(usable)]
 
     def _rated(self, levels: Sequence[str]) -> BoolArray:
-        """(N,) which objects are of one of these levels; all where there are no levels."""
+        """(N,) which objects have one of these levels; all if there are no levels."""
         if self.truth.levels is None:
             return np.ones(len(self), np.bool_)
         rated: BoolArray = np.isin([*self.level_names, 'none'], levels)[self.truth.levels]
@@ -120,8 +120,8 @@ class GroundTruthDatabase:
 def load_database(dataset: FrameDataset) -> GroundTruthDatabase:
     """The database of a dataset, from its cache or else built and stored there.
 
-    The file's name tells what the database was made from: a dataset that changed gets another
-    one. A file that is damaged is made again.
+    The file's name depends on all that the database is made from, so a changed dataset gets a new
+    one. A damaged file is made again.
 
     Raises:
         DatasetError: a frame cannot be read or has no labels.
@@ -173,7 +173,7 @@ def paste_objects(
     """Fill a labelled frame up with objects of the database; their points come first.
 
     Args:
-        frame: one sweep, LiDAR frame; without labels it stays as it is.
+        frame: one sweep, LiDAR frame; without labels it is not changed.
         database: the usable objects.
         config: how many of which class.
         rng: source of all randomness.
@@ -197,7 +197,7 @@ def _draw(
     config: GroundTruthSamplingConfig,
     rng: np.random.Generator,
 ) -> IntArray:
-    """(n,) different objects: of each class as many as the frame lacks."""
+    """(n,) different objects: as many of each class as the frame lacks."""
     drawn: list[IntArray] = [np.zeros(0, np.int64)]
     for name, wanted in config.classes.items():
         label = database.class_names.index(name)
@@ -208,7 +208,7 @@ def _draw(
 
 
 def _fit_in(boxes: FloatArray, others: FloatArray) -> BoolArray:
-    """(N,) which boxes, first come first served, overlap neither the others nor one another."""
+    """(N,) which boxes, in their order, overlap neither the others nor one another."""
     free: BoolArray = (rotated_iou_bev(boxes, others) == 0).all(axis=1)
     collides = rotated_iou_bev(boxes, boxes) > 0
     for index in range(len(boxes)):

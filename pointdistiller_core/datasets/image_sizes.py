@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How wide and high the camera's images are, which tells what of a sweep the camera sees."""
+"""Width and height of the camera's images, which decide what the camera sees of a sweep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_PIXELS = 100_000  # in one direction; more is a mistake
 
 
 def read_image_sizes(path: Path) -> Mapping[str, Size]:
-    """Sizes by frame, of a file that need not be there.
+    """Sizes by frame, from a file that may be missing.
 
     Raises:
         DatasetError: the file is malformed.
@@ -38,7 +38,7 @@ def read_image_sizes(path: Path) -> Mapping[str, Size]:
 
 
 def measure_image(folder: Path, name: str) -> Size | None:
-    """Size of the image `folder/name.*` of any common format; None where there is none.
+    """Size of the image `folder/name.*` of any common format; None if there is none.
 
     Only the beginning of the file is read.
 
@@ -61,7 +61,7 @@ def measure_image(folder: Path, name: str) -> Size | None:
 def size_from_principal_point(calibration: Calibration) -> Size | None:
     """Size of an image whose middle is the principal point, as it nearly is in most cameras.
 
-    None where that is not where an image could have its middle.
+    None if the middle of an image cannot be there.
     """
     width, height = (2 * calibration.image_from_camera[:2, 2]).round().tolist()
     if not (1 < width <= MOST_PIXELS and 1 < height <= MOST_PIXELS):

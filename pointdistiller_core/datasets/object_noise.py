@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def move_objects(frame: Frame, config: ObjectNoiseConfig, rng: np.random.Generator) -> Frame:
-    """Turn and shift each box with its points, unless it collides wherever it is tried.
+    """Turn and shift each box with its points, unless it collides at every place tried.
 
-    As in mmdetection3d, boxes are moved one after the other, boxes of other classes too; they may
-    not overlap another box seen from above; a point in several boxes goes with the first one; and
-    what is at the new place stays there.
+    As in mmdetection3d, boxes are moved one after the other, also those of other classes. They may
+    not overlap another box seen from above, a point in several boxes goes with the first one, and
+    points at the new place stay there.
 
     Args:
-        frame: one sweep, LiDAR frame; without labels it stays as it is.
+        frame: one sweep, LiDAR frame; without labels it is not changed.
         config: how far.
         rng: source of all randomness.
     """
@@ -49,7 +49,7 @@ def move_objects(frame: Frame, config: ObjectNoiseConfig, rng: np.random.Generat
 def _find_places(
     boxes: FloatArray, config: ObjectNoiseConfig, rng: np.random.Generator
 ) -> FloatArray:
-    """(G, 7) boxes at their first free place, or where they are."""
+    """(G, 7) boxes at their first free place, or where they were."""
     tries = (len(boxes), config.num_tries)
     shifts = rng.normal(scale=config.translation, size=(*tries, 3))
     turns = rng.uniform(*config.rotation, size=tries)

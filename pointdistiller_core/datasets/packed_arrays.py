@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays as the content of a file that knows whether it was damaged."""
+"""Arrays as the content of a file with a checksum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpack_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of `pack_arrays`, which cannot be written to.
+    """The arrays of `pack_arrays`, read-only.
 
     Raises:
         ValueError: the content is damaged.

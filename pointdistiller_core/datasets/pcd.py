@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
 
-MAGIC = (b'# .PCD', b'VERSION', b'FIELDS')  # the comment may be missing, and the version, too
+MAGIC = (b'# .PCD', b'VERSION', b'FIELDS')  # comment and version may be missing
 LONGEST_HEADER = 65536  # bytes
 TYPES = frozenset({'F4', 'F8', *(f'{kind}{size}' for kind in 'IU' for size in (1, 2, 4, 8))})
 HERE = ['0', '0', '0', '1', '0', '0', '0']  # VIEWPOINT of points in the sensor's own frame
@@ -25,12 +25,12 @@ def read_pcd(content: bytes, where: str) -> tuple[dict[str, NDArray[Any]], str]:
 
     Args:
         content: the whole file.
-        where: what to call it in an error.
+        where: its name in an error.
 
     Returns:
-        Name -> (N,) of every field with one value a point, in its own type; names of fields that
-        come more than once, as `_` for padding does, are left out. And what else to know about
-        the points, or nothing.
+        Name -> (N,) of every field with one value per point, in its own type; names that come more
+        than once, such as `_` for padding, are left out. And a note about the points, or an empty
+        one.
 
     Raises:
         DatasetError: the header is malformed, or the data do not fit it.
@@ -64,11 +64,11 @@ def decompress_lzf(data: bytes, size: int) -> bytes:
         while place < end and len(out) <= size:
             control = data[place]
             place += 1
-            if control < 32:  # so many bytes, and one more, as they are
+            if control < 32:  # so many bytes, plus one, to be copied
                 out += data[place : place + control + 1]
                 place += control + 1
                 continue
-            length = control >> 5  # what was there before, once more
+            length = control >> 5  # earlier output, repeated
             if length == 7:
                 length += data[place]
                 place += 1
@@ -87,7 +87,7 @@ def _repeat(out: bytearray, distance: int, length: int) -> None:
     if start < 0:
         raise ValueError('points back before its beginning')
     piece = out[start : start + length]
-    while len(piece) < length:  # it reaches into what it makes
+    while len(piece) < length:  # it may reach into its own output
         piece += piece[: length - len(piece)]
     out += piece
 
@@ -111,7 +111,7 @@ def _read_header(content: bytes, where: str) -> tuple[dict[str, list[str]], int]
 
 
 def _point_type(header: Mapping[str, Sequence[str]], where: str) -> np.dtype[Any]:
-    """Type of a point; fields whose name comes again are numbered."""
+    """Type of a point; fields with the same name are numbered."""
     names, sizes, kinds = (header[key] for key in ('FIELDS', 'SIZE', 'TYPE'))
     counts = header.get('COUNT', ['1'] * len(names))
     if not len(names) == len(sizes) == len(kinds) == len(counts):
@@ -146,7 +146,7 @@ def _num_points(header: Mapping[str, Sequence[str]], where: str) -> int:
 
 
 def _number(text: str) -> int:
-    """A whole number that is not absurd; -1 for anything else."""
+    """A whole number of sensible size; -1 for anything else."""
     return int(text) if text.isdecimal() and len(text) < 16 else -1
 
 
@@ -202,7 +202,7 @@ def _from_compressed(
             f'{num_points * dtype.itemsize}'
         )
     whole = data[8 : 8 + compressed]
-    if compressed != size:  # some writers leave what compresses badly as it is
+    if compressed != size:  # some writers do not compress what compresses badly
         try:
             whole = decompress_lzf(whole, size)
         except ValueError as error:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""One point cloud from a file, whatever its form: raw numbers, NumPy's `.npy`, PCL's `.pcd`."""
+"""One point cloud from a file: raw numbers, NumPy's `.npy` or PCL's `.pcd`."""
 
 from __future__ import annotations
 
@@ -49,20 +49,21 @@ MOST_COLUMNS = 16  # of an array; wider ones are something else
 def read_points(path: Path, *, needs_intensity: bool = True) -> NDArray[np.float32]:
     """Read a file of points; those that are not finite are dropped with a warning.
 
-    What a file is, its first bytes tell, not its name. Raw numbers may be 4 columns of float32
-    (KITTI), 5 (nuScenes), or the same in float64; an `.npy` file may have named columns, too.
+    A file is recognized by its first bytes, not by its name. Raw numbers may be 4 columns of
+    float32 (KITTI), 5 (nuScenes), or the same in float64. An `.npy` file may have named columns,
+    too.
 
     Args:
         path: of the file.
-        needs_intensity: whether a file without intensities is an error; else they are zero.
+        needs_intensity: whether a file without intensities is an error; otherwise they are zero.
 
     Returns:
-        (N, 4) float32 x, y, z [m], intensity, in the frame of the file; intensities that are
-        integers are divided by the largest value of their type, as those of messages are.
+        (N, 4) float32 x, y, z [m], intensity, in the frame of the file; integer intensities are
+        divided by the largest value of their type, as in messages.
 
     Raises:
-        DatasetError: no such file, one of another kind, or one that is damaged; its numbers are
-            not metres; it has no intensities.
+        DatasetError: the file is missing, damaged or of another kind; its numbers are not metres;
+            it has no intensities.
     """
     data = read_raw(path)
     start = data[:16].tobytes()
@@ -108,7 +109,7 @@ def _read_numbers(path: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[Any]
     if path.name.endswith('.pcd.bin') and data.size % NUSCENES_LAYOUT.point_size == 0:
         expected = NUSCENES_LAYOUT
     layout = find_layout(data, str(path), expected=expected)
-    if layout.num_columns > NUSCENES_LAYOUT.num_columns:  # their order is anyone's guess
+    if layout.num_columns > NUSCENES_LAYOUT.num_columns:  # their order is not known
         raise DatasetError(f'{path}: seems to be {layout}, whose meaning is not known; {REMEDY}')
     if layout != expected:
         logger.warning('%s: read as %s', path, layout)
@@ -116,7 +117,7 @@ def _read_numbers(path: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[Any]
 
 
 def _read_numpy(path: Path) -> dict[str, NDArray[Any]]:
-    try:  # mapped: a header that lies about the shape must not take memory
+    try:  # mapped, so that a wrong shape in the header takes no memory
         array = np.load(path, mmap_mode='r', allow_pickle=False)
     except Exception as error:  # of a damaged header, whatever Python's own parser raises
         raise DatasetError(f'{path}: not a whole .npy file of numbers: {error}') from error

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are nothing but numbers: KITTI's `.bin`, nuScenes', and what only looks like them.
+"""Files of nothing but numbers: KITTI's `.bin`, nuScenes', and files that only look like them.
 
-Such a file says neither how wide its numbers are nor how many of them make a point. Read the wrong
-way it still is a cloud, of nonsense. So every reading is held against what a LiDAR can see.
+Such a file says neither how wide its numbers are nor how many of them make a point. Read in the
+wrong way it is still a cloud, but of nonsense. So every reading is checked against what a LiDAR
+can see.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from pointdistiller_core.errors import DatasetError
 logger = logging.getLogger(__name__)
 
 FARTHEST = 1000.0  # [m] no LiDAR on a vehicle sees that far
-LEAST = 1e-30  # [m] whole numbers taken for floating point are smaller than that, but not 0
+LEAST = 1e-30  # [m] whole numbers read as floating point are smaller than that, but not 0
 MOST_FAR = 0.1  # part of the points that may be beyond these: faulty returns
 MOST_NEGATIVE = 0.01  # part of the intensities below 0
-SAMPLE, LARGE_SAMPLE = 1024, 8192  # points that are looked at; the rest are like them
-ENOUGH = 64  # points from which on the spread of a column means something
-ALIKE = 1.4  # greatest ratio of spreads of columns that hold the same mixture
+SAMPLE, LARGE_SAMPLE = 1024, 8192  # points that are looked at
+ENOUGH = 64  # fewest points for which the spread of a column is meaningful
+ALIKE = 1.4  # largest ratio of the spreads of columns with the same mixture of values
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,12 @@ def read_raw(path: Path) -> NDArray[np.uint8]:
 
 
 def find_layout(data: NDArray[np.uint8], where: str, *, expected: Layout = KITTI_LAYOUT) -> Layout:
-    """How the bytes of a file make points.
+    """Find out how the bytes of a file make points.
 
     Args:
         data: (bytes,) of the whole file.
-        where: what to call it in an error.
-        expected: taken unless another layout, or none at all, makes points of it.
+        where: its name in an error.
+        expected: used unless another layout, or none, makes points of the data.
 
     Raises:
         DatasetError: neither the expected layout nor another one makes points of it.
@@ -115,7 +116,7 @@ def find_layout(data: NDArray[np.uint8], where: str, *, expected: Layout = KITTI
 
 
 def far_points(points: NDArray[np.floating[Any]]) -> str:
-    """What to say of points that are mostly too far to be metres from a sensor; else empty.
+    """A sentence about points that are mostly too far away to be in metres; empty if they are not.
 
     Args:
         points: (N, 3 or more) x, y, z; any of them may be not finite.
@@ -124,8 +125,8 @@ def far_points(points: NDArray[np.floating[Any]]) -> str:
 
 
 def _sample(points: NDArray[Any], most: int = SAMPLE) -> NDArray[np.float64]:
-    """(S, columns + 1): place in the file, numbers; of finite points all over the file."""
-    # Steps of one length could always meet the same column of another layout.
+    """(S, columns + 1): place in the file, then the numbers, of finite points throughout."""
+    # Steps of equal length could always hit the same column of another layout.
     chosen: NDArray[np.int64] = np.arange(len(points))
     if len(points) > most:
         chosen = np.random.default_rng(0).integers(0, len(points), most)
@@ -151,21 +152,21 @@ def _doubt(sample: NDArray[np.float64], *, least: float = LEAST) -> str:
 
 
 def _has_negative(sample: NDArray[np.float64]) -> bool:
-    """Whether intensities are below 0, which most sensors never tell."""
+    """Whether there are intensities below 0, which most sensors never send."""
     intensities = sample[:, 4:5]
     return bool(intensities.size and (intensities < 0).mean() > MOST_NEGATIVE)
 
 
 def _is_mixed(sample: NDArray[np.float64]) -> bool:
-    """Whether columns seem to hold a bit of everything."""
+    """Whether columns seem to hold a mixture of everything."""
     odd, values = sample[:, 0] % 2 == 1, sample[:, 1:5]
     if len(values) < ENOUGH:
         return False
-    # A wrong number of columns deals all kinds of numbers to all columns in turn, ...
+    # A wrong number of columns spreads all kinds of numbers over all columns, ...
     spreads = np.subtract(*np.sort(values, axis=0)[[-(len(values) // 10), len(values) // 10]])
     if spreads.max() < ALIKE * spreads.min():
         return True
-    # ... or those of one point to every other row: there, nothing is behind or to the right.
+    # ... or puts those of one point into every other row: nothing is behind or to the right there.
     behind = values[:, :2] < 0
     if not odd.any() or odd.all():
         return False
@@ -174,7 +175,7 @@ def _is_mixed(sample: NDArray[np.float64]) -> bool:
 
 
 def _makes_points(data: NDArray[np.uint8], layout: Layout, *, negative: bool) -> bool:
-    """Whether a layout that nobody announced makes points of the data, with such intensities."""
+    """Whether an unexpected layout makes points of the data, with plausible intensities."""
     if data.size % layout.point_size:
         return False
     sample = _sample(layout.points(data), LARGE_SAMPLE)
@@ -190,6 +191,6 @@ def _periods(num_columns: int) -> Iterator[int]:
 
 
 def _repeats(sample: NDArray[np.float64], period: int) -> bool:
-    """Whether x seems to come again after so many columns: two points in one row."""
+    """Whether x seems to repeat after so many columns, so that a row holds two points."""
     first, again = np.quantile(sample[:, [1, 1 + period]], (0.1, 0.5, 0.9), axis=0).T
     return bool(np.abs(first - again).max() < 0.1 * np.ptp(first))

@@ -32,7 +32,7 @@ from pointdistiller_core.deploy.bundle_format import (
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.files import new_folder
-from pointdistiller_core.models import PointPillars, build_detector, count_weights
+from pointdistiller_core.models import AnyDetector, build_detector, sketch_detector
 
 __all__ = [
     'FORMAT_VERSION',
@@ -136,7 +136,7 @@ def check_numbers(state: Mapping[str, Tensor], *, where: str) -> None:
         )
 
 
-def load_detector_model(path: Path | str, device: torch.device | str = 'cpu') -> PointPillars:
+def load_detector_model(path: Path | str, device: torch.device | str = 'cpu') -> AnyDetector:
     """The detector of a bundle or run folder, with its weights, in evaluation mode.
 
     Raises:
@@ -150,13 +150,16 @@ def load_detector_model(path: Path | str, device: torch.device | str = 'cpu') ->
 
 def build_with_weights(
     config: ModelConfig, state: Mapping[str, Tensor], *, where: str
-) -> PointPillars:
+) -> AnyDetector:
     """A detector of these weights; no gigabytes are taken for one that they cannot fill.
 
     Raises:
         CheckpointError: see `load_weights`.
     """
-    found, expected = sum(tensor.numel() for tensor in state.values()), count_weights(config)
+    found, expected = (
+        sum(tensor.numel() for tensor in weights.values())
+        for weights in (state, sketch_detector(config).state_dict())
+    )
     if expected > found + SPARE_WEIGHTS:
         raise CheckpointError(
             f'{where}: weights of another architecture: {found} numbers for a network of '

@@ -53,7 +53,7 @@ def list_differences(
 ) -> list[str]:
     """A line for each fact that is not the same on both sides, calling them `sides`."""
     return [
-        f'  {name}: {sides[0]} has {ours}, {sides[1]} has {student[name]}'
-        for name, ours in teacher.items()
-        if ours != student[name]
+        f'  {name}: {sides[0]} has {teacher.get(name)}, {sides[1]} has {student.get(name)}'
+        for name in {**teacher, **student}
+        if teacher.get(name) != student.get(name)
     ]

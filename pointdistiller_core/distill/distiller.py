@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 from pointdistiller_core.config import DistillationConfig, ModelConfig
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import check_same_architecture
-from pointdistiller_core.distill.taps import PILLARS, tap, tap_channels, tap_modules
-from pointdistiller_core.distill.term import Lesson, Term, View
+from pointdistiller_core.distill.term import Lesson, Term, View, layer_names
 from pointdistiller_core.distill.terms.attention import AttentionTerm
 from pointdistiller_core.distill.terms.attention_nonlocal import AttentionNonlocalTerm
 from pointdistiller_core.distill.terms.box_features import BoxFeaturesTerm
@@ -28,8 +26,8 @@ from pointdistiller_core.distill.terms.logits import LogitsTerm
 from pointdistiller_core.distill.terms.overhaul import OverhaulTerm
 from pointdistiller_core.distill.terms.similarity import SimilarityTerm
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import PointPillars
-from pointdistiller_core.pointcloud.voxels import Voxels
+from pointdistiller_core.models import AnyDetector, Prepared, sketch_detector
+from pointdistiller_core.models.layer import Rows, read_layers
 from pointdistiller_core.records import Batch
 
 TERMS: Mapping[str, Callable[..., Term]] = {
@@ -50,9 +48,9 @@ TERMS: Mapping[str, Callable[..., Term]] = {
 class Distiller(nn.Module):
     """Adds distillation terms to the detection loss of a student.
 
-    Both networks see the same pillars, so their features match row by row. Parameters and state
-    are the student's and the adapters': the teacher moves between devices with the module, but it
-    is no part of its parameters, of its state dict or of its training mode.
+    Both networks see the same voxels or points, so their features match row by row. Parameters and
+    state are the student's and the adapters': the teacher moves between devices with the module,
+    but it is no part of its parameters, of its state dict or of its training mode.
 
     Args:
         teacher: becomes the distiller's: frozen and in eval mode from here on.
@@ -60,52 +58,54 @@ class Distiller(nn.Module):
         config: the terms.
 
     Raises:
-        ConfigError: teacher and student would not see the same pillars or classes, or a term taps
+        ConfigError: teacher and student would not see the same places or classes, or a term taps
             what is not there, samples more than there can be or cannot compare the two.
     """
 
-    teacher: PointPillars
+    teacher: AnyDetector
 
     def __init__(
-        self, teacher: PointPillars, student: PointPillars, config: DistillationConfig
+        self, teacher: AnyDetector, student: AnyDetector, config: DistillationConfig
     ) -> None:
         super().__init__()
-        check_same_input(teacher.config, student.config)
+        check_same_input(teacher, student)
         object.__setattr__(self, 'teacher', teacher.requires_grad_(False).eval())
         self.student = student
-        self.terms = nn.ModuleDict(build_terms(config, teacher.config, student.config))
+        self.terms = nn.ModuleDict(build_terms(config, teacher, student))
         self._taps = {name for term in self._built() for name in term.taps}
-        self._whole_teacher = bool(self._taps - {PILLARS}) or any(
-            term.needs_teacher_output for term in self._built()
-        )
+        self._needs_output = any(term.needs_teacher_output for term in self._built())
 
     @property
-    def detector(self) -> PointPillars:
+    def detector(self) -> AnyDetector:
         """The student: what is saved and evaluated."""
         return self.student
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses to be summed: the student's own and one per term, all weighted."""
-        pillars = self.student.group(batch.points)
-        student = self._view(self.student, pillars, whole=True)
+        prepared = self.student.prepare(batch.points)
         with torch.no_grad():
-            teacher = self._view(self.teacher, pillars, whole=self._whole_teacher)
-        lesson = Lesson(batch, pillars, teacher, student)
+            teacher = self._see_as_teacher(prepared)
         for term in self._built():
-            lesson = replace(lesson, batch=term.relabel(lesson))
-        assert student.output is not None
-        losses = self.student.losses(student.output, lesson.batch)
+            batch = term.relabel(batch, teacher)
+        # after that, for a second stage samples by the labels
+        student = self._see(self.student, prepared, batch)
+        lesson = Lesson(batch, prepared, teacher, student)
+        losses = self.student.losses(student.output, batch)
         taught = {name: term(lesson) for name, term in self.terms.items()}
         return losses | {name: loss for name, loss in taught.items() if loss is not None}
 
-    def _view(self, model: PointPillars, pillars: Voxels, *, whole: bool) -> View:
-        modules = tap_modules(model)
-        with tap({name: modules[name] for name in self._taps}) as features:
-            # Most of a step would go into the rest of the teacher, for nothing.
-            output = model(pillars) if whole else None
-            if not whole:
-                model.encoder(pillars)
-        return View(model, features, output)
+    def _see_as_teacher(self, prepared: Prepared) -> View:
+        if self._needs_output:
+            return self._see(self.teacher, prepared)
+        # Most of a step would go into the rest of the teacher, for nothing.
+        outputs = self.teacher.run_until(prepared, self._taps)
+        return View(self.teacher, _rows(self.teacher, outputs, prepared), None)
+
+    def _see(self, model: AnyDetector, prepared: Prepared, batch: Batch | None = None) -> View:
+        layers = model.layers()
+        with read_layers({name: layers[name] for name in self._taps}) as outputs:
+            output = model(prepared, batch)
+        return View(model, _rows(model, outputs, prepared), output)
 
     def _built(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]
@@ -116,6 +116,11 @@ class Distiller(nn.Module):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
+def _rows(model: AnyDetector, outputs: Mapping[str, Any], prepared: Prepared) -> dict[str, Rows]:
+    layers = model.layers()
+    return {name: layers[name].to_rows(output, prepared) for name, output in outputs.items()}
+
+
 def check_distillation(
     config: DistillationConfig, teacher: ModelConfig, student: ModelConfig
 ) -> None:
@@ -124,14 +129,15 @@ def check_distillation(
     Raises:
         ConfigError: as of `Distiller`, or the student cannot be cut out of its teacher.
     """
-    check_same_input(teacher, student)
-    build_terms(config, teacher, student)
+    sketches = [sketch_detector(model) for model in (teacher, student)]
+    check_same_input(*sketches)
+    build_terms(config, *sketches)
     if config.initialization != 'random':
         check_same_architecture(teacher, student)
 
 
 def build_terms(
-    config: DistillationConfig, teacher: ModelConfig, student: ModelConfig
+    config: DistillationConfig, teacher: AnyDetector, student: AnyDetector
 ) -> dict[str, Term]:
     """The terms with their adapters, for two models of any width.
 
@@ -139,31 +145,31 @@ def build_terms(
         ConfigError: a term taps what is not there, with a list of what is; or cannot compare the
             two.
     """
-    sides = {'teacher': tap_channels(teacher), 'student': tap_channels(student)}
+    sides = {
+        side: {name: layer.channels for name, layer in model.layers().items()}
+        for side, model in (('teacher', teacher), ('student', student))
+    }
     terms: dict[str, Term] = {}
     for term in config.terms:
-        for side, taps in sides.items():
-            if unknown := [name for name in getattr(term, 'taps', ()) if name not in taps]:
+        taps = layer_names(getattr(term, 'taps', ()))
+        for side, layers in sides.items():
+            if unknown := [name for name in taps if name not in layers]:
                 raise ConfigError(
                     f'distillation.terms.{term.name}.taps: the {side} has no {unknown}; '
-                    f'choose from {list(taps)}'
+                    f'choose from {list(layers)}'
                 )
         terms[term.name] = TERMS[term.name](term, **sides)
         terms[term.name].check(teacher, student)
     return terms
 
 
-def check_same_input(teacher: ModelConfig, student: ModelConfig) -> None:
-    """Check that both models cut clouds into the same pillars and name the same classes.
+def check_same_input(teacher: AnyDetector, student: AnyDetector) -> None:
+    """Check that both models look at the same places of a cloud and name the same classes.
 
     Raises:
         ConfigError: lists every difference with both sides.
     """
-    ours, theirs = (
-        {name: getattr(model, name) for name in ('grid', 'class_names', 'pillars')}
-        for model in (teacher, student)
-    )
-    if differences := list_differences(ours, theirs):
+    if differences := list_differences(teacher.input_facts(), student.input_facts()):
         raise ConfigError(
             'teacher and student must agree on what they see; make these equal:\n'
             + '\n'.join(differences)

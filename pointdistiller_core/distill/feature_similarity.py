@@ -18,12 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.distill.taps import PILLARS, tap, tap_modules, tap_shapes
-from pointdistiller_core.distill.terms.rows import points_per_row, rows_of
+from pointdistiller_core.distill.importance import sample_rows
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.models import PointPillars, build_detector
-from pointdistiller_core.pointcloud.voxels import Voxels
+from pointdistiller_core.models import AnyDetector, build_detector
 
 MIN_ROWS = 8
 RIDGE = 1e-3  # of the probe, on features of variance 1 on average
@@ -32,7 +29,7 @@ ORDINARY = 0.95  # of the rows: the others are shortened to the longest of these
 
 @dataclass(frozen=True)
 class Similarity:
-    """Of one tap of a student with the teacher's.
+    """Of one layer of a student with the teacher's.
 
     Attributes:
         cka: linear centered kernel alignment, debiased: 1 for features that are equal up to
@@ -46,35 +43,34 @@ class Similarity:
 
 
 def compare_features(
-    teacher: PointPillars,
-    students: Mapping[str, PointPillars],
+    teacher: AnyDetector,
+    students: Mapping[str, AnyDetector],
     clouds: Iterable[Tensor],
     *,
     rows_per_frame: int = 200,
     seed: int = 0,
 ) -> dict[str, dict[str, Similarity]]:
-    """Similarity of some students with their teacher, at every tap whose cells they share.
+    """Similarity of some students with their teacher, at every layer whose rows they share.
 
     Args:
         teacher: in evaluation mode.
-        students: by name, in evaluation mode; they see the teacher's pillars.
+        students: by name, in evaluation mode; they see what the teacher sees of a cloud.
         clouds: (N, 4) points of each frame, on the device of the networks.
-        rows_per_frame: pillars or cells that hold points, drawn at random; all where there are
-            fewer.
+        rows_per_frame: rows with points behind, drawn at random; all where there are fewer.
         seed: of the draws.
 
     Returns:
-        Tap, student -> similarity.
+        Layer, student -> similarity.
 
     Raises:
-        DatasetError: the clouds have fewer than `MIN_ROWS` pillars or cells at a tap.
+        DatasetError: the clouds have fewer than `MIN_ROWS` rows at a layer.
     """
     networks = [teacher, *students.values()]
-    taps = shared_taps([network.config for network in networks])
+    names = shared_layers(networks)
     generator = torch.Generator().manual_seed(seed)
-    rows: dict[str, list[list[Tensor]]] = {name: [] for name in taps}
+    rows: dict[str, list[list[Tensor]]] = {name: [] for name in names}
     for cloud in clouds:
-        sampled = sample_rows(networks, cloud, taps, num_rows=rows_per_frame, generator=generator)
+        sampled = draw_rows(networks, cloud, names, num_rows=rows_per_frame, generator=generator)
         for name, features in sampled.items():
             rows[name].append(features)
     similarities = {}
@@ -88,52 +84,50 @@ def compare_features(
     return similarities
 
 
-def shared_taps(configs: Sequence[ModelConfig]) -> list[str]:
-    """Pillars and the maps that have the same cells in all models, finest first."""
-    shapes, *others = (tap_shapes(config) for config in configs)
-    maps = [
+def shared_layers(networks: Sequence[AnyDetector]) -> list[str]:
+    """Layers that have the same rows in all models: places, or cells of equal maps."""
+    first, *others = (network.layers() for network in networks)
+    return [
         name
-        for name, shape in shapes.items()
-        if not name.endswith('.norm') and all(other.get(name) == shape for other in others)
+        for name, layer in first.items()
+        if not layer.is_before_relu
+        and all(
+            name in other
+            and (other[name].map_shape, other[name].is_map) == (layer.map_shape, layer.is_map)
+            for other in others
+        )
     ]
-    return [PILLARS, *maps]
 
 
 @torch.inference_mode()
-def sample_rows(
-    networks: Sequence[PointPillars],
+def draw_rows(
+    networks: Sequence[AnyDetector],
     cloud: Tensor,
-    taps: Sequence[str],
+    names: Sequence[str],
     *,
     num_rows: int,
     generator: torch.Generator,
 ) -> dict[str, list[Tensor]]:
-    """By tap, (n, C) features of each network: of the same pillars or cells of one frame."""
-    pillars = networks[0].group([cloud])
-    bev_shape = networks[0].config.grid.bev_shape
-    features = [_features_of(network, pillars, taps) for network in networks]
+    """By layer, (n, C) features of each network: of the same rows of one frame, with points."""
+    prepared = networks[0].prepare([cloud])
+    rows = []
+    for network in networks:
+        layers, outputs = network.layers(), network.run_until(prepared, names)
+        rows.append({name: layers[name].to_rows(outputs[name], prepared) for name in names})
     sampled = {}
-    for name in taps:
-        num_points = points_per_row(features[0][name], pillars, bev_shape)
-        occupied = torch.nonzero(num_points).squeeze(1).cpu()
-        drawn = occupied[torch.randperm(len(occupied), generator=generator)[:num_rows]]
-        rows = drawn.to(cloud.device)
-        sampled[name] = [rows_of(outputs[name])[rows].float().cpu() for outputs in features]
+    for name in names:
+        occupied = torch.nonzero(rows[0][name].num_points).squeeze(1).cpu()
+        drawn = sample_rows(occupied, num_rows, 'random', generator=generator)
+        kept = occupied[drawn].to(cloud.device)
+        sampled[name] = [of_network[name].features[kept].float().cpu() for of_network in rows]
     return sampled
-
-
-def _features_of(network: PointPillars, pillars: Voxels, taps: Sequence[str]) -> dict[str, Tensor]:
-    modules = tap_modules(network)
-    with tap({name: modules[name] for name in taps}) as features:
-        network(pillars)
-    return features
 
 
 def _check_size(name: str, num_rows: int) -> None:
     if num_rows < MIN_ROWS:
         raise DatasetError(
-            f'{name}: the frames hold {num_rows} pillars or cells with points, fewer than '
-            f'{MIN_ROWS}; take more frames, or check that their points are in range'
+            f'{name}: the frames hold {num_rows} rows with points, fewer than {MIN_ROWS}; take '
+            'more frames, or check that their points are in range'
         )
 
 
@@ -213,7 +207,7 @@ def probe_r2(source: Tensor, target: Tensor) -> float:
     return float(1 - error / variance) if variance > 0 else 0.0
 
 
-def untrained_twin(model: PointPillars, *, seed: int = 0) -> PointPillars:
+def untrained_twin(model: AnyDetector, *, seed: int = 0) -> AnyDetector:
     """The same network with random weights: what similarity is worth without any training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -35,3 +35,33 @@ def importance_weights(importance: Tensor, temperature: float) -> Tensor:
         (S,) weights.
     """
     return len(importance) * torch.softmax(importance / temperature, dim=0)
+
+
+def sample_rows(
+    importance: Tensor,
+    num_samples: int,
+    sample: str,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Rows to compare, each at most once.
+
+    Args:
+        importance: (R,) scores.
+        num_samples: S, clipped to P.
+        sample: 'top' or 'bottom' by importance, 'mixed' for half of either (as the authors' code),
+            'random' for draws.
+        generator: of the draws; None is torch's global one.
+
+    Returns:
+        (S,) int64.
+    """
+    num_samples = min(num_samples, len(importance))
+    if sample == 'random':
+        order = torch.randperm(len(importance), device=importance.device, generator=generator)
+        return order[:num_samples]
+    if sample == 'top':
+        return importance.topk(num_samples).indices
+    order = importance.argsort(descending=True, stable=True)
+    num_top = (num_samples + 1) // 2 if sample == 'mixed' else 0
+    return torch.cat([order[:num_top], order[len(order) - (num_samples - num_top) :]])

@@ -19,7 +19,7 @@ from torch import Tensor
 from pointdistiller_core.config import ModelConfig
 from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.models.stages.pillar_encoder import NUM_POINT_FEATURES
 
 NORM_PARTS = ('weight', 'bias', 'running_mean', 'running_var')
@@ -34,7 +34,7 @@ CHOICES: Mapping[str, Callable[[Tensor, int], Tensor]] = {
 """
 
 
-def slice_weights(teacher: PointPillars, student: PointPillars, method: str) -> dict[str, Tensor]:
+def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> dict[str, Tensor]:
     """A state for the student, made of the teacher's.
 
     Batch norms keep their running statistics. Neither model is changed.
@@ -48,23 +48,27 @@ def slice_weights(teacher: PointPillars, student: PointPillars, method: str) -> 
         ConfigError: the student is none of the teacher's slices; lists what is not.
     """
     check_same_architecture(teacher.config, student.config)
-    cut = _Cut(teacher.state_dict(), student.state_dict(), CHOICES[method])
+    cut = WeightCut(teacher.state_dict(), student.state_dict(), CHOICES[method])
+    CUTS[student.config.name](cut, teacher.config)
+    return cut.state
+
+
+def _cut_pointpillars(cut: WeightCut, config: ModelConfig) -> None:
     channels = cut.layer('encoder.linear', 'encoder.norm', cut.all(NUM_POINT_FEATURES))
     blocks, offset = [], 0
-    for level, size in enumerate(teacher.config.neck_channels):
-        for layer in range(1 + teacher.config.backbone_layers[level]):
+    for level, size in enumerate(config.neck_channels):
+        for layer in range(1 + config.backbone_layers[level]):
             name = f'backbone.stages.{level}.{layer}'
             channels = cut.layer(f'{name}.0', f'{name}.1', channels)
         name = f'neck.upsamplers.{level}'
         blocks.append(offset + cut.layer(f'{name}.0', f'{name}.1', channels, transposed=True))
-        offset += teacher.config.scaled(size)
+        offset += config.scaled(size)
     cut.state['head.conv.weight'] = cut.teacher['head.conv.weight'][:, torch.cat(blocks)]
     cut.state['head.conv.bias'] = cut.teacher['head.conv.bias'].clone()
-    return cut.state
 
 
-class _Cut:
-    """The state of a student, in the making."""
+class WeightCut:
+    """The state of a student, in the making; `teacher` is that of its teacher."""
 
     def __init__(
         self,
@@ -102,7 +106,13 @@ class _Cut:
 
     def all(self, num_channels: int) -> Tensor:
         """(n,) all of n channels."""
-        return torch.arange(num_channels, device=self.teacher['encoder.norm.weight'].device)
+        return torch.arange(num_channels, device=next(iter(self.teacher.values())).device)
+
+
+CUTS: Mapping[str, Callable[[WeightCut, ModelConfig], None]] = {
+    'pointpillars': _cut_pointpillars,
+}
+"""By family of detectors, what fills the state of a student, by the teacher's configuration."""
 
 
 def check_same_architecture(teacher: ModelConfig, student: ModelConfig) -> None:
@@ -111,6 +121,11 @@ def check_same_architecture(teacher: ModelConfig, student: ModelConfig) -> None:
     Raises:
         ConfigError: lists every difference with both sides.
     """
+    if teacher.name != student.name or teacher.name not in CUTS:
+        raise ConfigError(
+            f'distillation.initialization: {student.name} cannot be cut out of {teacher.name}, '
+            f"only {' or '.join(CUTS)} out of the same; choose 'random'"
+        )
     ours, theirs = stage_widths(teacher), stage_widths(student)
     problems = list_differences(_architecture(teacher), _architecture(student)) + [
         f'  {name}: teacher has only {ours[name]}, student has {theirs[name]}'

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.models import HeadOutput, PointPillars
-from pointdistiller_core.pointcloud.voxels import Voxels
+from pointdistiller_core.models import AnyDetector, Prepared
+from pointdistiller_core.models.layer import Rows
 from pointdistiller_core.records import Batch
 
 
@@ -21,28 +21,28 @@ class View:
 
     Attributes:
         model: the network.
-        features: by tap, those that some term asked for; see `pointdistiller_core.distill.taps`.
-        output: raw outputs of the head; None of a teacher whose output no term asked for.
+        rows: by layer, those that some term asked for.
+        output: raw outputs; None of a teacher whose output no term asked for.
     """
 
-    model: PointPillars
-    features: Mapping[str, Tensor]
-    output: HeadOutput | None
+    model: AnyDetector
+    rows: Mapping[str, Rows]
+    output: Any | None
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A batch as teacher and student saw it: the same pillars, in the same order.
+    """A batch as teacher and student saw it: the same voxels or points, in the same order.
 
     Attributes:
         batch: clouds and labels.
-        pillars: what both networks saw.
+        prepared: what both networks saw.
         teacher: without gradients.
         student: with gradients.
     """
 
     batch: Batch
-    pillars: Voxels
+    prepared: Prepared
     teacher: View
     student: View
 
@@ -50,23 +50,37 @@ class Lesson:
 class Term(nn.Module):
     """One way to teach; its parameters (adapters) are trained with the student, and dropped.
 
-    A term is built as `TERMS[config.name](config, teacher=tap_channels(...), student=...)`.
+    A term is built as `TERMS[config.name](config, teacher=..., student=...)`, with the channels of
+    each layer of both.
 
     Attributes:
-        taps: features that it needs of both networks.
+        taps: layers that it needs of both networks.
         needs_teacher_output: whether it needs `lesson.teacher.output`.
     """
 
     taps: tuple[str, ...] = ()
     needs_teacher_output: bool = False
 
-    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
-        """Refuse, with a `ConfigError`, two models that it cannot work with; by default none."""
+    def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
+        """Refuse, with a `ConfigError`, two models that it cannot work with; by default none.
+
+        Both may be without memory, on torch's `meta` device.
+        """
 
     def forward(self, lesson: Lesson) -> Tensor | None:
         """Its weighted loss, a scalar; None from a term that only relabels."""
         raise NotImplementedError
 
-    def relabel(self, lesson: Lesson) -> Batch:
-        """The batch whose labels the student's detection loss sees; by default unchanged."""
-        return lesson.batch
+    def relabel(self, batch: Batch, teacher: View) -> Batch:  # noqa: ARG002
+        """The batch whose labels the student learns from; by default unchanged."""
+        return batch
+
+
+def layer_names(taps: Sequence[str]) -> tuple[str, ...]:
+    """Names of layers of a configuration, in which `pillars` also stands for `voxels`."""
+    return tuple('voxels' if tap == 'pillars' else tap for tap in taps)
+
+
+def device_type(batch: Batch) -> str:
+    """Of the device that a batch is on."""
+    return batch.points[0].device.type

@@ -42,11 +42,11 @@ def count_detector_multiply_adds(detector: nn.Module) -> int:
     is not in it; `count_multiply_adds` on a cloud counts it too (0.03 G for a full KITTI sweep).
 
     Args:
-        detector: its `group` turns clouds (N, 4) into its input.
+        detector: its `prepare` turns clouds (N, 4) into its input.
     """
-    assert callable(detector.group)
+    assert callable(detector.prepare)
     device = next(detector.parameters()).device
-    no_points = detector.group([torch.zeros(0, 4, device=device)])
+    no_points = detector.prepare([torch.zeros(0, 4, device=device)])
     return count_multiply_adds(detector, no_points)
 
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the pictures take from matplotlib, without a screen; only this module imports it.
+"""What the pictures use of matplotlib, without a screen; only this module imports it.
 
-`MPLBACKEND` names where windows open. A notebook sets it for all that it starts, and matplotlib
-refuses to be imported where that display is not installed, though no window is ever opened here.
+`MPLBACKEND` names the display for windows. A notebook sets it for all that it starts, and
+matplotlib refuses to be imported if that display is not installed, although no window is opened
+here.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ if 'MPLBACKEND' in os.environ:
 
 
 def save_figure(figure: Figure, target: Path | BinaryIO, **options: Any) -> None:
-    """Draw a figure into a file that is there whole or not at all.
+    """Draw a figure into a file, which is written whole or not at all.
 
     Args:
         figure: is drawn.

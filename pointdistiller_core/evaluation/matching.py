@@ -26,7 +26,7 @@ class Matches:
 
     Attributes:
         truth_index: (N,) int64 the labelled box that each detection found, -1 for none.
-        ignored: (N,) bool detections without one, on a box that counts neither way.
+        ignored: (N,) bool detections without one, on an ignored box.
         missed: (G,) bool labelled boxes that count and that nothing found.
     """
 

@@ -29,7 +29,7 @@ FIELDS = (
     *('truncated', 'occluded', 'alpha', 'x1', 'y1', 'x2', 'y2', 'height', 'width', 'length'),
     *('x', 'y', 'z', 'rotation_y', 'score'),
 )  # after the type; labels have no score
-NOWHERE = -1000.0  # a coordinate, where there is no 3D box
+NOWHERE = -1000.0  # a coordinate if there is no 3D box
 ROTATION_TOLERANCE = 0.05  # of a rotation times its transpose
 MIN_UPRIGHT = 0.5  # cosine between the LiDAR's up and the camera's; boxes stand on both
 NEAR_PLANE = 0.1  # [m]; what is nearer to the camera, or behind it, has no place in the image
@@ -134,7 +134,7 @@ DIFFICULTIES = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where camera and LiDAR stand to one another.
+    """Poses of camera and LiDAR relative to each other.
 
     Attributes:
         camera_from_lidar: (4, 4), to the rectified camera frame (`R0_rect @ Tr_velo_to_cam`).
@@ -182,7 +182,7 @@ def read_objects(path: Path) -> KittiObjects:
 
 
 def format_objects(objects: KittiObjects) -> str:
-    """The text of a label file, or of a result file where there are scores."""
+    """The text of a label file, or of a result file if there are scores."""
     columns = [
         objects.truncated,
         *objects.boxes_2d.T,
@@ -200,7 +200,7 @@ def format_objects(objects: KittiObjects) -> str:
 
 
 def check_results_folder(folder: Path, frame_ids: Iterable[str]) -> None:
-    """Make sure that result files of these frames can be written here and stay among themselves.
+    """Check that the folder can hold result files of these frames, and holds no others.
 
     Raises:
         DatasetError: result files of other frames are there, or `folder` is a file.
@@ -220,7 +220,7 @@ def write_results(folder: Path, detections: Mapping[str, KittiObjects]) -> None:
     Every file appears whole or not at all, and replaces the one of an earlier run.
 
     Args:
-        folder: made where it is missing.
+        folder: made if it is missing.
         detections: with scores, by the frame's name.
 
     Raises:
@@ -266,7 +266,7 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def calibration_problem(calibration: Calibration) -> str:
-    """Why boxes cannot be brought from the camera to the LiDAR; empty where they can."""
+    """Why boxes cannot be converted from the camera to the LiDAR; empty if they can."""
     rotation = calibration.camera_from_lidar[:3, :3]
     with np.errstate(over='ignore', invalid='ignore'):
         turned_back = rotation @ rotation.T
@@ -282,7 +282,7 @@ def calibration_problem(calibration: Calibration) -> str:
 
 
 def format_calibration(calibration: Calibration) -> str:
-    """The text of a calibration file; all four cameras are the one that there is."""
+    """The text of a calibration file; all four cameras get the same values."""
     camera, identity = calibration.image_from_camera, np.eye(3, 4)
     matrices = {f'P{index}': camera for index in range(4)} | {
         'R0_rect': np.eye(3),
@@ -296,7 +296,7 @@ def format_calibration(calibration: Calibration) -> str:
 
 
 def boxes_from_objects(objects: KittiObjects, calibration: Calibration) -> NDArray[np.float32]:
-    """Boxes in the LiDAR frame; `DontCare` objects have none, leave them out before.
+    """Boxes in the LiDAR frame; leave `DontCare` objects out first, which have none.
 
     Returns:
         (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad].
@@ -316,7 +316,7 @@ def objects_from_boxes(
     image_size: tuple[int, int],
     scores: NDArray[np.floating[Any]] | None = None,
 ) -> KittiObjects:
-    """Objects as KITTI's files hold them; nothing is known of occlusion, so it is 0.
+    """Objects as KITTI's files hold them; occlusion is not known, so it is 0.
 
     Args:
         boxes: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
@@ -350,9 +350,9 @@ def objects_from_boxes(
 def project_missing_boxes(
     objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
 ) -> KittiObjects:
-    """Give objects without a 2D box that of their 3D box.
+    """Give objects without a 2D box the projection of their 3D box.
 
-    Those without either, and those that are not in the image, stay as they are.
+    Objects without either, and those that are not in the image, stay as they are.
 
     Args:
         objects: of one frame, labels or detections.
@@ -386,7 +386,7 @@ def reach_into_image(
 def _projected_boxes(
     objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
 ) -> Array:
-    """(N, 4) 2D boxes of the 3D boxes, clipped to the image; without area where it has none."""
+    """(N, 4) 2D boxes of the 3D boxes, clipped to the image; without area if nothing is in it."""
     corners = _corners(objects.locations, objects.dimensions, objects.rotation_y)
     return _boxes_in_image(calibration, corners, image_size)[0]
 

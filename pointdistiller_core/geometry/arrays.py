@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Geometry in NumPy and torch alike: written once, and without torch where there are no tensors.
+"""Geometry written once for NumPy and torch; arrays alone need no torch.
 
 Both libraries agree on operators and on the functions used here and their leading arguments.
 """
@@ -28,7 +28,7 @@ def library_of(array: NDArray[Any] | Tensor) -> Any:
 
 
 def to_type(array: Any, dtype: Any) -> Any:
-    """The array with numbers of a type of its own library; itself where it has them already."""
+    """The array converted to a type of its own library; the same array if it has that type."""
     if isinstance(array, np.ndarray):
         return array.astype(dtype, copy=False)
     return array.to(dtype)
@@ -42,7 +42,7 @@ def descending_order(values: Any) -> Any:
 
 
 def highest(values: Any, count: int) -> Any:
-    """The first `count` of `descending_order`, without sorting all where there are far more."""
+    """The first `count` of `descending_order`; if there are far more, not all are sorted."""
     if len(values) <= count:
         return descending_order(values)
     if isinstance(values, np.ndarray):

@@ -53,10 +53,10 @@ def box_corners(boxes: ArrayT) -> ArrayT:
 def transform_boxes(
     target_from_source: NDArray[np.floating[Any]], boxes: NDArray[np.floating[Any]]
 ) -> NDArray[np.floating[Any]]:
-    """Boxes in another frame, upright there: they keep their size and the way they head.
+    """Boxes in another frame, upright there; size and heading are kept.
 
     Args:
-        target_from_source: (4, 4); tilts that matter are `Mounting`'s business.
+        target_from_source: (4, 4); for a tilted sensor use `Mounting`.
         boxes: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad], source frame.
 
     Returns:
@@ -81,7 +81,7 @@ def points_in_boxes(points: ArrayT, boxes: ArrayT) -> Any:
     """
     x, y, z = points.T[:3]
     rows: list[Any] = [_in_box(x, y, z, box) for box in boxes]
-    none = points.T[:0] > 0  # so that there may be no box
+    none = points.T[:0] > 0  # also right without any box
     return library_of(points).concatenate([none, *(row[None] for row in rows)]).T
 
 
@@ -89,8 +89,8 @@ def _in_box(x: ArrayT, y: ArrayT, z: ArrayT, box: ArrayT) -> Any:
     """(N,) whether each point, by coordinate, is in a box (7,)."""
     xp = library_of(x)
     center_x, center_y, center_z, dx, dy, dz, yaw = box
-    # Along x alone most points are too far away: the others are few, and everything is in reach
-    # of the processor's cache. The slack is for rounding.
+    # Most points are too far away along x alone. The few others fit into the processor's cache.
+    # The slack is for rounding.
     inside = abs(x - center_x) <= xp.hypot(dx, dy) * (0.5 + 1e-5)
     near = xp.where(inside)[0]
     offset_x, offset_y, offset_z = x[near] - center_x, y[near] - center_y, z[near] - center_z

@@ -42,30 +42,30 @@ def detect_frame(
 
     Returns:
         (N, 7) boxes x, y, z, dx, dy, dz [m], yaw [rad] in the LiDAR frame, (N,) scores in [0, 1]
-        and (N,) int64 labels, by descending score; and how many candidates were refused, which no
-        object can be.
+        and (N,) int64 labels, by descending score; and the number of candidates that were refused
+        because no object can be like that.
     """
     scores, best = best_anchors(class_logits, config)
     boxes = decode_boxes(box_residuals[best], anchors_at(best))
     bins = direction_logits[best].argmax(1)
     boxes[:, 6] = resolve_headings(boxes[:, 6], bins, direction_offset)
     labels = class_logits[best].argmax(1)
-    # A network that has gone wrong may ask for a size beyond float32: that is no box.
+    # A broken network may ask for a size beyond float32, which is no box.
     possible = library_of(boxes).isfinite(boxes).all(1)
     if limits is not None:
         least, most = limits[labels, 0], limits[labels, 1]
         possible &= ((boxes[:, :6] >= least) & (boxes[:, :6] <= most)).all(1)
     num_candidates = len(boxes)
     boxes, scores, labels = boxes[possible], scores[possible], labels[possible]
-    kept = _suppress(boxes, scores, labels, config)
+    kept = suppress(boxes, scores, labels, config)
     return boxes[kept], scores[kept], labels[kept], num_candidates - len(boxes)
 
 
 def box_limits(config: ModelConfig, detection: DetectionConfig) -> NDArray[np.float32] | None:
-    """What a box of each class can be: as large as the labels were, and where an anchor reaches.
+    """Limits of a box of each class: the sizes of the labels, and how far an anchor reaches.
 
-    An anchor at the rim of the range reaches as far beyond it as it is long from corner to corner,
-    and up and down by its height.
+    An anchor at the rim of the range reaches beyond it by its diagonal, and up and down by its
+    height.
 
     Args:
         config: range, classes, anchors, and the bounds that hold where `detection` has none.
@@ -91,7 +91,7 @@ def best_anchors(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:
 
     Args:
         logits: (num_anchors, K) of one frame.
-        config: thresholds of the score, and how many at most.
+        config: score thresholds, and the largest number of boxes.
 
     Returns:
         (N,) scores of the best class, and (N,) int64 indices of the anchors.
@@ -111,8 +111,8 @@ def best_anchors(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:
 def _near_threshold(logits: ArrayT, score_threshold: float) -> Any:
     """(N,) ascending anchors whose best score may reach the threshold, and few others.
 
-    Nearly all anchors are far below it: one comparison of their logits drops them, which takes a
-    tenth of the time that their scores take.
+    Nearly all anchors are far below it. Comparing their logits once drops them, in a tenth of the
+    time that computing their scores takes.
     """
     rounding = 1e-6  # of a score in float32, with a margin
     chance = score_threshold - rounding
@@ -130,7 +130,7 @@ def _pass_own_threshold(scores: Any, labels: Any, config: DetectionConfig) -> An
     return passing
 
 
-def _suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
+def suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
     """Indices of the boxes that survive, by descending score."""
     if config.class_wise_nms:
         kept = class_wise_nms(boxes, scores, labels, config.nms_iou_threshold)

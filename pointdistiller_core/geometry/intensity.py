@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The scale of intensities: the range that a detector knows, and what clouds bring.
+"""The scale of intensities: what a detector was trained on, and what clouds bring.
 
-Drivers write 0 to 1, 0 to 255, 0 to 65535 or photons without a limit. A network takes each for
-what it was trained on, so a wrong scale gives wrong boxes and no error.
+Drivers write 0 to 1, 0 to 255, 0 to 65535 or photons without a limit. A network reads each as the
+scale it was trained on, so a wrong scale gives wrong boxes and no error.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 AUTO = 'auto'
-JUDGED_CLOUDS = 10  # the first ones; then a judgement stays
+JUDGED_CLOUDS = 10  # the first ones; then the judgement is final
 LEAST_POINTS = 10  # of a cloud; fewer tell nothing
 SAMPLED_POINTS = 8192  # of a cloud: enough for what one in a thousand points has
-RARE = 0.001  # part of the points, at either end, that may be anything
+RARE = 0.001  # share of the points at either end that is not looked at
 FULL_SCALES = (1.0, 255.0, 65535.0)
-# Highest usual intensity of a cloud, from and to, and the full scale that it speaks of. The first
-# is that of eight bits in a field of sixteen that was divided by its largest number.
+# Highest usual intensity of a cloud, from and to, and the full scale that it points to. The first
+# row is eight bits in a field of sixteen that was divided by its largest value.
 _SPOKEN_OF = (
     (0.0002, 0.004, 255 / 65535),
     (0.05, 4.0, 1.0),
@@ -37,8 +37,8 @@ _SPOKEN_OF = (
     (8192.0, 65536.0, 65535.0),
 )
 _PLAUSIBLE = 1e-6, 1e7  # beyond these, numbers are no intensities on any scale
-_DULL = 1 / 20  # part of its range that a cloud without anything bright still reaches
-_MARGIN = 0.1  # part of a range by which a cloud may exceed it without a word
+_DULL = 1 / 20  # part of its range that even a cloud without bright points reaches
+_MARGIN = 0.1  # part of a range by which a cloud may exceed it without a warning
 
 Range = tuple[float, float]
 
@@ -64,7 +64,7 @@ def parse_scale(text: str) -> float | None:
 
 
 def scale_intensity(points: FloatArray, factor: float) -> FloatArray:
-    """Points (N, 4) x, y, z [m], intensity with the intensity multiplied; a copy but for 1."""
+    """Points (N, 4) x, y, z [m], intensity, the last multiplied; a copy unless the factor is 1."""
     if factor == 1:
         return points
     scaled = points.copy()
@@ -74,7 +74,7 @@ def scale_intensity(points: FloatArray, factor: float) -> FloatArray:
 
 
 def clip_intensity(points: FloatArray, limits: Range) -> FloatArray:
-    """Points whose intensity is in a range: the same array where it is already.
+    """Points with their intensity clipped to a range; the same array if nothing changes.
 
     Args:
         points: (N, 4) x, y, z [m], intensity; stays as it is.
@@ -89,16 +89,16 @@ def clip_intensity(points: FloatArray, limits: Range) -> FloatArray:
 
 
 def measure_intensity(clouds: Iterable[FloatArray]) -> Range:
-    """Least and largest intensity of clouds, whatever a few of their points have.
+    """Least and largest intensity of clouds, outliers aside.
 
-    Nothing ordinary is cut off: what one in a thousand points has is doubled before it is a limit.
-    A range that nearly fills a usual scale becomes that scale.
+    Nothing ordinary is cut off: the intensity that one in a thousand points reaches is doubled
+    before it becomes a limit. A range that nearly fills a usual scale becomes that scale.
 
     Args:
         clouds: (N, 4) points each.
 
     Returns:
-        The range; 0 to 1 where no cloud has a point.
+        The range; 0 to 1 if no cloud has a point.
     """
     values: NDArray[np.floating[Any]] = np.concatenate(
         [np.zeros(0, np.float32), *map(_sample, clouds)]
@@ -115,9 +115,9 @@ def measure_intensity(clouds: Iterable[FloatArray]) -> Range:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """What is wrong and what follows; the scale that would mend it, if there is one."""
+    """What is wrong, what follows, and the scale that would mend it, if any."""
 
-    about: str = ''  # empty where nothing is wrong
+    about: str = ''  # empty if nothing is wrong
     consequence: str = ''
     scale: float | None = None
 
@@ -129,14 +129,14 @@ class IntensityJudge:
 
     Args:
         training_range: least and largest intensity of the training clouds.
-        expected: what a sentence says of this range.
-        remedy: what the user can do, for the scale that is likely.
-        auto: whether to decide for that scale instead of recommending it.
+        expected: how messages describe this range.
+        remedy: what the user can do about a likely scale.
+        auto: whether to use that scale instead of recommending it.
 
     Attributes:
-        scale: to use instead of the reader's own; None keeps it. There is one with `auto` alone,
-            and final after `JUDGED_CLOUDS` clouds.
-        finding: a plain sentence about what is wrong so far; empty where nothing is.
+        scale: to use instead of the reader's own; None keeps it. Only `auto` sets it. It is final
+            after `JUDGED_CLOUDS` clouds.
+        finding: a plain sentence about what is wrong so far; empty if nothing is.
     """
 
     def __init__(
@@ -168,10 +168,11 @@ class IntensityJudge:
 
         Args:
             points: (N, 4) x, y, z [m], intensity.
-            scale: that their intensity has: for the first cloud, the reader's own.
+            scale: the factor that was applied to their intensity; for the first cloud the reader's
+                own.
 
         Returns:
-            The finding where it is a new one; empty otherwise.
+            The finding if it is new; otherwise empty.
         """
         values = _sample(points) if not self.decided else points[:0, 3]
         if len(values) < LEAST_POINTS:
@@ -204,7 +205,7 @@ class IntensityJudge:
 
 
 def _sample(points: NDArray[np.floating[Any]]) -> FloatArray:
-    """(n,) intensities of evenly spread points with a return that are finite."""
+    """(n,) finite intensities of evenly spread points that have a return."""
     # An odd step meets every ring of a sensor, whose rings are a power of two.
     rows = points[:: len(points) // SAMPLED_POINTS | 1]
     valid = np.isfinite(rows).all(axis=1) & find_returns(rows)
@@ -213,14 +214,14 @@ def _sample(points: NDArray[np.floating[Any]]) -> FloatArray:
 
 
 def _usual_span(values: NDArray[np.floating[Any]]) -> Range:
-    """Least and largest of (n,) values without the few at either end that may be anything."""
+    """Least and largest of (n,) values, without the few at either end."""
     rare = min(math.ceil(RARE * len(values)), (len(values) - 1) // 2)
     ends = np.partition(values, [rare, len(values) - 1 - rare])
     return float(ends[rare]), float(ends[len(values) - 1 - rare])
 
 
 def _judge(spans: Sequence[Range], own_scale: float, training_range: Range) -> _Verdict:
-    """What the usual span of the clouds, in the middle of them, says beside the range."""
+    """Compare the median of the clouds' usual spans with the range."""
     raw_low, raw_high = (float(np.median(ends)) for ends in zip(*spans, strict=True))
     low, high = raw_low * own_scale, raw_high * own_scale
     least, most = training_range
@@ -246,7 +247,7 @@ def _judge(spans: Sequence[Range], own_scale: float, training_range: Range) -> _
 
 
 def _full_scale(highest: float) -> float:
-    """The full scale that the highest usual intensity of clouds speaks of; NaN for none."""
+    """The full scale that the highest usual intensity of clouds points to; NaN for none."""
     if not _PLAUSIBLE[0] <= highest <= _PLAUSIBLE[1]:
         return math.nan
     scales = (full for least, most, full in _SPOKEN_OF if least <= highest <= most)
@@ -254,7 +255,7 @@ def _full_scale(highest: float) -> float:
 
 
 def _alike(verdict: _Verdict, said: _Verdict) -> bool:
-    """Whether this was said: the same kind of thing, with numbers that moved a little."""
+    """Whether this was said already, with slightly different numbers."""
     if (verdict.about == '') != (said.about == '') or verdict.consequence != said.consequence:
         return False
     return verdict.scale == said.scale or (

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where a sensor sits, against where the one sat that a detector was trained with."""
+"""How a sensor is mounted, compared with the one that a detector was trained with."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Mounting:
 
         Args:
             ground_from_sensor: (4, 4) pose of the sensor in a frame with x forward, z up and the
-                ground at z = 0; where in x and y the frame has its origin does not matter.
+                ground at z = 0; its origin in x and y does not matter.
             training_height: of the training sensor above the ground [m].
         """
         training_from_sensor = np.eye(4)
@@ -108,8 +108,8 @@ class Mounting:
 
         Returns:
             (N, 7) boxes with the yaw of their heading as the sensor sees it from above, and
-            (N, 4) orientations as quaternions x, y, z, w, for from a tilted sensor boxes are
-            tilted; None where the sensor is level and the yaw says it all.
+            (N, 4) orientations as quaternions x, y, z, w, because boxes are tilted in a tilted
+            sensor's frame; None if the sensor is level, so that the yaw suffices.
         """
         rotation = invert_rigid(self.training_from_sensor)[:3, :3]
         yaw = boxes[:, 6].astype(np.float64)
@@ -122,11 +122,11 @@ class Mounting:
         return moved, _turned(quaternion_from_rotation(rotation), yaw)
 
     def boxes_to_training(self, boxes: FloatArray) -> FloatArray:
-        """Boxes that `boxes_to_sensor` made, or that are labelled as it does, moved back.
+        """Boxes as `boxes_to_sensor` returns them, or labelled in that way, moved back.
 
         Args:
             boxes: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad] of the heading as the sensor sees it
-                from above; a sensor on its side sees none.
+                from above; a sensor that lies on its side sees none.
 
         Returns:
             (N, 7) boxes that are upright in the training frame.

@@ -51,7 +51,7 @@ def class_wise_nms(boxes: ArrayT, scores: ArrayT, labels: Any, iou_threshold: fl
 
 
 def _suppresses(boxes: ArrayT, labels: Any, better: Any, worse: Any, iou_threshold: float) -> Any:
-    """(N, M) whether the better of two boxes drops the worse one, of two lists of indices."""
+    """(N, M) whether each box of one list of indices drops each (worse) box of the other."""
     xp = library_of(boxes)
     candidates = may_overlap(boxes[better], boxes[worse])
     candidates &= labels[better, None] == labels[worse]

@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
 ENCODINGS = ('cdr', 'ros1')  # of messages that are read
+RENAMED_TYPES = {'tf/msg/tfMessage': 'tf2_msgs/msg/TFMessage'}  # since ROS 1
 RESULT_FIELDS = {*BOX_COLUMNS[3:], 'importance'}  # of no sensor
 
 
@@ -214,6 +215,71 @@ def latched_topics(path: Path) -> frozenset[str]:
         return bag.latched
 
 
+@dataclass(frozen=True)
+class TopicSummary:
+    """A topic of a bag.
+
+    Attributes:
+        message_type: of its messages.
+        readable: whether a node of ROS could read them.
+        latched: whether its publishers kept messages for those that came later.
+        count: messages as the index has them; None without an index.
+    """
+
+    message_type: str
+    readable: bool
+    latched: bool
+    count: int | None
+
+
+@dataclass(frozen=True)
+class BagSummary:
+    """What a bag holds, without a look at its messages.
+
+    Attributes:
+        start_ns: when its first message was recorded [ns]; 0 where there is none.
+        stop_ns: and its last one.
+        topics: by their names.
+        problems: what of it cannot be read, and what its index has wrong.
+    """
+
+    start_ns: int
+    stop_ns: int
+    topics: Mapping[str, TopicSummary]
+    problems: tuple[str, ...]
+
+
+def summarize_bag(path: Path) -> BagSummary:
+    """What a bag holds, by its indexes.
+
+    Raises:
+        DatasetError: the bag is missing or broken.
+    """
+    with _open_bag(path) as bag:
+        counts = bag.counts
+        topics = {
+            found.topic: TopicSummary(
+                found.message_type,
+                _is_readable(found),
+                found.topic in bag.latched,
+                None if counts is None else counts.get(found.topic, 0),
+            )
+            for found in bag.channels
+        }
+        problems = (*bag.damages(TimeSpan()), *bag.notes)
+        return BagSummary(bag.start_ns, bag.stop_ns, topics, problems)
+
+
+def choose_cloud_topic(path: Path, on_note: Callable[[str], None] = logger.warning) -> str:
+    """The only PointCloud2 topic of a bag, or, of several, the only one with a sensor's fields.
+
+    Raises:
+        DatasetError: the bag is missing or broken, or has none, or several to choose from.
+    """
+    with _open_bag(path) as bag:
+        return _choose_topic(bag, None, on_note)
+
+
 def read_messages(
     path: Path,
     topics: Collection[str],
@@ -279,7 +345,7 @@ def read_clouds(
             on_note=on_note,
         ):
             try:
-                cloud = _to_cloud(found)
+                cloud = parse_cloud(found)
             except Exception as error:  # of a parser whose input may be anything
                 broken.add(found.topic, found.time_ns, error)
             else:
@@ -396,7 +462,12 @@ def _is_readable(channel: Channel) -> bool:
     return channel.encoding in ENCODINGS and channel.message_type.count('/') == 2
 
 
-def _to_cloud(found: BagMessage) -> BagCloud:
+def parse_cloud(found: BagMessage) -> BagCloud:
+    """A message of the type `CLOUD_TYPE`.
+
+    Raises:
+        Exception: it is not of this type; any error of the parser.
+    """
     message: Any = _types().deserialize_cdr(found.cdr, CLOUD_TYPE)
     stamp = message.header.stamp
     return BagCloud(
@@ -445,7 +516,8 @@ class _CdrConverter:
             types = get_types_from_msg(channel.definition, channel.message_type)
             self._ros1[channel].register(types)
         content = self._ros1[channel].deserialize_ros1(message.data, channel.message_type)
-        return bytes(_types().serialize_cdr(content, channel.message_type))
+        name = RENAMED_TYPES.get(channel.message_type, channel.message_type)
+        return bytes(_types().serialize_cdr(content, name))
 
 
 def _choose_topic(bag: Bag, topic: str | None, on_note: Callable[[str], None]) -> str:

@@ -15,15 +15,15 @@ from pointdistiller_core.errors import DatasetError
 
 
 def add_types(store: Typestore, message_type: str, find: Callable[[str], str]) -> None:
-    """Register a message type and those that it is made of, unless they are known.
+    """Register a message type and the types of its fields, unless they are known.
 
     Args:
-        store: what is known; changed.
+        store: known types; changed.
         message_type: e.g. `vision_msgs/msg/Detection3DArray`.
         find: the text of a type's .msg file.
 
     Raises:
-        DatasetError: a definition is not found or is none.
+        DatasetError: a definition is not found or is not valid.
     """
     if message_type in store.fielddefs:
         return

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """sensor_msgs/PointCloud2 to arrays and back, without ROS.
 
-A message is known by its attributes alone, so that those of rclpy and of rosbags both serve.
+Only a message's attributes are used, so messages of rclpy and of rosbags both work.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def points_from_cloud(
 ) -> NDArray[np.float32]:
     """Points of a PointCloud2 of any layout.
 
-    Every point of the message is there, also one that is not finite or without a return
-    (`drop_no_returns`), so that the reader of the points can count them. Where the message is
-    plain float32 x, y, z, intensity, the result is a view of its data.
+    Every point of the message is kept, also those that are not finite or have no return
+    (`drop_no_returns`), so that they can be counted. The result is a view of the message's data if
+    that is plain float32 x, y, z, intensity.
 
     Args:
         cloud: message with the attributes of sensor_msgs/PointCloud2.
         intensity_field: field to read the intensity from; empty is the first of
             `INTENSITY_NAMES` that the cloud has.
-        missing_intensity: what to make of a cloud without such a field: refuse it, or take the
-            intensity as zero or as `constant_intensity`.
+        missing_intensity: for a cloud without such a field: refuse it, or take zero or
+            `constant_intensity` as its intensity.
         constant_intensity: for `missing_intensity='constant'`; not scaled.
         intensity_scale: factor on the raw intensity; None is 1 for floating point and
             1 / (largest value) for integers.
@@ -87,7 +87,7 @@ def points_from_cloud(
 
 
 def own_intensity_scale(cloud: Any, intensity_field: str = '') -> float | None:
-    """The factor that `points_from_cloud` takes by itself; None of a cloud without intensity."""
+    """The factor that `points_from_cloud` uses by default; None for a cloud without intensity."""
     for name in [intensity_field] if intensity_field else INTENSITY_NAMES:
         for field in cloud.fields:
             if field.name == name:
@@ -96,20 +96,20 @@ def own_intensity_scale(cloud: Any, intensity_field: str = '') -> float | None:
 
 
 def drop_no_returns(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Points without those at exactly (0, 0, 0): some drivers put what did not come back there.
+    """Points without those at exactly (0, 0, 0), where some drivers put rays without a return.
 
     Args:
         points: (N, 3 or more) x, y, z, ...
 
     Returns:
-        The others, in their order; `points` itself where there are none to drop.
+        The others, in their order; `points` itself if there is nothing to drop.
     """
     returns = find_returns(points)
     return points if returns.all() else points.compress(returns, axis=0)
 
 
 def records_from_cloud(cloud: Any, names: Sequence[str]) -> NDArray[np.void]:
-    """Named fields of a PointCloud2 as a structured array; a view where its rows are not padded.
+    """Named fields of a PointCloud2 as a structured array; a view if its rows are not padded.
 
     Args:
         cloud: message with the attributes of sensor_msgs/PointCloud2.
@@ -178,7 +178,7 @@ def _columns(
 def _intensity_names(
     cloud: Any, intensity_field: str, missing_intensity: MissingIntensity
 ) -> list[str]:
-    """The field that holds the intensity; none where the cloud has no such field."""
+    """The field that holds the intensity; empty if the cloud has none."""
     wanted = [intensity_field] if intensity_field else list(INTENSITY_NAMES)
     present = [field.name for field in cloud.fields]
     found = [name for name in wanted if name in present][:1]
@@ -192,10 +192,10 @@ def _intensity_names(
 
 
 def _organized_records(cloud: Any, names: Sequence[str]) -> NDArray[np.void]:
-    """(height, width) view of the named fields; everything is checked before it is made."""
+    """(height, width) view of the named fields; everything is checked first."""
     row_step = _checked_row_step(cloud)
     fields, shape = _wanted_fields(cloud, names), (cloud.height, cloud.width)
-    if 0 in shape:  # the other sizes may then be absurd
+    if 0 in shape:  # the other sizes may then be anything
         return np.zeros((0, 0), [(name, column) for name, column, _ in fields])
     formats, offsets = [column for _, column, _ in fields], [offset for *_, offset in fields]
     dtype = np.dtype(
@@ -212,7 +212,7 @@ def _organized_records(cloud: Any, names: Sequence[str]) -> NDArray[np.void]:
 def _checked_row_step(cloud: Any) -> int:
     """Bytes from row to row, which fit the message's data."""
     row_size = cloud.width * cloud.point_step
-    # Some drivers leave row_step empty, and for a single row it says nothing.
+    # Some drivers leave row_step empty; for a single row it has no meaning.
     row_step: int = cloud.row_step if cloud.height > 1 and cloud.row_step else row_size
     if row_step < row_size:
         raise CloudError(
@@ -232,7 +232,7 @@ def _checked_row_step(cloud: Any) -> int:
 
 
 def _wanted_fields(cloud: Any, names: Sequence[str]) -> list[tuple[str, np.dtype[Any], int]]:
-    """Name, type and offset of the wanted fields; whatever else is declared does not matter."""
+    """Name, type and offset of the wanted fields; other fields do not matter."""
     present = [field.name for field in cloud.fields]
     if missing := [name for name in names if name not in present]:
         raise CloudError(
@@ -256,7 +256,7 @@ def _column_type(cloud: Any, field: Any) -> np.dtype[Any]:
     where = f'{_name(cloud)}: field {field.name!r}'
     if field.datatype not in DATATYPES:
         raise CloudError(f'{where} has the unknown datatype {field.datatype}')
-    if field.count > 1:  # PCL, too, takes 0 for 1
+    if field.count > 1:  # PCL reads 0 as 1, too
         raise CloudError(f'{where} holds {field.count} values a point instead of one')
     column = DATATYPES[field.datatype].newbyteorder('>' if cloud.is_bigendian else '<')
     if field.offset + column.itemsize > cloud.point_step:
@@ -279,7 +279,7 @@ def _copy_columns(records: NDArray[np.void], points: NDArray[np.float32]) -> Non
 
 
 def _side_by_side(dtype: np.dtype[np.void]) -> tuple[int, int]:
-    """How many columns one copy of 16 bytes fills (0, 3 or 4), and where those bytes begin."""
+    """How many columns one copy of 16 bytes fills (0, 3 or 4), and where these bytes begin."""
     fields: Mapping[str, Any] = dtype.fields or {}
     columns = [fields[name][:2] for name in dtype.names or ()]
     start = columns[0][1]

@@ -1,28 +1,46 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Detectors, one file per stage; `pointpillars.py` composes them and is the file to read first."""
+"""Detectors: `pointpillars.py` composes one and is the file to read first.
+
+`detector_model.py` says what every family offers, `stages/` holds what they are made of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
 
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.models.boxes.detection import BoxPredictions
-from pointdistiller_core.models.pointpillars import PointPillars, count_weights
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
+from pointdistiller_core.models.anchor_detector import AnchorDetector
+from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel, Prepared
+from pointdistiller_core.models.pointpillars import PointPillars
+from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
 __all__ = [
     'DETECTORS',
+    'AnchorDetector',
+    'AnchorOutput',
+    'AnyDetector',
     'BoxPredictions',
-    'HeadOutput',
+    'DetectorModel',
     'PointPillars',
+    'Prepared',
     'build_detector',
-    'count_weights',
+    'sketch_detector',
 ]
 
-DETECTORS: Mapping[str, type[PointPillars]] = {'pointpillars': PointPillars}
+AnyDetector: TypeAlias = DetectorModel[Any, Any]
+
+DETECTORS: dict[str, type[AnyDetector]] = {'pointpillars': PointPillars}
 
 
-def build_detector(config: ModelConfig) -> PointPillars:
+def build_detector(config: ModelConfig) -> AnyDetector:
     """The detector that `config.name` asks for, freshly initialized."""
     return DETECTORS[config.name](config)
+
+
+def sketch_detector(config: ModelConfig) -> AnyDetector:
+    """The same without memory, on torch's `meta` device: its shapes and layers alone."""
+    with torch.device('meta'):
+        return build_detector(config)

@@ -15,7 +15,7 @@ from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS, KittiResult, evaluate_kitti
 from pointdistiller_core.formats.kitti import KittiObjects, objects_from_boxes
 from pointdistiller_core.geometry.intensity import Range, clip_intensity
-from pointdistiller_core.models import BoxPredictions, PointPillars
+from pointdistiller_core.models import AnyDetector, BoxPredictions
 from pointdistiller_core.records import Detections, Frame
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_detector(
-    detector: PointPillars,
+    detector: AnyDetector,
     dataset: FrameDataset,
     *,
     batch_size: int = 4,
@@ -52,7 +52,7 @@ def evaluate_detector(
 
 
 def detect_dataset(
-    detector: PointPillars,
+    detector: AnyDetector,
     dataset: FrameDataset,
     *,
     batch_size: int = 4,
@@ -139,7 +139,7 @@ def spread_clouds(
 
 
 def detect_frames(
-    detector: PointPillars, frames: Sequence[Frame], info: BundleInfo | None = None
+    detector: AnyDetector, frames: Sequence[Frame], info: BundleInfo | None = None
 ) -> list[BoxPredictions]:
     """Detections of several frames in one pass, in evaluation mode; see `evaluate_detector`."""
     device = next(detector.parameters()).device
@@ -153,7 +153,7 @@ def detect_frames(
             ]
             points = [torch.from_numpy(cloud).to(device) for cloud in clouds]
             detection = info.model.detection if info else None
-            return detector.detect(detector(detector.group(points)), detection)
+            return detector.detect(detector(detector.prepare(points)), detection)
     finally:
         detector.train(was_training)
 

@@ -18,7 +18,7 @@ from pointdistiller_core.evaluation.comparison.same_boxes import (
 from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS, KittiResult, evaluate_kitti
 from pointdistiller_core.formats.kitti import KittiObjects
 from pointdistiller_core.pipelines.evaluate import detect_clouds, to_objects
-from pointdistiller_core.records import Detections
+from pointdistiller_core.records import Cut, Detections
 
 METRICS = ('bev', '3d')
 MODERATE = 1
@@ -86,7 +86,7 @@ class Verification:
         num_clouds: that both saw.
         agreement: of the boxes.
         losses: of every class and metric that torch has an AP of; none without labels.
-        same_counts: whether both cut off the same points and pillars.
+        same_counts: whether both cut off the same points and voxels.
     """
 
     limits: Limits
@@ -106,7 +106,7 @@ class Verification:
             ]
         problems = []
         if not self.same_counts:
-            problems.append('points or pillars are cut off that torch keeps')
+            problems.append('points or voxels are cut off that torch keeps')
         if agreement.fraction < limits.min_fraction:
             problems.append(f'only {agreement.fraction:.1%} of the boxes are in both')
         if agreement.mean_score_difference > limits.max_score_difference:
@@ -152,9 +152,10 @@ def verify_backend(
     )
 
 
-def _cuts(found: Detections) -> dict[str, int]:
-    """The counts of what a network sees; that of refused boxes depends on its rounding."""
-    return {name: count for name, count in found.counts.items() if name != 'boxes_refused'}
+def _cuts(found: Detections) -> tuple[Mapping[str, Cut], dict[str, int]]:
+    """What a network sees; how many boxes are refused depends on its rounding."""
+    seen = {name: count for name, count in found.counts.items() if name != 'boxes_refused'}
+    return found.cuts, seen
 
 
 def _losses(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.records import Cut
+from pointdistiller_core.records import Cut, Places
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,24 @@ class Voxels:
 
     def __len__(self) -> int:
         return len(self.num_points)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of voxels of each frame."""
+        sizes: list[int] = self.coords[:, 0].bincount(minlength=self.batch_size).tolist()
+        return sizes
+
+    def places(self) -> list[Places]:
+        """Of each frame: means of the points and their numbers, on the CPU."""
+        centers = self.points[..., :3].sum(dim=1) / self.num_points[:, None]
+        sizes, places = self.sizes, []
+        for frame, owners in enumerate(self.owners):
+            start = sum(sizes[:frame])
+            own = slice(start, start + sizes[frame])
+            of_frame = torch.where(owners >= 0, owners - start, -1)
+            columns = (centers[own], self.num_points[own], of_frame)
+            places.append(Places(*(column.cpu().numpy() for column in columns)))
+        return places
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import nn
 
 
 def start_average(detector: nn.Module) -> nn.Module:
-    """A copy of the detector that `update_average` keeps; never trained itself."""
+    """A copy of the detector for `update_average`; it is never trained itself."""
     return copy.deepcopy(detector).requires_grad_(False)
 
 
@@ -21,7 +21,7 @@ def update_average(average: nn.Module, detector: nn.Module, *, step: int, decay:
 
     average <- d average + (1 - d) detector with d = min(decay, (1 + step) / (10 + step)), so that
     the random weights of the beginning are soon forgotten. The running statistics of batch norm
-    are averaged like the weights that they belong to; counters are copied.
+    are averaged with their weights; counters are copied.
 
     Args:
         average: changed in place.

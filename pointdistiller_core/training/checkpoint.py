@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import io
 import logging
 from pathlib import Path
+import re
 from typing import Any, cast
 
 import torch
@@ -28,7 +29,7 @@ from pointdistiller_core.deploy.bundle import (
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.files import new_folder, remove_folder
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.training.objective import detector_of, trained_companions
 
 logger = logging.getLogger(__name__)
@@ -82,9 +83,9 @@ class TrainingState:
     average: nn.Module | None = None
 
     @property
-    def result(self) -> PointPillars:
-        """What is evaluated and deployed."""
-        return cast(PointPillars, self.average or detector_of(self.objective))
+    def result(self) -> AnyDetector:
+        """The network that is evaluated and deployed."""
+        return cast(AnyDetector, self.average or detector_of(self.objective))
 
 
 def save_checkpoint(run: Path, position: Position, state: TrainingState, info: BundleInfo) -> Path:
@@ -157,7 +158,8 @@ def _restore(
     if state.average is not None:
         load_weights(detector_of(state.objective), saved['detector'], where=str(folder))
     for name, part in companions.items():
-        load_weights(part, saved['companions'][name], where=f'{folder}, {name}')
+        own = {new_name(key): tensor for key, tensor in saved['companions'][name].items()}
+        load_weights(part, own, where=f'{folder}, {name}')
     if saved['optimizer'] is None:
         logger.warning(
             '%s: was packed without the state of the optimizer, which begins anew', folder
@@ -171,6 +173,12 @@ def _restore(
         seconds=saved.get('seconds', 0.0),
         generators=saved.get('generators', ()),
     )
+
+
+def new_name(weight: str) -> str:
+    """Of a weight of an adapter, whose batch norm had another name in earlier versions."""
+    weight = re.sub(r'_adapter(?=\.(scale|shift)$)', '_adapter.norm', weight)
+    return re.sub(r'\.scale$', '.weight', re.sub(r'\.shift$', '.bias', weight))
 
 
 def list_checkpoints(run: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Batches for training; order and augmentation depend on (seed, epoch, index) and nothing else."""
+"""Batches for training; order and augmentation depend only on (seed, epoch, index)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pointdistiller_core.geometry.intensity import clip_intensity
 from pointdistiller_core.records import Batch, Frame, GroundTruth
 from pointdistiller_core.workers import end_with, no_shared_memory
 
-# First words of the seeds, so that no two streams of random numbers are the same.
+# First words of the seeds, so that all streams of random numbers differ.
 ORDER_STREAM, AUGMENTATION_STREAM, TORCH_STREAM = range(3)
 _REMEDY = 'lower training.num_workers or training.batch_size (--set training.num_workers=0)'
 
@@ -50,21 +50,21 @@ def load_batches(
 
     Args:
         frames: labelled frames.
-        augmentation: what is done to each of them.
+        augmentation: of each frame.
         config: seed, number of epochs, size of a batch and number of loader processes.
-        first_epoch: that is not done yet.
-        first_batch: of that epoch that is not done yet.
-        point_cloud_range: what ends up outside of it is left out, see `augment`.
-        unlabelled: frames without labels that are mixed with the others; they come without boxes.
-            No objects are pasted into them: what these would collide with is not known.
-        intensity_range: that intensities are clipped to, as where the detector will run.
-        process: the one of `num_processes` whose share of every batch is wanted.
-        num_processes: that share each batch.
-        pin_memory: copy batches to where a GPU can fetch them while it computes.
+        first_epoch: first epoch that is not done yet.
+        first_batch: first batch of that epoch that is not done yet.
+        point_cloud_range: what ends up outside is left out, see `augment`.
+        unlabelled: frames without labels that are mixed with the others, without boxes. No objects
+            are pasted into them, because it is not known what these would collide with.
+        intensity_range: limits that intensities are clipped to, as when the detector runs.
+        process: number of the process whose share of every batch is wanted.
+        num_processes: processes that share each batch.
+        pin_memory: copy batches into memory that a GPU can read while it computes.
 
     Raises:
         DatasetError: a frame cannot be read or has no labels.
-        WriteError: the database of objects cannot be kept.
+        WriteError: the database of objects cannot be written.
         ConfigError: objects are to be pasted of a class that the frames do not know.
         PointDistillerError: too little shared memory for the processes.
     """
@@ -85,7 +85,7 @@ def load_batches(
         pin_memory=pin_memory,
         collate_fn=_collate_or_error,
         worker_init_fn=partial(_begin_worker, os.getpid()),
-        generator=torch.Generator(),  # or it draws from torch's own, in the midst of an epoch
+        generator=torch.Generator(),  # otherwise it draws from torch's own within an epoch
     )
     for batch in _start(loader):
         if isinstance(batch, PointDistillerError):
@@ -95,12 +95,12 @@ def load_batches(
 
 @contextmanager
 def dead_workers_explained() -> Iterator[None]:
-    """Say what to do where a process that loads frames was ended from outside.
+    """Say what to do if a process that loads frames was killed.
 
-    torch reports that in the midst of whatever this process is doing.
+    torch reports that wherever this process happens to be.
 
     Raises:
-        PointDistillerError: it was.
+        PointDistillerError: one was killed.
     """
     try:
         yield
@@ -148,7 +148,7 @@ def collate(frames: Sequence[Frame]) -> Batch:
 
 
 def _velocities(truths: Sequence[GroundTruth]) -> tuple[torch.Tensor, ...] | None:
-    """Those of each frame, NaN in frames without any; None where no frame has them."""
+    """Velocities of each frame, NaN in frames without any; None if no frame has them."""
     if all(truth.velocities is None for truth in truths):
         return None
     unknown = (np.full((len(truth), 2), np.nan, np.float32) for truth in truths)
@@ -209,7 +209,7 @@ def _collate_or_error(items: Sequence[Frame | PointDistillerError]) -> Batch | P
 
 
 def _share(batch: Batch) -> None:
-    """Move a batch into shared memory, where torch's own thread would lose it for want of room."""
+    """Move a batch into shared memory here: torch's own thread would lose it without room."""
     try:
         for tensor in chain.from_iterable(batch.tensors().values()):
             if tensor.numel():
@@ -220,7 +220,7 @@ def _share(batch: Batch) -> None:
 
 def _start(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
-        if loader.num_workers:  # torch begins with locks, and a loader without is never tidied up
+        if loader.num_workers:  # torch starts with locks, and never cleans up without workers
             multiprocessing.Lock()
         return iter(loader)
     except OSError as error:

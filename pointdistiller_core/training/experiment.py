@@ -62,24 +62,25 @@ def run_experiment(
     device: str = 'auto',
     stop_at: float | None = None,
 ) -> Path:
-    """Train a detector, or distil it where the configuration has distillation terms.
+    """Train a detector, or distil it if the configuration has distillation terms.
 
     Args:
         config: the whole experiment.
         run: folder of the run, see `pointdistiller_core.training.run`.
-        teacher: bundle or run of the teacher; needed with, and only with, `config.distillation`.
-        source: bundle or run whose weights a training begins with, see `start_from`; to resume
-            from a checkpoint it may be left out.
+        teacher: bundle or run of the teacher; needed if and only if there is
+            `config.distillation`.
+        source: bundle or run whose weights a training begins with, see `start_from`; not needed to
+            resume from a checkpoint.
         resume: go on from the newest checkpoint in `run`.
-        listener: hears about progress.
+        listener: told about progress.
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
-        stop_at: moment of `time.monotonic` at which to save where the run is, and to stop.
+        stop_at: moment of `time.monotonic` at which to save the run and stop.
 
     Returns:
         The folder of the bundle.
 
     Raises:
-        TrainingStopped: at that moment.
+        TrainingStopped: `stop_at` has come.
         ConfigError: teacher or source and configuration do not fit together.
         CheckpointError, DatasetError, PointDistillerError: as `fit`.
     """
@@ -92,7 +93,7 @@ def run_experiment(
     validation = build_dataset(config.validation, names) if config.validation else None
     more = config.distillation.unlabelled if config.distillation else None
     unlabelled = build_dataset(more, names, labelled=False) if more else None
-    if not (run / 'bundle').exists():  # else the run is complete
+    if not (run / 'bundle').exists():  # otherwise the run is complete
         check_labels(config, dataset, validation)
         check_views((config.dataset, config.validation, more), (dataset, validation, unlabelled))
     objective = build_objective(config, teacher)
@@ -127,7 +128,7 @@ def run_experiment(
 def check_labels(
     config: ExperimentConfig, dataset: FrameDataset, validation: FrameDataset | None
 ) -> None:
-    """Refuse a training that has nothing to learn; warn of what it, or its metric, will miss.
+    """Refuse a training that has nothing to learn; warn of what it or its metric lacks.
 
     Raises:
         DatasetError: no label in range, or labels or a calibration are missing or malformed.
@@ -145,7 +146,7 @@ def check_labels(
 def check_views(
     configs: Sequence[DatasetConfig | None], datasets: Sequence[FrameDataset | None]
 ) -> None:
-    """Refuse datasets of which the camera sees nothing; tell what it does not see.
+    """Refuse datasets of which the camera sees nothing; say what it does not see.
 
     Raises:
         DatasetError: as `check_camera_view`.
@@ -159,10 +160,10 @@ def check_views(
 def report_features(
     run: Path, teacher: Path, student: Path, dataset: FrameDataset, *, device: str
 ) -> None:
-    """Write how alike the features of teacher and student are, where that is not known yet.
+    """Write how alike the features of teacher and student are, unless it has been done.
 
-    A distillation loss may fall and teach nothing; this cannot; see
-    `pointdistiller_core.distill.feature_similarity`.
+    A distillation loss may fall although the student learns nothing; these measures cannot be
+    fooled like that. See `pointdistiller_core.distill.feature_similarity`.
     """
     file = run / FEATURES_FILE
     if file.exists():
@@ -178,7 +179,7 @@ def report_features(
     )
     try:
         similarities = compare_features(networks[0], students, clouds)
-    except DatasetError as error:  # a handful of tiny frames: nothing to measure on
+    except DatasetError as error:  # too few or too small frames to measure on
         logger.warning('%s: features are not compared: %s', run, error)
         return
     values = {
@@ -189,17 +190,17 @@ def report_features(
 
 
 def weights_checksum(bundle: Path) -> str:
-    """What identifies the weights of a bundle or run: their SHA-256, as the bundle says it."""
+    """SHA-256 of the weights of a bundle or run, as the bundle says it."""
     return read_info(find_bundle(bundle)).sha256[WEIGHTS_FILE]
 
 
 def build_objective(config: ExperimentConfig, teacher: Path | None) -> nn.Module:
-    """What `fit` minimises, with first weights that depend on the seed alone.
+    """The objective that `fit` minimises; its first weights depend only on the seed.
 
     Raises:
-        ConfigError: a teacher without distillation terms, or terms without a teacher, or a
-            teacher that sees other pillars or classes than the student, or that the student
-            cannot be cut out of.
+        ConfigError: a teacher without distillation terms, or terms without a teacher; or a teacher
+            with other pillars or classes than the student, or one that the student cannot be cut
+            out of.
         CheckpointError: the teacher's bundle is missing or damaged.
     """
     if config.distillation is None and teacher is not None:

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tuning: a training that begins with the weights of a trained detector.
 
-The network must be the same; classes, anchors and range may be others. Each channel of the head
-belongs to an anchor of a class, and the channels of a class logit to a second class: those of
-which all classes are on both sides, with the same anchors, are taken over; the others begin anew.
+The network must be the same; classes, anchors and range may differ. Each channel of the head
+belongs to an anchor of a class, and a class logit also to the class that it scores. A channel is
+taken over if both detectors have all its classes, with the same anchors; other channels begin
+anew.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pointdistiller_core.deploy.bundle import (
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import stage_widths
 from pointdistiller_core.errors import CheckpointError, ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.training.checkpoint import list_checkpoints
 from pointdistiller_core.training.processes import is_first_process
 from pointdistiller_core.training.run import RUN_FILE, read_facts
@@ -53,20 +54,20 @@ class Start:
     summary: str
 
 
-def start_from(source: Path, detector: PointPillars, config: ExperimentConfig) -> Start:
+def start_from(source: Path, detector: AnyDetector, config: ExperimentConfig) -> Start:
     """Give a new detector the weights of a trained one, batch norm's statistics included.
 
     Warns of another height of the sensor or of the grid.
 
     Args:
         source: bundle or run folder.
-        detector: has its first weights; keeps them in the channels of the head that the source
-            has nothing for.
+        detector: with its first weights, which it keeps in channels of the head that the source
+            lacks.
         config: of the training, with the detector's configuration.
 
     Raises:
         ConfigError: the source is another network or reads points in another way; lists every
-            difference with both sides. The detector is not changed.
+            difference, with both values. The detector is not changed.
         CheckpointError: the source is missing or damaged.
     """
     folder = find_bundle(source)
@@ -95,8 +96,8 @@ class _Shared:
 
     Attributes:
         taken: classes that both have, with the same anchors.
-        changed: those that both have, with other anchors.
-        added, dropped: those of the target and of the source alone.
+        changed: classes that both have, with other anchors.
+        added, dropped: classes that only the target, or only the source, has.
         same_directions: whether bins of the direction mean the same.
         channels: [(channel of the target's head, channel of the source's), ...].
         num_channels: of the target's head.
@@ -141,7 +142,7 @@ class _Shared:
 
 
 class _Meaning(NamedTuple):
-    """Of a channel of the head."""
+    """Meaning of a channel of the head."""
 
     kind: str
     anchor: str  # its class
@@ -167,7 +168,7 @@ def _head_channels(config: ModelConfig) -> dict[_Meaning, int]:
 
 
 def _anchors(config: ModelConfig) -> dict[str, tuple[Any, ...]]:
-    """What the outputs of a class refer to; how labels are matched makes no difference."""
+    """What the outputs of a class refer to; how labels are matched does not matter."""
     anchors = {name: config.head.anchors[name] for name in config.class_names}
     return {name: (anchor.size, anchor.bottom, anchor.yaws) for name, anchor in anchors.items()}
 
@@ -180,7 +181,7 @@ def _check_same_network(source: Path, info: BundleInfo, config: ModelConfig) -> 
     """Check that all weights but the head's mean the same.
 
     Raises:
-        ConfigError: lists every difference with both sides.
+        ConfigError: lists every difference, with both values.
     """
     ours = BundleInfo(model=config)
     differences = list_differences(
@@ -195,7 +196,7 @@ def _check_same_network(source: Path, info: BundleInfo, config: ModelConfig) -> 
 
 
 def _network_facts(info: BundleInfo) -> dict[str, Any]:
-    """All that the weights before the head depend on; widths are channels."""
+    """All that the weights before the head depend on; widths appear as channels."""
     names = ('name', 'backbone_layers', 'backbone_strides', 'neck_strides')
     return {
         **{name: getattr(info.model, name) for name in names},
@@ -209,9 +210,9 @@ def _network_facts(info: BundleInfo) -> dict[str, Any]:
 
 
 def warn_of_height(source: Path, info: BundleInfo, config: ExperimentConfig) -> None:
-    """Tell that a detector was trained higher or lower above the ground than it will be used."""
+    """Warn if a detector was trained at another height above the ground than it will be used."""
     height = config.dataset.sensor_height
-    if height != info.sensor_height and is_first_process():  # it may see enough all the same
+    if height != info.sensor_height and is_first_process():  # it may still see enough
         logger.warning(
             '%s was trained %.2f m above the ground, but dataset.sensor_height is %.2f m: it sees '
             'everything lower or higher than it has learned',
@@ -222,7 +223,7 @@ def warn_of_height(source: Path, info: BundleInfo, config: ExperimentConfig) -> 
 
 
 def _warn_of_grid(source: Path, theirs: ModelConfig, ours: ModelConfig) -> None:
-    """Tell of another middle of the cells along z, which points are measured from."""
+    """Warn if the middle of the cells along z differs, because points are measured from it."""
     middles = [sum(model.grid.point_cloud_range[2::3]) / 2 for model in (theirs, ours)]
     if middles[0] != middles[1] and is_first_process():
         logger.warning(
@@ -237,12 +238,12 @@ def _warn_of_grid(source: Path, theirs: ModelConfig, ours: ModelConfig) -> None:
 
 
 def has_weights(run: Path) -> bool:
-    """Whether a run has a checkpoint or is complete, and needs no first weights any more."""
+    """Whether a run has a checkpoint or is complete, so that it needs no first weights."""
     return bool(list_checkpoints(run)) or (run / 'bundle').exists()
 
 
 def source_facts(run: Path) -> dict[str, JsonValue]:
-    """What a run says about the weights that it began with; empty where these were new.
+    """What a run says about the weights that it began with; empty if they were new.
 
     Raises:
         CheckpointError: it began with trained ones and has no checkpoint yet, so they are needed.

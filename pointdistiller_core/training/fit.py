@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop: the same for plain training and for distillation.
 
-The order of the frames, their augmentation and torch's own random numbers depend on (seed, epoch,
-index) alone: on a CPU, a resumed run ends with the same weights, bit for bit, as one that was
+The order of the frames, their augmentation and torch's own random numbers depend only on (seed,
+epoch, index). So on a CPU, a resumed run ends with the same weights, bit for bit, as one that was
 never stopped.
 """
 
@@ -35,7 +35,7 @@ from pointdistiller_core.errors import (
     TrainingStopped,
 )
 from pointdistiller_core.files import write_text
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.pipelines.evaluate import evaluate_detector
 from pointdistiller_core.records import Batch
 from pointdistiller_core.training.average import start_average, update_average
@@ -92,8 +92,8 @@ def fit(
     the run; the first one writes and reports, and returns last.
 
     Args:
-        objective: see `pointdistiller_core.training.objective`. Is moved to the device and
-            trained; its first weights are the caller's, who seeds torch before building it.
+        objective: see `pointdistiller_core.training.objective`. It is moved to the device and
+            trained. Its first weights are up to the caller, who seeds torch before building it.
         dataset: labelled frames.
         config: of the whole experiment; kept in the run's folder.
         run: folder of the run, see `pointdistiller_core.training.run`.
@@ -101,22 +101,22 @@ def fit(
             that labels them.
         validation: labelled frames that the trained detector is evaluated on.
         resume: go on from the newest checkpoint in `run`.
-        listener: hears about progress.
+        listener: told about progress.
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
-        facts: what else the result depends on, such as the teacher; kept in `run.json` and in
-            the bundle, and must be the same to resume.
-        stop_at: moment of `time.monotonic` at which to save where the run is, and to stop; the
-            step or the validated frames under way are finished first.
+        facts: what else the result depends on, such as the teacher. Kept in `run.json` and the
+            bundle; must be the same to resume.
+        stop_at: moment of `time.monotonic` at which to save the run and stop; the current step or
+            the current validated frames are finished first.
 
     Returns:
         The folder of the bundle.
 
     Raises:
-        TrainingStopped: at that moment; resumed, the run goes on exactly where it was.
+        TrainingStopped: `stop_at` has come; resumed, the run goes on exactly where it was.
         CheckpointError: the run's folder is in use, or cannot be resumed from.
         WriteError: it cannot be written to.
-        ConfigError: the run to resume has another configuration, or there is no such device, or
-            a batch too small for the processes.
+        ConfigError: the run to resume has another configuration, there is no such device, or a
+            batch is too small for the processes.
         DatasetError: no frames, or one of them cannot be read.
         PointDistillerError: a loss or the gradient is not finite.
     """
@@ -128,7 +128,7 @@ def fit(
     check_shares(num_frames, config.training)
     if fabric.is_global_zero:
         open_run(run, config, facts, resume=resume)
-    if not fabric.broadcast((run / 'bundle').exists()):  # else the run is complete
+    if not fabric.broadcast((run / 'bundle').exists()):  # otherwise the run is complete
         trainer = _Trainer(objective, config.training, fabric, num_frames=num_frames)
         counts = {'frames': len(dataset), 'unlabelled_frames': num_frames - len(dataset)}
         info = describe_training(config, dataset, {**counts, **facts})
@@ -164,12 +164,12 @@ class _Clock:
 
     @property
     def alone_is_over(self) -> bool:
-        """As this process sees it."""
+        """Whether this process thinks that the time is over."""
         return self._stop_at is not None and monotonic() >= self._stop_at
 
     @property
     def is_over(self) -> bool:
-        """As the first process sees it; all must ask."""
+        """Whether the first process thinks so; all processes must ask."""
         return self._stop_at is not None and self._fabric.broadcast(self.alone_is_over)
 
 
@@ -195,7 +195,7 @@ def _train(
         record_session(run, first_epoch=done.epochs + 1)
         keep_history(run, done.epochs)
     if fabric.world_size > 1 and config.augmentation.ground_truth_sampling:
-        with fabric.rank_zero_first():  # it builds the database where there is none yet
+        with fabric.rank_zero_first():  # it builds the database if there is none yet
             load_database(dataset)
     batches = load_batches(
         dataset,
@@ -235,7 +235,7 @@ def _stopped(run: Path, done: str) -> TrainingStopped:
 
 def _complete(
     run: Path,
-    detector: PointPillars,
+    detector: AnyDetector,
     info: BundleInfo,
     *,
     validation: FrameDataset | None,
@@ -321,7 +321,7 @@ class _Trainer:
         """Train from a position to the end of its epoch, or until it is time to stop.
 
         Returns:
-            Where the run is now, and the epoch's line of `metrics.jsonl`: empty while it lasts.
+            Where the run is now, and the epoch's line of `metrics.jsonl`, empty if it is not over.
         """
         epoch, device = done.epochs, self.fabric.device
         torch.manual_seed(torch_seed(self._config.seed, epoch))
@@ -380,7 +380,7 @@ class _Trainer:
             error_if_nonfinite=False,
         )
         assert norm is not None  # it is, for `max_norm`
-        if self._config.precision != '16-mixed':  # its loss scaling skips such a step by itself
+        if self._config.precision != '16-mixed':  # its loss scaling skips such a step
             _check_finite({'gradient': norm.item()}, step=step, frame_ids=frame_ids)
         self._optimizer.step()
         return {**losses, 'total': sum(losses.values())}
@@ -394,10 +394,10 @@ class _Trainer:
         frame_ids: list[str] = []
         sums: dict[str, Tensor] = {}
         for batch in islice(batches, num_batches):
-            # Autocast alone, not Fabric's wrapper of modules: that would round the points, too.
+            # Only autocast, not Fabric's wrapper of modules, which would also round the points.
             with self.fabric.autocast():
                 losses: dict[str, Tensor] = self._objective(batch.to(self.fabric.device))
-            # A loss is a mean over frames: the parts of one step count by their frames.
+            # A loss is a mean over frames, so the parts of a step count by their frames.
             part = len(batch) * self.fabric.world_size / num_frames
             terms = {name: loss * part for name, loss in losses.items()}
             self.fabric.backward(torch.stack(list(terms.values())).sum())

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the labels of a dataset can teach, found out before a training begins."""
+"""What the labels of a dataset can teach, checked before a training begins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pointdistiller_core.formats.kitti import boxes_from_objects
 
 logger = logging.getLogger(__name__)
 
-FEW_IN_RANGE = 0.5  # less than this part of a class in range: the grid hardly fits the labels
+FEW_IN_RANGE = 0.5  # if fewer labels of a class are in range, the grid hardly fits
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LabelSurvey:
     """Labels of a dataset.
 
     Attributes:
-        num_frames: that were looked at.
+        num_frames: frames that were looked at.
         labelled: labels of each class.
         in_range: those whose center is in the detector's range, seen from above.
     """
@@ -37,7 +37,7 @@ class LabelSurvey:
 
     @property
     def gaps(self) -> list[str]:
-        """What a detector cannot learn from them, or be measured on, class by class."""
+        """What a detector cannot learn from these labels, or be measured on, class by class."""
         return [gap for name in self.labelled if (gap := self._gap(name))]
 
     def _gap(self, name: str) -> str:
@@ -84,7 +84,7 @@ def check_training_labels(survey: LabelSurvey, *, where: str, warn: bool = True)
     Args:
         survey: of the training frames.
         where: what messages start with.
-        warn: whether to, which is for the first of several processes.
+        warn: whether to warn; only the first of several processes does.
 
     Raises:
         DatasetError: there is no label, or none in range.

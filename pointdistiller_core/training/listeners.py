@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who hears how a training goes: progress bars, TensorBoard, a notebook."""
+"""Listeners to a training: progress bars, TensorBoard, a notebook."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Progress:
 
 
 class Listener:
-    """Hears nothing; override what you want to hear."""
+    """Does nothing; override what you want to be told."""
 
     def on_note(self, note: str) -> None:
-        """Before the first step, with what is worth knowing about it."""
+        """Before the first step: something worth knowing."""
 
     def on_step(self, progress: Progress) -> None:
-        """After every step."""
+        """After each step."""
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """After every epoch, with its line of `metrics.jsonl`."""
+        """After each epoch, with its line of `metrics.jsonl`."""
 
     def on_validation(self, done: int, total: int) -> None:
-        """After every validated batch: frames done, and frames in all."""
+        """After each validated batch: frames done, and frames in all."""
 
 
 class TensorBoard(Listener):
@@ -54,7 +54,7 @@ class TensorBoard(Listener):
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
         """Write into `folder`; hide what an earlier part of the run wrote from `first_step` on."""
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only used here
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
 
         self._folder = folder
         with named_refusals(folder):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a bundle says about its training data: the range of the intensity, the sizes of objects."""
+"""Facts about the training data for a bundle: range of the intensity, sizes of objects."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MEASURED_CLOUDS = 20
 MEASURED_LABELS = 1000  # frames
 GENEROUS = 2.0  # factor beyond the sizes of the labels
 OF_ANCHOR = 2.0  # factor around the anchor of a class without labels
-# A label is a mistake where it is so many times larger, or smaller, than all but a few are.
+# A label that is so many times larger or smaller than nearly all others is a mistake.
 OUTLIER, RARE = 4.0, 0.01
 
 
 def measure_range(frames: Frames) -> Range:
-    """The range of the intensity in clouds that are spread over a dataset.
+    """Range of the intensity in clouds spread over a dataset.
 
     Raises:
         DatasetError: one of these frames cannot be read.
@@ -36,7 +36,7 @@ def measure_range(frames: Frames) -> Range:
 
 
 def measure_sizes(dataset: FrameDataset, model: ModelConfig) -> tuple[tuple[Size, Size], ...]:
-    """Generous bounds of the sizes of each class, from labels that are spread over a dataset.
+    """Generous bounds of the sizes of each class, from labels spread over a dataset.
 
     Raises:
         DatasetError: labels of one of these frames cannot be read.

@@ -13,26 +13,26 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.records import Batch
 
 
 class DetectionObjective(nn.Module):
     """Plain training: the detection losses of one detector."""
 
-    def __init__(self, detector: PointPillars) -> None:
+    def __init__(self, detector: AnyDetector) -> None:
         super().__init__()
         self.detector = detector
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted losses of a batch, by name; scalars."""
-        output = self.detector(self.detector.group(batch.points))
+        output = self.detector(self.detector.prepare(batch.points), batch)
         return self.detector.losses(output, batch)
 
 
-def detector_of(objective: nn.Module) -> PointPillars:
-    """The module of an objective that is saved and evaluated."""
-    return cast(PointPillars, objective.detector)
+def detector_of(objective: nn.Module) -> AnyDetector:
+    """The part of an objective that is saved and evaluated."""
+    return cast(AnyDetector, objective.detector)
 
 
 def trained_companions(objective: nn.Module) -> dict[str, nn.Module]:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as a few files of bounded size with checksums, to be carried from one machine to another.
+"""Runs as a few files of bounded size with checksums, to carry them to another machine.
 
-`NAME.pack.json` lists the parts `NAME.part-000`, ...; joined, these are a tar archive. Of a run
-go along what it was asked for, how it went, and its bundle, or else its newest checkpoint.
+`NAME.pack.json` lists the parts `NAME.part-000`, ...; joined, these are a tar archive. A pack
+holds a run's configuration and records, and its bundle or, without one, its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Packed:
         manifest: the file that lists the parts.
         parts: the files.
         size: of all parts together [bytes].
-        left_out: names of the run's files and folders that did not go along.
+        left_out: names of the run's files and folders that were not packed.
     """
 
     manifest: Path
@@ -76,8 +76,8 @@ def pack_run(
     Args:
         run: its folder.
         target: folder of the parts; may hold others.
-        optimizer: its state as it is, in bfloat16, or left out: a resumed run then begins with a
-            fresh one.
+        optimizer: keep its state, round it to bfloat16, or leave it out; a resumed run then begins
+            with a fresh one.
         half: round weights to float16 where they fit.
         part_size: most bytes of a part.
 
@@ -93,7 +93,7 @@ def pack_run(
 def collect_run(
     run: Path, *, optimizer: Optimizer = 'full', half: bool = False
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The files of a run that are packed, by name, and the names of what is left out."""
+    """The files of a run that are packed, by name, and the names of the rest."""
     files = {name: _read(run / name) for name in RECORDS if (run / name).is_file()}
     if not {CONFIG_FILE, RUN_FILE} <= files.keys():
         raise CheckpointError(f'{run}: no run: it has no {CONFIG_FILE} or no {RUN_FILE}')
@@ -136,7 +136,7 @@ def _pack_training(before: dict[str, Any], *, optimizer: Optimizer, half: bool) 
     if optimizer == 'none':
         saved['optimizer'] = None
     elif optimizer == 'half':
-        # bfloat16: squares of gradients would vanish in float16. Adam's counters stay as they are.
+        # bfloat16, because squares of gradients would vanish in float16. Adam's counters are kept.
         saved['optimizer'] = _rounded(saved['optimizer'], torch.bfloat16)
     if half:
         saved |= {
@@ -148,7 +148,7 @@ def _pack_training(before: dict[str, Any], *, optimizer: Optimizer, half: bool) 
 
 
 def _rounded(value: Any, dtype: torch.dtype) -> Any:
-    """Nested values with their float tensors in another type, where that can hold them."""
+    """Nested values with their float tensors in another type, if that can hold them."""
     if isinstance(value, dict):
         return {key: _rounded(child, dtype) for key, child in value.items()}
     if isinstance(value, list):
@@ -219,7 +219,7 @@ def unpack_files(manifest: Path) -> dict[str, bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode='r:') as tar:
             for entry in tar:
-                whole = entry.isfile() and not entry.issparse()  # which may claim any size
+                whole = entry.isfile() and not entry.issparse()  # a sparse file may claim any size
                 stream = tar.extractfile(entry) if whole else None
                 path = PurePosixPath(entry.name)
                 if stream is None or path.is_absolute() or '..' in path.parts:
@@ -241,7 +241,7 @@ def unpack_run(manifest: Path, run: Path) -> None:
 
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write files into a new folder, which appears whole.
+    """Write files into a new folder, which appears only when it is complete.
 
     Raises:
         WriteError: the folder exists already, or the file system refuses.

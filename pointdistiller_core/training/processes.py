@@ -4,8 +4,8 @@
 
 Every process computes a share of each batch. Batch norm sees the whole batch
 (`pointdistiller_core.models.stages.batch_norm`) and gradients are averaged once per step, after
-accumulation. This is data parallelism as of `DistributedDataParallel`, whose wrapper would hide
-the objective's `detector` and wait forever for a parameter that a process has no use for.
+accumulation. This is data parallelism as in `DistributedDataParallel`, whose wrapper would hide
+the objective's `detector` and wait forever for a parameter that a process does not use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _T = TypeVar('_T')
 
 
 def launch(device: torch.device, config: TrainingConfig) -> Fabric:
-    """Devices, precision and, under torchrun, the other processes.
+    """Set up devices, precision and, under torchrun, the other processes.
 
     Raises:
         ConfigError: a single device for several processes, or fewer GPUs than processes.
@@ -40,9 +40,9 @@ def launch(device: torch.device, config: TrainingConfig) -> Fabric:
     if config.deterministic:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # or cuBLAS refuses
         torch.use_deterministic_algorithms(True)
-    # Maps have one shape: the fastest convolution is worth a search, which need not repeat itself.
+    # Maps have one shape, so it pays to search for the fastest convolution once.
     torch.backends.cudnn.benchmark = not config.deterministic
-    # It announces its choices on stderr; what is shown is for the caller to decide.
+    # It announces its choices on stderr; the caller decides what is shown.
     logging.getLogger(Fabric.__module__.removesuffix('.fabric')).setLevel(logging.WARNING)
     total = int(os.environ.get('WORLD_SIZE', '1'))
     if total == 1:
@@ -142,7 +142,7 @@ def gather_generators(device: torch.device) -> list[Mapping[str, Tensor]]:
 def restore_generators(states: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
     """Set this process's generators to what `gather_generators` found.
 
-    Nothing is set where there are no states, or those of another number of processes.
+    Nothing is set if there are no states, or those of another number of processes.
     """
     if len(states) != num_processes():
         return
@@ -153,7 +153,7 @@ def restore_generators(states: Sequence[Mapping[str, Tensor]], device: torch.dev
 
 
 def _gather(value: _T) -> list[_T]:
-    """What each process passes, in their order."""
+    """What each process passes, in the order of the processes."""
     gathered: list[_T] = [value] * num_processes()
     if num_processes() > 1:
         dist.all_gather_object(gathered, value)

@@ -7,8 +7,8 @@
   resumption, code, versions and machine.
 * `metrics.jsonl`: one line for each epoch; `tensorboard/`: each step, as curves.
 * `checkpoints/`: the newest two, to resume from.
-* `metrics.json`, `bundle/`: when the run is complete, its last epoch with the validation, and the
-  trained detector.
+* `metrics.json`, `bundle/`: of a complete run, its last epoch with the validation, and the trained
+  detector.
 * `features.json`: after a distillation with validation, how alike the features of student and
   teacher are, tap by tap, and those of the student before any training.
 """
@@ -42,7 +42,7 @@ RUN_FILE = 'run.json'
 HISTORY_FILE = 'metrics.jsonl'
 METRICS_FILE = 'metrics.json'
 FEATURES_FILE = 'features.json'
-# Settings that may change when a run is resumed: its weights do not depend on them.
+# Settings that may change when a run is resumed, because its weights do not depend on them.
 INDIFFERENT = {
     *(f'{part}.{key}' for part in ('dataset', 'validation') for key in ('cache', 'cache_frames')),
     *('training.num_workers', 'training.checkpoint_every'),
@@ -52,7 +52,7 @@ INDIFFERENT = {
 def open_run(
     run: Path, config: ExperimentConfig, facts: Mapping[str, JsonValue], *, resume: bool
 ) -> None:
-    """Make the folder of a new run, or check that the one to resume began in the same way.
+    """Make the folder of a new run, or check that the run to resume began in the same way.
 
     Args:
         run: the folder.
@@ -80,7 +80,7 @@ def open_run(
 
 
 def record_session(run: Path, *, first_epoch: int) -> None:
-    """Add to `run.json` with what, where and how this part of the run was started.
+    """Add to `run.json` how, where and with what versions this part of the run was started.
 
     Raises:
         CheckpointError: `run.json` is missing or damaged.
@@ -136,10 +136,10 @@ _DESCRIBE = ('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
 
 
 def keep_history(run: Path, epochs: int) -> None:
-    """Drop the lines of `metrics.jsonl` after `epochs` epochs: those are about to be run again.
+    """Drop the lines of `metrics.jsonl` after `epochs` epochs, which are about to be run again.
 
     Raises:
-        CheckpointError: one of those that stay is damaged; the file is as it was.
+        CheckpointError: a line to keep is damaged; the file is not changed.
     """
     file = run / HISTORY_FILE
     if file.exists():
@@ -244,7 +244,7 @@ def read_facts(run: Path) -> dict[str, JsonValue]:
 
 @contextmanager
 def named_damage(file: Path) -> Iterator[None]:
-    """Turn what is wrong with a file of a run that is read meanwhile into an error that names it.
+    """Turn problems with a file of a run, read within the block, into an error that names it.
 
     Raises:
         CheckpointError: it is missing, unreadable, or its content is not what a run writes.
@@ -270,7 +270,7 @@ def _check_numbers(*values: Any) -> None:
 
 
 def _is_stillborn(run: Path) -> bool:
-    """Whether a run was killed here before it had begun; only `open_run` has written then."""
+    """Whether a run was killed before it began, so that only `open_run` has written here."""
     if not run.is_dir():
         return False
     names = {file.name for file in run.iterdir()}

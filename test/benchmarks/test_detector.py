@@ -58,7 +58,7 @@ def test_records_of_every_stage(small_bundle, tmp_path, name):
     options += ['--precision', 'fp32', 'bf16']
     printed = run('latency.py', *options, folder=tmp_path)
     records = json.loads((tmp_path / 'bench_output' / 'latency.json').read_text(encoding='utf-8'))
-    stages = ('cloud', 'pillars', 'network', 'decode', 'decode.nms', 'total')
+    stages = ('cloud', 'prepare', 'network', 'decode', 'decode.nms', 'total')
     networks = [('torch', 'fp32'), ('torch', 'bf16'), (name, 'fp32')]
     assert [(record['backend'], record['precision'], record['stage']) for record in records] == [
         (*network, stage) for network in networks for stage in stages
@@ -68,7 +68,7 @@ def test_records_of_every_stage(small_bundle, tmp_path, name):
         assert 115_000 < record['points'] < 125_000
         assert record['median_ms'] == record['p95_ms'] == record['p99_ms'] >= 0  # of one call
     by_stage = {record['stage']: record['median_ms'] for record in records[-len(stages) :]}
-    parts = sum(by_stage[stage] for stage in ('cloud', 'pillars', 'network', 'decode'))
+    parts = sum(by_stage[stage] for stage in ('cloud', 'prepare', 'network', 'decode'))
     assert parts <= by_stage['total'] + 0.01
     assert by_stage['decode.nms'] <= by_stage['decode'] + 0.01
     assert [line.split()[:3] for line in printed.splitlines()[-3:]] == [

@@ -17,9 +17,8 @@ from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.deploy.backends.array_model import ModelArrays
+from pointdistiller_core.deploy.hosts.pillar_host import PillarHost
 from pointdistiller_core.geometry.mounting import Mounting
-from pointdistiller_core.pointcloud.voxel_arrays import group_points
 
 # Other modules bring libraries of their own (SciPy an OpenBLAS): only NumPy's are asked.
 PATHS_OF_NUMPY = (
@@ -97,15 +96,13 @@ class Watched(np.ndarray):
 
 def test_encoder_and_mounting_stay_in_their_thread(monkeypatch):
     monkeypatch.setattr(Watched, 'seen', [])
-    weights = {'offset_weights': 4, 'center_weights': 3, 'mean_weights': 3}
-    arrays = ModelArrays(
-        **{name: np.ones((rows, 8), np.float32).view(Watched) for name, rows in weights.items()},
-        shift=np.zeros(8, np.float32),
-        **{name: np.zeros(1, np.float32) for name in ('anchor_xs', 'anchor_ys')},
-        anchor_shapes=np.zeros((1, 5), np.float32),
-    )
-    grid = ModelConfig().grid
+    config = ModelConfig()
+    weights = {
+        name: np.ones(shape, np.float32).view(Watched if len(shape) > 1 else np.ndarray)
+        for name, shape in PillarHost.shapes(config).items()
+    }
     points = np.full((5, 4), 0.5, np.float32)
-    arrays.encode(group_points(points, grid, max_points=8, max_voxels=9), grid)
+    host = PillarHost(config, weights)
+    host.encode(host.prepare(points))
     Mounting(np.eye(4)).points_to_training(points.view(Watched))
     assert Watched.seen == [{1}] * 4

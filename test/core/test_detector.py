@@ -20,8 +20,9 @@ from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.records import Cut
 
-STAGES = {'pillars', 'network', 'decode', 'total'}
+STAGES = {'prepare', 'network', 'decode', 'total'}
 NO_POINTS = np.zeros((0, 4), np.float32)
 
 
@@ -62,7 +63,7 @@ def assert_same_up_to_rounding(first, second):
 def test_detections_are_those_of_the_network(detector, points):
     found = detector(points)
     with torch.inference_mode():
-        pillars = detector.model.group([torch.from_numpy(points)])
+        pillars = detector.model.prepare([torch.from_numpy(points)])
         (expected,) = detector.model.detect(detector.model(pillars))
     assert len(found) > 0
     np.testing.assert_array_equal(found.boxes, expected.boxes.numpy())
@@ -78,7 +79,7 @@ def test_times_of_the_stages(detector, points):
     times = detector(points).latency_ms
     assert set(times) == STAGES
     assert all(value > 0 for value in times.values())
-    assert times['total'] >= times['pillars'] + times['network'] + times['decode']
+    assert times['total'] >= times['prepare'] + times['network'] + times['decode']
 
 
 def test_counts_by_hand(detector):
@@ -95,18 +96,17 @@ def test_counts_by_hand(detector):
         ],
         np.float32,
     )
-    assert detector(points).counts == {
+    found = detector(points)
+    assert found.counts == {
         'points': 19,
         'points_not_finite': 2,
         'points_without_return': 3,
         'intensity_outside': 2,
         'points_beyond_1_km': 0,
         'points_in_range': 12,
-        'points_over_cap': 2,
-        'pillars': 3,
-        'pillars_over_cap': 0,
         'boxes_refused': 0,
     }
+    assert found.cuts == {'points': Cut(10, 2), 'voxels': Cut(3, 0)}
 
 
 def test_importance_by_hand(detector):
@@ -159,17 +159,17 @@ def test_nothing_seen_nothing_found(detector, points):
 
 def test_one_point(detector):
     found = detector(np.array([[5, 0, -1, 0.5]], np.float32), importance=True)
-    assert found.counts['pillars'] == 1
+    assert found.cuts['voxels'].kept == 1
     assert found.importance.point_scores.tolist() == [1.0]
 
 
 def test_two_million_points(detector):
     rng = np.random.default_rng(0)
     points = rng.uniform((0, -12, -3, 0), (25, 12, 1, 1), (2_000_000, 4)).astype(np.float32)
-    counts = detector(points).counts
-    assert counts['points'] == counts['points_in_range'] == 2_000_000
-    assert counts['pillars'] == 32 * 30  # of 32 columns and 32 rows, the outer rows stay empty
-    assert counts['points_over_cap'] == 2_000_000 - 8 * counts['pillars']
+    found = detector(points)
+    assert found.counts['points'] == found.counts['points_in_range'] == 2_000_000
+    kept = 32 * 30  # of 32 columns and 32 rows, the outer rows stay empty
+    assert found.cuts == {'points': (8 * kept, 2_000_000 - 8 * kept), 'voxels': (kept, 0)}
 
 
 def test_points_that_are_not_finite_change_nothing(detector, points):

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from pointdistiller_core.errors import CloudError
-from pointdistiller_core.records import Detections
+from pointdistiller_core.records import Cut, Detections
 from pointdistiller_ros import diagnostics
 from pointdistiller_ros.comparison_parameters import ComparisonLimits
 from pointdistiller_ros.diagnostics import (
@@ -51,13 +51,13 @@ LIMITS = DiagnosticParameters(
 SECOND = 10**9
 
 
-def found(**counts):
-    return replace(Detections.empty(), counts=counts)
+def found(cuts=None, **counts):
+    return replace(Detections.empty(), counts=counts, cuts=cuts or {})
 
 
 GOOD = Report(
     recent=CloudCounts(received=10, results=9, dropped=1),
-    last=found(points=100, points_in_range=90, points_over_cap=18, pillars=50),
+    last=found({'points': Cut(72, 18), 'voxels': Cut(50, 0)}, points=100, points_in_range=90),
     max_latency_ms=100.0,
     silence_s=1.0,
 )
@@ -79,8 +79,8 @@ def test_at_the_limits_all_is_well():
         ({'recent': CloudCounts(received=10, dropped=6)}, ERROR, '6 of 10 clouds dropped'),
         ({'recent': CloudCounts(received=8, lost=2)}, WARN, '2 of 10 clouds lost on their way'),
         ({'recent': CloudCounts(lost=3)}, ERROR, '3 of 3 clouds lost on their way'),
-        ({'last': found(points_in_range=10, points_over_cap=3)}, WARN, '3 points cut off'),
-        ({'last': found(pillars=1, pillars_over_cap=9)}, ERROR, '9 pillars cut off'),
+        ({'last': found({'points': Cut(7, 3)})}, WARN, '3 points cut off'),
+        ({'last': found({'voxels': Cut(1, 9)})}, ERROR, '9 voxels cut off'),
         ({'last': found(points=50, intensity_outside=1)}, WARN, 'intensity of 1 points'),
         ({'last': found(points=50, intensity_outside=50)}, ERROR, 'intensity of 50 points'),
         ({'last': 'no x'}, ERROR, 'the last cloud failed: no x'),
@@ -166,6 +166,17 @@ def test_before_a_clock_begins_there_is_no_silence():
     monitor.restart()
     monitor.receive(0)
     assert monitor.report(200 * SECOND).silence_s == 0.0
+
+
+def test_cuts_are_values():
+    values = values_of(GOOD)
+    cuts = {key: value for key, value in values.items() if key.startswith('cuts.')}
+    assert cuts == {
+        'cuts.points.kept': '72',
+        'cuts.points.dropped': '18',
+        'cuts.voxels.kept': '50',
+        'cuts.voxels.dropped': '0',
+    }
 
 
 def test_range_of_the_intensity():

@@ -12,10 +12,12 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
-from pointdistiller_core.deploy.backends.array_backend import ArrayBackend, Network
-from pointdistiller_core.deploy.backends.array_model import ARRAYS_FILE, unpack_arrays
-from pointdistiller_core.deploy.backends.backend import Backend, Found, Stopwatch
+from pointdistiller_core.deploy.arrays_file import ARRAYS_FILE, unpack_arrays
+from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
+from pointdistiller_core.deploy.backends.backend import Backend, Stopwatch
+from pointdistiller_core.deploy.backends.dense_backend import DenseBackend, Network
 from pointdistiller_core.deploy.bundle_format import WEIGHTS_FILE, read_info, read_verified
+from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import BackendError, ConfigError
 
 __all__ = [
@@ -24,7 +26,6 @@ __all__ = [
     'FP32',
     'Backend',
     'BackendKind',
-    'Found',
     'Stopwatch',
     'load_backend',
 ]
@@ -129,8 +130,13 @@ def _choose(folder: Path, device: str) -> str:
 
 def _problem(folder: Path, name: str) -> str | None:
     """What a backend lacks, and how to get it."""
-    kind, known = BACKENDS[name], read_info(folder).sha256
-    if missing := [file for file in kind.files if file not in known]:
+    kind, info = BACKENDS[name], read_info(folder)
+    if name != TORCH and info.model.name not in HOSTS:
+        return (
+            f'backend {name}: it has {", ".join(HOSTS)} alone; {info.model.name} runs in torch, '
+            'so use the backend torch, or auto'
+        )
+    if missing := [file for file in kind.files if file not in info.sha256]:
         remedy = (
             'copy the whole bundle'
             if name == TORCH
@@ -181,7 +187,7 @@ def _load_onnx(folder: Path, *, device: str, num_threads: int | None) -> Backend
 
     content = read_verified(folder, ONNX_FILE, read_info(folder))
     network = OnnxNetwork(content, device=device, num_threads=num_threads)
-    return array_backend(ONNX, folder, network)
+    return dense_backend(ONNX, folder, network)
 
 
 def _load_openvino(name: str, folder: Path, *, device: str, num_threads: int | None) -> Backend:
@@ -191,15 +197,17 @@ def _load_openvino(name: str, folder: Path, *, device: str, num_threads: int | N
 
     info = read_info(folder)
     graph, weights = (read_verified(folder, file, info) for file in OPENVINO_FILES[name])
-    return array_backend(name, folder, OpenVinoNetwork(graph, weights, num_threads=num_threads))
+    return dense_backend(name, folder, OpenVinoNetwork(graph, weights, num_threads=num_threads))
 
 
-def array_backend(name: str, folder: Path, network: Network) -> ArrayBackend:
+def dense_backend(name: str, folder: Path, network: Network) -> DenseBackend:
     """A network of a bundle with what surrounds it."""
     info = read_info(folder)
+    config, host = info.model, HOSTS[info.model.name]
+    shapes = host.shapes(config) | AnchorDecoder.shapes(config)
     content = read_verified(folder, ARRAYS_FILE, info)
-    arrays = unpack_arrays(content, info.model, where=str(folder / ARRAYS_FILE))
-    return ArrayBackend(name, info.model, arrays, network)
+    arrays = unpack_arrays(content, shapes, where=str(folder / ARRAYS_FILE))
+    return DenseBackend(name, host(config, arrays), network, AnchorDecoder(config, arrays))
 
 
 ONNX_FILE = 'network.onnx'

@@ -4,66 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.records import Cut
-
 if TYPE_CHECKING:
     from pointdistiller_core.config import DetectionConfig
+    from pointdistiller_core.records import Detections, Places
 
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PillarImportance:
-    """What the importance of pillars (PointDistiller, section 3.1) follows from.
-
-    Attributes:
-        centers: (P, 3) float32 mean of the pillar's points [m], LiDAR frame.
-        num_points: (P,) int64 points that the network sees, at most the cap of a pillar.
-        point_pillars: (N,) int64 pillar of each input point, -1 for none.
-    """
-
-    centers: FloatArray
-    num_points: IntArray
-    point_pillars: IntArray
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a backend makes of one cloud.
-
-    Attributes:
-        boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], by descending score.
-        scores: (N,) float32 in [0, 1].
-        labels: (N,) int64 index into the class names.
-        counts: `pillars`, what `count_cuts` makes of the cuts of `Voxels`, and `boxes_refused`.
-        importance: where it was asked for.
-    """
-
-    boxes: FloatArray
-    scores: FloatArray
-    labels: IntArray
-    counts: Mapping[str, int]
-    importance: PillarImportance | None
-
-
-def count_cuts(cuts: Mapping[str, Cut]) -> dict[str, int]:
-    """The cuts of `Voxels` as counts."""
-    points, voxels = cuts['points'], cuts['voxels']
-    return {
-        'pillars': voxels.kept,
-        'points_in_range': sum(points),
-        'points_over_cap': points.dropped,
-        'pillars_over_cap': voxels.dropped,
-    }
 
 
 class Backend(Protocol):
@@ -81,14 +33,18 @@ class Backend(Protocol):
         *,
         importance: bool,
         detection: DetectionConfig,
-    ) -> Found:
+    ) -> tuple[Detections, Places | None]:
         """Detect objects.
 
         Args:
-            points: (N, 4) float32 x, y, z [m], intensity, LiDAR frame; all finite, contiguous.
-            watch: hears when the stages `pillars`, `network` and `decode` end.
-            importance: whether to return the importance of the pillars.
+            points: (N, F) float32 with the bundle's columns, LiDAR frame; all finite, contiguous.
+            watch: hears when the stages `prepare`, `network` and `decode` end.
+            importance: whether to return the places.
             detection: thresholds and caps.
+
+        Returns:
+            Boxes with `cuts` and with `boxes_refused` in `counts`; and where the detector looked,
+            for (N,) owners.
         """
         ...
 
@@ -98,7 +54,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._start = self._last = perf_counter()
-        self._stages = {'pillars': 0.0, 'network': 0.0, 'decode': 0.0}
+        self._stages = {'prepare': 0.0, 'network': 0.0, 'decode': 0.0}
 
     def lap(self, stage: str) -> None:
         """Say that a stage has ended."""

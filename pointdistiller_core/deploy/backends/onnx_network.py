@@ -13,14 +13,16 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from pointdistiller_core.cores import usable_cores
-from pointdistiller_core.deploy.backends.array_backend import INPUT, OUTPUTS, pick_cells
+from pointdistiller_core.deploy.backends.anchor_decoder import OUTPUTS
 from pointdistiller_core.deploy.backends.canvas import Canvas
+from pointdistiller_core.deploy.backends.dense_backend import INPUT, pick_cells
 from pointdistiller_core.deploy.backends.onnx_graph import check_onnx
 from pointdistiller_core.errors import BackendError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.deploy.backends.array_backend import Select, Shape
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
+    from pointdistiller_core.deploy.backends.dense_backend import Select
+    from pointdistiller_core.deploy.hosts.host import Shape
 
 logger = logging.getLogger(__name__)
 

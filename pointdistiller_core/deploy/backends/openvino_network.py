@@ -13,18 +13,15 @@ import numpy as np
 import openvino
 
 from pointdistiller_core.config import MAX_MAP_VALUES
-from pointdistiller_core.deploy.backends.array_backend import (
-    INPUT,
-    INPUT_SCALE,
-    OUTPUTS,
-    pick_cells,
-)
+from pointdistiller_core.deploy.backends.anchor_decoder import OUTPUTS
 from pointdistiller_core.deploy.backends.canvas import Canvas
+from pointdistiller_core.deploy.backends.dense_backend import INPUT, INPUT_SCALE, pick_cells
 from pointdistiller_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.deploy.backends.array_backend import Select, Shape
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
+    from pointdistiller_core.deploy.backends.dense_backend import Select
+    from pointdistiller_core.deploy.hosts.host import Shape
 
 # What an export consists of: nothing that makes much of little, and nothing that reads files.
 LAYERS = frozenset(

@@ -9,23 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.deploy.backends.backend import (
-    Found,
-    PillarImportance,
-    Stopwatch,
-    count_cuts,
-)
+from pointdistiller_core.deploy.backends.backend import Stopwatch
 from pointdistiller_core.deploy.bundle import load_detector_model
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import BoxPredictions, PointPillars
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
-from pointdistiller_core.pointcloud.voxels import Voxels
+from pointdistiller_core.models import AnyDetector
+from pointdistiller_core.records import Detections, Places
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray
@@ -57,7 +51,7 @@ class TorchBackend:
 
     name = 'torch'
 
-    def __init__(self, model: PointPillars, precision: Precision = PRECISIONS['fp32']) -> None:
+    def __init__(self, model: AnyDetector, precision: Precision = PRECISIONS['fp32']) -> None:
         """Wrap a network that is in evaluation mode on the device that it shall run on.
 
         Args:
@@ -84,48 +78,33 @@ class TorchBackend:
         *,
         importance: bool,
         detection: DetectionConfig,
-    ) -> Found:
+    ) -> tuple[Detections, Places | None]:
         """Detect objects; see `Backend`."""
         with torch.inference_mode():
-            pillars = self.model.group([torch.from_numpy(points).to(self.device)])
-            self._lap(watch, 'pillars')
-            found = self._detect(pillars, watch, detection)
-            return Found(
+            prepared = self.model.prepare([torch.from_numpy(points).to(self.device)])
+            self._lap(watch, 'prepare')
+            if not len(prepared):  # nothing seen: whatever a network makes of it is no object
+                nothing = replace(Detections.empty(), cuts=prepared.cuts)
+                return nothing, self.model.places(prepared, None)[0] if importance else None
+            output = self._run(prepared)
+            self._lap(watch, 'network')
+            (found,) = self.model.detect(output, detection)
+            self._lap(watch, 'decode')
+            detections = Detections(
                 boxes=found.boxes.cpu().numpy(),
                 scores=found.scores.cpu().numpy(),
                 labels=found.labels.cpu().numpy(),
-                counts={
-                    **count_cuts(pillars.cuts),
-                    'boxes_refused': found.num_refused,
-                },
-                importance=_importance(pillars) if importance else None,
+                counts={'boxes_refused': found.num_refused},
+                cuts=prepared.cuts,
             )
+            return detections, self.model.places(prepared, output)[0] if importance else None
 
-    def _detect(
-        self, pillars: Voxels, watch: Stopwatch, detection: DetectionConfig
-    ) -> BoxPredictions:
-        if not len(pillars):  # nothing seen: whatever a network makes of it is no object
-            none = pillars.points.new_zeros(0, 7)
-            return BoxPredictions(none, none[:, 0], none[:, 0].long())
-        output = self._run(pillars)
-        self._lap(watch, 'network')
-        (found,) = self.model.detect(output, detection)
-        self._lap(watch, 'decode')
-        return found
-
-    def _run(self, pillars: Voxels) -> HeadOutput:
+    def _run(self, prepared: Any) -> Any:
         if self.precision.dtype == torch.float32:
             with _tf32(self.device, allowed=self.precision.tf32):
-                output: HeadOutput = self.model(pillars)
-            return output
+                return self.model(prepared)
         with torch.autocast(self.device.type, self.precision.dtype):
-            output = self.model(pillars)
-        return replace(
-            output,
-            class_logits=output.class_logits.float(),
-            box_residuals=output.box_residuals.float(),
-            direction_logits=output.direction_logits.float(),
-        )
+            return self.model(prepared)
 
     def _lap(self, watch: Stopwatch, stage: str) -> None:
         if self.device.type == 'cuda':  # kernels run on after the call that starts them
@@ -185,11 +164,3 @@ def find_precision(name: str, device: torch.device) -> Precision:
     ):
         raise ConfigError(f"precision 'bf16': {device} has no such numbers; use fp16 or fp32")
     return precision
-
-
-def _importance(pillars: Voxels) -> PillarImportance:
-    centers = pillars.points[..., :3].sum(dim=1) / pillars.num_points[:, None]
-    (owners,) = pillars.owners
-    return PillarImportance(
-        centers.cpu().numpy(), pillars.num_points.cpu().numpy(), owners.cpu().numpy()
-    )

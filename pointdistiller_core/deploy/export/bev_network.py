@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnchorDetector
 
 
 class BevNetwork(nn.Module):
@@ -33,7 +33,7 @@ class BevNetwork(nn.Module):
         box_head: box residuals and direction logits.
     """
 
-    def __init__(self, detector: PointPillars) -> None:
+    def __init__(self, detector: AnchorDetector) -> None:
         super().__init__()
         self.stages = cast(
             'Sequence[Sequence[nn.Conv2d]]',

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 import os
 from typing import TYPE_CHECKING, Any
 import warnings
@@ -13,9 +14,9 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import Tensor
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
+from pointdistiller_core.deploy.arrays_file import ARRAYS_FILE, pack_arrays
 from pointdistiller_core.deploy.backends import (
     ONNX,
     ONNX_FILE,
@@ -23,20 +24,14 @@ from pointdistiller_core.deploy.backends import (
     OPENVINO_FILES,
     OPENVINO_INT8,
 )
-from pointdistiller_core.deploy.backends.array_backend import INPUT, INPUT_SCALE, OUTPUTS
-from pointdistiller_core.deploy.backends.array_model import (
-    ARRAYS_FILE,
-    ModelArrays,
-    pack_arrays,
-)
+from pointdistiller_core.deploy.backends.anchor_decoder import OUTPUTS
 from pointdistiller_core.deploy.backends.canvas import MAX_LEVEL
-from pointdistiller_core.deploy.export.bev_network import BevNetwork
+from pointdistiller_core.deploy.backends.dense_backend import INPUT, INPUT_SCALE
 from pointdistiller_core.deploy.export.equalization import equalize
+from pointdistiller_core.deploy.export.split import Split, make_canvas, split_detector
 from pointdistiller_core.errors import BackendError, ConfigError, WriteError
 from pointdistiller_core.files import temporary_folder
-from pointdistiller_core.models import PointPillars
-from pointdistiller_core.models.stages.layers import NORM_EPS
-from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
+from pointdistiller_core.models import AnyDetector
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -49,84 +44,60 @@ HEAD_SUMS = r'.*_head/aten::add/Add.*'
 
 
 def export_detector(
-    detector: PointPillars, target: str, calibration: Iterable[FloatArray] = ()
+    detector: AnyDetector, target: str, calibration: Iterable[FloatArray] = ()
 ) -> dict[str, bytes]:
     """Files by which a backend can run a detector.
 
     Args:
         detector: on the CPU, in evaluation mode.
         target: backend, of `EXPORTERS`.
-        calibration: (N, 4) clouds, from which int8 learns the range of every feature map.
+        calibration: (N, F) clouds, from which int8 learns the range of every feature map.
 
     Returns:
         Name and content of each file.
 
     Raises:
         BackendError: a package that exports is missing.
-        ConfigError: no such backend, or int8 without clouds.
+        ConfigError: no such backend, a detector that no other backend runs, or int8 without
+            clouds.
     """
     if target not in EXPORTERS:
         raise ConfigError(f'{target!r} cannot be exported; choose from {list(EXPORTERS)}')
-    clouds = list(calibration)
+    split = split_detector(detector)
+    canvases = Canvases(detector, list(calibration))
     try:
         with _no_telemetry():
-            network = EXPORTERS[target](detector, clouds)
+            network = EXPORTERS[target](split, canvases)
     except ImportError as error:
         raise BackendError(
             f'export to {target}: {error}; run: pip install {EXPORT_REQUIREMENT}'
         ) from error
-    return {**network, ARRAYS_FILE: pack_arrays(model_arrays(detector))}
+    return {**network, ARRAYS_FILE: pack_arrays(split.arrays)}
 
 
-def make_canvas(detector: PointPillars, points: FloatArray) -> FloatArray:
-    """(1, rows, columns, C) input of `BevNetwork` for one cloud (N, 4)."""
-    with torch.inference_mode():
-        # a bag's clouds may be read-only, which torch does not like
-        pillars = detector.group([torch.from_numpy(np.require(points, np.float32, ['C', 'W']))])
-        features = detector.encoder(pillars)
-        shape = detector.config.grid.bev_shape
-        canvas = scatter_to_bev(features, pillars.coords, batch_size=1, bev_shape=shape)
-    return canvas.permute(0, 2, 3, 1).contiguous().numpy()
+@dataclass(frozen=True)
+class Canvases:
+    """Inputs of a split's network for some clouds; all of them at once would be gigabytes."""
+
+    detector: Any  # one that can be split
+    clouds: list[FloatArray]
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        return (make_canvas(self.detector, points) for points in self.clouds)
 
 
-def model_arrays(detector: PointPillars) -> ModelArrays:
-    """The pillar encoder with its norm folded in, and the anchors."""
-    encoder, head, config = detector.encoder, detector.head, detector.config
-    norm = encoder.norm
-    scale = norm.weight.double() * (norm.running_var.double() + NORM_EPS).rsqrt()
-    shift = norm.bias.double() - norm.running_mean.double() * scale
-    weights = encoder.linear.weight.double().T * scale  # (10, C), in the order of `point_features`
-    position, from_mean, from_center = weights[:3], weights[4:7], weights[7:]
-    height, width = config.grid.strided_bev_shape(config.head_stride)
-    anchors = head.anchors.view(height, width, -1, 7)
-    arrays = ModelArrays(
-        offset_weights=_array(torch.cat([position + from_mean + from_center, weights[3:4]])),
-        center_weights=_array(position),
-        mean_weights=_array(from_mean),
-        shift=_array(shift),
-        anchor_xs=_array(anchors[0, :, 0, 0]),
-        anchor_ys=_array(anchors[:, 0, 0, 1]),
-        anchor_shapes=_array(anchors[0, 0, :, 2:]),
-    )
-    assert np.array_equal(
-        arrays.anchors_at(np.arange(arrays.num_anchors)), head.anchors.cpu().numpy()
-    )
-    return arrays
-
-
-def _array(tensor: Tensor) -> FloatArray:
-    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
-
-
-def _export_onnx(detector: PointPillars, _: list[FloatArray]) -> dict[str, bytes]:
+def _export_onnx(split: Split, _: Canvases) -> dict[str, bytes]:
     import onnx  # noqa: F401  torch needs it and says less clearly that it is missing
 
     # The exporter that replaces this one needs onnxscript; this one is in every torch.
     with temporary_folder() as folder, _quiet_tracing():
         file = folder / ONNX_FILE
         torch.onnx.export(
-            BevNetwork(detector),
-            (_example(detector),),
+            split.network,
+            (split.example,),
             str(file),
             dynamo=False,
             opset_version=ONNX_OPSET,
@@ -136,12 +107,12 @@ def _export_onnx(detector: PointPillars, _: list[FloatArray]) -> dict[str, bytes
         return {ONNX_FILE: file.read_bytes()}
 
 
-def _export_openvino(detector: PointPillars, _: list[FloatArray]) -> dict[str, bytes]:
-    return _openvino_files(_convert_openvino(BevNetwork(detector), _example(detector)), OPENVINO)
+def _export_openvino(split: Split, _: Canvases) -> dict[str, bytes]:
+    return _openvino_files(_convert_openvino(split), OPENVINO)
 
 
-def _export_openvino_int8(detector: PointPillars, clouds: list[FloatArray]) -> dict[str, bytes]:
-    if not clouds:
+def _export_openvino_int8(split: Split, canvases: Canvases) -> dict[str, bytes]:
+    if not len(canvases):
         raise ConfigError(
             f'{OPENVINO_INT8} needs clouds to learn the range of every feature map from; give '
             '--calibration with a dataset or a bag like those that the detector will see'
@@ -149,14 +120,12 @@ def _export_openvino_int8(detector: PointPillars, clouds: list[FloatArray]) -> d
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    network = BevNetwork(detector)
-    # as canvases, all of them at once would be gigabytes
-    scale = equalize(network, (make_canvas(detector, points) for points in clouds))
+    scale = equalize(split.network, canvases)
     quantized = nncf.quantize(
-        _convert_openvino(network, _example(detector)),
-        nncf.Dataset(clouds, lambda points: make_canvas(detector, points) / scale),
+        _convert_openvino(split),
+        nncf.Dataset(canvases, lambda canvas: canvas / scale),
         preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(clouds),
+        subset_size=len(canvases),
         # a network of one stage has no sums
         ignored_scope=nncf.IgnoredScope(patterns=[HEAD_SUMS], validate=False),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
@@ -200,9 +169,10 @@ def _reads(node: Any, source: Any) -> bool:
     return bool(before.get_instance_id() == source.get_instance_id())
 
 
-def _convert_openvino(network: BevNetwork, example: Tensor) -> Any:
+def _convert_openvino(split: Split) -> Any:
     import openvino
 
+    network, _, example = split
     with _quiet_tracing():
         model = openvino.convert_model(network, example_input=example, input=list(example.shape))
     model.inputs[0].set_names({INPUT})
@@ -245,12 +215,7 @@ def _openvino_files(model: Any, target: str) -> dict[str, bytes]:
         return {name: (folder / name).read_bytes() for name in names}
 
 
-def _example(detector: PointPillars) -> Tensor:
-    config = detector.config
-    return torch.zeros(1, *config.grid.bev_shape, config.scaled(config.encoder_channels))
-
-
-EXPORTERS: Mapping[str, Callable[[PointPillars, list[FloatArray]], dict[str, bytes]]] = {
+EXPORTERS: Mapping[str, Callable[[Split, Canvases], dict[str, bytes]]] = {
     OPENVINO_INT8: _export_openvino_int8,
     OPENVINO: _export_openvino,
     ONNX: _export_onnx,

@@ -9,23 +9,22 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.models.stages.batch_norm import pool_statistics
+from pointdistiller_core.models.stages.batch_norm import BatchNormRows
+
+ADAPTER_EPS = 1e-5
 
 
-class RowNorm(nn.Module):
-    """Batch norm of rows, always with the statistics of the batch: that of all processes."""
+class RowNorm(BatchNormRows):
+    """Batch norm of rows, always with the statistics of the batch: an adapter is not deployed."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(channels))
-        self.shift = nn.Parameter(torch.zeros(channels))
+        super().__init__(channels, eps=ADAPTER_EPS, tracks=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Normalize (N, C)."""
         # Without rows, too: other processes wait for this one's statistics.
-        mean, variance, _ = pool_statistics(*_moments(rows), len(rows))
-        gain = self.scale * (variance + 1e-5).rsqrt()
-        return torch.addcmul(self.shift - mean * gain, rows, gain)
+        mean, scale = self.statistics(*_moments(rows), len(rows))
+        return torch.addcmul(self.bias - mean * scale, rows, scale)
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:

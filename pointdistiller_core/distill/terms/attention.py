@@ -10,12 +10,8 @@ import torch.nn.functional as F
 
 from pointdistiller_core.config import AttentionConfig
 from pointdistiller_core.distill.term import Lesson
-from pointdistiller_core.distill.terms.feature_term import (
-    FeatureTerm,
-    Pair,
-    mean_square,
-    split_frames,
-)
+from pointdistiller_core.distill.terms.feature_term import FeatureTerm, Pair, mean_square
+from pointdistiller_core.models.layer import split_frames
 
 
 class AttentionTerm(FeatureTerm):
@@ -26,19 +22,19 @@ class AttentionTerm(FeatureTerm):
     def compare(self, _level: int, pair: Pair, _lesson: Lesson) -> Tensor:
         """Mean over rows."""
         teacher, student = (
-            attention(rows, pair.sizes, power=self.config.power)
-            for rows in (pair.teacher, pair.student)
+            attention(values, pair.rows.sizes, power=self.config.power)
+            for values in (pair.teacher, pair.student)
         )
         return mean_square(student, teacher)
 
 
-def attention(rows: Tensor, sizes: tuple[int, ...], *, power: float) -> Tensor:
+def attention(values: Tensor, sizes: tuple[int, ...], *, power: float) -> Tensor:
     """(N,) mean over channels of |F|^p, of length 1 in each frame.
 
     Args:
-        rows: (N, C) features.
-        sizes: number of rows of each frame.
+        values: (N, C) features.
+        sizes: number of values of each frame.
         power: p.
     """
-    energies = split_frames(rows.abs().pow(power).mean(dim=1), sizes)
+    energies = split_frames(values.abs().pow(power).mean(dim=1), sizes)
     return torch.cat([F.normalize(energy, dim=0) for energy in energies])

@@ -20,14 +20,15 @@ from pointdistiller_core.distill.terms.feature_term import (
     FeatureTerm,
     Pair,
     safe_norm,
-    split_frames,
 )
+from pointdistiller_core.models.layer import Rows, split_frames
 
 
 class AttentionNonlocalTerm(FeatureTerm):
     """Four distances of each tap: masked features, channel means, spatial means, relations."""
 
     config: AttentionNonlocalConfig
+    needs_cells = True  # the adapter of the spatial means is a convolution
 
     def __init__(
         self,
@@ -78,13 +79,14 @@ class AttentionNonlocalLevel(nn.Module):
         adapted = self.feature_adapter(pair.student)
         difference = (pair.teacher - adapted) * self._mask(pair, adapted).sqrt()
         channels = self.channel_adapter(pair.frame_means(pair.student))
-        space = self.spatial_adapter(pair.to_map(pair.student.mean(dim=1, keepdim=True)))
-        relations = self.relation_adapter(self.student_relations(pair, pair.student))
+        space = self.spatial_adapter(pair.rows.to_map(pair.student.mean(dim=1, keepdim=True)))
+        seen = pair.rows.from_map(space)
+        relations = self.relation_adapter(self.student_relations(pair.rows, pair.student))
         return {
             'feature': safe_norm(difference),
             'channel': safe_norm(pair.frame_means(pair.teacher) - channels),
-            'spatial': safe_norm(pair.teacher.mean(dim=1, keepdim=True) - pair.from_map(space)),
-            'nonlocal': safe_norm(self.teacher_relations(pair, pair.teacher) - relations),
+            'spatial': safe_norm(pair.teacher.mean(dim=1, keepdim=True) - seen),
+            'nonlocal': safe_norm(self.teacher_relations(pair.rows, pair.teacher) - relations),
         }
 
     @torch.no_grad()
@@ -94,7 +96,7 @@ class AttentionNonlocalLevel(nn.Module):
         The student has a channel mask of its own only once it has the teacher's channels.
         """
         rows = [
-            row_mask(features, pair.sizes, temperature=self.temperature)
+            row_mask(features, pair.rows.sizes, temperature=self.temperature)
             for features in (pair.teacher, pair.student)
         ]
         channels = [
@@ -102,12 +104,12 @@ class AttentionNonlocalLevel(nn.Module):
             for features in (pair.teacher, adapted)
         ]
         over_rows, over_channels = (torch.stack(masks).mean(dim=0) for masks in (rows, channels))
-        return over_rows[:, None] * over_channels[pair.frames]
+        return over_rows[:, None] * over_channels[pair.rows.frames]
 
 
-def row_mask(rows: Tensor, sizes: tuple[int, ...], *, temperature: float) -> Tensor:
-    """(N,) softmax of the mean magnitude of rows (N, C), of mean 1 in each frame."""
-    energies = split_frames(rows.abs().mean(dim=1) / temperature, sizes)
+def row_mask(values: Tensor, sizes: tuple[int, ...], *, temperature: float) -> Tensor:
+    """(N,) softmax of the mean magnitude of values (N, C), of mean 1 in each frame."""
+    energies = split_frames(values.abs().mean(dim=1) / temperature, sizes)
     return torch.cat([len(energy) * energy.softmax(dim=0) for energy in energies])
 
 
@@ -135,22 +137,22 @@ class NonLocalBlock(nn.Module):
         self.query, self.key, self.value = (nn.Linear(channels, inner) for _ in range(3))
         self.output = nn.Linear(inner, channels)
 
-    def forward(self, pair: Pair, rows: Tensor) -> Tensor:
-        """Rows (N, C) plus what they take from the rows of their frame."""
-        queries = pair.split(self.query(rows))
-        keys, values = (self._pooled(pair, layer(rows)) for layer in (self.key, self.value))
+    def forward(self, rows: Rows, features: Tensor) -> Tensor:
+        """Features (N, C) plus what they take from those of their frame."""
+        queries = rows.split(self.query(features))
+        keys, values = (self._pooled(rows, layer(features)) for layer in (self.key, self.value))
         taken = [
             query @ (key.T @ value / max(len(key), 1))
             for query, key, value in zip(queries, keys, values, strict=True)
         ]
         response: Tensor = self.output(torch.cat(taken))
-        return rows + response
+        return features + response
 
-    def _pooled(self, pair: Pair, rows: Tensor) -> tuple[Tensor, ...]:
-        """Rows (n, C) of each frame."""
-        if not pair.is_map:
-            return pair.split(rows)
-        maps = rows.view(len(pair.sizes), *pair.bev_shape, -1)
+    def _pooled(self, rows: Rows, values: Tensor) -> tuple[Tensor, ...]:
+        """Values (n, C) of each frame."""
+        if not rows.is_map:
+            return rows.split(values)
+        maps = rows.to_map(values).permute(0, 2, 3, 1)
         return tuple(max_pool(maps, self.stride).flatten(1, 2))
 
 

@@ -23,9 +23,8 @@ from pointdistiller_core.distill.terms.feature_term import (
     safe_norm,
 )
 from pointdistiller_core.geometry.boxes import points_in_boxes
-from pointdistiller_core.grid import Grid
-from pointdistiller_core.pointcloud.voxels import cell_centers
-from pointdistiller_core.records import IGNORE_LABEL
+from pointdistiller_core.models.layer import Rows
+from pointdistiller_core.records import IGNORE_LABEL, Batch
 
 
 class BoxFeaturesTerm(FeatureTerm):
@@ -43,36 +42,25 @@ class BoxFeaturesTerm(FeatureTerm):
 
     def compare(self, level: int, pair: Pair, lesson: Lesson) -> Tensor:
         """Mean over the rows in boxes; 0 without any."""
-        grid = lesson.student.model.config.grid
-        inside = rows_in_boxes(pair, lesson, centers_of(pair, grid), margin=self.config.margin)
+        inside = rows_in_boxes(pair.rows, lesson.batch, margin=self.config.margin)
         student, teacher = self.adapters[level](pair.student[inside]), pair.teacher[inside]
         if self.config.norm == 'mean_square':
             return mean_square(student, teacher)
         return safe_norm(student - teacher, dim=1).sum() / max(len(student), 1)
 
 
-def centers_of(pair: Pair, grid: Grid) -> Tensor:
-    """(N, 2) x, y [m] of the rows' cells, which may be coarser than the grid's."""
-    scale = torch.tensor(grid.bev_shape) / torch.tensor(pair.bev_shape)
-    cells = pair.coords[:, [0, 0, 1, 2]].float()
-    cells[:, 2:] = (cells[:, 2:] + 0.5) * scale.to(cells) - 0.5
-    return cell_centers(cells, grid)[:, :2]
-
-
-def rows_in_boxes(pair: Pair, lesson: Lesson, centers: Tensor, *, margin: float) -> Tensor:
-    """(N,) whether a row lies, seen from above, in a box of its frame; ignored boxes count not.
+def rows_in_boxes(rows: Rows, batch: Batch, *, margin: float) -> Tensor:
+    """(N,) whether a row lies, seen from above, in a box of its frame; ignored boxes do not count.
 
     Args:
-        pair: the rows.
-        lesson: with the boxes.
-        centers: (N, 2) x, y [m] of the rows.
+        rows: of the frames.
+        batch: with their boxes.
         margin: added to each side of a box [m].
     """
-    batch = lesson.batch
-    flat = torch.cat([centers, torch.zeros_like(centers[:, :1])], dim=1)
+    flat = torch.cat([rows.positions[:, :2], torch.zeros_like(rows.positions[:, :1])], dim=1)
     inside = [
         points_in_boxes(points, flatten_boxes(boxes[labels != IGNORE_LABEL], margin)).any(dim=1)
-        for points, boxes, labels in zip(pair.split(flat), batch.boxes, batch.labels, strict=True)
+        for points, boxes, labels in zip(rows.split(flat), batch.boxes, batch.labels, strict=True)
     ]
     return torch.cat(inside)
 

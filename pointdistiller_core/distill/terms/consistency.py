@@ -17,9 +17,7 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from pointdistiller_core.config import ConsistencyConfig
-from pointdistiller_core.distill.term import Lesson, Term, View
-from pointdistiller_core.geometry.box_coding import decode_boxes
-from pointdistiller_core.geometry.detection import best_anchors
+from pointdistiller_core.distill.term import Lesson, Term, View, device_type
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.models import BoxPredictions
 from pointdistiller_core.models.boxes.losses import box_loss
@@ -77,27 +75,19 @@ class ConsistencyTerm(Term):
 
     def forward(self, lesson: Lesson) -> Tensor:
         """Weighted mean over the frames."""
-        with torch.autocast(lesson.pillars.points.device.type, enabled=False):
-            losses = [self._frame_loss(lesson, frame) for frame in range(len(lesson.batch))]
+        with torch.autocast(device_type(lesson.batch), enabled=False):
+            views = (lesson.student, lesson.teacher)
+            frames = zip(*map(self._confident_boxes, views), strict=True)
+            beta = lesson.student.model.smooth_l1_beta
+            losses = [self._frame_loss(ours, theirs, beta) for ours, theirs in frames]
             return self.config.weight * torch.stack(losses).mean()
 
-    def _frame_loss(self, lesson: Lesson, frame: int) -> Tensor:
-        student, teacher = (
-            self._confident_boxes(view, frame) for view in (lesson.student, lesson.teacher)
-        )
+    def _frame_loss(self, student: BoxPredictions, teacher: BoxPredictions, beta: float) -> Tensor:
         rows, partners = match_boxes(student, teacher, self.config.matched_iou)
-        beta = lesson.student.model.config.loss.smooth_l1_beta
         return consistency_loss(student[rows], teacher[partners], beta=beta)
 
-    def _confident_boxes(self, view: View, frame: int) -> BoxPredictions:
-        """Boxes of a frame before non-maximum suppression; their yaws may be half a turn off."""
-        output, threshold = view.output, self.config.score_threshold
-        assert output is not None
-        logits = output.class_logits[frame].float()
-        detection = view.model.config.detection.model_copy(
-            update={'score_threshold': threshold, 'score_thresholds': ()}
-        )
-        scores, best = best_anchors(logits, detection)
-        boxes = decode_boxes(output.box_residuals[frame, best].float(), output.anchors[best])
-        found = BoxPredictions(boxes, scores, logits[best].argmax(dim=1))
-        return found[boxes.isfinite().all(dim=1)]
+    def _confident_boxes(self, view: View) -> list[BoxPredictions]:
+        """Boxes of each frame before suppression; their yaws may be half a turn off."""
+        thresholds = {'score_threshold': self.config.score_threshold, 'score_thresholds': ()}
+        detection = view.model.config.detection.model_copy(update=thresholds)
+        return view.model.candidates(view.output, detection)

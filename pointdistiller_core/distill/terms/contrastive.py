@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from pointdistiller_core.config import ContrastiveConfig
 from pointdistiller_core.distill.term import Lesson
-from pointdistiller_core.distill.terms.feature_term import FeatureTerm, Pair, sample_rows
+from pointdistiller_core.distill.terms.feature_term import FeatureTerm, Pair, sample_frames
 
 
 class ContrastiveTerm(FeatureTerm):
@@ -35,9 +35,9 @@ class ContrastiveTerm(FeatureTerm):
             nn.Linear(theirs, config.channels) for _, theirs in self.channels
         )
 
-    def compare(self, level: int, pair: Pair, lesson: Lesson) -> Tensor:
+    def compare(self, level: int, pair: Pair, _lesson: Lesson) -> Tensor:
         """InfoNCE of both directions, added."""
-        rows = torch.cat(sample_rows(pair, lesson, self.config.num_samples))
+        rows = torch.cat(sample_frames(pair.rows, self.config.num_samples))
         student = self.student_embeddings[level](pair.student[rows])
         teacher = self.teacher_embeddings[level](pair.teacher[rows])
         return contrast(student, teacher, temperature=self.config.temperature)

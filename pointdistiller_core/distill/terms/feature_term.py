@@ -12,77 +12,52 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from pointdistiller_core.config import FeatureTermConfig
-from pointdistiller_core.distill.taps import NECK, PILLARS
-from pointdistiller_core.distill.term import Lesson, Term
+from pointdistiller_core.distill.importance import sample_rows
+from pointdistiller_core.distill.term import Lesson, Term, device_type, layer_names
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
+from pointdistiller_core.models import AnyDetector
+from pointdistiller_core.models.layer import MapShape, Rows, rows_of
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Features of one tap of both networks: a row per pillar, or per cell of a map.
+    """Features of one layer of both networks, of the same rows.
 
     Attributes:
-        tap: its name.
+        tap: the layer's name.
         teacher: (N, C_T) float32, without gradients.
         student: (N, C_S) float32.
-        coords: (N, 3) int64 frame, row, column.
-        sizes: number of rows of each frame; the frames follow one another.
-        bev_shape: H, W of the map that the rows are cells of.
+        rows: where both stand.
     """
 
     tap: str
     teacher: Tensor
     student: Tensor
-    coords: Tensor
-    sizes: tuple[int, ...]
-    bev_shape: tuple[int, int]
+    rows: Rows
 
-    @property
-    def frames(self) -> Tensor:
-        """(N,) int64 frame of each row."""
-        return self.coords[:, 0]
-
-    @property
-    def is_map(self) -> bool:
-        """Whether every cell has its row, in order."""
-        return self.tap != PILLARS
-
-    def to_map(self, rows: Tensor) -> Tensor:
-        """Rows (N, C) laid out as (B, C, H, W); cells without a row are zero."""
-        if self.is_map:
-            return rows.view(len(self.sizes), *self.bev_shape, -1).permute(0, 3, 1, 2)
-        sizes = {'batch_size': len(self.sizes), 'bev_shape': self.bev_shape}
-        return scatter_to_bev(rows, self.coords, **sizes)  # type: ignore[arg-type]
-
-    def from_map(self, maps: Tensor) -> Tensor:
-        """The rows (N, C) of a map (B, C, H, W)."""
-        frames, rows, columns = self.coords.T
-        return rows_of(maps) if self.is_map else maps[frames, :, rows, columns]
-
-    def frame_means(self, rows: Tensor) -> Tensor:
-        """(B, C) mean of the rows (N, C) of each frame; 0 where there are none."""
-        parts = self.split(rows)
+    def frame_means(self, values: Tensor) -> Tensor:
+        """(B, C) mean of the values (N, C) of each frame; 0 where there are none."""
+        parts = self.rows.split(values)
         return torch.stack([part.sum(dim=0) / max(len(part), 1) for part in parts])
-
-    def split(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The rows of each frame."""
-        return split_frames(rows, self.sizes)
 
 
 class FeatureTerm(Term):
-    """A term that compares one tap after the other.
+    """A term that compares one layer after the other.
 
     Args:
         config: with the taps; none of them stands for all levels of the backbone.
-        teacher: C of each tap of the teacher.
-        student: C of each tap of the student.
+        teacher: C of each layer of the teacher.
+        student: C of each layer of the student.
 
     Raises:
         ConfigError: the levels of the two backbones do not match.
+
+    Attributes:
+        needs_cells: whether rows must be cells of a map from above.
     """
 
     config: FeatureTermConfig
+    needs_cells: bool = False
 
     def __init__(
         self,
@@ -93,7 +68,7 @@ class FeatureTerm(Term):
     ) -> None:
         super().__init__()
         self.config = config
-        self.taps = config.taps or self.default_taps(teacher, student)
+        self.taps = layer_names(config.taps) or self.default_taps(teacher, student)
         self.channels = [(student[tap], teacher[tap]) for tap in self.taps]
 
     def default_taps(
@@ -102,10 +77,27 @@ class FeatureTerm(Term):
         """The taps where the configuration names none."""
         return backbone_levels(teacher, student, term=self.config.name)
 
+    def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
+        """See that both have rows of one kind: cells of maps, or the same places.
+
+        Raises:
+            ConfigError: they have not, or the term needs cells of a map; names the layer.
+        """
+        where = f'distillation.terms.{self.config.name}.taps'
+        for tap in self.taps:
+            layers = [model.layers()[tap] for model in (teacher, student)]
+            if layers[0].is_map != layers[1].is_map:
+                raise ConfigError(f'{where}: {tap} is a map in one of the models alone')
+            if self.needs_cells and any(layer.map_shape is None for layer in layers):
+                raise ConfigError(
+                    f'{where}: {tap} has no cells of a map, which this term compares; tap another '
+                    'layer'
+                )
+
     def forward(self, lesson: Lesson) -> Tensor:
-        """Weighted sum over the taps; finite where there are no pillars."""
+        """Weighted sum over the taps; finite where there are no rows."""
         # Outside autocast: half precision is too coarse for distances and variances.
-        with torch.autocast(lesson.pillars.points.device.type, enabled=False):
+        with torch.autocast(device_type(lesson.batch), enabled=False):
             pairs = [pair_features(lesson, tap) for tap in self.taps]
             losses = [self.compare(level, pair, lesson) for level, pair in enumerate(pairs)]
             return self.config.weight * torch.stack(losses).sum()
@@ -118,16 +110,16 @@ class FeatureTerm(Term):
 def backbone_levels(
     teacher: Mapping[str, int], student: Mapping[str, int], *, term: str
 ) -> tuple[str, ...]:
-    """The taps behind each stage of the backbone, finest first.
+    """The layers behind each stage of the backbone, finest first.
 
     Raises:
-        ConfigError: teacher and student have not as many.
+        ConfigError: teacher and student have not as many, or none.
     """
     ours, theirs = (
-        tuple(tap for tap in taps if tap not in {PILLARS, NECK} and not tap.endswith('.norm'))
-        for taps in (student, teacher)
+        tuple(name for name in side if name.startswith('backbone.') and not name.endswith('.norm'))
+        for side in (student, teacher)
     )
-    if ours != theirs:
+    if ours != theirs or not ours:
         raise ConfigError(
             f'distillation.terms.{term}.taps: none stands for all levels of the backbone, but the '
             f'teacher has {list(theirs)} and the student {list(ours)}; name the taps'
@@ -137,69 +129,34 @@ def backbone_levels(
 
 def pair_features(lesson: Lesson, tap: str) -> Pair:
     """Rows of both networks; maps of different resolutions are averaged to the coarser one."""
-    teacher = lesson.teacher.features[tap].detach().float()
-    student = lesson.student.features[tap].float()
-    if tap == PILLARS:
-        sizes = lesson.pillars.coords[:, 0].bincount(minlength=lesson.pillars.batch_size).tolist()
-        grid = lesson.student.model.config.grid
-        return Pair(
-            tap,
-            teacher,
-            student,
-            lesson.pillars.coords[:, [0, 2, 3]],
-            tuple(sizes),
-            grid.bev_shape,
-        )
-    height, width = map(min, teacher.shape[2:], student.shape[2:])
-    coords = map_coords(len(student), (height, width), student.device)
+    teacher, student = lesson.teacher.rows[tap], lesson.student.rows[tap]
+    coarser = min(student, teacher, key=len)
     return Pair(
         tap,
-        rows_of(pool_to(teacher, (height, width))),
-        rows_of(pool_to(student, (height, width))),
-        coords,
-        (height * width,) * len(student),
-        (height, width),
+        pool_to(teacher, coarser.map_shape, teacher.features.detach().float()),
+        pool_to(student, coarser.map_shape, student.features.float()),
+        coarser,
     )
 
 
-def pool_to(maps: Tensor, bev_shape: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) averaged to a coarser H, W; itself if it has these."""
-    return maps if maps.shape[2:] == bev_shape else F.adaptive_avg_pool2d(maps, bev_shape)
+def pool_to(rows: Rows, map_shape: MapShape | None, features: Tensor) -> Tensor:
+    """Features (R, C) of the cells of a map, averaged to a coarser one; else as they are."""
+    if rows.map_shape == map_shape:
+        return features
+    assert map_shape is not None
+    return rows_of(F.adaptive_avg_pool2d(rows.to_map(features), map_shape))
 
 
-def split_frames(rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """Rows (N, ...) as those of each frame, by their numbers."""
-    return torch.split(rows, list(sizes))
-
-
-def rows_of(maps: Tensor) -> Tensor:
-    """(B, C, H, W) as (B H W, C): no copy of maps in channels-last memory."""
-    return maps.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def map_coords(batch_size: int, bev_shape: tuple[int, int], device: torch.device | str) -> Tensor:
-    """(B H W, 3) int64 frame, row, column of every cell, in the order of `rows_of`."""
-    axes = [torch.arange(size, device=device) for size in (batch_size, *bev_shape)]
-    return torch.cartesian_prod(*axes)
-
-
-def sample_rows(pair: Pair, lesson: Lesson, num_samples: int) -> list[Tensor]:
-    """Random rows of each frame, fewer where it has fewer; of a map, of cells with points.
+def sample_frames(rows: Rows, num_samples: int) -> list[Tensor]:
+    """(n,) random rows of each frame, fewer where it has fewer; only those with points behind.
 
     Most cells of a map are empty and alike: they would say little, and nothing of each other.
     """
-    frames, _, rows, columns = lesson.pillars.coords.T
-    if pair.is_map:
-        (height, width), grid = pair.bev_shape, lesson.student.model.config.grid.bev_shape
-        rows, columns = rows * height // grid[0], columns * width // grid[1]
-        chosen = torch.unique((frames * height + rows) * width + columns)
-    else:
-        chosen = torch.arange(len(frames), device=frames.device)
-    samples = []
-    for frame in range(len(pair.sizes)):
-        candidates = chosen[pair.frames[chosen] == frame]
-        order = torch.randperm(len(candidates), device=candidates.device)
-        samples.append(candidates[order[:num_samples]])
+    samples, start = [], 0
+    for num_points in rows.split(rows.num_points):
+        candidates = start + num_points.nonzero()[:, 0]
+        samples.append(candidates[sample_rows(candidates, num_samples, 'random')])
+        start += len(num_points)
     return samples
 
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import LabelsConfig, ModelConfig
-from pointdistiller_core.distill.term import Lesson, Term
+from pointdistiller_core.config import LabelsConfig
+from pointdistiller_core.distill.term import Lesson, Term, View, device_type
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.geometry.iou import rotated_iou_bev
-from pointdistiller_core.models import BoxPredictions
+from pointdistiller_core.models import AnyDetector, BoxPredictions
 from pointdistiller_core.records import IGNORE_LABEL, Batch
 
 
@@ -53,16 +53,16 @@ class LabelsTerm(Term):
         super().__init__()
         self.config = config
 
-    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+    def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
         """Thresholds must be of known classes, and reachable."""
-        config, names = self.config, student.class_names
+        config, names = self.config, student.config.class_names
         where = 'distillation.terms.labels'
         if unknown := [name for name in config.class_score_thresholds if name not in names]:
             raise ConfigError(
                 f'{where}.class_score_thresholds: {unknown} are no classes of the models; '
                 f'they have {list(names)}'
             )
-        detection = teacher.detection
+        detection = teacher.config.detection
         least = detection.score_thresholds or (detection.score_threshold,) * len(names)
         of_teacher = dict(zip(names, least, strict=True))
         if low := {n: t for n, t in self._thresholds(names).items() if t < of_teacher[n]}:
@@ -75,12 +75,10 @@ class LabelsTerm(Term):
         """No loss: the labels are its effect."""
 
     @torch.no_grad()
-    def relabel(self, lesson: Lesson) -> Batch:
+    def relabel(self, batch: Batch, teacher: View) -> Batch:
         """The batch with the teacher's boxes behind its own."""
-        batch, model, output = lesson.batch, lesson.teacher.model, lesson.teacher.output
-        assert output is not None
-        thresholds = list(self._thresholds(model.config.class_names).values())
-        with torch.autocast(output.anchors.device.type, enabled=False):
+        thresholds = list(self._thresholds(teacher.model.config.class_names).values())
+        with torch.autocast(device_type(batch), enabled=False):
             added = [
                 new_labels(
                     found,
@@ -90,7 +88,7 @@ class LabelsTerm(Term):
                     max_overlap=self.config.max_overlap,
                 )
                 for found, boxes, labels in zip(
-                    model.detect(output), batch.boxes, batch.labels, strict=True
+                    teacher.model.detect(teacher.output), batch.boxes, batch.labels, strict=True
                 )
             ]
         return append_labels(batch, added)

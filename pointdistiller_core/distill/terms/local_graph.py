@@ -26,14 +26,14 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pointdistiller_core.config import LocalGraphConfig, ModelConfig
+from pointdistiller_core.config import LocalGraphConfig
 from pointdistiller_core.distill.compatibility import list_differences
-from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights
-from pointdistiller_core.distill.taps import PILLARS, tap_shapes
-from pointdistiller_core.distill.term import Lesson, Term
-from pointdistiller_core.distill.terms.rows import frame_rows, points_per_row, rows_of
+from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights, sample_rows
+from pointdistiller_core.distill.term import Lesson, Term, layer_names
+from pointdistiller_core.distill.terms.adapters import ADAPTER_EPS
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models.stages.batch_norm import pool_statistics
+from pointdistiller_core.models import AnyDetector
+from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.pointcloud.neighbors import knn
 
 _EDGES_PER_CHUNK = {'cpu': 2**15, 'cuda': 2**20}
@@ -102,28 +102,6 @@ def build_graphs(
     return LocalGraphs(centers, neighbors, importance_weights(importance[centers], temperature))
 
 
-def sample_rows(importance: Tensor, num_samples: int, sample: str) -> Tensor:
-    """Rows to build graphs around, each at most once.
-
-    Args:
-        importance: (P,) scores.
-        num_samples: S, clipped to P.
-        sample: 'top' or 'bottom' by importance, 'mixed' for half of either (as the authors' code),
-            'random' for draws from torch's global generator.
-
-    Returns:
-        (S,) int64.
-    """
-    num_samples = min(num_samples, len(importance))
-    if sample == 'random':
-        return torch.randperm(len(importance), device=importance.device)[:num_samples]
-    if sample == 'top':
-        return importance.topk(num_samples).indices
-    order = importance.argsort(descending=True, stable=True)
-    num_top = (num_samples + 1) // 2 if sample == 'mixed' else 0
-    return torch.cat([order[:num_top], order[len(order) - (num_samples - num_top) :]])
-
-
 def build_graphs_per_group(
     features: Tensor, importance: Tensor, groups: Sequence[Tensor], config: LocalGraphConfig
 ) -> list[LocalGraphs]:
@@ -174,20 +152,12 @@ def edge_product(features: Tensor, weight: Tensor, edge: str) -> EdgeTerms:
 
 
 def normalize_edges(
-    terms: EdgeTerms, graphs: Sequence[LocalGraphs], *, scale: Tensor, shift: Tensor
+    terms: EdgeTerms, graphs: Sequence[LocalGraphs], norm: BatchNormRows
 ) -> EdgeTerms:
-    """Batch normalization over all edges, in training mode; over those of all processes.
-
-    Args:
-        terms: (P, C) each.
-        graphs: the edges.
-        scale: (C,) learned.
-        shift: (C,) learned.
-    """
+    """Batch normalization of terms (P, C) over all edges; over those of all processes."""
     num_edges = sum(graph.neighbors.numel() for graph in graphs)
-    mean, variance, _ = pool_statistics(*edge_moments(terms, graphs), num_edges)
-    gain = scale * (variance + 1e-5).rsqrt()
-    return EdgeTerms(terms.neighbor * gain, (terms.center - mean) * gain + shift)
+    mean, scale = norm.statistics(*edge_moments(terms, graphs), num_edges)
+    return EdgeTerms(terms.neighbor * scale, (terms.center - mean) * scale + norm.bias)
 
 
 def edge_moments(terms: EdgeTerms, graphs: Sequence[LocalGraphs]) -> tuple[Tensor, Tensor]:
@@ -349,14 +319,13 @@ class GraphAdapter(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, edge: str) -> None:
         super().__init__()
         self.edge = edge
+        self.norm = BatchNormRows(out_channels, eps=ADAPTER_EPS, tracks=False)
         self.linear = nn.Linear(2 * in_channels, out_channels, bias=False)
-        self.scale = nn.Parameter(torch.ones(out_channels))
-        self.shift = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, features: Tensor, graphs: Sequence[LocalGraphs]) -> EdgeTerms:
         """Normalized edges of features (P, C), as (P, D) terms."""
         terms = edge_product(features, self.linear.weight, self.edge)
-        return normalize_edges(terms, graphs, scale=self.scale, shift=self.shift)
+        return normalize_edges(terms, graphs, self.norm)
 
 
 class PlainEdges(nn.Module):
@@ -434,12 +403,12 @@ class LocalGraphLoss(nn.Module):
 
 
 class LocalGraphTerm(Term):
-    """Local graph distillation of one or more taps, each with its adapters; losses are summed.
+    """Local graph distillation of one or more layers, each with its adapters; losses are summed.
 
     Args:
         config: every switch of the loss.
-        teacher: C of each tap of the teacher.
-        student: C of each tap of the student.
+        teacher: C of each layer of the teacher.
+        student: C of each layer of the student.
     """
 
     def __init__(
@@ -451,43 +420,42 @@ class LocalGraphTerm(Term):
     ) -> None:
         super().__init__()
         self.config = config
-        self.taps = config.taps
+        self.taps = layer_names(config.taps)
         self.losses = nn.ModuleList(
             LocalGraphLoss(config, teacher_channels=teacher[name], student_channels=student[name])
-            for name in config.taps
+            for name in self.taps
         )
 
-    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+    def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
         """Check that both have the same rows to compare, and as many as are to be sampled.
 
-        A frame that has fewer all the same gives what it has.
+        A frame may still have fewer; then all of its rows are taken.
 
         Raises:
             ConfigError: lists what differs, or is too little, with both sides.
         """
         where = f'distillation.terms.{self.config.name}'
-        cells, others = ({PILLARS: (0, 0), **tap_shapes(side)} for side in (teacher, student))
+        sides = [
+            {name: layer for name, layer in model.layers().items() if name in self.taps}
+            for model in (teacher, student)
+        ]
         differences = list_differences(
-            {f'cells of {name}': cells[name] for name in self.taps},
-            {f'cells of {name}': others[name] for name in self.taps},
+            *({f'cells of {n}': layer.map_shape for n, layer in side.items()} for side in sides)
         )
         if differences:
             raise ConfigError(
                 f'{where}.taps: compared cell by cell; tap another layer, or make '
                 'backbone_strides and neck_strides equal:\n' + '\n'.join(differences)
             )
-        most = {name: height * width for name, (height, width) in cells.items()}
-        rows, columns = student.grid.bev_shape
-        most[PILLARS] = min(student.pillars.max_pillars_training, rows * columns)
-        for name in self.taps:
-            if self.config.per_frame and self.config.num_samples > most[name]:
+        for name, layer in sides[1].items():
+            if self.config.per_frame and self.config.num_samples > layer.most_rows:
                 raise ConfigError(
                     f'{where}.num_samples {self.config.num_samples} is more than {name} of the '
-                    f'models can have in a frame, which is {most[name]}; sample fewer'
+                    f'models can have in a frame, which is {layer.most_rows}; sample fewer'
                 )
 
     def forward(self, lesson: Lesson) -> Tensor:
-        """Weighted loss; 0 where there are no pillars."""
+        """Weighted loss; 0 where there are no rows."""
         losses = [
             self._loss_of_tap(loss, lesson, tap)
             for loss, tap in zip(self.losses, self.taps, strict=True)
@@ -495,15 +463,14 @@ class LocalGraphTerm(Term):
         return self.config.weight * torch.stack(losses).sum()
 
     def _loss_of_tap(self, loss: nn.Module, lesson: Lesson, tap: str) -> Tensor:
-        teacher, student = lesson.teacher.features[tap], lesson.student.features[tap]
-        bev_shape = lesson.student.model.config.grid.bev_shape
+        teacher, student = lesson.teacher.rows[tap], lesson.student.rows[tap].features
         # Outside autocast: half precision is too coarse for distances and variances.
         with torch.autocast(student.device.type, enabled=False):
             result: Tensor = loss(
-                rows_of(teacher.detach()).float(),
-                rows_of(student).float(),
-                num_points=points_per_row(teacher, lesson.pillars, bev_shape),
-                frames=frame_rows(teacher, lesson.pillars),
+                teacher.features.detach().float(),
+                student.float(),
+                num_points=teacher.num_points,
+                frames=teacher.split(torch.arange(len(teacher), device=student.device)),
             )
         return result
 

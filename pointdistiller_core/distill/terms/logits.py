@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-from pointdistiller_core.config import LogitsConfig, ModelConfig
+from pointdistiller_core.config import LogitsConfig
 from pointdistiller_core.distill.compatibility import check_same_anchors
 from pointdistiller_core.distill.term import Lesson, Term
-from pointdistiller_core.models import HeadOutput
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.models import AnchorDetector, AnchorOutput, AnyDetector
 from pointdistiller_core.models.boxes.losses import box_loss
 
 SCORE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -73,22 +74,28 @@ class LogitsTerm(Term):
         super().__init__()
         self.config = config
 
-    def check(self, teacher: ModelConfig, student: ModelConfig) -> None:
+    def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
         """Outputs are compared anchor by anchor."""
         purpose = 'distillation.terms.logits compares both networks anchor by anchor'
-        check_same_anchors(teacher, student, purpose=purpose)
+        if wrong := [
+            f'{side} ({model.config.name})'
+            for side, model in (('teacher', teacher), ('student', student))
+            if not isinstance(model, AnchorDetector)
+        ]:
+            raise ConfigError(f'{purpose}: {" and ".join(wrong)} has no anchors; leave it out')
+        check_same_anchors(teacher.config, student.config, purpose=purpose)
 
     def forward(self, lesson: Lesson) -> Tensor:
         """Weighted loss of scores, boxes and directions; 0 where nothing is masked."""
         teacher, student = lesson.teacher.output, lesson.student.output
-        assert teacher is not None
-        assert student is not None
-        beta = lesson.student.model.config.loss.smooth_l1_beta
+        assert isinstance(teacher, AnchorOutput)
+        assert isinstance(student, AnchorOutput)
+        beta = lesson.student.model.smooth_l1_beta
         # Outside autocast: half precision is too coarse for probabilities near 0 and 1.
         with torch.autocast(student.class_logits.device.type, enabled=False):
-            return self.config.weight * self._loss(as_float(teacher), as_float(student), beta)
+            return self.config.weight * self._loss(teacher.float(), student.float(), beta)
 
-    def _loss(self, teacher: HeadOutput, student: HeadOutput, beta: float) -> Tensor:
+    def _loss(self, teacher: AnchorOutput, student: AnchorOutput, beta: float) -> Tensor:
         config = self.config
         best = teacher.class_logits.amax(dim=2).sigmoid()
         scores = SCORE_LOSSES[config.loss](student.class_logits, teacher.class_logits).sum(dim=2)
@@ -101,7 +108,7 @@ class LogitsTerm(Term):
         return loss + torch.stack(boxes).mean()
 
     def _box_loss(
-        self, teacher: HeadOutput, student: HeadOutput, frame: int, kept: Tensor, beta: float
+        self, teacher: AnchorOutput, student: AnchorOutput, frame: int, kept: Tensor, beta: float
     ) -> Tensor:
         """Mean loss of boxes and directions over some anchors of a frame; 0 without any."""
         boxes, directions = (
@@ -117,14 +124,4 @@ def direction_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Sum of the KL divergences of the student's direction logits (n, 2) from the teacher's."""
     return F.kl_div(
         logits.log_softmax(dim=1), targets.log_softmax(dim=1), reduction='sum', log_target=True
-    )
-
-
-def as_float(output: HeadOutput) -> HeadOutput:
-    """The output in single precision, which it is not under autocast."""
-    return HeadOutput(
-        output.class_logits.float(),
-        output.box_residuals.float(),
-        output.direction_logits.float(),
-        output.anchors,
     )

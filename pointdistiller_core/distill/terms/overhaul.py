@@ -11,20 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import OverhaulConfig
-from pointdistiller_core.distill.taps import PILLARS, tap_modules
 from pointdistiller_core.distill.term import Lesson
 from pointdistiller_core.distill.terms.adapters import build_adapter
 from pointdistiller_core.distill.terms.feature_term import FeatureTerm, Pair, backbone_levels
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import AnyDetector
+from pointdistiller_core.models.layer import Layer
 
 
 class OverhaulTerm(FeatureTerm):
-    """Partial squared distance to the teacher's features before their ReLU.
-
-    Raises:
-        ConfigError: a tap behind a ReLU whose batch norm is not known.
-    """
+    """Partial squared distance to the teacher's features before their ReLU."""
 
     config: OverhaulConfig
 
@@ -32,12 +28,6 @@ class OverhaulTerm(FeatureTerm):
         self, config: OverhaulConfig, *, teacher: Mapping[str, int], student: Mapping[str, int]
     ) -> None:
         super().__init__(config, teacher=teacher, student=student)
-        if wrong := [tap for tap in self.taps if not (tap == PILLARS or tap.endswith('.norm'))]:
-            allowed = [tap for tap in student if tap == PILLARS or tap.endswith('.norm')]
-            raise ConfigError(
-                f'distillation.terms.overhaul.taps: {wrong} are not before a ReLU; '
-                f'choose from {allowed}'
-            )
         self.adapters = nn.ModuleList(
             build_adapter(*channels, 'norm') for channels in self.channels
         )
@@ -49,21 +39,31 @@ class OverhaulTerm(FeatureTerm):
         levels = backbone_levels(teacher, student, term=self.config.name)
         return tuple(f'{level}.norm' for level in levels)
 
+    def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
+        """See that the teacher's features have a batch norm, whose ReLU cut them or will."""
+        super().check(teacher, student)
+        allowed = [name for name, layer in teacher.layers().items() if layer.norm is not None]
+        if wrong := [tap for tap in self.taps if tap not in allowed]:
+            raise ConfigError(
+                f'distillation.terms.overhaul.taps: {wrong} are not before a ReLU; '
+                f'choose from {allowed}'
+            )
+
     def compare(self, level: int, pair: Pair, lesson: Lesson) -> Tensor:
         """Sum over rows and channels, per frame; half as much for each level below the last."""
-        margin = margins(*teacher_norm(lesson.teacher.model, pair.tap))
-        # Of pillars only the features behind the ReLU exist: what it cut has the margin's value.
+        layer = lesson.teacher.model.layers()[pair.tap]
+        margin = margins(*scale_of(layer))
+        # Of voxels only the features behind the ReLU exist: what it cut has the margin's value.
         cut = torch.where(pair.teacher > 0, pair.teacher, margin)
-        target = cut if pair.tap == PILLARS else pair.teacher.maximum(margin)
+        target = pair.teacher.maximum(margin) if layer.is_before_relu else cut
         loss = partial_distance(self.adapters[level](pair.student), target)
-        return loss / len(pair.sizes) * 0.5 ** (len(self.taps) - level - 1)
+        return loss / len(pair.rows.sizes) * 0.5 ** (len(self.taps) - level - 1)
 
 
-def teacher_norm(teacher: PointPillars, tap: str) -> tuple[Tensor, Tensor]:
-    """(C,) mean and (C,) standard deviation that the batch norm behind a tap gives features."""
-    module = tap_modules(teacher)[tap]
-    norm = module.get_submodule('norm') if tap == PILLARS else module
-    mean, deviation = norm.get_parameter('bias'), norm.get_parameter('weight').abs()
+def scale_of(layer: Layer) -> tuple[Tensor, Tensor]:
+    """(C,) mean and (C,) standard deviation that the batch norm of a layer gives features."""
+    assert layer.norm is not None
+    mean, deviation = layer.norm.get_parameter('bias'), layer.norm.get_parameter('weight').abs()
     return mean.detach().float(), deviation.detach().float()
 
 

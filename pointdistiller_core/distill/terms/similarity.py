@@ -14,8 +14,9 @@ from pointdistiller_core.distill.terms.feature_term import (
     FeatureTerm,
     Pair,
     mean_square,
-    sample_rows,
+    sample_frames,
 )
+from pointdistiller_core.models.layer import Rows
 
 
 class SimilarityTerm(FeatureTerm):
@@ -27,12 +28,20 @@ class SimilarityTerm(FeatureTerm):
 
     config: SimilarityConfig
 
-    def compare(self, _level: int, pair: Pair, lesson: Lesson) -> Tensor:
+    @property
+    def needs_cells(self) -> bool:  # type: ignore[override]
+        """Frames are compared cell by cell, samples are not."""
+        return self.config.among == 'frames'
+
+    def compare(self, _level: int, pair: Pair, _lesson: Lesson) -> Tensor:
         """Mean over the entries of the matrix, and over frames."""
         if self.config.among == 'frames':
-            teacher, student = (flat_frames(pair, rows) for rows in (pair.teacher, pair.student))
-            return mean_square(similarities(student), similarities(teacher))
-        samples = sample_rows(pair, lesson, self.config.num_samples)
+            student, teacher = (
+                similarities(flat_frames(pair.rows, values))
+                for values in (pair.student, pair.teacher)
+            )
+            return mean_square(student, teacher)
+        samples = sample_frames(pair.rows, self.config.num_samples)
         losses = [
             mean_square(similarities(pair.student[rows]), similarities(pair.teacher[rows]))
             for rows in samples
@@ -40,9 +49,9 @@ class SimilarityTerm(FeatureTerm):
         return torch.stack(losses).mean()
 
 
-def flat_frames(pair: Pair, rows: Tensor) -> Tensor:
+def flat_frames(rows: Rows, values: Tensor) -> Tensor:
     """(B, H W C): each frame's map as one vector; of pillars, the map that the backbone sees."""
-    return pair.to_map(rows).movedim(1, -1).flatten(1)
+    return rows.to_map(values).movedim(1, -1).flatten(1)
 
 
 def similarities(vectors: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A comparison as one HTML page: everything is in the one file, nothing is loaded."""
+"""A comparison as one HTML page that loads nothing else."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ figure { margin: 0; }
 
 
 def build_page(comparison: OnlineComparison, summary: Mapping[str, Any]) -> str:
-    """The page of a comparison.
+    """Build the page of a comparison.
 
     Args:
-        comparison: that has ended.
+        comparison: a comparison that has ended.
         summary: its `summarize`.
     """
     parts = [
@@ -118,7 +118,7 @@ def _figures(comparison: OnlineComparison) -> str:
 
 
 def _worst_clouds(comparison: OnlineComparison) -> Sequence[str]:
-    """The clouds in which most boxes are in one set only, from above."""
+    """Pictures from above of the clouds with the most boxes that only one detector has."""
     images = []
     for result, agreement in comparison.worst:
         title = f'stamp {result.stamp_ns / 1e9:.3f} s: {agreement.num_disagreements} disagreements'

@@ -3,8 +3,8 @@
 """How well boxes agree with a reference, cloud by cloud: a student with its teacher or the truth.
 
 A box of the reference is found by a box of the same class that overlaps it enough. Boxes are
-paired one to one, in the order of the student's scores, each with the best one that is free: the
-rule of PASCAL VOC (Everingham et al., 2010, section 4.2), which nuScenes follows, too.
+paired one to one: by descending score of the student, each with the best free one. This is the
+rule of PASCAL VOC (Everingham et al., 2010, section 4.2) and of nuScenes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CloudAgreement:
     """Boxes of one cloud beside those of a reference.
 
     Attributes:
-        reference: boxes to find; those that are labelled `IGNORE_LABEL` count neither way.
+        reference: boxes to find; those labelled `IGNORE_LABEL` are ignored.
         found: boxes that were found.
         matches: of `found` against `reference`.
     """
@@ -59,12 +59,12 @@ class CloudAgreement:
 
     @property
     def extra(self) -> Detections:
-        """Boxes of something that the reference does not have."""
+        """Boxes that the reference does not have."""
         return self.found[self.matches.false_positives]
 
     @property
     def num_disagreements(self) -> int:
-        """Boxes that only one of both has."""
+        """Number of boxes that only one of the two has."""
         return int(self.matches.missed.sum() + self.matches.false_positives.sum())
 
 
@@ -110,7 +110,7 @@ def pair_measures(
 
 
 def relabel(detections: Detections, names: Sequence[str], new_names: Sequence[str]) -> Detections:
-    """Detections with labels that index other names, without those whose class is not there.
+    """Detections with labels that index other names; those of other classes are left out.
 
     Args:
         detections: with labels that index `names`.
@@ -125,10 +125,10 @@ def relabel(detections: Detections, names: Sequence[str], new_names: Sequence[st
 def relabel_truth(
     truth: GroundTruth, names: Sequence[str], new_names: Sequence[str]
 ) -> GroundTruth:
-    """Labels that index other names; boxes of a class that is not there count neither way.
+    """Labels that index other names; boxes of other classes are ignored.
 
     Args:
-        truth: with labels that index `names`, or are none of them.
+        truth: with labels that index `names`, or are outside them.
         names: of the labels.
         new_names: to index instead.
     """
@@ -137,13 +137,13 @@ def relabel_truth(
 
 @dataclass(frozen=True)
 class AgreementNumbers:
-    """Sums over clouds; what there is nothing to divide by for is NaN.
+    """Sums over clouds; a ratio with nothing to divide by is NaN.
 
     Attributes:
         num_reference: boxes of the reference that count.
-        num_found: boxes beside them that count.
-        num_matched: pairs of both.
-        num_flipped: pairs headed opposite ways.
+        num_found: boxes of the other that count.
+        num_matched: pairs of the two.
+        num_flipped: pairs that head in opposite directions.
         means: of each of `MEASURES`, over the pairs.
     """
 
@@ -160,7 +160,7 @@ class AgreementNumbers:
 
     @property
     def precision(self) -> float:
-        """Part of what was found that the reference has, too."""
+        """Part of the found boxes that the reference has."""
         return _ratio(self.num_matched, self.num_found)
 
     @property
@@ -176,9 +176,9 @@ class AgreementNumbers:
 
 
 class Tally:
-    """Sums by class and distance; as big after a day as before the first cloud.
+    """Sums by class and distance, in memory that does not grow.
 
-    A pair counts where the box of the reference is, everything else where it is itself.
+    A pair counts where the box of the reference is; any other box counts where it is itself.
 
     Args:
         num_classes: classes that labels may have.
@@ -248,7 +248,7 @@ class Tally:
 
 
 def band_names(distances: Sequence[float]) -> list[str]:
-    """What bands of distances are called, e.g. 0-20 m, 20-40 m, 40+ m."""
+    """Names of the bands of distances, e.g. 0-20 m, 20-40 m, 40+ m."""
     edges = [0.0, *distances]
     between = [f'{low:g}-{high:g} m' for low, high in pairwise(edges)]
     return [*between, f'{edges[-1]:g}+ m']
@@ -256,7 +256,7 @@ def band_names(distances: Sequence[float]) -> list[str]:
 
 def _new_labels(labels: IntArray, names: Sequence[str], new_names: Sequence[str]) -> IntArray:
     numbers = {name: number for number, name in enumerate(new_names)}
-    # The last one is for what indexes no name.
+    # The last one is for labels that index no name.
     table = np.array([*(numbers.get(name, IGNORE_LABEL) for name in names), IGNORE_LABEL])
     known = (labels >= 0) & (labels < len(names))
     renamed: IntArray = table[np.where(known, labels, len(names))].astype(np.int64)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of a comparison: how much is found where, overlaps, times, and the worst clouds."""
+"""Figures of a comparison: recall by distance, overlaps, times, and the worst clouds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _INK, _FAINT, _GRID, _BAR = '#1d2433', '#8a93a6', '#e4e8ef', '#e7ebf2'
 _TEACHER, _STUDENT = '#0072b2', '#d55e00'
 _RECALL, _PRECISION = ('#009e73', 'solid'), ('#cc79a7', 'dashed')
 _SIZE = (6.6, 3.6)  # [inches]
-_FEW = 60  # points of a line that are drawn as dots, too
+_FEW = 60  # fewer points of a line are drawn as dots, too
 _LOG_TICKS = [step * 10.0**power for power in range(-2, 7) for step in (1, 2, 5)]  # [ms]
 
 
@@ -60,7 +60,7 @@ def plot_truth(comparison: OnlineComparison) -> bytes:
 
 
 def plot_overlaps(comparison: OnlineComparison) -> bytes:
-    """How well the boxes that both have overlap, for each class, as SVG."""
+    """Overlap of the boxes that both have, for each class, as SVG."""
     names = comparison.rules.class_names
     num_rows = math.ceil(len(names) / 3)
     figure = _build_figure((_SIZE[0], 0.6 + 3.0 * num_rows), 'Overlap of paired boxes')
@@ -78,7 +78,7 @@ def plot_overlaps(comparison: OnlineComparison) -> bytes:
 
 
 def plot_latencies(comparison: OnlineComparison) -> bytes:
-    """How often each takes how long for a cloud, as SVG; the axis of times is logarithmic."""
+    """Histogram of both latencies, as SVG; the axis of times is logarithmic."""
     figure, axes = _new_figure('Time for a cloud, from points to boxes')
     for name, color in (('teacher', _TEACHER), ('student', _STUDENT)):
         histogram = comparison.latencies[name]
@@ -131,7 +131,7 @@ def draw_cloud(
 ) -> bytes:
     """One cloud from above as PNG: what both have, what the student misses and what it adds.
 
-    Above is that of the teacher's training frame, to which ranges belong, too.
+    Seen from above in the teacher's training frame, in which the ranges are given, too.
     """
     points = result.level_points
     x_min, x_max, y_min, y_max = extent_of(points, agreement.reference.boxes)
@@ -157,7 +157,7 @@ def draw_cloud(
 
 
 def _draw_counts(axes: Axes, tally: Tally, what: str) -> None:
-    """Bars behind the curves: how many boxes each point of them stands for."""
+    """Bars behind the curves: the number of boxes behind each point."""
     edges, numbers = _filled_bands(tally)
     behind = axes.twinx()
     behind.set_zorder(axes.get_zorder() - 1)
@@ -180,7 +180,7 @@ def _draw_rates(axes: Axes, tally: Tally, prefix: str, styles: dict[str, tuple[s
 
 
 def _filled_bands(tally: Tally) -> tuple[NDArray[np.float64], list[AgreementNumbers]]:
-    """Edges [m] and numbers of the bands up to the last one that has boxes."""
+    """Edges [m] and numbers of the bands, up to the last one with boxes."""
     width = tally.distances[0]
     numbers = [tally.numbers(band=band) for band in range(len(tally.distances) + 1)]
     filled = [number.num_reference + number.num_found > 0 for number in numbers]
@@ -232,7 +232,7 @@ def _style(axes: Axes) -> None:
 
 
 def _add_legend(figure: Figure, *all_axes: Axes) -> None:
-    """One legend below the panels, where it hides nothing."""
+    """Draw one legend below the panels, where it hides nothing."""
     entries = [axes.get_legend_handles_labels() for axes in all_axes]
     labels = [label for _, of_axes in entries for label in of_axes]
     figure.legend(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a comparison leaves: rows while it runs, numbers and a page at its end."""
+"""The files of a comparison: rows while it runs, numbers and a page at its end."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _COMPARISONS = {'>=': operator.ge, '<=': operator.le, '>': operator.gt, '<': ope
 
 
 class ReportFolder:
-    """A new folder with a CSV file for each table of rows, and whatever else is written there.
+    """A new folder with a CSV file for each table of rows, and the other files of a report.
 
-    A row is in its file when `write` returns, so that a killed process loses none.
+    A row is in its file when `write` returns, so a killed process loses none.
 
     Args:
-        folder: to create; may exist as long as it is empty.
+        folder: to create; may exist if it is empty.
 
     Raises:
-        ConfigError: it holds files already: no report is ever overwritten.
+        ConfigError: it holds files already; no report is overwritten.
         WriteError: the file system refuses.
     """
 
@@ -54,7 +54,7 @@ class ReportFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, table: str, row: Mapping[str, float]) -> None:
-        """Append a row to TABLE.csv; what is not a number stays empty.
+        """Append a row to TABLE.csv; NaN stays empty.
 
         Raises:
             WriteError: the file system refuses.
@@ -83,11 +83,11 @@ class ReportFolder:
 
 
 def summarize(comparison: OnlineComparison, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """All numbers of a comparison, for JSON: what is not a number is None.
+    """All numbers of a comparison, for JSON; NaN becomes None.
 
     Args:
-        comparison: so far.
-        facts: what else to say, e.g. which bundles were compared.
+        comparison: the comparison so far.
+        facts: further facts, e.g. which bundles were compared.
     """
     rules, tallies = comparison.rules, comparison.tallies
     values = {
@@ -120,7 +120,7 @@ def to_json(summary: Mapping[str, Any]) -> str:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What the times were measured on."""
+    """The machine that the times were measured on."""
     return {
         'processor': processor_name(),
         'cores': usable_cores(),
@@ -130,7 +130,7 @@ def describe_machine() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Check:
-    """A limit that a number of a comparison must keep, such as `recall>=0.8`.
+    """A limit for a number of a comparison, such as `recall>=0.8`.
 
     Attributes:
         text: as it was given.
@@ -161,7 +161,7 @@ class Check:
             ) from None
 
     def holds(self, summary: Mapping[str, Any]) -> bool:
-        """Whether the number keeps the limit; one that there is not does not.
+        """Whether the number keeps the limit; a missing number (None) does not.
 
         Raises:
             ConfigError: there is no number of this name.
@@ -249,7 +249,7 @@ def _sentences(summary: Mapping[str, Any]) -> Sequence[str]:
 
 
 def repair_sentences(summary: Mapping[str, Any]) -> list[str]:
-    """What was wrong with the intensity, how much was clipped to its range, and refused."""
+    """Sentences about wrong intensities, clipped intensities and refused boxes."""
     lines = [
         f'{role}: {counts["intensity_outside"]} intensities clipped, '
         f'{counts["boxes_refused"]} boxes refused'

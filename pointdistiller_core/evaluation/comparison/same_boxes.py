@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether two detectors say the same: the same network in two libraries, teacher and student."""
+"""Whether two detectors find the same: one network in two libraries, teacher and student."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.records import Detections
 
-SURE_SCORE = 0.3  # below lie mostly guesses, which any rounding adds and removes
+SURE_SCORE = 0.3  # boxes below are mostly guesses, which rounding adds and removes
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the detections of one detector look beside those of another, over some clouds.
+    """How far the detections of two detectors agree, over some clouds.
 
     Attributes:
         num_boxes: boxes of the reference that count.
-        num_found: those of them that the other has as well.
+        num_found: boxes of the reference that the other has as well.
         num_other_boxes: boxes of the other that count.
-        num_other_found: those of them that the reference has as well.
+        num_other_found: boxes of the other that the reference has as well.
         mean_score_difference: over the boxes of the reference that the other has; 0 without any.
     """
 
@@ -37,7 +37,7 @@ class Agreement:
 
     @property
     def fraction(self) -> float:
-        """Part of the boxes of both that the respective other has as well; 1 without boxes."""
+        """Part of all boxes that the other detector has as well; 1 without boxes."""
         total = self.num_boxes + self.num_other_boxes
         return (self.num_found + self.num_other_found) / total if total else 1.0
 

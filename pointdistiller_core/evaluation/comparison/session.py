@@ -31,7 +31,7 @@ ValueT = TypeVar('ValueT')
 
 OTHER_OVERLAP = 0.5  # of classes that KITTI's metric does not have
 CURVE_DISTANCES = tuple(range(5, 80, 5))  # [m], of curves over the distance
-RECENT_CLOUDS = 36_000  # whose stamps are known: an hour of 10 Hz
+RECENT_CLOUDS = 36_000  # whose stamps are remembered: an hour at 10 Hz
 NO_STAMP = 0  # what a driver without a clock sends
 TIMELINE = ('reference', 'found', 'matched', 'teacher_ms', 'student_ms')
 
@@ -45,8 +45,8 @@ class ComparisonRules:
         iou_thresholds: least IoU from above of a pair, for each class.
         distances: where bands of distances begin [m], after the first.
         ranges: x_min, y_min, z_min, x_max, y_max, z_max [m] of teacher and student, each in its
-            training frame; labelled boxes whose centers are in neither count neither way. Empty:
-            all count.
+            training frame; labelled boxes whose centers are in neither are ignored. Empty: all
+            count.
     """
 
     class_names: tuple[str, ...]
@@ -65,13 +65,13 @@ class CloudResult:
     """What both found in one cloud: boxes that count, by descending score, with `latency_ms`.
 
     Attributes:
-        stamp_ns: of the cloud; 0 where it has none.
+        stamp_ns: of the cloud; 0 if it has none.
         points: (N, 4) x, y, z [m], intensity.
         teacher: its detections.
         student: its detections.
-        mountings: of the sensor, for teacher and student; None is where the training sensor was.
-            Boxes are compared in the teacher's training frame, for there they are upright.
-        frame_id: name of the cloud's frame; empty where it is not known.
+        mountings: of the sensor, for teacher and student; None is the training sensor's. Boxes are
+            compared in the teacher's training frame, where they are upright.
+        frame_id: name of the cloud's frame; empty if it is not known.
     """
 
     stamp_ns: int
@@ -95,7 +95,7 @@ class CloudResult:
 
 @dataclass(frozen=True)
 class _Labels:
-    """Labelled boxes, with stamp and frame as they came."""
+    """Labelled boxes with their stamp and frame."""
 
     stamp_ns: int
     frame_id: str
@@ -103,7 +103,7 @@ class _Labels:
 
 
 class RowLog(Protocol):
-    """Where rows of numbers go, one for each cloud."""
+    """Receives rows of numbers, one for each cloud."""
 
     def write(self, table: str, row: Mapping[str, float]) -> None:
         """Append a row to one of the tables."""
@@ -118,21 +118,21 @@ class NoLog:
 
 
 class OnlineComparison:
-    """Compares cloud by cloud; how much it keeps does not depend on how many there were.
+    """Compares cloud by cloud; its memory does not grow with the number of clouds.
 
     Not safe to call from several threads at once.
 
     Args:
         rules: what counts.
-        log: told the numbers of each cloud: `clouds`, and `ground_truth` where there is one.
-        tolerance_ns: most that the stamps of a cloud and of its labels may differ.
+        log: gets the numbers of each cloud: table `clouds`, and `ground_truth` if there is one.
+        tolerance_ns: largest difference of the stamps of a cloud and its labels.
         capacity: clouds, and labels, that may wait for one another.
         num_worst: clouds with the most disagreements to keep, for pictures.
 
     Attributes:
-        num_truth: labels that came, all in all.
-        num_repeated_truth: of these, the ones with the stamp of earlier ones.
-        num_truth_elsewhere: of these, the ones in another frame than their cloud: not used.
+        num_truth: labels received.
+        num_repeated_truth: of these, those with the stamp of earlier ones.
+        num_truth_elsewhere: of these, those in another frame than their cloud, which are not used.
         frames_apart: of the last such cloud and its labels.
     """
 
@@ -165,17 +165,17 @@ class OnlineComparison:
         self._num_worst = num_worst
         self._worst: list[tuple[int, int, CloudResult]] = []
         self._recent: dict[int, None] = {}
-        self._recent_truth: dict[int, bool] = {}  # whether it has a cloud, by stamp
+        self._recent_truth: dict[int, bool] = {}  # whether it found a cloud, by stamp
 
     @property
     def num_truth_alone(self) -> int:
-        """Labels of clouds that did not come, at least not yet."""
+        """Labels without a cloud so far."""
         paired = self.counts['with_truth'] + self.num_truth_elsewhere
         return self.num_truth - self.num_repeated_truth - paired
 
     @property
     def num_without_truth(self) -> int:
-        """Compared clouds whose labels did not come, at least not yet."""
+        """Compared clouds without labels so far."""
         return self.counts['compared'] - self.counts['with_truth']
 
     @property
@@ -187,7 +187,7 @@ class OnlineComparison:
     def add(self, result: CloudResult) -> CloudAgreement:
         """Compare the boxes of one more cloud.
 
-        A cloud that has the stamp of an earlier one, as in a bag that begins again, is counted as
+        A cloud with the stamp of an earlier one, as when a bag begins again, is counted as
         repeated and changes no other number.
 
         Returns:
@@ -200,7 +200,7 @@ class OnlineComparison:
             return agreement
         times = [found.latency_ms['total'] for found in (result.teacher, result.student)]
         cloud = numbers_of(agreement, self.rules)
-        self._log.write('clouds', self._row(result, cloud, times))  # first, for it may fail
+        self._log.write('clouds', self._row(result, cloud, times))  # first, because it may fail
         self.counts['compared'] += 1
         self._count('agreement', agreement)
         for histogram, time_ms in zip(self.latencies.values(), times, strict=True):
@@ -215,16 +215,16 @@ class OnlineComparison:
         return agreement
 
     def add_truth(self, stamp_ns: int, truth: GroundTruth, frame_id: str = '') -> None:
-        """Compare both with the labels of a cloud, as soon as it was compared.
+        """Compare both with the labels of a cloud, as soon as the cloud was compared.
 
-        Labels that have the stamp of earlier ones, as in a bag that begins again, are counted as
-        repeated. They are used only where the earlier ones have found no cloud.
+        Labels with the stamp of earlier ones, as when a bag begins again, are counted as repeated.
+        They are used only if the earlier ones found no cloud.
 
         Args:
             stamp_ns: of the cloud.
             truth: in the cloud's frame; labels index the names of the rules.
-            frame_id: name of the frame; where it is another than the cloud's, nothing is compared.
-                Empty is the cloud's.
+            frame_id: name of the frame; if it is not the cloud's, nothing is compared. Empty is
+                the cloud's.
         """
         self.num_truth += 1
         if stamp_ns in self._recent_truth:
@@ -265,7 +265,7 @@ class OnlineComparison:
         self._log.write('ground_truth', row)
 
     def _in_range(self, result: CloudResult, truth: GroundTruth) -> GroundTruth:
-        """Labels in the teacher's training frame; what is in neither range counts neither way."""
+        """Labels in the teacher's training frame; those in neither range are ignored."""
         boxes = result.level_boxes(truth.boxes)
         if not self.rules.ranges:
             return replace(truth, boxes=boxes)
@@ -292,14 +292,14 @@ class OnlineComparison:
     def _keep_worst(self, result: CloudResult, num_disagreements: int) -> None:
         if not num_disagreements:
             return
-        # Of equally bad ones the first stays; the number also keeps results from being compared.
+        # Of equally bad ones the first stays. The number also prevents a comparison of results.
         heapq.heappush(self._worst, (num_disagreements, -self.counts['compared'], result))
         if len(self._worst) > self._num_worst:
             heapq.heappop(self._worst)
 
 
 def _remember(recent: dict[int, ValueT], stamp_ns: int, value: ValueT) -> None:
-    """Keep a value by its stamp, and forget the oldest where there are too many."""
+    """Keep a value by its stamp, and forget the oldest if there are too many."""
     recent[stamp_ns] = value
     if len(recent) > RECENT_CLOUDS:
         del recent[next(iter(recent))]
@@ -318,7 +318,7 @@ def numbers_of(agreement: CloudAgreement, rules: ComparisonRules) -> dict[str, f
 
 
 def _is_repeated(stamp_ns: int, recent: dict[int, None]) -> bool:
-    """Whether a stamp was there before; from now on it was."""
+    """Whether a stamp was seen before; it is remembered."""
     if stamp_ns == NO_STAMP:
         return False
     repeated = stamp_ns in recent

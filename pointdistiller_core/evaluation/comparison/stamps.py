@@ -14,12 +14,12 @@ ItemT = TypeVar('ItemT')
 class StampMatcher(Generic[LeftT, RightT]):
     """Pairs each item with the nearest in time of the other stream, whichever comes first.
 
-    Every item is part of one pair at most. What finds no partner waits; where too many wait, the
-    one that has waited longest is given up.
+    Each item is in one pair at most. An item without a partner waits; if too many wait, the oldest
+    is given up.
 
     Args:
-        tolerance_ns: most that the stamps of a pair may differ; less than half a period, or an
-            item may take the partner of its neighbor.
+        tolerance_ns: largest difference of the stamps of a pair; less than half a period, or an
+            item may take its neighbor's partner.
         capacity: items of each stream that may wait.
     """
 
@@ -46,7 +46,7 @@ class StampMatcher(Generic[LeftT, RightT]):
 
 
 class _Waiting(Generic[ItemT]):
-    """Items by stamp; one that comes again under the same stamp takes the place of the first."""
+    """Items by stamp; a later item with the same stamp replaces the earlier one."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity

@@ -20,7 +20,7 @@ _NUM_BINS = math.ceil(math.log(HIGHEST_MS / LOWEST_MS) / math.log(STEP))
 
 
 class LatencyHistogram:
-    """Times in bins whose edges are 1 % apart: every percentile is within half a percent."""
+    """Times in bins 1 % wide, so every percentile is right within half a percent."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_NUM_BINS, np.int64)
@@ -39,11 +39,11 @@ class LatencyHistogram:
 
     @property
     def mean_ms(self) -> float:
-        """Mean of all times, exactly; NaN without any."""
+        """Exact mean of all times; NaN without any."""
         return self._sum_ms / self.count if self.count else math.nan
 
     def percentile_ms(self, percent: float) -> float:
-        """The least time that so many percent of all do not exceed; NaN without any."""
+        """The time that so many percent of all do not exceed; NaN without any."""
         if not self.count:
             return math.nan
         rank = max(1, math.ceil(self.count * percent / 100))
@@ -55,7 +55,7 @@ class LatencyHistogram:
         """Edges (n + 1,) [ms] and counts (n,) of coarser bins, from the first to the last filled.
 
         Args:
-            factor: from edge to edge, about; a whole power of `STEP` is taken.
+            factor: from edge to edge, rounded to a whole power of `STEP`.
         """
         width = max(1, round(math.log(factor) / math.log(STEP)))
         filled = np.flatnonzero(self._counts)
@@ -75,11 +75,11 @@ class LatencyHistogram:
 class Timeline:
     """Sums over equally many clouds each, from the first cloud to the last.
 
-    Where there would be too many sums, each two become one.
+    If there would be too many sums, each two neighbors become one.
 
     Args:
         num_values: numbers of a cloud.
-        max_sums: most sums to keep; even.
+        max_sums: largest number of sums; even.
     """
 
     def __init__(self, num_values: int, max_sums: int = 400) -> None:

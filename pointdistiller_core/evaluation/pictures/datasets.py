@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the labels of a dataset are like: classes, distances and points per box."""
+"""Pictures of the labels of a dataset: classes, distances and points per box."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _DPI = 110
 _INK, _FAINT, _GRID = '#1d2433', '#8a93a6', '#e4e8ef'
 _LEVEL_COLORS = ('#0f9d8a', '#2f5fd0', '#d1495b', '#c3cad6')  # easy, moderate, hard, none
-# Told apart by their line too, in print and by those who see few colors.
+# Also told apart by their line, in print and by color-blind people.
 _CLASS_STYLES = (
     ('#2f5fd0', 'solid'),
     ('#d1495b', (0, (5, 1.5))),
@@ -49,11 +49,11 @@ def draw_objects(
     num_points: IntArray,
     title: str = '',
 ) -> None:
-    """Draw how many objects there are of what kind, how far away, and with how many points.
+    """Draw objects by class and difficulty, distance, and number of points.
 
     Args:
         path: PNG or SVG file to write.
-        names: (N,) classes; the rarest ones are drawn as one.
+        names: (N,) classes; the rarest ones are drawn together.
         difficulties: (N,) place in `DIFFICULTIES`, -1 for none.
         distances: (N,) from the sensor, seen from above [m].
         num_points: (N,) in the box of each object.

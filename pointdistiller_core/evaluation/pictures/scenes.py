@@ -47,7 +47,7 @@ _HEIGHT_RANGE = (-2.0, 2.0)  # [m] around the sensor: the road, vehicles, people
 
 @dataclass(frozen=True)
 class Style:
-    """How one kind of box is drawn: the color and the line both tell it from the others."""
+    """How one kind of box is drawn; color and line both distinguish it from the others."""
 
     color: str
     line: str = 'solid'
@@ -76,7 +76,7 @@ class Panel:
 
     Attributes:
         title: e.g. the model's name.
-        detections: of this model; None shows the truth alone.
+        detections: of this model; None shows only the truth.
         matches: of these detections against the truth.
     """
 
@@ -145,7 +145,7 @@ def draw_comparison(
     truth: GroundTruth,
     title: str = '',
 ) -> None:
-    """Draw models side by side, x upwards: what each found, missed and made up.
+    """Draw what each of some models found, missed and made up, side by side, x upwards.
 
     Args:
         path: PNG file to write, `WIDTH` pixels wide.
@@ -340,7 +340,7 @@ def _draw_panel(axes: Axes, panel: Panel, truth: GroundTruth) -> dict[str, int]:
 
 
 def _split_truth(truth: GroundTruth | None) -> dict[str, GroundTruth]:
-    """What counts and what does not."""
+    """Split the truth into boxes that count and boxes that do not."""
     if truth is None:
         return {}
     counts = truth.labels != IGNORE_LABEL
@@ -379,7 +379,7 @@ def _write(
     size: float,
     align: str = 'left',
 ) -> None:
-    """Text beside a place of the ground; nothing where the place is outside of the picture."""
+    """Text beside a place of the ground; nothing if the place is outside the picture."""
     axes.annotate(
         text,
         place,
@@ -436,7 +436,7 @@ def _add_color_bar(axes: Axes, *, importance: bool) -> None:
         orientation='horizontal',
         ticks=[low, (low + high) / 2, high],
     )
-    bar.outline.set_visible(False)  # type: ignore[operator]  # stubs take it for a method
+    bar.outline.set_visible(False)  # type: ignore[operator]  # stubs think it is a method
     inset.tick_params(colors=_FAINT, labelsize=8, length=2)
     label = 'importance' if importance else 'height [m]'
     inset.set_title(label, color=_TEXT, fontsize=10, loc='left', pad=4)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The files of bags: what is common to MCAP, sqlite3 and ROS 1.
+"""The files of bags: what MCAP, sqlite3 and ROS 1 have in common.
 
-A file is taken by what is in it. Its index says where to look and is a count to compare with; it
-bounds nothing.
+A file is recognized by its content. Its index says where to look and what to compare with; it does
+not limit what is read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Channel:
     """Messages of one type on one topic of a file.
 
     Attributes:
-        number: names it within its file.
+        number: its number within the file.
         topic: where they were recorded.
         message_type: as ROS 2 writes it, e.g. `std_msgs/msg/String`.
-        encoding: of the messages: cdr, ros1, or what no node of ROS reads, e.g. json.
+        encoding: of the messages: cdr, ros1, or one that no ROS node reads, e.g. json.
         definition: of the type, for ros1.
-        latched: whether the publisher kept messages for those that came later.
+        latched: whether the publisher kept messages for late subscribers.
     """
 
     number: int
@@ -47,7 +47,7 @@ class StoredMessage(NamedTuple):
 
     Attributes:
         time_ns: when it was recorded [ns].
-        channel: what it belongs to.
+        channel: where it belongs.
         data: its bytes.
     """
 
@@ -60,7 +60,7 @@ class Run(NamedTuple):
     """A part of a file whose messages come in the order of time.
 
     Attributes:
-        start_ns: when the first one may come [ns].
+        start_ns: earliest time of a message [ns].
         read: opens the part.
     """
 
@@ -70,7 +70,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class TimeSpan:
-    """From `start_ns` to before `stop_ns`; None is without end. [ns]."""
+    """From `start_ns` until before `stop_ns` [ns]; None means no end."""
 
     start_ns: int | None = None
     stop_ns: int | None = None
@@ -88,13 +88,13 @@ class TimeSpan:
 
 
 class BagFile(Protocol):
-    """One file of a bag. Opening it reads what is needed to find messages, not these.
+    """One file of a bag. Opening it reads what is needed to find messages, not the messages.
 
     Attributes:
         channels: what is in it.
-        times_ns: times of the first and the last message [ns]; None where there is none.
-        counts: messages of each topic as the file's index has them; None without an index.
-        damage: why the end of the file is not read; empty where all is.
+        times_ns: times of the first and the last message [ns]; None if there is none.
+        counts: messages of each topic according to the file's index; None without an index.
+        damage: why the end of the file is not read; empty if all of it is.
         notes: what the index has wrong.
     """
 
@@ -105,7 +105,7 @@ class BagFile(Protocol):
     notes: Sequence[str]
 
     def runs(self, channels: Collection[Channel], span: TimeSpan) -> Iterator[Run]:
-        """Parts of the file that hold all messages of some of its channels in a span of time."""
+        """Parts of the file that together hold all messages of some channels in a span of time."""
 
 
 def merge_runs(runs: Iterable[Run]) -> Iterator[StoredMessage]:
@@ -122,7 +122,7 @@ def _items(run: Run) -> Iterator[tuple[int, StoredMessage | None]]:
 
 
 def is_latched(qos_profiles: Any) -> bool:
-    """Whether one of the offered QoS profiles keeps messages for those that come later.
+    """Whether one of the offered QoS profiles keeps messages for late subscribers.
 
     Args:
         qos_profiles: YAML, or what it was parsed to.
@@ -134,7 +134,7 @@ def is_latched(qos_profiles: Any) -> bool:
 
 
 def ros2_type(name: str) -> str:
-    """A type's name as ROS 2 writes it, from that of ROS 1 or of DDS."""
+    """A type's name as ROS 2 writes it, from its name in ROS 1 or DDS."""
     parts = [part for part in name.replace('::', '/').split('/') if part != 'dds_']
     if name.endswith('_'):
         parts[-1] = parts[-1].rstrip('_')

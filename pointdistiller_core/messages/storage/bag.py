@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A bag of one file or many, with or without a metadata.yaml that tells the truth."""
+"""A bag of one file or many, whether its metadata.yaml is right, wrong or missing."""
 
 from __future__ import annotations
 
@@ -38,23 +38,24 @@ OPENERS: Mapping[bytes, tuple[str, Callable[[Path], BagFile]]] = {
     rosbag1.MAGIC: ('ros1', rosbag1.open_rosbag1),
 }
 SUFFIXES = ('.mcap', '.db3', '.bag')
-ACTIVE_SUFFIX = '.active'  # after that of a bag that ROS 1 did not end to record
+ACTIVE_SUFFIX = '.active'  # follows the suffix of a bag whose recording ROS 1 did not finish
 ZSTD_SUFFIX, ZSTD_MAGIC = '.zstd', b'\x28\xb5\x2f\xfd'
 
 
 class BagError(Exception):
-    """Why a path is no bag."""
+    """A path is no bag, and why."""
 
 
 class Bag:
-    """An open bag; its files are opened again where they are read.
+    """An open bag; its files are opened again when they are read.
 
     Attributes:
         path: folder or file.
         channels: what is in it.
-        latched: topics whose publishers kept messages for those that came later.
-        start_ns: when its first message was recorded [ns]; 0 where there is none.
-        notes: what metadata.yaml or an index has wrong, and what is not read.
+        latched: topics whose publishers kept messages for late subscribers.
+        start_ns: when its first message was recorded [ns]; 0 if there is none.
+        stop_ns: when its last message was recorded [ns].
+        notes: mistakes of metadata.yaml and indexes, and what is not read.
 
     Args:
         path: folder of a bag, its metadata.yaml, or one of its files.
@@ -75,7 +76,7 @@ class Bag:
             for file in files:
                 try:
                     self._files[file] = self._open_file(file, stack)
-                except Exception as error:  # the others are read all the same
+                except Exception as error:  # the others are read anyway
                     if len(files) == 1:
                         raise
                     self._lost.append(f'{file.name}: {error}')
@@ -87,6 +88,7 @@ class Bag:
         self.latched = self._metadata.latched | latched
         times = [file.times_ns for file in self._files.values() if file.times_ns is not None]
         self.start_ns = min((first_ns for first_ns, _ in times), default=0)
+        self.stop_ns = max((last_ns for _, last_ns in times), default=0)
 
     def __enter__(self) -> Bag:
         return self
@@ -99,11 +101,10 @@ class Bag:
     ) -> Iterator[StoredMessage]:
         """Messages of some channels in a span of time, in the order of recording.
 
-        At the end of all messages of a topic, what the indexes have wrong about it goes to
-        `notes`.
+        After all messages of a topic, mistakes of the indexes about it are added to `notes`.
 
         Raises:
-            DatasetError: after all that can be read, where something cannot.
+            DatasetError: something cannot be read; raised after everything else.
         """
         chosen = {
             path: [found for found in file.channels if wanted(found)]
@@ -118,7 +119,7 @@ class Bag:
             topic = message.channel.topic
             counts[topic] += 1
             outside[topic] += not first_ns <= message.time_ns <= last_ns
-            # No message of ROS begins so: what is compressed is known without metadata.yaml.
+            # No ROS message begins like this, so compressed ones are known without metadata.yaml.
             if message.data.startswith(ZSTD_MAGIC) and message.channel.encoding == 'cdr':
                 message = message._replace(data=zstd.decompress(message.data))
             yield message
@@ -127,8 +128,18 @@ class Bag:
         if damages := list(self.damages(span)):
             raise DatasetError('; '.join(damages))
 
+    @property
+    def counts(self) -> Mapping[str, int] | None:
+        """Messages of each topic as the indexes of the files have them; None without all."""
+        if any(file.counts is None for file in self._files.values()):
+            return None
+        total: Counter[str] = Counter()
+        for file in self._files.values():
+            total.update(file.counts or {})
+        return total
+
     def damages(self, span: TimeSpan) -> Iterator[str]:
-        """What of a span of time cannot be read, and why."""
+        """What cannot be read in a span of time, and why."""
         for path, file in self._files.items():
             last_ns = file.times_ns[1] if file.times_ns is not None else 0
             if file.damage and (span.stop_ns is None or span.stop_ns > last_ns + 1):
@@ -140,14 +151,11 @@ class Bag:
             )
 
     def _differences(self, counts: Mapping[str, int], outside: Mapping[str, int]) -> Iterator[str]:
-        """What metadata.yaml and the indexes of the files have wrong about some topics."""
+        """Mistakes of metadata.yaml and of the files' indexes about some topics."""
         claims = {}
         if self._metadata.files:
             claims[METADATA_FILE] = self._metadata.counts
-        if all(file.counts is not None for file in self._files.values()):
-            total: Counter[str] = Counter()
-            for file in self._files.values():
-                total.update(file.counts or {})
+        if (total := self.counts) is not None:
             claims['the index'] = total
         said, read = self._metadata.total, sum(counts.values())
         if said is not None and said < read:
@@ -168,7 +176,7 @@ class Bag:
                 )
 
     def _find_files(self) -> list[Path]:
-        """The files of a folder, named by its metadata.yaml or, where that fails, all of them."""
+        """The files that a folder's metadata.yaml names or, if that fails, all of them."""
         present = sorted(filter(_has_suffix, self.path.iterdir()))
         try:
             self._metadata = read_metadata(self.path / METADATA_FILE)
@@ -202,7 +210,7 @@ class Bag:
         return files
 
     def _find_named(self, name: str) -> Path | None:
-        # Compressed files may have been decompressed by hand, or the other way.
+        # Files may have been compressed or decompressed by hand.
         for candidate in (name, name.removesuffix(ZSTD_SUFFIX), name + ZSTD_SUFFIX):
             if (self.path / candidate).exists():
                 return self.path / candidate
@@ -227,7 +235,7 @@ class Bag:
         return files
 
     def _open_file(self, path: Path, stack: ExitStack) -> BagFile:
-        """A file, taken by its content."""
+        """Open a file, recognized by its content."""
         plain = path
         if _begins_with(path, ZSTD_MAGIC):
             folder = stack.enter_context(TemporaryDirectory(prefix='pointdistiller-'))
@@ -248,7 +256,7 @@ class Bag:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a path is a bag, or named as one, rather than the folder of a dataset."""
+    """Whether a path is a bag, or is named like one, and not the folder of a dataset."""
     if path.is_dir():
         return (path / METADATA_FILE).is_file() or any(map(_has_suffix, path.iterdir()))
     return path.name == METADATA_FILE or path.is_file() or _has_suffix(path)
@@ -263,7 +271,7 @@ def _suffix(path: Path) -> str:
 
 
 def _others(files: Collection[Path], present: Collection[Path]) -> Iterator[Path]:
-    """What lies beside the files of a bag and is none of them, nor a compressed one."""
+    """Files in a bag's folder that do not belong to it, compressed or not."""
     plain = {path.name.removesuffix(ZSTD_SUFFIX) for path in files}
     return (path for path in present if path.name.removesuffix(ZSTD_SUFFIX) not in plain)
 

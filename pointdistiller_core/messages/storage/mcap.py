@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """MCAP files of any writer, whole or cut off.
 
-Readers of bags that are at hand look up messages by the message index alone, which a writer may
-leave out, and parse the schemas of all topics. Here the chunk index says what need not be looked
-at: whatever it does not cover is gone through record by record.
+Other readers find messages only by the message index, which a writer may leave out, and parse the
+schemas of all topics. Here the chunk index only says what can be skipped; what it does not cover
+is read record by record.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ _DECOMPRESS: Mapping[str, Callable[[memoryview], bytes | memoryview]] = {
 
 
 class McapError(Exception):
-    """What is in the file is no MCAP."""
+    """The file is no MCAP."""
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """A chunk; `channels` are the numbers of those that it holds, None where that is unknown."""
+    """A chunk; `channels` are the numbers of its channels, None if they are not known."""
 
     offset: int
     first_ns: int
@@ -71,7 +71,7 @@ class _Chunk:
 
 
 class _Summary(NamedTuple):
-    """What the end of a file tells."""
+    """What the end of a file says."""
 
     data_end: int
     chunks: Mapping[int, _Chunk]  # by offset
@@ -117,7 +117,7 @@ class McapFile:
         )
 
     def runs(self, channels: Collection[Channel], span: TimeSpan) -> Iterator[Run]:
-        """Parts of the file that hold all messages of some of its channels in a span of time."""
+        """Parts of the file that together hold all messages of some channels in a span of time."""
         wanted = {channel.number: channel for channel in channels}
         for chunk in self._chunks:
             if (chunk.channels is None or not chunk.channels.isdisjoint(wanted)) and span.overlaps(
@@ -142,7 +142,7 @@ class McapFile:
             yield StoredMessage(time_ns, wanted[number], bytes(records[begin:end]))
 
     def _read_summary(self, file: BinaryIO) -> _Summary:
-        """What the summary tells; whatever it has wrong makes it as good as none."""
+        """The summary; a mistake in it counts as no summary."""
         size = file.seek(0, io.SEEK_END)
         nothing = _Summary(size, {}, None, Counter())
         file.seek(-min(_END_SIZE, size), io.SEEK_END)
@@ -190,7 +190,7 @@ class McapFile:
         return _Summary(start, chunks, counts or None, indexed)
 
     def _is_index_short(self, summary: _Summary, num_others: int) -> bool:
-        """Whether the index lacks messages, which a note then tells."""
+        """Whether the index lacks messages; if so, a note says it."""
         if not summary.chunks:
             return False
         if num_others or len(self._loose):
@@ -212,7 +212,7 @@ class McapFile:
     def _walk(
         self, file: BinaryIO, data_end: int, indexed: Mapping[int, _Chunk]
     ) -> Iterator[_Chunk]:
-        """Chunks that the index does not have, each looked into; messages outside of chunks."""
+        """Chunks that the index lacks, each examined, and messages outside of chunks."""
         position = len(MAGIC)
         while position < data_end:
             if position in indexed:
@@ -222,7 +222,7 @@ class McapFile:
             head = file.read(_HEAD.size + _MESSAGE.size)
             kind, size = _HEAD.unpack_from(head) if len(head) >= _HEAD.size else (0, 0)
             end = position + _HEAD.size + size
-            # Nothing but zeros is what file systems leave of a file after a loss of power.
+            # After a loss of power, file systems leave nothing but zeros.
             if kind in (0, FOOTER) or end > data_end:
                 self.damage = self.damage or f'is damaged at byte {position}'
                 return
@@ -244,7 +244,7 @@ class McapFile:
             position = end
 
     def _look_into(self, file: BinaryIO, offset: int) -> _Chunk | None:
-        """What is in a chunk, whatever its head says; None where there is no message."""
+        """What is in a chunk, whatever its head says; None if there is no message."""
         records = _records_of_chunk(file, offset)
         times, numbers = [], set()
         for kind, begin, end in _split(records):
@@ -257,7 +257,7 @@ class McapFile:
         return _Chunk(offset, min(times), max(times), frozenset(numbers)) if times else None
 
     def _find_channels(self, file: BinaryIO, named: Collection[int]) -> None:
-        """Learn what the summary does not repeat, and what the index tells nothing of."""
+        """Read schemas and channels that the summary or the index leaves out."""
         chunks = {chunk.offset: chunk for chunk in self._chunks}
         for chunk in self._chunks:
             known = self._channels and self._channels.keys() >= set(named)
@@ -273,7 +273,7 @@ class McapFile:
         self.notes = (*self.notes, note)
 
     def _learn(self, kind: int, data: bytes | memoryview) -> None:
-        """Take in a schema or a channel."""
+        """Remember a schema or a channel."""
         fields = _Fields(data)
         if kind == SCHEMA:
             number, name, encoding = fields.number(2), fields.text(), fields.text()
@@ -300,7 +300,7 @@ class McapFile:
 
 
 class _LooseMessages:
-    """Messages outside of chunks: where they are, in little memory, for there may be millions."""
+    """Where messages outside of chunks are, in little memory: there may be millions."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -317,7 +317,7 @@ class _LooseMessages:
         return len(self._offsets)
 
     def ends(self) -> list[int]:
-        """First and last time; empty where there is no message."""
+        """First and last time; empty if there is no message."""
         return [min(self._times), max(self._times)] if self._times else []
 
     def read(self, wanted: Mapping[int, Channel], span: TimeSpan) -> Iterator[StoredMessage]:
@@ -333,7 +333,7 @@ class _LooseMessages:
 
 
 class _Fields:
-    """Takes the fields of a record one after another, without copies: records are big."""
+    """Reads the fields of a record one after another, without copies: records are big."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data, self._position = memoryview(data), 0
@@ -367,7 +367,7 @@ class _Fields:
 
     @property
     def left(self) -> int:
-        """How many bytes there are still to take."""
+        """How many bytes are left."""
         return len(self._data) - self._position
 
 
@@ -410,7 +410,7 @@ def _parse_chunk_index(data: memoryview) -> tuple[_Chunk, Mapping[int, int]]:
         number: (stop - place - _INDEX_HEAD_SIZE) // _INDEX_ENTRY_SIZE
         for (place, number), stop in zip(places, ends, strict=False)
     }
-    # A writer may leave the message index out: then nothing tells what the chunk holds.
+    # A writer may leave the message index out; then it is not known what the chunk holds.
     return _Chunk(offset, first_ns, last_ns, frozenset(counts) or None, end), counts
 
 

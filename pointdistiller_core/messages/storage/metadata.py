@@ -19,16 +19,16 @@ METADATA_FILE = 'metadata.yaml'
 
 @dataclass(frozen=True)
 class Metadata:
-    """What metadata.yaml tells of a bag; whatever it does not tell is empty.
+    """What metadata.yaml says of a bag; what it does not say is empty.
 
     Attributes:
         files: names of the files.
         storage: the plugin that wrote them.
         compression: of files or messages, e.g. zstd.
-        total: number of messages; None where it is not told.
+        total: number of messages; None if it is not said.
         counts: messages of each topic.
-        times_ns: of the first and the last message [ns]; None where nothing is told.
-        latched: topics whose publishers kept messages for those that came later.
+        times_ns: of the first and the last message [ns]; None if they are not said.
+        latched: topics whose publishers kept messages for late subscribers.
     """
 
     files: tuple[str, ...] = ()
@@ -41,13 +41,13 @@ class Metadata:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """What a file tells.
+    """Read the file.
 
     Args:
         path: the metadata.yaml.
 
     Raises:
-        Exception: it is no such file; any error of the parser.
+        Exception: it is no metadata.yaml; any error of the parser.
     """
     loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)  # a split bag may have long lists
     text = path.read_text(encoding='utf-8', errors='replace')
@@ -73,7 +73,7 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def _names(information: Mapping[str, Any]) -> Iterator[str]:
-    # Before version 4 with the folder, by some with an absolute path of another machine.
+    # Before version 4 they include the folder; some writers put an absolute path of their machine.
     for path in information.get('relative_file_paths') or ():
         yield PurePosixPath(str(path).replace('\\', '/')).name
 

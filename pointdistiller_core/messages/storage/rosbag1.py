@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Bags of ROS 1, also those that a recorder which died has left without an index."""
+"""Bags of ROS 1, also those left without an index by a recorder that died."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DECOMPRESS: Mapping[bytes, Callable[[bytes], bytes]] = {
 
 
 def open_rosbag1(path: Path) -> BagFile:
-    """A bag by its index or, where that is missing or damaged, by its records.
+    """A bag by its index or, if that is missing or damaged, by its records.
 
     Raises:
         Exception: it has neither; any error of the parser.
@@ -79,7 +79,7 @@ class Rosbag1File:
         self.counts: Mapping[str, int] | None = topics
 
     def runs(self, channels: Collection[Channel], span: TimeSpan) -> Iterator[Run]:
-        """Parts of the file that hold all messages of some of its channels in a span of time."""
+        """Parts of the file that together hold all messages of some channels in a span of time."""
         if channels and self.times_ns is not None and span.overlaps(*self.times_ns):
             yield Run(self.times_ns[0], partial(self._read, channels, span))
 
@@ -159,7 +159,7 @@ class UnindexedRosbag1File:
         )
 
     def runs(self, channels: Collection[Channel], span: TimeSpan) -> Iterator[Run]:
-        """Parts of the file that hold all messages of some of its channels in a span of time."""
+        """Parts of the file that together hold all messages of some channels in a span of time."""
         wanted = {channel.number: channel for channel in channels}
         for part in self._parts:
             if not part.connections.isdisjoint(wanted) and span.overlaps(*part[1:3]):
@@ -181,7 +181,7 @@ class UnindexedRosbag1File:
         yield from sorted(messages, key=lambda message: message.time_ns)
 
     def _part(self, record: _Record) -> _Part | None:
-        """What is in a record, whose connections are learned; None where there is no message."""
+        """What is in a record, whose connections are remembered; None if there is no message."""
         messages = []
         for found in _unpack(record):
             if found.kind == CONNECTION:
@@ -197,7 +197,7 @@ class UnindexedRosbag1File:
 
 
 def _records(file: BinaryIO) -> Iterator[_Record]:
-    """Records up to the first one that is not whole."""
+    """Records up to the first incomplete one."""
     while True:
         offset = file.tell()
         head, data = _sized(file), _sized(file)
@@ -211,7 +211,7 @@ def _records(file: BinaryIO) -> Iterator[_Record]:
 
 
 def _sized(file: BinaryIO) -> bytes | None:
-    """Bytes after their number; None where they are not all there."""
+    """Bytes after their number; None if they are not all there."""
     size = file.read(4)
     if len(size) < 4:
         return None

@@ -22,7 +22,7 @@ MAGIC = b'SQLite format 3\0'
 
 
 class SqliteFile:
-    """A sqlite3 file: see `BagFile`. It has no index that counts.
+    """A sqlite3 file: see `BagFile`. It has no index with counts.
 
     Args:
         path: the file.
@@ -47,7 +47,7 @@ class SqliteFile:
         self.times_ns = None if first_ns is None else (first_ns, last_ns)
 
     def runs(self, channels: Collection[Channel], span: TimeSpan) -> Iterator[Run]:
-        """Parts of the file that hold all messages of some of its channels in a span of time."""
+        """Parts of the file that together hold all messages of some channels in a span of time."""
         if channels and self.times_ns is not None and span.overlaps(*self.times_ns):
             yield Run(self.times_ns[0], partial(self._read, channels, span))
 
@@ -64,8 +64,8 @@ class SqliteFile:
                 yield StoredMessage(time_ns, wanted[number], bytes(data))
 
     def _connect(self) -> sqlite3.Connection:
-        # Without this promise sqlite3 needs write access. But it then passes over the messages
-        # that a recorder which died has left in a journal beside the file.
+        # Without this promise sqlite3 needs write access. With it, sqlite3 skips the messages that
+        # a recorder which died left in a journal beside the file.
         journals = [Path(f'{self._path}{suffix}') for suffix in ('-wal', '-journal')]
         left = any(journal.exists() and journal.stat().st_size for journal in journals)
         options = 'mode=ro' if left else 'mode=ro&immutable=1'

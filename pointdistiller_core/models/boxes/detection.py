@@ -4,45 +4,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import Tensor
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.geometry.detection import detect_frame
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
-
-
-@dataclass(frozen=True)
-class BoxPredictions:
-    """Boxes of one frame, by descending score.
-
-    Attributes:
-        boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
-        scores: (N,) float32 in [0, 1].
-        labels: (N,) int64 index into the class names.
-        num_refused: candidates that no object can be; see `detect_frame`.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    num_refused: int = 0
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, keep: Tensor) -> BoxPredictions:
-        return replace(
-            self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep]
-        )
+from pointdistiller_core.geometry.box_coding import decode_boxes
+from pointdistiller_core.geometry.detection import best_anchors, detect_frame
+from pointdistiller_core.models.detector_model import BoxPredictions
+from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
 
 def detect_boxes(
-    output: HeadOutput,
+    output: AnchorOutput,
     config: DetectionConfig,
     *,
     direction_offset: float,
@@ -70,4 +44,19 @@ def detect_boxes(
             limits=bounds,
         )
         found.append(BoxPredictions(*parts))
+    return found
+
+
+def decode_candidates(output: AnchorOutput, config: DetectionConfig) -> list[BoxPredictions]:
+    """The best boxes of each frame before suppression, with gradients; all are finite.
+
+    Their yaws may be half a turn off: the direction bins are not looked at.
+    """
+    found = []
+    for frame, all_logits in enumerate(output.class_logits):
+        logits = all_logits.float()
+        scores, best = best_anchors(logits, config)
+        boxes = decode_boxes(output.box_residuals[frame, best].float(), output.anchors[best])
+        candidates = BoxPredictions(boxes, scores, logits[best].argmax(dim=1))
+        found.append(candidates[boxes.isfinite().all(dim=1)])
     return found

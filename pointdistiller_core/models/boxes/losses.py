@@ -13,11 +13,11 @@ from torch.nn import functional
 from pointdistiller_core.config import LossConfig
 from pointdistiller_core.geometry.box_coding import direction_bins, encode_boxes
 from pointdistiller_core.models.boxes.targets import AnchorTargets
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
+from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
 
 def detection_losses(
-    output: HeadOutput,
+    output: AnchorOutput,
     targets: Sequence[AnchorTargets],
     config: LossConfig,
     *,
@@ -46,7 +46,7 @@ def detection_losses(
 
 
 def _frame_terms(
-    output: HeadOutput, frame: int, target: AnchorTargets, config: LossConfig, offset: float
+    output: AnchorOutput, frame: int, target: AnchorTargets, config: LossConfig, offset: float
 ) -> Tensor:
     """(3,) classification, box and direction loss of one frame, summed over its anchors."""
     anchors = output.anchors[target.positives]

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 import torch.distributed as dist
 
+# the published networks' values (SECOND, OpenPCDet), not PyTorch's: checkpoints need them
+NORM_EPS, NORM_MOMENTUM = 1e-3, 0.01
+
 
 def num_processes() -> int:
     """Processes that train together, 1 outside torchrun."""
@@ -32,20 +35,94 @@ class BatchNorm2d(nn.BatchNorm2d):
             values = maps.float()
             variance, mean = torch.var_mean(values, (0, 2, 3), correction=0)
             mean, variance, count = pool_statistics(mean, variance, maps.numel() // maps.shape[1])
-            self._track(mean.detach(), variance.detach() * (count / (count - 1)))
+            _track(self, mean, variance, count)
             scale = self.weight * (variance + self.eps).rsqrt()
             shift = self.bias - mean * scale
             normalized = torch.addcmul(shift[:, None, None], values, scale[:, None, None])
         return normalized.to(maps.dtype)
 
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
-        self.num_batches_tracked += 1
+
+class BatchNormRows(nn.Module):
+    """Batch norm of rows, of which zero ones may be counted instead of given.
+
+    Where several processes train together, over the rows of all of them.
+
+    Args:
+        channels: C.
+        eps: added to the variances.
+        tracks: whether running statistics are kept, which take the batch's place in evaluation.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, channels: int, *, eps: float = NORM_EPS, tracks: bool = True) -> None:
+        super().__init__()
+        self.eps, self.momentum, self.tracks = eps, NORM_MOMENTUM, tracks
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        if tracks:
+            self.register_buffer('running_mean', torch.zeros(channels))
+            self.register_buffer('running_var', torch.ones(channels))
+            self.register_buffer('num_batches_tracked', torch.tensor(0))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Normalize (N, C)."""
+        return self.with_zeros(rows, len(rows))[0]
+
+    def with_zeros(self, rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+        """Normalize with the statistics of all rows.
+
+        Args:
+            rows: (N, C) those that are not zero.
+            num_rows: N and the number of zero rows.
+
+        Returns:
+            (N, C) normalized rows, and (C,) what a zero row becomes.
+        """
+        if self.training or not self.tracks:
+            mean, scale = self.statistics(*_moments(rows, num_rows), num_rows)
+        else:
+            mean, scale = self.running_mean, self._scale(self.running_var)
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift, rows, scale), shift
+
+    def statistics(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """What a batch is shifted and scaled by; see `pool_statistics` for the arguments.
+
+        Returns:
+            (C,) mean and (C,) factor of what is left; the running ones where nobody has rows.
+        """
+        mean, variance, total = pool_statistics(mean, variance, count)
+        if self.tracks:
+            if total == 0:
+                mean, variance = self.running_mean, self.running_var
+            else:
+                _track(self, mean, variance, total)
+        return mean, self._scale(variance)
+
+    def _scale(self, variance: Tensor) -> Tensor:
+        return self.weight * (variance + self.eps).rsqrt()
+
+
+def _moments(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """(C,) mean and biased variance of `rows` and as many zero rows as make `num_rows`."""
+    if not len(rows):
+        return rows.sum(0), rows.sum(0)
+    part = len(rows) / num_rows
+    # Two passes: torch.var_mean over rows takes fifteen times as long on a CPU.
+    mean = rows.mean(0)
+    variance = (rows - mean).square().mean(0)
+    return part * mean, part * (variance + (1 - part) * mean.square())
+
+
+def _track(norm: Any, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
+    """Draw the running statistics of a layer to those of a batch of `count` rows."""
+    norm.running_mean.lerp_(mean.detach(), norm.momentum)
+    unbiased = variance.detach() * (count / max(count - 1, 1))
+    norm.running_var.lerp_(unbiased, norm.momentum)
+    norm.num_batches_tracked += 1
 
 
 def pool_statistics(

@@ -50,7 +50,7 @@ def build_stage(
     return nn.Sequential(*map(norm_relu, (first, *others)))
 
 
-class BevNeck(nn.Module):
+class StackNeck(nn.Module):
     """Brings all levels to one resolution with transposed convolutions and stacks them."""
 
     def __init__(
@@ -61,10 +61,9 @@ class BevNeck(nn.Module):
             norm_relu(nn.ConvTranspose2d(inputs, outputs, stride, stride=stride, bias=False))
             for inputs, outputs, stride in zip(in_channels, channels, strides, strict=True)
         )
+        self.out_channels = sum(channels)
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """One map per level to (B, sum of channels, H, W)."""
-        return torch.cat(
-            [upsample(level) for upsample, level in zip(self.upsamplers, levels, strict=True)],
-            dim=1,
-        )
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor]:
+        """One map per level to one map in all, (B, sum of channels, H, W)."""
+        maps = [upsample(level) for upsample, level in zip(self.upsamplers, levels, strict=True)]
+        return (torch.cat(maps, dim=1),)

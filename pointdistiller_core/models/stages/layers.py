@@ -6,10 +6,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from pointdistiller_core.models.stages.batch_norm import BatchNorm2d
-
-# the published networks' values (SECOND, OpenPCDet), not PyTorch's: checkpoints need them
-NORM_EPS, NORM_MOMENTUM = 1e-3, 0.01
+from pointdistiller_core.models.stages.batch_norm import NORM_EPS, NORM_MOMENTUM, BatchNorm2d
 
 
 def norm_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.models.stages.batch_norm import pool_statistics
-from pointdistiller_core.models.stages.layers import NORM_EPS, NORM_MOMENTUM
+from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.pointcloud.voxels import Voxels, cell_centers
 
 NUM_POINT_FEATURES = 10
@@ -27,7 +26,7 @@ class PillarEncoder(nn.Module):
         super().__init__()
         self.grid = grid
         self.linear = nn.Linear(NUM_POINT_FEATURES, channels, bias=False)
-        self.norm = SparseBatchNorm(channels)
+        self.norm = BatchNormRows(channels)
 
     def forward(self, pillars: Voxels) -> Tensor:
         """Features of each pillar.
@@ -37,69 +36,13 @@ class PillarEncoder(nn.Module):
         """
         num_pillars, num_slots = pillars.points.shape[:2]
         with torch.autocast(pillars.points.device.type, enabled=False):
-            values, zero_value = self.norm(
+            values, zero_value = self.norm.with_zeros(
                 self.linear(point_features(pillars, self.grid)), num_pillars * num_slots
             )
             # `unsafe` skips checks of the lengths, which fail on no pillars at all
             maxima = torch.segment_reduce(values, 'max', lengths=pillars.num_points, unsafe=True)
             has_unused = (pillars.num_points < num_slots)[:, None]
             return torch.where(has_unused, maxima.maximum(zero_value), maxima).relu()
-
-
-class SparseBatchNorm(nn.Module):
-    """`nn.BatchNorm1d` over rows of which many are zero and only the others are given.
-
-    Where several processes train together, over the rows of all of them.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.momentum = NORM_MOMENTUM
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer('running_mean', torch.zeros(channels))
-        self.register_buffer('running_var', torch.ones(channels))
-        self.register_buffer('num_batches_tracked', torch.tensor(0))
-
-    def forward(self, rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-        """Normalize with the statistics of all rows.
-
-        Args:
-            rows: (N, C) those that are not zero.
-            num_rows: N and the number of zero rows.
-
-        Returns:
-            (N, C) normalized rows, and (C,) what a zero row becomes.
-        """
-        mean, variance = self.running_mean, self.running_var
-        if self.training:
-            of_batch = pool_statistics(*_statistics(rows, num_rows), num_rows)
-            if (count := of_batch[2]) > 0:
-                mean, variance = of_batch[:2]
-                self._track(mean.detach(), variance.detach() * (count / max(count - 1, 1)))
-        scale = self.weight * (variance + NORM_EPS).rsqrt()
-        shift = self.bias - mean * scale
-        return torch.addcmul(shift, rows, scale), shift
-
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
-        self.num_batches_tracked += 1
-
-
-def _statistics(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-    """(C,) mean and biased variance of `rows` and as many zero rows as make `num_rows`."""
-    if not len(rows):
-        return rows.sum(0), rows.sum(0)
-    part = len(rows) / num_rows
-    # Two passes: torch.var_mean over rows takes fifteen times as long on a CPU.
-    mean = rows.mean(0)
-    variance = (rows - mean).square().mean(0)
-    return part * mean, part * (variance + (1 - part) * mean.square())
 
 
 def point_features(pillars: Voxels, grid: Grid) -> Tensor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 import json
 
 from matplotlib.image import imread
@@ -19,7 +20,7 @@ from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.evaluation.kitti.equal_recall import EqualRecall
 from pointdistiller_core.evaluation.pictures import scenes as pictures
-from pointdistiller_core.records import Detections
+from pointdistiller_core.records import Cut, Detections
 
 FALSE_BOX = np.array([[13, 0, -1, 3.9, 1.6, 1.56, 0]], np.float32)
 
@@ -40,7 +41,7 @@ class KnownDetector:
         known = self._answers[cloud]
         scores = known.scores - np.float32(1e-6 * self._times_asked[cloud])
         self._times_asked[cloud] += 1
-        return Detections(known.boxes, scores, known.labels, counts=known.counts)
+        return replace(known, scores=scores)
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def known_detectors(monkeypatch, dataset) -> None:
 
 def detections(boxes: object, scores: list[float]) -> Detections:
     labels = np.zeros(len(scores), np.int64)
-    counts = {'points_in_range': 50, 'points_over_cap': 3, 'pillars': 20, 'pillars_over_cap': 1}
-    return Detections(np.array(boxes), np.array(scores, np.float32), labels, counts=counts)
+    cuts = {'points': Cut(47, 3), 'voxels': Cut(20, 1)}
+    return Detections(np.array(boxes), np.array(scores, np.float32), labels, cuts=cuts)
 
 
 @pytest.mark.usefixtures('known_detectors')
@@ -77,7 +78,7 @@ def test_false_positives_of_known_detections(run, dataset):
         ]
     thresholds = classes['Car'][-1]['score_thresholds']
     assert thresholds == pytest.approx({'sure': 0.8, 'rash': 0.6})
-    assert 'rash: cut off by max_points_per_pillar and max_pillars: 6 of 100 points' in notes
+    assert "rash: cut off by the bundle's caps: 6 of 100 points, 2 of 42 voxels in range" in notes
 
 
 @pytest.mark.usefixtures('known_detectors')
@@ -204,7 +205,7 @@ def test_features_of_a_student(run, make_bundle, dataset, tmp_path):
     assert '(val, 2 frames)' in ' '.join(table.split())
     assert 'backbone.1' in table
     written = json.loads((tmp_path / 'features.json').read_text(encoding='utf-8'))
-    assert list(written) == ['pillars', 'backbone.0', 'backbone.1', 'neck']
+    assert list(written) == ['voxels', 'backbone.0', 'backbone.1', 'neck']
     for of_tap in written.values():
         assert list(of_tap) == ['student', 'untrained']
         assert of_tap['student'] != of_tap['untrained']

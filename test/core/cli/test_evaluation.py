@@ -298,10 +298,10 @@ def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):
     cut = make_bundle('cut', pillars=tiny_model.pillars.model_copy(update=caps))
     notes = run('evaluate', cut, '--dataset', dataset)[2]
     # Ten points of each of the two clouds remain, one in a pillar.
-    points, used = re.search(r'(\d+) of (\d+) points in range', notes).groups()
+    points, used = re.search(r'(\d+) of (\d+) points', notes).groups()
     assert int(used) - int(points) == 20
-    pillars, occupied = re.search(r'(\d+) of (\d+) pillars', notes).groups()
-    assert int(occupied) - int(pillars) == 20
+    voxels, occupied = re.search(r'(\d+) of (\d+) voxels in range', notes).groups()
+    assert int(occupied) - int(voxels) == 20
     clouds = [dataset / 'training' / 'velodyne' / f'00000{index}.bin' for index in (0, 1)]
     assert notes_of_cuts(run('detect', cut, *clouds, '--backend', 'torch')[2])
     caps = {'max_points_per_pillar': 1000, 'max_pillars': 1024}
@@ -311,7 +311,7 @@ def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):
 
 
 def notes_of_cuts(notes: str) -> list[str]:
-    return re.findall(r'cut off by max_points_per_pillar and max_pillars: \d+ of', notes)
+    return re.findall(r"cut off by the bundle's caps: \d+ of", notes)
 
 
 def test_a_bundle_runs_in_the_precision_that_was_asked_for(run, bundle, dataset, tmp_path):

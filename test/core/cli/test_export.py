@@ -139,14 +139,14 @@ def test_int8_without_clouds(run, bundle):
 @pytest.mark.parametrize('name', backends('onnx'))
 def test_refuses_what_disagrees(run, sure_bundle, dataset, name, monkeypatch):
     before = files_of(sure_bundle)
-    honest = exporters.model_arrays
+    honest = exporters.split_detector
 
     def wrong(detector):
-        arrays = honest(detector)
-        arrays.anchor_shapes[:, 1] *= 1.5
-        return arrays
+        split = honest(detector)
+        split.arrays['anchor_shapes'][:, 1] *= 1.5
+        return split
 
-    monkeypatch.setattr(exporters, 'model_arrays', wrong)
+    monkeypatch.setattr(exporters, 'split_detector', wrong)
     code, out, err = run('export', sure_bundle, '--to', name, '--check', dataset)
     assert code == 2
     assert 'is left as it was, for onnx disagrees with torch: only 0.0% of the boxes' in err

@@ -20,7 +20,7 @@ from pointdistiller_core.config import (
     ExperimentConfig,
     TrainingConfig,
 )
-from pointdistiller_core.deploy.backends.array_backend import INPUT_SCALE
+from pointdistiller_core.deploy.backends.dense_backend import INPUT_SCALE
 from pointdistiller_core.deploy.export import exporters
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.messages.bags import CloudBagWriter

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from pointdistiller_core.config import ModelConfig
-from pointdistiller_core.distill.taps import tap, tap_modules
 from pointdistiller_core.distill.term import Lesson, View
 from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models.layer import Rows, read_layers
 from pointdistiller_core.records import Batch
 
 
@@ -33,25 +34,34 @@ def make_batch() -> Callable[..., Batch]:
     return make
 
 
+def as_leaf(rows: Rows) -> Rows:
+    if rows.features.requires_grad:
+        return rows
+    return replace(rows, features=rows.features.clone().requires_grad_())
+
+
 @pytest.fixture
 def make_lesson(tiny_model, make_batch) -> Callable[..., Lesson]:
     """What a teacher and a student of half its width made of random clouds.
 
-    All features are leaves that ask for gradients, the teacher's, too.
+    All features are leaves that ask for gradients, the teacher's, too; keywords, e.g.
+    `teacher={'neck': maps}`, give further outputs of layers.
     """
 
-    def make(*num_points: int, student: ModelConfig | None = None) -> Lesson:
+    def make(*num_points: int, **further: dict[str, Tensor]) -> Lesson:
         torch.manual_seed(0)
         batch = make_batch(*num_points)
-        student = student or tiny_model.model_copy(update={'width': 0.5})
-        models = [PointPillars(tiny_model).eval(), PointPillars(student)]
-        pillars = models[1].group(batch.points)
-        views = []
-        for model in models:
-            with tap(tap_modules(model)) as outputs, torch.no_grad():
-                output = model(pillars)
-            leaves = {name: value.requires_grad_() for name, value in outputs.items()}
-            views.append(View(model, leaves, output))
-        return Lesson(batch, pillars, *views)
+        student = tiny_model.model_copy(update={'width': 0.5})
+        models = {'teacher': PointPillars(tiny_model).eval(), 'student': PointPillars(student)}
+        voxels = models['student'].prepare(batch.points)
+        views = {}
+        for side, model in models.items():
+            layers = model.layers()
+            with read_layers(layers) as outputs, torch.no_grad():
+                output = model(voxels)
+            outputs |= further.get(side, {})
+            rows = {name: layers[name].to_rows(own, voxels) for name, own in outputs.items()}
+            views[side] = View(model, {name: as_leaf(own) for name, own in rows.items()}, output)
+        return Lesson(batch, voxels, **views)
 
     return make

@@ -14,7 +14,7 @@ from pointdistiller_core.distill import Distiller
 from pointdistiller_core.distill.distiller import build_terms
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import PointPillars, sketch_detector
 
 CONFIG = DistillationConfig(
     terms=(LocalGraphConfig(num_samples=40, num_neighbors=8, adapter_channels=4),)
@@ -32,7 +32,7 @@ def test_losses_are_the_students_and_one_per_term(distiller, make_batch):
     batch = make_batch(400, 300)
     losses = distiller(batch)
     student = distiller.student
-    expected = student.losses(student(student.group(batch.points)), batch)
+    expected = student.losses(student(student.prepare(batch.points)), batch)
     assert set(losses) == {*expected, 'local_graph'}
     for name, loss in expected.items():
         torch.testing.assert_close(losses[name], loss)
@@ -123,22 +123,21 @@ def test_an_unknown_tap_lists_those_that_exist(tiny_model):
 
     config = DistillationConfig.model_construct(terms=(Tapping(),))
     with pytest.raises(ConfigError) as error:
-        build_terms(config, tiny_model, tiny_model)
+        build_terms(config, *[PointPillars(tiny_model)] * 2)
     message = str(error.value)
     assert message.startswith("distillation.terms.tapping.taps: the teacher has no ['backbone.7']")
-    assert "choose from ['pillars', 'backbone.0'" in message
+    assert "choose from ['voxels', 'backbone.0.norm'" in message
 
 
 def test_more_samples_than_pillars_are_refused(tiny_model):
     def build(**values):
-        build_terms(
-            DistillationConfig(terms=(LocalGraphConfig(**values),)), tiny_model, tiny_model
-        )
+        config = DistillationConfig(terms=(LocalGraphConfig(**values),))
+        build_terms(config, *[sketch_detector(tiny_model)] * 2)
 
     build(num_samples=1024)
     build(num_samples=1025, per_frame=False)  # of a whole batch, however large
     message = (
-        r'num_samples 1025 is more than pillars of the models can have in a frame, which is 1024'
+        r'num_samples 1025 is more than voxels of the models can have in a frame, which is 1024'
     )
     with pytest.raises(ConfigError, match=message):
         build(num_samples=1025)
@@ -149,7 +148,7 @@ def test_more_samples_than_cells_are_refused_whatever_the_cap(tiny_model):
     model = tiny_model.model_copy(update={'pillars': pillars})
     config = DistillationConfig(terms=(LocalGraphConfig(num_samples=1025),))
     with pytest.raises(ConfigError, match='in a frame, which is 1024'):
-        build_terms(config, model, model)
+        build_terms(config, *[PointPillars(model)] * 2)
 
 
 def test_both_sides_of_a_difference_are_named(tiny_model):

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from pointdistiller_core.distill.feature_similarity import (
     compare_features,
+    draw_rows,
     linear_cka,
     probe_r2,
-    sample_rows,
-    shared_taps,
+    shared_layers,
     shorten_outliers,
     untrained_twin,
 )
@@ -136,7 +136,7 @@ def student(tiny_model) -> PointPillars:
 def test_a_network_is_like_itself_and_less_like_another(teacher, student, make_batch):
     clouds = make_batch(200, 200, 200).points
     result = compare_features(teacher, {'same': teacher, 'other': student}, clouds)
-    assert list(result) == ['pillars', 'backbone.0', 'backbone.1', 'neck']
+    assert list(result) == ['voxels', 'backbone.0', 'backbone.1', 'neck']
     for of_tap in result.values():
         assert of_tap['same'].cka == pytest.approx(1.0)
         assert of_tap['same'].probe_r2 > 0.98
@@ -157,11 +157,11 @@ def test_the_same_seed_draws_the_same_rows(teacher, student, make_batch):
 def test_rows_are_cells_with_points_and_the_same_of_every_network(teacher, make_batch):
     (cloud,) = make_batch(60).points
     generator = torch.Generator().manual_seed(0)
-    sampled = sample_rows(
-        [teacher, teacher], cloud, ['pillars', 'neck'], num_rows=1000, generator=generator
+    sampled = draw_rows(
+        [teacher, teacher], cloud, ['voxels', 'neck'], num_rows=1000, generator=generator
     )
-    pillars = teacher.group([cloud])
-    assert len(sampled['pillars'][0]) == len(pillars)
+    pillars = teacher.prepare([cloud])
+    assert len(sampled['voxels'][0]) == len(pillars)
     assert len(sampled['neck'][0]) == len(pillars)  # of the same resolution here
     for first, second in sampled.values():
         assert torch.equal(first, second)
@@ -169,11 +169,14 @@ def test_rows_are_cells_with_points_and_the_same_of_every_network(teacher, make_
 
 def test_maps_of_another_resolution_are_left_out(tiny_model):
     coarse = tiny_model.model_copy(update={'backbone_strides': (2, 1), 'neck_strides': (1, 1)})
-    assert shared_taps([tiny_model, coarse]) == ['pillars', 'backbone.1']
+    assert shared_layers([PointPillars(tiny_model), PointPillars(coarse)]) == [
+        'voxels',
+        'backbone.1',
+    ]
 
 
 def test_too_few_rows_are_named(teacher, student, make_batch):
-    with pytest.raises(DatasetError, match='pillars: the frames hold 3 pillars or cells'):
+    with pytest.raises(DatasetError, match='voxels: the frames hold 3 rows with points'):
         compare_features(teacher, {'student': student}, make_batch(3).points)
     with pytest.raises(DatasetError, match='hold 0'):
         compare_features(teacher, {'student': student}, [])

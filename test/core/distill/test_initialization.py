@@ -89,7 +89,7 @@ def test_what_is_never_read_may_be_cut_away(teacher, make_batch):
                 nn.init.zeros_(part[len(part) // 2 :])
     student = student_of(teacher.config, width=0.5)
     student.load_state_dict(slice_weights(teacher, student, 'slice'))
-    pillars = teacher.group(make_batch(300).points)
+    pillars = teacher.prepare(make_batch(300).points)
     with torch.no_grad():
         ours, theirs = (model.eval()(pillars) for model in (student, teacher))
     torch.testing.assert_close(ours.class_logits, theirs.class_logits, rtol=1e-3, atol=1e-4)

@@ -87,6 +87,6 @@ def test_work_on_points_comes_on_top(tiny_model):
     detector = build_detector(tiny_model)
     points = torch.tensor([[1.0, 0, 0, 0], [1.1, 0, 0, 0], [9.0, 0, 0, 0]])
     on_points = 3 * 10 * tiny_model.encoder_channels
-    assert count_multiply_adds(detector, detector.group([points])) == (
+    assert count_multiply_adds(detector, detector.prepare([points])) == (
         count_detector_multiply_adds(detector) + on_points
     )

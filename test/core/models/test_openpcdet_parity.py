@@ -45,7 +45,7 @@ def run(shared_data) -> Run:
 
 
 def run_stages(detector, points) -> SimpleNamespace:
-    pillars = detector.group([points])
+    pillars = detector.prepare([points])
     features = detector.encoder(pillars)
     bev = scatter_to_bev(
         features, pillars.coords, batch_size=1, bev_shape=detector.config.grid.bev_shape

@@ -27,7 +27,7 @@ def test_good_enough():
         ({'found': 89}, 'only 89.0% of the boxes are in both'),
         ({'difference': 0.06}, 'scores differ by 0.060 on average'),
         ({'losses': [ApLoss('3d', 'Car', 1000, 70.0, 69.2)]}, '3d AP of Car falls by 0.8'),
-        ({'same_counts': False}, 'points or pillars are cut off that torch keeps'),
+        ({'same_counts': False}, 'points or voxels are cut off that torch keeps'),
         ({'num_boxes': 0, 'found': 0}, 'torch finds no box of score 0.3 or more in 3 clouds'),
     ],
 )

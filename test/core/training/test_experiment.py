@@ -109,7 +109,7 @@ def test_features_are_compared_after_a_distillation(tiny_model, teacher, frames,
     run_experiment(config, tmp_path / 'validated', teacher=teacher)
     file = tmp_path / 'validated' / 'features.json'
     values = json.loads(file.read_text(encoding='utf-8'))
-    taps = ['pillars', 'backbone.0', 'backbone.1', 'neck']
+    taps = ['voxels', 'backbone.0', 'backbone.1', 'neck']
     assert list(values) == ['student', 'untrained']
     assert list(values['student']) == taps
     assert values['student'] != values['untrained']
@@ -124,4 +124,4 @@ def test_a_copy_of_the_teacher_has_its_features(tiny_model, teacher, frames, tmp
     config = config.model_copy(update={'validation': config.dataset, 'training': slow})
     run_experiment(config, tmp_path / 'run', teacher=teacher)
     values = json.loads((tmp_path / 'run' / 'features.json').read_text(encoding='utf-8'))
-    assert values['student']['pillars']['cka'] > 0.98 > values['untrained']['neck']['cka']
+    assert values['student']['voxels']['cka'] > 0.98 > values['untrained']['neck']['cka']

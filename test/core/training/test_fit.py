@@ -30,6 +30,7 @@ from pointdistiller_core.errors import (
     PointDistillerError,
     WriteError,
 )
+from pointdistiller_core.training.checkpoint import new_name
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
 
@@ -454,6 +455,21 @@ def test_damaged_checkpoint_says_what_to_do(tmp_path, frames, make_config):
     (newest / 'training.pt').write_bytes(b'half')
     with pytest.raises(CheckpointError, match=r'training.pt: truncated or altered.*; or remove'):
         fit(Objective(), frames, config, run, resume=True)
+
+
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [
+        ('local_graph.losses.0.student_adapter.scale', 'student_adapter.norm.weight'),
+        ('local_graph.losses.0.teacher_adapter.shift', 'teacher_adapter.norm.bias'),
+        ('fitnets.regressors.1.1.shift', 'fitnets.regressors.1.1.bias'),
+        ('overhaul.adapters.0.1.scale', 'overhaul.adapters.0.1.weight'),
+        ('attention_nonlocal.levels.0.spatial_adapter.weight', 'spatial_adapter.weight'),
+    ],
+)
+def test_adapters_of_earlier_checkpoints_have_another_name(old, new):
+    assert new_name(old) == old[: old.index(new.split('.')[0])] + new
+    assert new_name(new_name(old)) == new_name(old)
 
 
 def test_checkpoint_of_another_objective(tmp_path, frames, make_config):

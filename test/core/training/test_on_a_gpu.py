@@ -114,8 +114,8 @@ def test_validation_there_finds_what_it_finds_here(tmp_path, train, tiny_dataset
 def test_pillars_are_the_same_to_the_last_bit(tiny_model, tiny_dataset, gpu):
     detector = build_detector(tiny_model)
     clouds = [torch.from_numpy(frame.points) for frame in tiny_dataset(3)]
-    here = detector.group(clouds)
-    there = detector.to(gpu).group([points.to(gpu) for points in clouds])
+    here = detector.prepare(clouds)
+    there = detector.to(gpu).prepare([points.to(gpu) for points in clouds])
     for name in ('points', 'coords', 'num_points'):
         assert torch.equal(getattr(there, name).cpu(), getattr(here, name)), name
     for ours, theirs in zip(there.owners, here.owners, strict=True):

@@ -10,8 +10,8 @@ import sys
 from backend_parameters import backends, installed
 import pytest
 
+from pointdistiller_core.deploy.arrays_file import ARRAYS_FILE
 from pointdistiller_core.deploy.backends import BACKENDS
-from pointdistiller_core.deploy.backends.array_model import ARRAYS_FILE
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import BackendError, CheckpointError, ConfigError
 

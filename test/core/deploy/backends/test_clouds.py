@@ -19,6 +19,7 @@ from pointdistiller_core.detector import Detector
 from pointdistiller_core.evaluation.comparison.same_boxes import compare_detections
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.pipelines.verify_export import LIMITS
+from pointdistiller_core.records import Cut
 
 BOUNDS = (3.5, 1.2, 1.2), (6.0, 2.4, 2.4)
 LOW, HIGH = (0, -12.8, -3, 0), (25.6, 12.8, 1, 1)  # of the tiny model
@@ -71,7 +72,7 @@ def test_odd_clouds(full_bundle, reference, name, kind, recwarn):
     expected = reference(points, importance=True)
     assert found.counts == expected.counts
     assert found.counts['points'] == len(points)
-    assert bool(len(found)) == bool(found.counts['pillars'])
+    assert bool(len(found)) == bool(found.cuts['voxels'].kept)
     for array in (found.boxes, found.scores, found.importance.centers):
         assert np.isfinite(array).all()
     np.testing.assert_allclose(
@@ -113,7 +114,7 @@ def bounded_bundle(tiny_model, tiny_dataset, tmp_path_factory):
     clouds = [frame.points for frame in tiny_dataset(8, seed=9).frames]
     with torch.no_grad():
         for points in clouds:  # so that batch norm knows its means
-            model(model.group([torch.from_numpy(points)]))
+            model(model.prepare([torch.from_numpy(points)]))
     folder = tmp_path_factory.mktemp('bounded') / 'bundle'
     save_bundle(folder, model, BundleInfo(model=config))
     for name in filter(installed, EXPORTERS):
@@ -181,25 +182,25 @@ def test_what_the_caps_cut_is_counted(bundle, name):
     file.write_text(json.dumps(values))
     columns = np.repeat(np.arange(5), [1, 2, 3, 4, 5])  # five cells, 15 points
     points = np.stack([columns + 0.5, 0 * columns, 0 * columns, 0 * columns], 1)
-    counts = Detector.load(bundle, backend=name)(points.astype(np.float32)).counts
-    assert counts == {
+    found = Detector.load(bundle, backend=name)(points.astype(np.float32))
+    assert found.counts == {
         'points': 15,
         'points_not_finite': 0,
         'points_without_return': 0,
         'intensity_outside': 0,
         'points_in_range': 15,
         'points_beyond_1_km': 0,
-        'points_over_cap': 1 + 4 + 5,  # one of the third cell, all of the last two
-        'pillars': 3,
-        'pillars_over_cap': 2,
         'boxes_refused': 0,
     }
+    # one of the third cell, all of the last two
+    assert found.cuts == {'points': Cut(5, 1 + 4 + 5), 'voxels': Cut(3, 2)}
 
 
 @pytest.mark.parametrize('name', backends())
 def test_two_million_points(full_bundle, name):
     rng = np.random.default_rng(0)
     points = rng.uniform((0, -12, -3, 0), (25, 12, 1, 1), (2_000_000, 4)).astype(np.float32)
-    counts = Detector.load(full_bundle, backend=name)(points).counts
-    assert counts['points'] == counts['points_in_range'] == 2_000_000
-    assert counts['points_over_cap'] == 2_000_000 - 8 * counts['pillars']
+    found = Detector.load(full_bundle, backend=name)(points)
+    assert found.counts['points'] == found.counts['points_in_range'] == 2_000_000
+    kept = 8 * found.cuts['voxels'].kept
+    assert found.cuts['points'] == (kept, 2_000_000 - kept)

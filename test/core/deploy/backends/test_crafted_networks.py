@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from pointdistiller_core.deploy.arrays_file import ARRAYS_FILE
 from pointdistiller_core.deploy.backends import ONNX_FILE, OPENVINO_FILES
-from pointdistiller_core.deploy.backends.array_model import ARRAYS_FILE
 from pointdistiller_core.deploy.backends.onnx_graph import check_onnx
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CheckpointError

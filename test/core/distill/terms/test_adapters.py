@@ -6,15 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pointdistiller_core.distill.terms import adapters
 from pointdistiller_core.distill.terms.adapters import RowNorm, build_adapter
+from pointdistiller_core.models.stages import batch_norm
 
 
 def test_norm_is_batch_norm():
     rows, norm = torch.randn(50, 4) * 3 + 7, RowNorm(4)
-    torch.nn.init.uniform_(norm.scale)
-    torch.nn.init.uniform_(norm.shift)
-    expected = F.batch_norm(rows, None, None, norm.scale, norm.shift, training=True)
+    torch.nn.init.uniform_(norm.weight)
+    torch.nn.init.uniform_(norm.bias)
+    expected = F.batch_norm(rows, None, None, norm.weight, norm.bias, training=True)
     torch.testing.assert_close(norm(rows), expected)
 
 
@@ -27,7 +27,7 @@ def test_statistics_are_those_of_all_processes(monkeypatch, num_rows):
         calls.append(count)
         return mean + 1, variance + 3, count
 
-    monkeypatch.setattr(adapters, 'pool_statistics', pool)
+    monkeypatch.setattr(batch_norm, 'pool_statistics', pool)
     rows = torch.randn(num_rows, 2)
     normal = RowNorm(2)(rows)
     assert calls == [num_rows]
@@ -45,8 +45,8 @@ def test_norm_keeps_no_running_state():
     ('kind', 'parameters'),
     [
         ('linear', ['0.weight', '0.bias']),
-        ('norm', ['0.weight', '1.scale', '1.shift']),
-        ('norm_relu', ['0.weight', '1.scale', '1.shift']),
+        ('norm', ['0.weight', '1.weight', '1.bias']),
+        ('norm_relu', ['0.weight', '1.weight', '1.bias']),
     ],
 )
 def test_kinds(kind, parameters):

@@ -45,7 +45,7 @@ def test_a_low_temperature_chooses():
 def test_distances_are_those_of_maps(pair):
     """The definition on (B, C, H, W), with 1x1 convolutions."""
     level = AttentionNonlocalLevel(AttentionNonlocalConfig(temperature=0.3), 8, 16)
-    teacher, student = pair.to_map(pair.teacher), pair.to_map(pair.student)
+    teacher, student = pair.rows.to_map(pair.teacher), pair.rows.to_map(pair.student)
     adapter, channels = level.feature_adapter[0], level.channel_adapter[0]
     adapted = F.conv2d(student, adapter.weight[:, :, None, None], adapter.bias)
     masks = [
@@ -74,22 +74,24 @@ def test_masks_have_no_gradient(pair):
     assert not level._mask(pair, level.feature_adapter(pair.student)).requires_grad
 
 
-@pytest.mark.parametrize(('tap', 'stride'), [('backbone.1', 1), ('backbone.1', 3), ('pillars', 3)])
+@pytest.mark.parametrize(('tap', 'stride'), [('backbone.1', 1), ('backbone.1', 3), ('voxels', 3)])
 def test_non_local_block_is_that_of_built_affinities(make_lesson, tap, stride):
     pair = pair_features(make_lesson(300, 200), tap)
     block = NonLocalBlock(pair.teacher.shape[1], inner=3, stride=stride)
     parts = []
     for frame in range(2):
-        rows = pair.teacher[pair.frames == frame]
+        rows = pair.teacher[pair.rows.frames == frame]
         keys, values = block.key(rows), block.value(rows)
-        if pair.is_map:
+        if pair.rows.is_map:
             keys, values = (
                 F.max_pool2d(part.T.view(1, 3, 16, 16), stride).flatten(2)[0].T
                 for part in (keys, values)
             )
         affinity = block.query(rows) @ keys.T / len(keys)
         parts.append(rows + block.output(affinity @ values))
-    torch.testing.assert_close(block(pair, pair.teacher), torch.cat(parts), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        block(pair.rows, pair.teacher), torch.cat(parts), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3, 99])
@@ -102,9 +104,9 @@ def test_pooling_is_that_of_torch(stride):
 
 def test_the_space_of_pillars_is_the_map(make_lesson):
     """The mean over channels is smoothed with the pillars around, not those next in memory."""
-    pair = pair_features(make_lesson(300, 200), 'pillars')
+    pair = pair_features(make_lesson(300, 200), 'voxels')
     level = AttentionNonlocalLevel(AttentionNonlocalConfig(), 4, 8)
-    maps = level.spatial_adapter(pair.to_map(pair.student.mean(1, keepdim=True)))
-    rows = torch.stack([maps[frame, :, y, x] for frame, y, x in pair.coords.tolist()])
+    maps = level.spatial_adapter(pair.rows.to_map(pair.student.mean(1, keepdim=True)))
+    rows = torch.stack([maps[frame, :, y, x] for frame, y, x in pair.rows.cells.tolist()])
     expected = torch.dist(pair.teacher.mean(1, keepdim=True), rows)
     torch.testing.assert_close(level(pair)['spatial'], expected)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 import json
 from pathlib import Path
 
@@ -38,12 +37,8 @@ def load(shared_data: Path):
 
 def lesson_of(make_lesson, arrays: dict[str, Tensor]):
     """A lesson whose necks put out the golden maps."""
-    lesson = make_lesson(100)
-    views = {
-        side: replace(getattr(lesson, side), features={'neck': arrays[f'{side}_feat']})
-        for side in ('teacher', 'student')
-    }
-    return replace(lesson, **views)
+    sides = ('teacher', 'student')
+    return make_lesson(100, **{side: {'neck': (arrays[f'{side}_feat'],)} for side in sides})
 
 
 def build(name: str, arrays: dict[str, Tensor]) -> FeatureTerm:

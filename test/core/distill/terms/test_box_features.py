@@ -11,12 +11,9 @@ import torch
 from pointdistiller_core.config import BoxFeaturesConfig
 from pointdistiller_core.distill.terms.box_features import (
     BoxFeaturesTerm,
-    centers_of,
     flatten_boxes,
     rows_in_boxes,
 )
-from pointdistiller_core.distill.terms.feature_term import pair_features
-from pointdistiller_core.pointcloud.voxels import cell_centers
 
 
 def with_boxes(lesson, boxes: list[list[float]], labels: list[int]):
@@ -24,26 +21,10 @@ def with_boxes(lesson, boxes: list[list[float]], labels: list[int]):
     return replace(lesson, batch=replace(lesson.batch, **tensors))
 
 
-def test_centers_of_a_map_that_is_half_as_fine(make_lesson, tiny_model):
-    """Cells of 1.6 m from x = 0, y = -12.8 on."""
-    pair = pair_features(make_lesson(100), 'backbone.1')
-    centers = centers_of(pair, tiny_model.grid).view(16, 16, 2)
-    torch.testing.assert_close(centers[0, 0], torch.tensor([0.8, -12.0]))
-    torch.testing.assert_close(centers[2, 1], torch.tensor([2.4, -8.8]))
-
-
-def test_centers_of_pillars_are_their_cells(make_lesson, tiny_model):
-    lesson = make_lesson(100)
-    pair = pair_features(lesson, 'pillars')
-    expected = cell_centers(lesson.pillars.coords, tiny_model.grid)[:, :2]
-    torch.testing.assert_close(centers_of(pair, tiny_model.grid), expected)
-
-
 def inside_by_hand(lesson, **options) -> set[tuple[int, int]]:
-    pair = pair_features(lesson, 'backbone.0')
-    centers = centers_of(pair, lesson.student.model.config.grid)
-    chosen = centers[rows_in_boxes(pair, lesson, centers, **options)]
-    return {(round(x / 0.4), round(y / 0.4)) for x, y in chosen.tolist()}  # half cells
+    rows = lesson.student.rows['backbone.0']
+    chosen = rows.positions[rows_in_boxes(rows, lesson.batch, **options)]
+    return {(round(x / 0.4), round(y / 0.4)) for x, y, _ in chosen.tolist()}  # half cells
 
 
 def test_boxes_are_rotated_and_their_height_does_not_matter(make_lesson):
@@ -69,10 +50,9 @@ def test_ignored_boxes_and_those_of_other_frames_do_not_count(make_lesson):
         labels=(torch.zeros(0, dtype=torch.int64), torch.tensor([0])),
     )
     lesson = replace(lesson, batch=batch)
-    pair = pair_features(lesson, 'neck')
-    centers = centers_of(pair, lesson.student.model.config.grid)
-    inside = rows_in_boxes(pair, lesson, centers, margin=0.0)
-    assert pair.frames[inside].tolist() == [1]
+    rows = lesson.student.rows['neck']
+    inside = rows_in_boxes(rows, lesson.batch, margin=0.0)
+    assert rows.frames[inside].tolist() == [1]
 
 
 @pytest.mark.parametrize(('norm', 'expected'), [('mean_square', 9.0), ('per_cell', 12.0)])
@@ -84,8 +64,8 @@ def test_loss_by_hand(make_lesson, norm, expected):
     )
     torch.nn.init.zeros_(term.adapters[0][0].weight)
     torch.nn.init.zeros_(term.adapters[0][0].bias)
-    features = {'neck': torch.full((1, 16, 32, 32), 3.0)}
-    lesson = replace(lesson, teacher=replace(lesson.teacher, features=features))
+    rows = lesson.teacher.rows['neck']
+    lesson.teacher.rows['neck'] = replace(rows, features=torch.full((1024, 16), 3.0))
     assert term(lesson).item() == pytest.approx(expected)
 
 

@@ -17,7 +17,7 @@ from pointdistiller_core.distill.terms.consistency import (
     consistency_loss,
     match_boxes,
 )
-from pointdistiller_core.models import BoxPredictions, HeadOutput, PointPillars
+from pointdistiller_core.models import AnchorOutput, BoxPredictions, PointPillars
 
 
 def cars(*xs: float, scores=None, labels=None) -> BoxPredictions:
@@ -80,20 +80,20 @@ def lesson_of(tiny_model, make_batch):
     """`lesson_of(teacher, student)` of two outputs."""
     model = PointPillars(tiny_model)
 
-    def make(teacher: HeadOutput, student: HeadOutput) -> Lesson:
+    def make(teacher: AnchorOutput, student: AnchorOutput) -> Lesson:
         batch = make_batch(*[10] * len(student.class_logits))
         views = [View(model, {}, output) for output in (teacher, student)]
-        return Lesson(batch, model.group(batch.points), *views)
+        return Lesson(batch, model.prepare(batch.points), *views)
 
     return make
 
 
-def output_of(scores, shift: float, anchors) -> HeadOutput:
+def output_of(scores, shift: float, anchors) -> AnchorOutput:
     """Boxes at the anchors but for x, which is off by `shift` of their diagonal."""
     residuals = torch.zeros(*scores.shape, 7)
     residuals[..., 0] = shift
     logits, directions = scores.logit()[..., None], torch.zeros(*scores.shape, 2)
-    return HeadOutput(logits, residuals.requires_grad_(), directions, anchors)
+    return AnchorOutput(logits, residuals.requires_grad_(), directions, anchors)
 
 
 def test_term_by_hand(lesson_of):

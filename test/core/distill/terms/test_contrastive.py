@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 import pytest
@@ -40,11 +41,11 @@ def test_both_sides_count_alike():
 def test_embeddings_that_learn_recognise_rows(make_lesson):
     """Where the teacher is the student, a row knows its counterpart after a few steps."""
     lesson = make_lesson(40)
-    config = ContrastiveConfig(taps=('pillars',), num_samples=40, channels=16)
-    term = ContrastiveTerm(config, teacher={'pillars': 8}, student={'pillars': 8})
-    rows = torch.randn(len(lesson.pillars), 8)
+    config = ContrastiveConfig(taps=('voxels',), num_samples=40, channels=16)
+    term = ContrastiveTerm(config, teacher={'voxels': 8}, student={'voxels': 8})
+    features = torch.randn(len(lesson.prepared), 8)
     for view in (lesson.teacher, lesson.student):
-        view.features['pillars'] = rows
+        view.rows['voxels'] = replace(view.rows['voxels'], features=features)
     first = term(lesson).item()
     optimizer = torch.optim.Adam(term.parameters(), lr=0.02)
     for _ in range(40):

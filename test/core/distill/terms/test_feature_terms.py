@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -13,10 +12,9 @@ from torch import Tensor
 
 from pointdistiller_core.config import AnyTermConfig, DistillationConfig, FeatureTermConfig
 from pointdistiller_core.distill import TERMS, Distiller
-from pointdistiller_core.distill.taps import tap_channels
 from pointdistiller_core.distill.terms.feature_term import FeatureTerm
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import PointPillars, sketch_detector
 
 ALL = {cls.model_fields['name'].default: cls for cls in get_args(get_args(AnyTermConfig)[0])}
 FEATURE_TERMS = {name: cls for name, cls in ALL.items() if issubclass(cls, FeatureTermConfig)}
@@ -38,7 +36,7 @@ CHANGES = {
     },
     'box_features': {'margin': 2.0, 'norm': 'per_cell'},
 }
-SHARED = {'weight': 0.5, 'taps': ('pillars',)}
+SHARED = {'weight': 0.5, 'taps': ('voxels',)}
 
 
 def map_taps(name: str) -> tuple[str, ...]:
@@ -52,10 +50,12 @@ def small(name: str, **changes: object) -> FeatureTermConfig:
 
 def build(config: FeatureTermConfig, lesson) -> FeatureTerm:
     torch.manual_seed(0)
-    channels = {
-        side: tap_channels(getattr(lesson, side).model.config) for side in ('teacher', 'student')
-    }
+    channels = {side: channels_of(getattr(lesson, side).model) for side in ('teacher', 'student')}
     return TERMS[config.name](config, **channels)
+
+
+def channels_of(model) -> dict[str, int]:
+    return {name: layer.channels for name, layer in model.layers().items()}
 
 
 def loss_of(config: FeatureTermConfig, lesson) -> Tensor:
@@ -64,12 +64,12 @@ def loss_of(config: FeatureTermConfig, lesson) -> Tensor:
     return term(lesson)
 
 
-both_kinds = pytest.mark.parametrize('kind', ['pillars', 'maps'])
+both_kinds = pytest.mark.parametrize('kind', ['voxels', 'maps'])
 every_term = pytest.mark.parametrize('name', FEATURE_TERMS)
 
 
 def taps_of(kind: str, name: str) -> tuple[str, ...]:
-    return ('pillars',) if kind == 'pillars' else map_taps(name)
+    return ('voxels',) if kind == 'voxels' else map_taps(name)
 
 
 @every_term
@@ -82,8 +82,8 @@ def test_gradients_reach_the_student_and_not_the_teacher(make_lesson, name, kind
     assert torch.isfinite(loss)
     loss.backward()
     for tap in term.taps:
-        assert lesson.teacher.features[tap].grad is None
-        gradient = lesson.student.features[tap].grad
+        assert lesson.teacher.rows[tap].features.grad is None
+        gradient = lesson.student.rows[tap].features.grad
         assert torch.isfinite(gradient).all()
         if all(num_points):
             assert gradient.abs().sum() > 0
@@ -102,7 +102,7 @@ def test_default_taps_are_there_with_any_number_of_stages(make_lesson, tiny_mode
         }
     )
     for model in (tiny_model, config):
-        channels = tap_channels(model)
+        channels = channels_of(sketch_detector(model))
         term = TERMS[name](small(name), teacher=channels, student=channels)
         assert term.taps
         assert set(term.taps) <= set(channels)
@@ -114,8 +114,8 @@ def test_levels_that_do_not_match_are_named(name):
     with pytest.raises(ConfigError) as error:
         TERMS[name](
             ALL[name](),
-            teacher={'pillars': 8, 'backbone.0': 8, 'backbone.0.norm': 8, 'neck': 8},
-            student={'pillars': 8, 'neck': 8},
+            teacher={'voxels': 8, 'backbone.0': 8, 'backbone.0.norm': 8, 'neck': 8},
+            student={'voxels': 8, 'neck': 8},
         )
     message = str(error.value)
     assert f'terms.{name}.taps' in message
@@ -125,7 +125,7 @@ def test_levels_that_do_not_match_are_named(name):
 def test_a_tap_that_is_not_there_lists_those_that_are(tiny_model):
     config = DistillationConfig.model_validate({'terms': [{'name': 'fitnets', 'taps': ['nek']}]})
     message = (
-        r"terms\.fitnets\.taps: the teacher has no \['nek'\]; choose from \['pillars', .*'neck'"
+        r"terms\.fitnets\.taps: the teacher has no \['nek'\]; choose from \['voxels', .*'neck'"
     )
     with pytest.raises(ConfigError, match=message):
         Distiller(PointPillars(tiny_model), PointPillars(tiny_model), config)
@@ -184,19 +184,21 @@ def test_half_precision_regions_do_not_reach_the_loss(make_lesson, name, kind):
 def test_arguments_stay_as_they_are(make_lesson, name, kind):
     lesson = make_lesson(300, 200)
     views = (lesson.teacher, lesson.student)
-    before = [{tap: value.clone() for tap, value in view.features.items()} for view in views]
+    before = [{tap: rows.features.clone() for tap, rows in view.rows.items()} for view in views]
     loss_of(small(name, taps=taps_of(kind, name)), lesson)
     for view, copies in zip(views, before, strict=True):
-        assert all(torch.equal(view.features[tap], copy) for tap, copy in copies.items())
+        assert all(torch.equal(view.rows[tap].features, copy) for tap, copy in copies.items())
 
 
 @every_term
 def test_maps_of_different_resolution_meet_at_the_coarser_one(make_lesson, name):
     lesson = make_lesson(300, 200)
     (tap, _), config = map_taps(name), small(name, taps=map_taps(name)[:1])
-    fine = {tap: lesson.teacher.features[tap].repeat_interleave(2, 2).repeat_interleave(2, 3)}
-    finer = replace(lesson, teacher=replace(lesson.teacher, features=fine))
-    torch.testing.assert_close(loss_of(config, finer), loss_of(config, lesson))
+    expected, rows = loss_of(config, lesson), lesson.teacher.rows[tap]
+    fine = rows.to_map(rows.features).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    finer = lesson.teacher.model.layers()[tap].to_rows(fine, lesson.prepared)
+    lesson.teacher.rows[tap] = finer
+    torch.testing.assert_close(loss_of(config, lesson), expected)
 
 
 def test_all_terms_together(tiny_model, make_batch):

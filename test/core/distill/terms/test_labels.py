@@ -118,23 +118,25 @@ def test_thresholds_of_classes():
 def test_an_unknown_class_is_named_before_training(tiny_model):
     term = LabelsConfig(class_score_thresholds={'Tram': 0.5})
     with pytest.raises(ConfigError, match=r"\['Tram'\] are no classes.*they have \['Car'\]"):
-        build_terms(DistillationConfig(terms=(term,)), tiny_model, tiny_model)
+        build_terms(DistillationConfig(terms=(term,)), *[PointPillars(tiny_model)] * 2)
 
 
 def test_a_threshold_that_the_teacher_does_not_reach_down_to(tiny_model):
     message = r"thresholds \{'Car': 0.05\} are below those of the teacher, \{'Car': 0.1\}"
     with pytest.raises(ConfigError, match=message):
         build_terms(
-            DistillationConfig(terms=(LabelsConfig(score_threshold=0.05),)), tiny_model, tiny_model
+            DistillationConfig(terms=(LabelsConfig(score_threshold=0.05),)),
+            *[PointPillars(tiny_model)] * 2,
         )
 
 
 def test_thresholds_of_the_teachers_classes_come_before_its_common_one(tiny_model):
     def teacher(**thresholds):
         detection = tiny_model.detection.model_copy(update=thresholds)
-        return tiny_model.model_copy(update={'detection': detection})
+        return PointPillars(tiny_model.model_copy(update={'detection': detection}))
 
     config = DistillationConfig(terms=(LabelsConfig(score_threshold=0.6),))
-    build_terms(config, teacher(score_threshold=0.9, score_thresholds=(0.5,)), tiny_model)
+    student = PointPillars(tiny_model)
+    build_terms(config, teacher(score_threshold=0.9, score_thresholds=(0.5,)), student)
     with pytest.raises(ConfigError, match=r"of the teacher, \{'Car': 0.7\}"):
-        build_terms(config, teacher(score_thresholds=(0.7,)), tiny_model)
+        build_terms(config, teacher(score_thresholds=(0.7,)), student)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from pointdistiller_core.config import LOCAL_GRAPH_PRESETS, LocalGraphConfig
+from pointdistiller_core.distill.importance import sample_rows
 from pointdistiller_core.distill.term import Lesson, View
 from pointdistiller_core.distill.terms import local_graph
 from pointdistiller_core.distill.terms.local_graph import (
@@ -26,15 +26,15 @@ from pointdistiller_core.distill.terms.local_graph import (
     graph_distance,
     normalize_edges,
     reweight_by_features,
-    sample_rows,
 )
 from pointdistiller_core.grid import Grid
+from pointdistiller_core.models.layer import Rows, map_rows, voxel_rows
+from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
 from pointdistiller_core.records import Batch
 
 SMALL = LocalGraphConfig(num_samples=20, num_neighbors=6, adapter_channels=4)
 GRID = Grid(point_cloud_range=(0, 0, 0, 8, 8, 8), voxel_size=(1, 1, 8))
-MODEL = SimpleNamespace(config=SimpleNamespace(grid=GRID))
 
 
 def random_graphs(num_rows: int = 30, samples: int = 9, k: int = 5) -> LocalGraphs:
@@ -51,6 +51,12 @@ def edges_of(terms: EdgeTerms, graphs: list[LocalGraphs]) -> Tensor:
     return torch.cat([part.flatten(0, 1) for part in parts])
 
 
+def norm_of(weight: Tensor, bias: Tensor) -> BatchNormRows:
+    norm = BatchNormRows(len(weight), eps=1e-5, tracks=False)
+    norm.load_state_dict({'weight': weight, 'bias': bias})
+    return norm
+
+
 def make_pillars(*num_points: int, seed: int = 0) -> Voxels:
     generator = torch.Generator().manual_seed(seed)
     clouds = [torch.rand(n, 4, generator=generator) * 8 for n in num_points]
@@ -63,10 +69,15 @@ def features_of(pillars: Voxels, channels: int, seed: int = 0) -> Tensor:
 
 
 def features_for(tap: str, pillars: Voxels, channels: int) -> Tensor:
-    if tap == 'pillars':
+    if tap == 'voxels':
         return features_of(pillars, channels)
     side = 4 if tap == 'backbone.1' else 8
     return torch.randn(pillars.batch_size, channels, side, side)
+
+
+def rows_of(output: Tensor, pillars: Voxels) -> Rows:
+    """Of features (P, C) of pillars, or of a map (B, C, H, W)."""
+    return (voxel_rows if output.ndim == 2 else map_rows)(output, pillars, GRID)
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +183,7 @@ def test_moments_are_those_of_built_edges():
 def test_normalization_is_that_of_batch_norm():
     terms = EdgeTerms(torch.randn(30, 4), torch.randn(30, 4))
     graphs, scale, shift = [random_graphs()], torch.rand(4), torch.randn(4)
-    actual = edges_of(normalize_edges(terms, graphs, scale=scale, shift=shift), graphs)
+    actual = edges_of(normalize_edges(terms, graphs, norm_of(scale, shift)), graphs)
     expected = F.batch_norm(edges_of(terms, graphs), None, None, scale, shift, training=True)
     torch.testing.assert_close(actual, expected)
 
@@ -180,7 +191,7 @@ def test_normalization_is_that_of_batch_norm():
 def test_a_single_edge_normalizes_to_the_shift():
     graphs = [LocalGraphs(torch.tensor([0]), torch.tensor([[0]]), torch.ones(1))]
     terms = EdgeTerms(torch.full((1, 2), 7.0), torch.full((1, 2), -3.0))
-    normal = normalize_edges(terms, graphs, scale=torch.ones(2), shift=torch.tensor([0.5, 2.0]))
+    normal = normalize_edges(terms, graphs, norm_of(torch.ones(2), torch.tensor([0.5, 2.0])))
     torch.testing.assert_close(edges_of(normal, graphs), torch.tensor([[0.5, 2.0]]))
 
 
@@ -267,7 +278,7 @@ def test_with_given_normalization_a_batch_is_the_mean_of_its_frames():
 
 
 def make_term(config: LocalGraphConfig = SMALL) -> LocalGraphTerm:
-    names = ('pillars', 'backbone.0', 'backbone.1', 'neck')
+    names = ('voxels', 'backbone.0', 'backbone.1', 'neck')
     return LocalGraphTerm(config, teacher=dict.fromkeys(names, 8), student=dict.fromkeys(names, 5))
 
 
@@ -278,7 +289,10 @@ def loss_of(
 
     def view(side: str, features: Tensor) -> View:
         further = {name: maps[f'{side}_{name}'] for name in ('neck',) if f'{side}_{name}' in maps}
-        return View(MODEL, {'pillars': features, **further}, None)
+        outputs = {'voxels': features, **further}
+        return View(
+            None, {name: rows_of(output, pillars) for name, output in outputs.items()}, None
+        )
 
     sides = view('teacher', teacher), view('student', student)
     return term(Lesson(Batch((), (), (), ()), pillars, *sides))
@@ -310,7 +324,7 @@ def test_the_losses_of_taps_are_summed():
     pillars = make_pillars(300, 100)
     features = {'teacher': features_of(pillars, 8), 'student': features_of(pillars, 5)}
     maps = {'teacher_neck': torch.randn(2, 8, 4, 4), 'student_neck': torch.randn(2, 5, 4, 4)}
-    both = make_term(SMALL.model_copy(update={'taps': ('pillars', 'neck')}))
+    both = make_term(SMALL.model_copy(update={'taps': ('voxels', 'neck')}))
     parts = []
     for index, tap in enumerate(both.taps):
         part = make_term(SMALL.model_copy(update={'taps': (tap,)}))
@@ -470,9 +484,9 @@ def test_presets_run(name):
     pillars = make_pillars(300, 100)
     preset = LOCAL_GRAPH_PRESETS[name]
     config = preset.model_copy(update={'num_samples': 9, 'num_neighbors': 3})
-    sizes = {'teacher': 8, 'student': 5}
+    sizes, taps = {'teacher': 8, 'student': 5}, make_term(config).taps
     views = [
-        View(MODEL, {tap: features_for(tap, pillars, size) for tap in preset.taps}, None)
+        View(None, {tap: rows_of(features_for(tap, pillars, size), pillars) for tap in taps}, None)
         for size in sizes.values()
     ]
     loss = make_term(config)(Lesson(Batch((), (), (), ()), pillars, *views))

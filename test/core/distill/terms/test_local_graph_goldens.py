@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,8 +24,7 @@ from pointdistiller_core.distill.terms.local_graph import (
     edge_product,
     graph_distance,
 )
-from pointdistiller_core.distill.terms.rows import frame_rows, rows_of
-from pointdistiller_core.pointcloud.voxels import Voxels
+from pointdistiller_core.models.layer import Rows
 from pointdistiller_core.records import Batch
 
 CASES = (
@@ -44,7 +42,11 @@ CASES = (
 FIXED = tuple(case for case in CASES if not case.startswith('pp_'))
 EDGES = {'idendity': 'concat', 'sub': 'difference'}
 POOLS = {'none': 'none', 'max': 'max', 'avg': 'mean'}
-GRADIENTS = {'conv_weight': 'linear.weight', 'bn_weight': 'scale', 'bn_bias': 'shift'}
+GRADIENTS = {
+    'conv_weight': 'linear.weight',
+    'bn_weight': 'norm.weight',
+    'bn_bias': 'norm.bias',
+}
 # PointRCNN's features of points (B, C, n) stand here as maps of one row.
 PRESETS = {
     'pointpillars': LOCAL_GRAPH_PRESETS['authors_code'],
@@ -86,13 +88,14 @@ class Golden:
         self.levels = [Level(arrays, prefix) for prefix in case['prefixes']]
         self.taps = self.preset.taps[: len(self.levels)]
 
-    @property
-    def pillars(self) -> Voxels:
-        """The pillars of one frame, which the authors' are; for maps only the batch counts."""
-        num_points = self.levels[0].arrays.get('num_points', torch.zeros(0))
-        coords = torch.zeros(len(num_points), 4, dtype=torch.int64)
-        points = torch.zeros(len(num_points), 32, 4)
-        return Voxels(points, coords, num_points.long(), self.case['B'], (), {})
+    def rows(self, features: Tensor) -> Rows:
+        """Those of a map, or of the pillars of one frame, which the authors' are."""
+        num_points = self.levels[0].arrays.get('num_points')
+        if num_points is not None:
+            return Rows(features, (len(features),), torch.empty(0), num_points.long())
+        rows = features.permute(0, 2, 3, 1).flatten(0, 2)
+        sizes = (len(rows) // len(features),) * len(features)
+        return Rows(rows, sizes, torch.empty(0), torch.zeros(len(rows), dtype=torch.int64))
 
     def config(
         self, *, edge: str, reweight: bool, pool: str, authors: bool, temperature: float | None
@@ -116,7 +119,7 @@ class Golden:
     def term(self, **settings: object) -> LocalGraphTerm:
         channels = [
             {
-                tap: rows_of(getattr(level, side)).shape[1]
+                tap: getattr(level, side).shape[1]
                 for tap, level in zip(self.taps, self.levels, strict=True)
             }
             for side in ('teacher', 'student')
@@ -128,20 +131,18 @@ class Golden:
         return term
 
     def lesson(self) -> Lesson:
-        shape = max(level.teacher.shape[2:] for level in self.levels)
-        model = SimpleNamespace(config=SimpleNamespace(grid=SimpleNamespace(bev_shape=shape)))
         views = [
             View(
-                model,
+                None,
                 {
-                    tap: getattr(level, side)
+                    tap: self.rows(getattr(level, side))
                     for tap, level in zip(self.taps, self.levels, strict=True)
                 },
                 None,
             )
             for side in ('teacher', 'student')
         ]
-        return Lesson(Batch((), (), (), ()), self.pillars, *views)
+        return Lesson(Batch((), (), (), ()), None, *views)
 
     def settings(self, suffix: str) -> dict[str, object]:
         """Those of the expected values with this suffix."""
@@ -154,11 +155,11 @@ class Golden:
         }
 
     def graphs(self, level: Level, suffix: str = '') -> list[LocalGraphs]:
-        pillars, teacher = self.pillars, rows_of(level.teacher)
+        rows = self.rows(level.teacher)
         config = self.config(**self.settings(suffix))
-        importance = IMPORTANCE[config.importance](teacher, pillars.num_points)
-        groups = frame_rows(level.teacher, pillars)
-        return build_graphs_per_group(teacher, importance, groups, config)
+        importance = IMPORTANCE[config.importance](rows.features, rows.num_points)
+        groups = rows.split(torch.arange(len(rows)))
+        return build_graphs_per_group(rows.features, importance, groups, config)
 
 
 @pytest.fixture(scope='module')
@@ -191,7 +192,7 @@ def test_all_graph_cases_are_covered(shared_data):
 def test_samples_and_neighbors(load, name):
     golden = load(name)
     for level in golden.levels:
-        num_items = len(rows_of(level.teacher)) // golden.case['B']
+        num_items = len(golden.rows(level.teacher)) // golden.case['B']
         shape = (golden.case['B'], golden.case['N'])
         expected_centers = level.arrays['topk_idx'].reshape(shape)
         expected_neighbors = level.arrays['knn_idx'].reshape(*shape, golden.case['K'])
@@ -211,7 +212,9 @@ def test_edge_statistics(load, name):
         num_edges = sum(graph.neighbors.numel() for graph in graphs)
         for letter, features in (('t', level.teacher), ('s', level.student)):
             weight = level.arrays[f'adapter_{letter}_conv_weight']
-            terms = edge_product(rows_of(features), weight, EDGES[golden.case['edge_mode']])
+            terms = edge_product(
+                golden.rows(features).features, weight, EDGES[golden.case['edge_mode']]
+            )
             mean, variance = edge_moments(terms, graphs)
             unbiased = variance * num_edges / (num_edges - 1)
             key = f'adapter_{letter}_bn_running'

@@ -18,17 +18,17 @@ from pointdistiller_core.distill.terms.logits import (
     score_mask,
 )
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import HeadOutput, PointPillars
+from pointdistiller_core.models import AnchorOutput, PointPillars
 
 SCORES = torch.tensor([[0.9, 0.2, 0.5, 0.1], [0.1, 0.1, 0.2, 0.1]])
 
 
-def output_of(scores, residuals=None, directions=None, *, num_classes=1) -> HeadOutput:
+def output_of(scores, residuals=None, directions=None, *, num_classes=1) -> AnchorOutput:
     """Of one class; the rest is 0 where it is not given."""
     scores = torch.as_tensor(scores)
     shape = scores.shape
     logits = scores.logit()[..., None].repeat(1, 1, num_classes)
-    return HeadOutput(
+    return AnchorOutput(
         logits,
         torch.zeros(*shape, 7) if residuals is None else residuals,
         torch.zeros(*shape, 2) if directions is None else directions,
@@ -41,7 +41,7 @@ def loss_of(tiny_model, make_batch):
     """`loss_of(teacher, student, **config)`: the term's loss of two outputs."""
     model = PointPillars(tiny_model)
     batch = make_batch(10, 10)
-    pillars = model.group(batch.points)
+    pillars = model.prepare(batch.points)
 
     def loss(teacher, student, **values):
         views = [View(model, {}, output) for output in (teacher, student)]
@@ -135,7 +135,7 @@ def test_frames_can_be_shared_out(loss_of):
 
     def part(output, rows):
         tensors = [output.class_logits, output.box_residuals, output.direction_logits]
-        return HeadOutput(*(tensor[rows] for tensor in tensors), output.anchors)
+        return AnchorOutput(*(tensor[rows] for tensor in tensors), output.anchors)
 
     whole = loss_of(*outputs)
     parts = [loss_of(*(part(output, slice(i, i + 1)) for output in outputs)) for i in range(3)]
@@ -180,7 +180,11 @@ def test_anchors_that_differ_are_named_with_both_sides(tiny_model):
     head = tiny_model.head.model_copy(update={'anchors': {'Car': car}})
     other = tiny_model.model_copy(update={'head': head})
     with pytest.raises(ConfigError) as error:
-        build_terms(DistillationConfig(terms=(LogitsConfig(),)), tiny_model, other)
+        build_terms(
+            DistillationConfig(terms=(LogitsConfig(),)),
+            PointPillars(tiny_model),
+            PointPillars(other),
+        )
     message = str(error.value)
     assert 'terms.logits compares both networks anchor by anchor' in message
     assert 'number of anchors: teacher has 2048, student has 1024' in message

@@ -2,21 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import assume, given
 from hypothesis import strategies as st
 import pytest
 import torch
 
-from pointdistiller_core.config import OverhaulConfig
-from pointdistiller_core.distill.taps import tap_channels
+from pointdistiller_core.config import DistillationConfig, OverhaulConfig
+from pointdistiller_core.distill.distiller import build_terms
 from pointdistiller_core.distill.terms.overhaul import (
     OverhaulTerm,
     margins,
     partial_distance,
-    teacher_norm,
+    scale_of,
 )
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import PointPillars
+
+CHANNELS = {'backbone.0.norm': 8, 'backbone.0': 8, 'backbone.1.norm': 16, 'backbone.1': 16}
 
 
 @given(mean=st.floats(-3, 3), deviation=st.floats(0.1, 3))
@@ -42,20 +46,18 @@ def test_partial_distance_by_hand():
     assert partial_distance(student, target) == 4 + 9 + 0.25
 
 
-def test_pillars_have_the_encoders_norm(tiny_model):
+def test_voxels_have_the_encoders_norm(tiny_model):
     teacher = PointPillars(tiny_model)
     with torch.no_grad():
         teacher.encoder.norm.weight.fill_(-2.0)
         teacher.backbone.stages[1][-1][1].bias.fill_(0.5)
-    assert teacher_norm(teacher, 'pillars')[1].tolist() == [2.0] * 8
-    assert teacher_norm(teacher, 'backbone.1.norm')[0].tolist() == [0.5] * 16
+    assert scale_of(teacher.layers()['voxels'])[1].tolist() == [2.0] * 8
+    assert scale_of(teacher.layers()['backbone.1.norm'])[0].tolist() == [0.5] * 16
 
 
 def test_levels_count_half_of_the_next(make_lesson):
     lesson = make_lesson(200)
-    channels = {
-        side: tap_channels(getattr(lesson, side).model.config) for side in ('teacher', 'student')
-    }
+    channels = {'teacher': CHANNELS, 'student': {name: c // 2 for name, c in CHANNELS.items()}}
     torch.manual_seed(0)
     term = OverhaulTerm(OverhaulConfig(), **channels)
     assert term.taps == ('backbone.0.norm', 'backbone.1.norm')
@@ -77,14 +79,16 @@ def test_a_frame_twice_costs_what_it_costs_once(make_lesson):
     )
     once = term(lesson)
     for view in (lesson.teacher, lesson.student):
-        view.features['backbone.1.norm'] = view.features['backbone.1.norm'].repeat(2, 1, 1, 1)
+        rows = view.rows['backbone.1.norm']
+        features, sizes = rows.features.repeat(2, 1), rows.sizes * 2
+        view.rows['backbone.1.norm'] = replace(rows, features=features, sizes=sizes)
     torch.testing.assert_close(term(lesson), once)
 
 
 def test_taps_behind_a_relu_are_refused(tiny_model):
-    channels = tap_channels(tiny_model)
+    config = DistillationConfig(terms=(OverhaulConfig(taps=('neck',)),))
     with pytest.raises(ConfigError) as error:
-        OverhaulTerm(OverhaulConfig(taps=('neck',)), teacher=channels, student=channels)
+        build_terms(config, *[PointPillars(tiny_model)] * 2)
     message = str(error.value)
     assert "overhaul.taps: ['neck'] are not before a ReLU" in message
-    assert "choose from ['pillars', 'backbone.0.norm', 'backbone.1.norm']" in message
+    assert "choose from ['voxels', 'backbone.0.norm', 'backbone.1.norm']" in message

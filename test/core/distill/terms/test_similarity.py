@@ -23,19 +23,20 @@ def test_width_and_rotation_do_not_matter():
 
 
 def test_frames_of_pillars_are_compared_where_both_have_points(make_lesson):
-    pair = pair_features(make_lesson(300, 200), 'pillars')
+    pair = pair_features(make_lesson(300, 200), 'voxels')
     cells = [
-        {(y, x): i for i, (f, y, x) in enumerate(pair.coords.tolist()) if f == j} for j in (0, 1)
+        {(y, x): i for i, (f, y, x) in enumerate(pair.rows.cells.tolist()) if f == j}
+        for j in (0, 1)
     ]
     common = cells[0].keys() & cells[1].keys()
     expected = sum(pair.teacher[cells[0][c]] @ pair.teacher[cells[1][c]] for c in common)
-    first, second = flat_frames(pair, pair.teacher)
+    first, second = flat_frames(pair.rows, pair.teacher)
     torch.testing.assert_close(first @ second, expected)
 
 
 def make_term(**fields: object) -> SimilarityTerm:
-    config = SimilarityConfig(taps=('pillars',), **fields)
-    return SimilarityTerm(config, teacher={'pillars': 8}, student={'pillars': 4})
+    config = SimilarityConfig(taps=('voxels',), **fields)
+    return SimilarityTerm(config, teacher={'voxels': 8}, student={'voxels': 4})
 
 
 def test_one_frame_teaches_nothing_by_frames(make_lesson):

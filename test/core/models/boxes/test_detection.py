@@ -11,16 +11,16 @@ import torch
 
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.models.boxes.detection import detect_boxes
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
+from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
 XS = (0.0, 1.0, 20.0, 40.0)  # the first two overlap
 
 
-def output_of(scores: list[list[float]], bins: list[int] | None = None) -> HeadOutput:
+def output_of(scores: list[list[float]], bins: list[int] | None = None) -> AnchorOutput:
     """Anchors of 4 x 2 m with the given class scores and direction bins, and no residuals."""
     anchors = torch.tensor([[x, 0.0, -1.0, 4.0, 2.0, 1.5, 0.0] for x in XS[: len(scores)]])
     directions = torch.eye(2)[torch.tensor(bins or [1] * len(scores))]
-    return HeadOutput(
+    return AnchorOutput(
         torch.tensor(scores).logit()[None],
         torch.zeros(1, len(scores), 7),
         directions[None],
@@ -28,7 +28,7 @@ def output_of(scores: list[list[float]], bins: list[int] | None = None) -> HeadO
     )
 
 
-def detect(output: HeadOutput, **config):
+def detect(output: AnchorOutput, **config):
     (found,) = detect_boxes(output, DetectionConfig(**config), direction_offset=0.78539)
     return found
 
@@ -97,7 +97,7 @@ def test_arguments_are_left_alone():
 
 def test_frames_are_detected_apart():
     one, other = output_of(SCORES), output_of(SCORES[::-1])
-    both = HeadOutput(
+    both = AnchorOutput(
         torch.cat([one.class_logits, other.class_logits]),
         one.box_residuals.repeat(2, 1, 1),
         one.direction_logits.repeat(2, 1, 1),

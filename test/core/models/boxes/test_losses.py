@@ -12,7 +12,7 @@ import torch
 from pointdistiller_core.config import LossConfig
 from pointdistiller_core.models.boxes.losses import box_loss, detection_losses, focal_loss
 from pointdistiller_core.models.boxes.targets import AnchorTargets
-from pointdistiller_core.models.stages.anchor_head import HeadOutput
+from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
 LN2 = math.log(2)
 BETA = 1 / 9
@@ -89,9 +89,9 @@ def test_equal_yaw_costs_nothing(yaw):
 ANCHORS = torch.tensor([[0.0, 0, 0, 3, 4, 2, 0], [9.0, 0, 0, 3, 4, 2, 0]])
 
 
-def output_of(num_frames: int) -> HeadOutput:
+def output_of(num_frames: int) -> AnchorOutput:
     """Two anchors that are undecided about everything."""
-    return HeadOutput(
+    return AnchorOutput(
         torch.zeros(num_frames, 2, 1, requires_grad=True),
         torch.zeros(num_frames, 2, 7, requires_grad=True),
         torch.zeros(num_frames, 2, 2, requires_grad=True),
@@ -145,7 +145,7 @@ def test_direction_says_in_which_half_turn_the_box_looks():
     targets = AnchorTargets(torch.tensor([0, 0]), torch.tensor([0, 1]), boxes)
     right = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])
     output = output_of(1)
-    sure = HeadOutput(output.class_logits, output.box_residuals, right, ANCHORS)
-    wrong = HeadOutput(output.class_logits, output.box_residuals, -right, ANCHORS)
+    sure = AnchorOutput(output.class_logits, output.box_residuals, right, ANCHORS)
+    wrong = AnchorOutput(output.class_logits, output.box_residuals, -right, ANCHORS)
     assert losses(sure, [targets])['direction'] < 1e-6
     assert losses(wrong, [targets])['direction'].item() == pytest.approx(0.2 * 18)

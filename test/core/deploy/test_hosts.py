@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The folded encoder and the anchors in NumPy are those of the network."""
+"""What surrounds the dense network: the host before it, its canvas, the anchors behind it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.deploy.backends.array_model import pack_arrays, unpack_arrays
+from pointdistiller_core.deploy.arrays_file import pack_arrays, unpack_arrays
+from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.backends.canvas import Canvas
-from pointdistiller_core.deploy.export.exporters import export_detector, make_canvas, model_arrays
+from pointdistiller_core.deploy.export.exporters import export_detector
+from pointdistiller_core.deploy.export.split import make_canvas, split_detector
+from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
-from pointdistiller_core.pointcloud.voxel_arrays import group_points
 
 
 @pytest.fixture
@@ -27,22 +29,20 @@ def model(tiny_model):
     return model
 
 
-@pytest.mark.parametrize('max_points', [1, 2, 8])
-def test_canvas_is_that_of_torch(model, tiny_dataset, max_points):
-    points, grid = tiny_dataset(1)[0].points, model.config.grid
-    caps = model.config.pillars.model_copy(update={'max_points_per_pillar': max_points})
+@pytest.mark.parametrize('max_points_per_pillar', [1, 2, 8])
+def test_canvas_is_that_of_torch(model, tiny_dataset, max_points_per_pillar):
+    points = tiny_dataset(1)[0].points
+    caps = model.config.pillars.model_copy(update={'max_points_per_pillar': max_points_per_pillar})
     model.config = model.config.model_copy(update={'pillars': caps})
-    pillars = group_points(points, grid, max_points=max_points, max_voxels=1024)
-    full = pillars.num_points == max_points
-    assert full.any()
-    canvas, expected = Canvas(canvas_shape(model)), make_canvas(model, points)
-    canvas.fill(model_arrays(model).encode(pillars, grid), pillars.cells)
+    arrays, expected = split_detector(model).arrays, make_canvas(model, points)
+    host = HOSTS['pointpillars'](model.config, arrays)
+    pillars = host.prepare(points)
+    assert (pillars.num_points == pillars.max_points).any()
+    channels, rows, columns = host.map_shape
+    canvas = Canvas((1, rows, columns, channels))
+    canvas.fill(*host.encode(pillars))
     assert canvas.array.dtype == np.float32
     np.testing.assert_allclose(canvas.array, expected, atol=2e-5)
-
-
-def canvas_shape(model):
-    return 1, *model.config.grid.bev_shape, len(model.encoder.linear.weight)
 
 
 def test_canvas_forgets_the_cloud_before():
@@ -69,19 +69,21 @@ def test_canvas_of_eight_bits():
 
 
 def test_anchors_are_those_of_the_head(model):
-    arrays, expected = model_arrays(model), model.head.anchors.numpy()
-    assert arrays.num_anchors == len(expected)
+    expected = model.head.anchors.numpy()
     some = np.random.default_rng(0).permutation(len(expected))[:100]
-    np.testing.assert_array_equal(arrays.anchors_at(some), expected[some])
+    decoder = AnchorDecoder(model.config, split_detector(model).arrays)
+    np.testing.assert_array_equal(decoder.anchors_at(some), expected[some])
 
 
 def test_arrays_survive_the_file(model):
-    arrays = model_arrays(model)
-    read = unpack_arrays(pack_arrays(arrays), model.config, where='file')
-    for name, array in vars(arrays).items():
-        np.testing.assert_array_equal(getattr(read, name), array)
+    arrays = split_detector(model).arrays
+    shapes = HOSTS['pointpillars'].shapes(model.config) | AnchorDecoder.shapes(model.config)
+    read = unpack_arrays(pack_arrays(arrays), shapes, where='file')
+    assert read.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
     with pytest.raises(CheckpointError, match='file: not safetensors'):
-        unpack_arrays(b'junk', model.config, where='file')
+        unpack_arrays(b'junk', shapes, where='file')
 
 
 def test_unknown_target(model):

@@ -1,0 +1,238 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""`bag info`, `bag convert`, `bag merge`: from recordings to datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointdistiller_core.cli.output import (
+    JsonOption,
+    check_folder,
+    print_lines,
+    print_note,
+    print_table,
+    progress_bar,
+    write_json,
+)
+from pointdistiller_core.config import ConversionConfig, SplitConfig, parse_config
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.geometry.intensity import AUTO, parse_scale
+
+if TYPE_CHECKING:
+    from pointdistiller_core.pipelines.bag_conversion import ConvertedDrive
+
+bag_app = typer.Typer(no_args_is_help=True, help='Look into recordings and make datasets of them.')
+
+
+@bag_app.command('convert')
+def convert_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar='BAG... DATASET', help='Bags, then a folder to write.'),
+    ],
+    *,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(help='PointCloud2 topic; repeat it to merge sensors into the first one.'),
+    ] = None,
+    start: Annotated[float, typer.Option(min=0, help='Seconds of each bag to skip.')] = 0.0,
+    duration: Annotated[float | None, typer.Option(help='Seconds from there to read.')] = None,
+    stride: Annotated[int, typer.Option(min=1, help='Keep every so many-th cloud.')] = 1,
+    min_period: Annotated[float | None, typer.Option(help='Between two frames [s].')] = None,
+    min_distance: Annotated[
+        float | None, typer.Option(help='Of motion between two frames [m].')
+    ] = None,
+    min_turn: Annotated[
+        float | None, typer.Option(help='That counts as motion, too [degrees].')
+    ] = None,
+    stamps: Annotated[
+        str, typer.Option(help='Time of a cloud: `header` or `recorded`.')
+    ] = 'header',
+    poses: Annotated[
+        str, typer.Option(help='`auto`, `tf`, `odometry`, `icp` (KISS-ICP) or `none`.')
+    ] = 'auto',
+    fixed_frame: Annotated[
+        str, typer.Option(help='Of TF, that stays; by default odom, map or world.')
+    ] = '',
+    odometry_topic: Annotated[str, typer.Option(help='nav_msgs/Odometry.')] = '',
+    frame: Annotated[
+        str, typer.Option(help='Of the merged clouds; by default that of the first topic.')
+    ] = '',
+    tolerance: Annotated[
+        float, typer.Option(min=0, help='Between the clouds of several sensors [s].')
+    ] = 0.05,
+    keep_incomplete: Annotated[
+        bool, typer.Option('--keep-incomplete', help='Keep frames that lack a sensor.')
+    ] = False,
+    ego_box: Annotated[
+        str | None,
+        typer.Option(
+            metavar='X,Y,Z,X,Y,Z', help='Drop points between these corners: the vehicle [m].'
+        ),
+    ] = None,
+    intensity_scale: Annotated[
+        str, typer.Option(metavar='auto|FACTOR', help='auto judges the first clouds.')
+    ] = AUTO,
+    without_intensity: Annotated[
+        bool, typer.Option('--without-intensity', help='Take clouds that have none.')
+    ] = False,
+    height: Annotated[
+        str,
+        typer.Option(
+            metavar='auto|keep|METRES',
+            help='Of the sensor above the ground; auto asks TF, then fits the ground.',
+        ),
+    ] = AUTO,
+    ground_frame: Annotated[
+        str, typer.Option(help='Of TF, on the ground; by default base_footprint.')
+    ] = '',
+    sensor_height: Annotated[
+        float, typer.Option(help='Of the training sensor: points are moved there [m].')
+    ] = 1.73,
+    drive: Annotated[str, typer.Option(help="Name of the drive; by default the bag's.")] = '',
+    val_drive: Annotated[
+        list[str] | None, typer.Option(help='A drive that is for validation; repeatable.')
+    ] = None,
+    val_part: Annotated[
+        float,
+        typer.Option(min=0, max=1, help='Of the time of each drive for validation.'),
+    ] = 0.2,
+    val_gap: Annotated[
+        float, typer.Option(min=0, help='Between training and validation, in neither [s].')
+    ] = 2.0,
+    strict: Annotated[
+        bool, typer.Option('--strict', help='Refuse a bag with anything wrong, do not skip it.')
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Convert recordings to an open dataset folder, without ROS; again, to go on or to add bags.
+
+    Example: `pointdistiller bag convert drive_1 drive_2.bag data/own --min-distance 1`
+    """
+    from pointdistiller_core.pipelines.bag_conversion import convert_bags, drive_names
+
+    *bags, dataset = paths
+    if not bags:
+        raise ConfigError(f'{dataset}: give one bag or several, then the folder to write')
+    check_folder(dataset)
+    values: dict[str, Any] = {
+        'topics': tuple(topic or ()),
+        'start_s': start,
+        'duration_s': duration,
+        'stamps': stamps,
+        'stride': stride,
+        'min_period_s': min_period,
+        'min_distance': min_distance,
+        'min_turn': None if min_turn is None else math.radians(min_turn),
+        'tolerance_s': tolerance,
+        'keep_incomplete': keep_incomplete,
+        'frame': frame,
+        'poses': poses,
+        'fixed_frame': fixed_frame,
+        'odometry_topic': odometry_topic,
+        'height': read_height(height),
+        'ground_frame': ground_frame,
+        'sensor_height': sensor_height,
+        'intensity_scale': parse_scale(intensity_scale) or AUTO,
+        'without_intensity': without_intensity,
+        'ego_box': None if ego_box is None else read_corners(ego_box),
+    }
+    config = parse_config(ConversionConfig, values, where='options')
+    splits = SplitConfig(val_drives=tuple(val_drive or ()), val_part=val_part, gap_s=val_gap)
+    names = drive_names(bags)
+    if drive:
+        if len(names) > 1:
+            raise ConfigError(f'--drive {drive} names one bag, not {len(names)}')
+        names = {drive: next(iter(names.values()))}
+    with progress_bar('convert', 's') as update:
+        converted = convert_bags(
+            names,
+            dataset,
+            config,
+            splits,
+            strict=strict,
+            on_progress=lambda name: _progress(update, name),
+        )
+    print_drives(converted, dataset, json_target=json_file)
+    write_json(json_file, {item.name: item.info.model_dump(mode='json') for item in converted})
+
+
+def _progress(update: Callable[..., None], name: str) -> Callable[[float, float, str], None]:
+    told = -1
+
+    def tell(done_s: float, total_s: float, note: str) -> None:
+        nonlocal told
+        if round(done_s) != told:
+            told = round(done_s)
+            update(min(told, round(total_s)), max(round(total_s), 1), f'{name}: {note}')
+
+    return tell
+
+
+def read_height(text: str) -> str | float:
+    """`auto`, `keep`, or metres.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if text in (AUTO, 'keep'):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f'--height {text!r}: expected auto, keep, or metres') from None
+
+
+def read_corners(text: str) -> tuple[float, ...]:
+    """Six numbers.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    try:
+        corners = tuple(map(float, text.split(',')))
+    except ValueError:
+        corners = ()
+    if len(corners) != 6:
+        raise ConfigError(
+            f'--ego-box {text!r}: expected six numbers, low x, y, z, then high x, y, z, such as '
+            '--ego-box=-2.5,-1,-2,2.5,1,1'
+        )
+    return corners
+
+
+def print_drives(
+    converted: Sequence[ConvertedDrive], dataset: Path, *, json_target: str | None
+) -> None:
+    """What became of each bag, what was chosen, and what was wrong."""
+    rows = [
+        [
+            item.name,
+            str(item.info.counts.get('clouds', 0)),
+            str(item.num_frames),
+            str(item.num_new),
+            f'{item.info.counts.get("points", 0) / max(item.num_frames, 1):.0f}',
+            item.info.choices['poses']['source'],
+        ]
+        for item in converted
+    ]
+    columns = ['drive', 'clouds', 'frames', 'new', 'points a frame', 'poses']
+    print_table(str(dataset), columns, rows, json_target=json_target)
+    for item in converted:
+        choices = item.info.choices
+        lines = [
+            f'intensity of {each["topic"]}: {each["intensity"]}' for each in choices['sensors']
+        ]
+        lines.append(f'height: {choices["height"]["evidence"]}')
+        lines.append(f'poses: {choices["poses"]["evidence"]}')
+        lines += item.info.notes
+        if not item.num_new:
+            lines.append('was converted before; nothing is new')
+        print_lines([f'{item.name}: {line}' for line in lines], json_target=json_target)
+    print_note(f'{dataset}: {sum(item.num_frames for item in converted)} frames of these bags')

@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""From the raw outputs of an anchor head to boxes, in NumPy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.geometry.detection import box_limits, detect_frame
+from pointdistiller_core.records import Detections
+
+if TYPE_CHECKING:
+    from pointdistiller_core.deploy.hosts.host import Arrays, FloatArray, IntArray, Shape
+
+OUTPUTS = ('class_logits', 'boxes_and_directions')
+
+
+class AnchorDecoder:
+    """Anchors, thresholds and suppression.
+
+    Its arrays are the anchors, all float32:
+
+    * `anchor_xs` (W,) x [m] of the anchors in each column of the head's map;
+    * `anchor_ys` (H,) y [m] of those in each row;
+    * `anchor_shapes` (A, 5) z, dx, dy, dz [m], yaw [rad] of the anchors of each cell.
+    """
+
+    def __init__(self, config: ModelConfig, arrays: Arrays) -> None:
+        self._config = config
+        self._xs = arrays['anchor_xs']
+        self._ys = arrays['anchor_ys']
+        self._shapes = arrays['anchor_shapes']
+
+    @staticmethod
+    def shapes(config: ModelConfig) -> dict[str, Shape]:
+        """Name and shape of the arrays."""
+        height, width = config.grid.strided_bev_shape(config.head_stride)
+        kinds = sum(len(config.head.anchors[name].yaws) for name in config.class_names)
+        return {'anchor_xs': (width,), 'anchor_ys': (height,), 'anchor_shapes': (kinds, 5)}
+
+    @property
+    def output_shapes(self) -> dict[str, Shape]:
+        """Shape of each output of the network."""
+        kinds, height, width = len(self._shapes), len(self._ys), len(self._xs)
+        class_logits, others = OUTPUTS
+        return {
+            class_logits: (1, kinds * len(self._config.class_names), height, width),
+            others: (1, height, width, kinds * 9),
+        }
+
+    def __call__(
+        self,
+        cells: IntArray,
+        logits: FloatArray,
+        others: FloatArray,
+        detection: DetectionConfig,
+    ) -> Detections:
+        """What `detect_frame` makes of the raw outputs of some cells; see `Network`."""
+        kinds = len(self._shapes)
+        anchors = (cells[:, None] * kinds + np.arange(kinds)).ravel()
+        residuals, directions = others[:, : 7 * kinds], others[:, 7 * kinds :]
+        boxes, scores, labels, num_refused = detect_frame(
+            logits.reshape(-1, len(self._config.class_names)),
+            residuals.reshape(-1, 7),
+            directions.reshape(-1, 2),
+            lambda indices: self.anchors_at(anchors[indices]),
+            detection,
+            direction_offset=self._config.head.direction_offset,
+            limits=box_limits(self._config, detection),
+        )
+        return Detections(boxes, scores, labels, counts={'boxes_refused': num_refused})
+
+    def anchors_at(self, indices: IntArray) -> FloatArray:
+        """(N, 7) the anchors of these indices, numbered as the head does."""
+        cells, kinds = np.divmod(indices, len(self._shapes))
+        rows, columns = np.divmod(cells, len(self._xs))
+        positions = [self._xs[columns, None], self._ys[rows, None]]
+        return np.concatenate([*positions, self._shapes[kinds]], axis=1)
+
+
+def find_promising(logits: FloatArray, detection: DetectionConfig) -> IntArray:
+    """Cells where any of the logits (A * K, H, W) may pass a threshold, and few others."""
+    # A hair below it, for the scores of float32 are rounded; then the decoding decides.
+    lowest = min(detection.score_thresholds, default=detection.score_threshold) * (1 - 1e-5)
+    limit = math.log(lowest / (1 - lowest)) if lowest else -math.inf
+    return np.flatnonzero((logits >= np.float32(limit)).any(axis=0))

@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Backends whose convolutions run in an inference library, and all else in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder, find_promising
+from pointdistiller_core.deploy.backends.backend import Stopwatch
+from pointdistiller_core.deploy.hosts.host import Host, Prepared, Shape
+from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.records import Detections, Places
+
+if TYPE_CHECKING:
+    from pointdistiller_core.config import DetectionConfig
+    from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
+
+INPUT = 'canvas'
+# Where an int8 network says what one level of its input is worth.
+INPUT_SCALE = 'pointdistiller_input_scale'
+Select = Callable[['FloatArray'], 'IntArray']
+
+
+class Network(Protocol):
+    """The network behind the host's map, in some library; several threads may call it at once."""
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of the input and of each output."""
+        ...
+
+    def __call__(
+        self, features: FloatArray, cells: IntArray, select: Select
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Raw outputs of the cells of one frame that are worth a look; see `BevNetwork`.
+
+        Args:
+            features: (R, C) float32 of the cells that are not zero.
+            cells: (R,) `row * columns + column` of each.
+            select: (A * K, H, W) class logits to the cells (n,) of the head's map to look at.
+
+        Returns:
+            (n,) these cells, their (n, A * K) class logits and their (n, A * 9) box residuals and
+            direction logits, which the next call does not change.
+        """
+        ...
+
+
+class DenseBackend:
+    """A host, a dense network in some library, and the decoding of its outputs."""
+
+    def __init__(self, name: str, host: Host, network: Network, decoder: AnchorDecoder) -> None:
+        """Join the parts.
+
+        Raises:
+            CheckpointError: the network is of another architecture than the configuration.
+        """
+        self.name = name
+        self._host = host
+        self._network = network
+        self._decoder = decoder
+        channels, rows, columns = host.map_shape
+        expected = {INPUT: (1, rows, columns, channels), **decoder.output_shapes}
+        if network.shapes != expected:
+            raise CheckpointError(
+                f'the network for {name} is of another architecture, or of another version of '
+                f'pointdistiller: {network.shapes}, not {expected}; run: '
+                f'pointdistiller export BUNDLE --to {name}'
+            )
+
+    def __call__(
+        self,
+        points: FloatArray,
+        watch: Stopwatch,
+        *,
+        importance: bool,
+        detection: DetectionConfig,
+    ) -> tuple[Detections, Places | None]:
+        """Detect objects; see `Backend`."""
+        prepared = self._host.prepare(points)
+        watch.lap('prepare')
+        # an intensity of 1e38 may become infinite; boxes that are not finite are dropped
+        with np.errstate(over='ignore', invalid='ignore'):
+            found = self._detect(prepared, watch, detection)
+        return replace(found, cuts=prepared.cuts), (
+            self._host.places(prepared) if importance else None
+        )
+
+    def _detect(
+        self, prepared: Prepared, watch: Stopwatch, detection: DetectionConfig
+    ) -> Detections:
+        if not len(prepared):  # nothing seen: whatever a network makes of it is no object
+            return Detections.empty()
+        features, cells = self._host.encode(prepared)
+        outputs = self._network(features, cells, partial(find_promising, detection=detection))
+        watch.lap('network')
+        found = self._decoder(*outputs, detection)
+        watch.lap('decode')
+        return found
+
+
+def pick_cells(
+    logits: FloatArray, others: FloatArray, select: Select
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """What `Network` returns, of its outputs (A * K, H, W) and (H, W, A * 9)."""
+    cells = select(logits)
+    by_cell = others.reshape(-1, others.shape[-1])
+    return cells, logits.reshape(len(logits), -1)[:, cells].T, by_cell[cells]

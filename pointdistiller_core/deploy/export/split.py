@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which part of a detector another library runs, and what its host needs; one split per family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+
+from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
+from pointdistiller_core.deploy.export.bev_network import BevNetwork
+from pointdistiller_core.deploy.hosts import HOSTS
+from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.models import AnchorDetector, AnyDetector, PointPillars
+from pointdistiller_core.models.stages.batch_norm import NORM_EPS
+
+if TYPE_CHECKING:
+    FloatArray = NDArray[np.float32]
+
+
+class Split(NamedTuple):
+    """A detector in two.
+
+    Attributes:
+        network: all behind `encode`.
+        arrays: what `Host` and `AnchorDecoder` need, by the names of their `shapes`.
+        example: (1, H, W, C) input of the network.
+    """
+
+    network: BevNetwork
+    arrays: dict[str, FloatArray]
+    example: Tensor
+
+
+def split_detector(detector: AnyDetector) -> Split:
+    """A detector in two parts, which share no weight with it.
+
+    Raises:
+        ConfigError: nobody has said how to split detectors of its family.
+    """
+    name = detector.config.name
+    check_family(name)
+    return SPLITS[name](detector)
+
+
+def check_family(name: str) -> None:
+    """See that detectors of a family can be exported.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if name not in SPLITS:
+        raise ConfigError(
+            f'{name} cannot be exported, only {", ".join(SPLITS)} can; it runs in torch as it is'
+        )
+
+
+def make_canvas(detector: AnchorDetector, points: FloatArray) -> FloatArray:
+    """(1, H, W, C) input of a split's network for one cloud (N, F)."""
+    with torch.inference_mode():
+        # a bag's clouds may be read-only, which torch does not like
+        prepared = detector.prepare([torch.from_numpy(np.require(points, np.float32, ['C', 'W']))])
+        return detector.encode(prepared).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _split_pointpillars(detector: PointPillars) -> Split:
+    """The pillar encoder, with its norm folded in, is the host's."""
+    norm = detector.encoder.norm
+    scale = norm.weight.double() * (norm.running_var.double() + NORM_EPS).rsqrt()
+    shift = norm.bias.double() - norm.running_mean.double() * scale
+    weights = detector.encoder.linear.weight.double().T * scale  # (10, C), as `point_features`
+    position, from_mean, from_center = weights[:3], weights[4:7], weights[7:]
+    host = {
+        'offset_weights': torch.cat([position + from_mean + from_center, weights[3:4]]),
+        'center_weights': position,
+        'mean_weights': from_mean,
+        'shift': shift,
+    }
+    return _split_map(detector, host)
+
+
+def _split_map(detector: AnchorDetector, host: dict[str, Tensor]) -> Split:
+    """A detector of anchors behind a map that the host makes with these arrays."""
+    config, anchors = detector.config, detector.head.anchors.cpu()
+    cells = anchors.view(*config.grid.strided_bev_shape(config.head_stride), -1, 7)
+    tensors = {
+        **host,
+        'anchor_xs': cells[0, :, 0, 0],
+        'anchor_ys': cells[:, 0, 0, 1],
+        'anchor_shapes': cells[0, 0, :, 2:],
+    }
+    arrays = {name: _array(tensor) for name, tensor in tensors.items()}
+    found = AnchorDecoder(config, arrays).anchors_at(np.arange(len(anchors)))
+    assert np.array_equal(found, anchors.numpy())
+    channels, height, width = HOSTS[config.name](config, arrays).map_shape
+    return Split(BevNetwork(detector), arrays, torch.zeros(1, height, width, channels))
+
+
+def _array(tensor: Tensor) -> FloatArray:
+    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+
+SPLITS: dict[str, Callable[[Any], Split]] = {'pointpillars': _split_pointpillars}

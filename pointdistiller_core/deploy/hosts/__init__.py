@@ -1,0 +1,15 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What comes before the dense network of each family, in NumPy.
+
+A family without a host, or without a split (`deploy.export.split`), runs in torch alone.
+"""
+
+from __future__ import annotations
+
+from pointdistiller_core.deploy.hosts.host import Host
+from pointdistiller_core.deploy.hosts.pillar_host import PillarHost
+
+__all__ = ['HOSTS', 'Host']
+
+HOSTS: dict[str, type[Host]] = {'pointpillars': PillarHost}

@@ -1,0 +1,68 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a host is: that which turns a cloud into the input of a dense network, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pointdistiller_core.records import Cut, Places
+
+    FloatArray = NDArray[np.float32]
+    IntArray = NDArray[np.int64]
+    Arrays = Mapping[str, FloatArray]
+
+Shape = tuple[int, ...]
+
+
+class Prepared(Protocol):
+    """One cloud without what is out of range, grouped as the family does it."""
+
+    @property
+    def cuts(self) -> Mapping[str, Cut]:
+        """What the caps of the configuration kept and dropped; `points` are those in range."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of voxels; without any there is nothing to detect."""
+        ...
+
+
+class Host(Protocol):
+    """All of a family that comes before its dense network; several threads may call it at once."""
+
+    def __init__(self, config: Any, arrays: Arrays) -> None:
+        """Take the family's configuration and arrays of the shapes that `shapes` names."""
+        ...
+
+    @staticmethod
+    def shapes(config: Any) -> dict[str, Shape]:
+        """Name and shape of each float32 array that a bundle keeps for the host."""
+        ...
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """C, H, W of the map that the dense network reads."""
+        ...
+
+    def prepare(self, points: FloatArray) -> Prepared:
+        """Crop and group a cloud (N, F), all of it finite."""
+        ...
+
+    def encode(self, prepared: Any) -> tuple[FloatArray, IntArray]:
+        """The cells of the map that are not zero, one of them at least.
+
+        Returns:
+            (R, C) float32 features, at least 0, and (R,) int64 cells `row * W + column`, each of
+            them once.
+        """
+        ...
+
+    def places(self, prepared: Any) -> Places:
+        """What the importance of this cloud's places follows from."""
+        ...

@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""The ground below a sensor, found in its own points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    Array: TypeAlias = NDArray[np.float64]
+
+NEAREST, FARTHEST = 2.5, 25.0  # [m] from above; nearer is the vehicle, farther the road bends
+BELOW = 0.2  # [m] under the sensor, at least
+ON_PLANE = 0.1  # [m] from the plane
+STEEPEST = math.radians(30)  # of a sensor, or of a road
+SAMPLED_POINTS, NUM_TRIES = 3000, 200
+LEAST_POINTS, LEAST_PART = 100, 0.15  # on the plane, of the points below the sensor
+MOST_UNDER = 0.1  # part of the points that may lie below the plane, in pits and mirrors
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A plane below a sensor.
+
+    Attributes:
+        height: of the sensor above it [m].
+        normal: (3,) upwards, in the sensor's frame.
+        part: of the points below the sensor that lie on it.
+    """
+
+    height: float
+    normal: tuple[float, float, float]
+    part: float
+
+    @property
+    def tilt(self) -> float:
+        """Between the sensor's z axis and the normal [rad]."""
+        return math.acos(min(self.normal[2], 1.0))
+
+    @property
+    def ground_from_sensor(self) -> Array:
+        """(4, 4) pose of the sensor in a frame with z up, the ground at 0 and x forward."""
+        up = np.array(self.normal)
+        forward = np.array([1.0, 0.0, 0.0]) - up[0] * up
+        forward /= np.linalg.norm(forward)
+        pose = np.eye(4)
+        pose[:3, :3] = [forward, np.cross(up, forward), up]
+        pose[2, 3] = self.height
+        return pose
+
+
+def fit_ground(points: NDArray[np.floating[Any]], *, seed: int = 0) -> Ground | None:
+    """The plane that most points below a sensor lie on (RANSAC, then least squares).
+
+    Args:
+        points: (N, 3 or more) x, y, z [m]: one sweep; the sensor's z axis points up, more or less.
+        seed: the same seed gives the same plane.
+
+    Returns:
+        The plane; None where too few points lie on any, or too many below it.
+    """
+    rng = np.random.default_rng(seed)
+    near = points[:, :3].astype(np.float64)
+    near = near[np.isfinite(near).all(axis=1)]
+    reach = np.hypot(near[:, 0], near[:, 1])
+    near = near[(reach > NEAREST) & (reach < FARTHEST) & (near[:, 2] < -BELOW)]
+    if len(near) < LEAST_POINTS:
+        return None
+    if len(near) > SAMPLED_POINTS:
+        near = near[rng.choice(len(near), SAMPLED_POINTS, replace=False)]
+    plane = _best_plane(near, rng)
+    for _ in range(3):
+        if plane is None:
+            return None
+        plane = _refined(near, plane)
+    assert plane is not None
+    offsets = near @ plane[:3] + plane[3]
+    part = float((abs(offsets) < ON_PLANE).mean())
+    under = float((offsets < -3 * ON_PLANE).mean())
+    if part < LEAST_PART or part * len(near) < LEAST_POINTS or under > MOST_UNDER:
+        return None
+    x, y, z, height = map(float, plane)
+    return Ground(height, (x, y, z), part)
+
+
+def join_grounds(found: Sequence[Ground]) -> Ground:
+    """The middle one of the grounds of several sweeps, at least one, number by number."""
+    normal = np.median([ground.normal for ground in found], axis=0)
+    x, y, z = map(float, normal / np.linalg.norm(normal))
+    height = float(np.median([ground.height for ground in found]))
+    return Ground(height, (x, y, z), float(np.median([ground.part for ground in found])))
+
+
+def _best_plane(points: Array, rng: np.random.Generator) -> Array | None:
+    """(4,) normal and height of the best of many planes through three points each."""
+    corners = points[rng.integers(len(points), size=(NUM_TRIES, 3))]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1)
+    usable = lengths > 1e-6
+    normals, corners = normals[usable] / lengths[usable, None], corners[usable]
+    normals *= np.sign(normals[:, 2:])
+    level = normals[:, 2] > math.cos(STEEPEST)
+    normals, corners = normals[level], corners[level]
+    if not len(normals):
+        return None
+    heights = -(normals * corners[:, 0]).sum(axis=1)
+    on_plane = abs(points @ normals.T + heights) < ON_PLANE
+    best = int(on_plane.sum(axis=0).argmax())
+    return np.append(normals[best], heights[best])
+
+
+def _refined(points: Array, plane: Array) -> Array | None:
+    """The plane z = a x + b y + c through the points that lie on another one."""
+    own = points[abs(points @ plane[:3] + plane[3]) < ON_PLANE]
+    if len(own) < 3:
+        return None
+    columns = np.column_stack([own[:, :2], np.ones(len(own))])
+    (a, b, c), *_ = np.linalg.lstsq(columns, own[:, 2], rcond=None)
+    return np.array([-a, -b, 1.0, -c]) / math.sqrt(a * a + b * b + 1)

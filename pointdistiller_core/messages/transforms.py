@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Poses in messages of ROS: TF and odometry."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from pointdistiller_core.geometry.poses import NANOSECONDS, Pose, TransformTree
+from pointdistiller_core.messages.bags import RENAMED_TYPES, BagMessage
+
+TF_TYPE = 'tf2_msgs/msg/TFMessage'
+TF_TYPES = frozenset({TF_TYPE, *(old for old, new in RENAMED_TYPES.items() if new == TF_TYPE)})
+ODOMETRY_TYPE = 'nav_msgs/msg/Odometry'
+
+
+class Odometry(NamedTuple):
+    """Where a vehicle is.
+
+    Attributes:
+        stamp_ns: when [ns].
+        frame: that stays.
+        child_frame: that moves.
+        pose: `frame_from_child_frame`.
+    """
+
+    stamp_ns: int
+    frame: str
+    child_frame: str
+    pose: Pose
+
+
+def is_static(topic: str) -> bool:
+    """Whether what is told on a topic of TF holds always."""
+    return topic.rstrip('/').endswith('tf_static')
+
+
+def add_transforms(tree: TransformTree, message: BagMessage) -> int:
+    """Take in a message of TF.
+
+    Returns:
+        How many of its transforms are none: not finite, or without a rotation.
+
+    Raises:
+        Exception: it is not of this type; any error of the parser.
+    """
+    static, num_broken = is_static(message.topic), 0
+    for item in _parse(message.cdr, TF_TYPE).transforms:
+        try:
+            turn, shift = item.transform.rotation, item.transform.translation
+            pose = _pose(shift, turn)
+        except ValueError:
+            num_broken += 1
+            continue
+        time_ns = None if static else _nanoseconds(item.header.stamp)
+        tree.add(item.header.frame_id, item.child_frame_id, pose, time_ns)
+    return num_broken
+
+
+def parse_odometry(message: BagMessage) -> Odometry:
+    """A message of odometry.
+
+    Raises:
+        ValueError: its pose is none.
+        Exception: it is not of this type; any error of the parser.
+    """
+    found = _parse(message.cdr, ODOMETRY_TYPE)
+    return Odometry(
+        _nanoseconds(found.header.stamp),
+        found.header.frame_id.lstrip('/'),
+        found.child_frame_id.lstrip('/'),
+        _pose(found.pose.pose.position, found.pose.pose.orientation),
+    )
+
+
+def _pose(position: Any, turn: Any) -> Pose:
+    return Pose.from_values((position.x, position.y, position.z, turn.x, turn.y, turn.z, turn.w))
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return int(stamp.sec * NANOSECONDS + stamp.nanosec)
+
+
+def _parse(cdr: bytes, message_type: str) -> Any:
+    return _types().deserialize_cdr(cdr, message_type)
+
+
+@cache
+def _types() -> Typestore:
+    return get_typestore(Stores.LATEST)

@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Detectors that lay voxels out as a map and have anchors on it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from operator import mul
+from typing import Any
+
+from torch import Tensor, nn
+
+from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.geometry.detection import box_limits
+from pointdistiller_core.models.boxes.anchors import make_anchors
+from pointdistiller_core.models.boxes.detection import decode_candidates, detect_boxes
+from pointdistiller_core.models.boxes.losses import detection_losses
+from pointdistiller_core.models.boxes.targets import assign_targets
+from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel
+from pointdistiller_core.models.layer import Layer, map_layer, voxel_layer
+from pointdistiller_core.models.stages.anchor_head import AnchorHead, AnchorOutput
+from pointdistiller_core.models.stages.batch_norm import BatchNormRows
+from pointdistiller_core.models.stages.bev_backbone import BevBackbone, StackNeck
+from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
+from pointdistiller_core.records import Batch, Places
+
+VOXELS = 'voxels'
+
+
+class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
+    """All behind the map: 2D backbone, neck, anchor head, targets, losses and boxes.
+
+    A family adds `encode`.
+
+    Args:
+        config: of the detector.
+        encoder: gives features (P, C) of the voxels.
+        encoder_channels: C of these.
+        map_channels: of the map that `encode` makes of them.
+    """
+
+    def __init__(
+        self, config: ModelConfig, encoder: nn.Module, *, encoder_channels: int, map_channels: int
+    ) -> None:
+        super().__init__(config)
+        self.anchor_configs = tuple(config.head.anchors[name] for name in config.class_names)
+        self.smooth_l1_beta = config.loss.smooth_l1_beta
+        self.encoder = encoder
+        self._encoder_channels = encoder_channels
+        backbone_channels = [config.scaled(channels) for channels in config.backbone_channels]
+        neck_channels = [config.scaled(channels) for channels in config.neck_channels]
+        self.backbone = BevBackbone(
+            map_channels,
+            layers=config.backbone_layers,
+            strides=config.backbone_strides,
+            channels=backbone_channels,
+        )
+        self.neck = StackNeck(
+            backbone_channels, strides=config.neck_strides, channels=neck_channels
+        )
+        self.head = AnchorHead(
+            self.neck.out_channels,
+            num_classes=len(config.class_names),
+            anchors=[
+                make_anchors(config.grid, self.anchor_configs, stride=stride)
+                for stride in (config.head_stride,)
+            ],
+        )
+        for module in self.modules():
+            if isinstance(module, (nn.BatchNorm2d, BatchNormRows)):
+                module.momentum = config.norm_momentum
+
+    def prepare(self, points: Sequence[Tensor]) -> Voxels:
+        """Voxels of B clouds (N, F) x, y, z [m] and further columns; fewer while training."""
+        caps = self.config.pillars
+        return group_voxels(
+            points,
+            self.config.grid,
+            max_points=caps.max_points_per_pillar,
+            max_voxels=caps.max_pillars_training if self.training else caps.max_pillars,
+        )
+
+    @abstractmethod
+    def encode(self, voxels: Voxels) -> Tensor:
+        """(B, C, H, W) map of the features of the voxels."""
+
+    def forward(self, voxels: Voxels, _batch: Batch | None = None) -> AnchorOutput:
+        """Raw outputs of all anchors; labels make no difference to them."""
+        output: AnchorOutput = self.head(self.neck(self.backbone(self.encode(voxels))))
+        return output
+
+    def losses(self, output: AnchorOutput, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of the detection loss; their sum is to be minimized."""
+        targets = [
+            assign_targets(output.anchors, boxes, labels, classes=self.anchor_configs)
+            for boxes, labels in zip(batch.boxes, batch.labels, strict=True)
+        ]
+        offset = self.config.head.direction_offset
+        return detection_losses(output, targets, self.config.loss, direction_offset=offset)
+
+    def candidates(self, output: AnchorOutput, detection: DetectionConfig) -> list[BoxPredictions]:
+        """Boxes of each frame before suppression; their yaws may be half a turn off."""
+        return decode_candidates(output, detection)
+
+    def detect(
+        self, output: AnchorOutput, detection: DetectionConfig | None = None
+    ) -> list[BoxPredictions]:
+        """Boxes of each frame after suppression; see `DetectorModel`."""
+        detection = detection or self.config.detection
+        return detect_boxes(
+            output,
+            detection,
+            direction_offset=self.config.head.direction_offset,
+            limits=box_limits(self.config, detection),
+        )
+
+    def layers(self) -> Mapping[str, Layer]:
+        """`voxels`, `backbone.0`, ..., `neck`; and `backbone.0.norm`, ... before the last ReLU."""
+        grid, layers = self.config.grid, {}
+        layers[VOXELS] = voxel_layer(
+            self.encoder,
+            grid,
+            channels=self._encoder_channels,
+            max_voxels=self.config.pillars.max_pillars_training,
+            norm=getattr(self.encoder, 'norm', None),
+        )
+        strides = accumulate(self.config.backbone_strides, mul)
+        for i, (stage, stride) in enumerate(zip(self.backbone.stages, strides, strict=True)):
+            norm: Any = stage[-1][1]  # type: ignore[index]
+            size = {'channels': norm.num_features, 'stride': stride}
+            layers[f'backbone.{i}.norm'] = map_layer(norm, grid, **size, norm=norm)
+            layers[f'backbone.{i}'] = map_layer(stage, grid, **size)
+        layers['neck'] = map_layer(
+            self.neck,
+            grid,
+            channels=self.neck.out_channels,
+            stride=self.config.head_stride,
+            level=0,
+        )
+        return layers
+
+    def places(self, voxels: Voxels, _output: AnchorOutput | None) -> list[Places]:
+        """The voxels of each frame and their numbers of points (PointDistiller, section 3.1)."""
+        return voxels.places()
+
+    def input_facts(self) -> dict[str, Any]:
+        """Grid, caps of the voxels and classes."""
+        names = ('grid', 'class_names', 'pillars')
+        return {name: getattr(self.config, name) for name in names}

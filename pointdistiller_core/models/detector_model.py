@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What training, distillation, evaluation and deployment ask of a detector of any family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.geometry.detection import suppress
+from pointdistiller_core.models.layer import Layer, read_layers
+from pointdistiller_core.records import Batch, Cut, Places
+
+
+class Prepared(Protocol):
+    """What a detector makes of the points before any weight; its length is that of its places."""
+
+    @property
+    def batch_size(self) -> int:
+        """Frames, including those without a place."""
+        ...
+
+    @property
+    def owners(self) -> tuple[Tensor, ...]:
+        """Per frame (N,) int64 place of each input point, as an index into all; -1 for none."""
+        ...
+
+    @property
+    def cuts(self) -> Mapping[str, Cut]:
+        """What the caps cut off."""
+        ...
+
+    def __len__(self) -> int:
+        """Places: voxels, pillars or points."""
+        ...
+
+
+PreparedT = TypeVar('PreparedT', bound=Prepared)
+OutputT = TypeVar('OutputT')
+
+
+@dataclass(frozen=True)
+class BoxPredictions:
+    """Boxes of one frame, by descending score.
+
+    Attributes:
+        boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
+        scores: (N,) float32 in [0, 1].
+        labels: (N,) int64 index into the class names.
+        num_refused: candidates that no object can be; see `detect_frame`.
+        velocities: (N, 2) float32 along x and y [m/s]; None of a detector that gives none.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    num_refused: int = 0
+    velocities: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, keep: Tensor) -> BoxPredictions:
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            velocities=None if self.velocities is None else self.velocities[keep],
+        )
+
+
+class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
+    """A detector with weights.
+
+    `prepare` and `detect` are the ends of the walk that have none: points to places, raw outputs
+    to boxes.
+
+    Attributes:
+        config: what it was built from.
+        smooth_l1_beta: where its box loss turns from square to absolute.
+    """
+
+    smooth_l1_beta: float = 1 / 9
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def prepare(self, points: Sequence[Tensor]) -> PreparedT:
+        """What B clouds (N, F) look like to the network; may be less of them while training."""
+
+    @abstractmethod
+    def forward(self, prepared: PreparedT, batch: Batch | None = None) -> OutputT:
+        """Raw outputs.
+
+        Args:
+            prepared: of B frames.
+            batch: the same frames with the labels that a second stage samples by, while training.
+        """
+
+    @abstractmethod
+    def losses(self, output: OutputT, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of the detection loss; their sum is to be minimized."""
+
+    @abstractmethod
+    def candidates(self, output: OutputT, detection: DetectionConfig) -> list[BoxPredictions]:
+        """Boxes of each frame before suppression, with gradients.
+
+        All are finite; yaws may be half a turn off where `detect` resolves them.
+        """
+
+    @abstractmethod
+    def layers(self) -> Mapping[str, Layer]:
+        """By name, the layers that can be looked at; in the order in which they run."""
+
+    @abstractmethod
+    def places(self, prepared: PreparedT, output: OutputT | None) -> list[Places]:
+        """Where the detector looked in each frame, for those who want to see it.
+
+        Args:
+            prepared: of the frames.
+            output: of the same frames; None where the network did not run.
+        """
+
+    @abstractmethod
+    def input_facts(self) -> Mapping[str, Any]:
+        """All that decides what `prepare` gives, by the name of its key, and the class names."""
+
+    def detect(
+        self, output: OutputT, detection: DetectionConfig | None = None
+    ) -> list[BoxPredictions]:
+        """Boxes of each frame after non-maximum suppression.
+
+        Args:
+            output: of the frames.
+            detection: thresholds, caps and bounds; None is the configuration's.
+        """
+        detection = detection or self.config.detection
+        return [
+            found[suppress(found.boxes, found.scores, found.labels, detection)]
+            for found in self.candidates(output, detection)
+        ]
+
+    def run_until(self, prepared: PreparedT, names: Collection[str]) -> dict[str, Any]:
+        """Outputs of some layers by name; what lies behind the last of them does not run."""
+        layers = {name: layer for name, layer in self.layers().items() if name in names}
+        last = list(layers.values())[-1:]
+        with read_layers(layers) as outputs:
+            handles = [layer.module.register_forward_hook(_stop) for layer in last]
+            try:
+                if last:
+                    self(prepared)
+            except _Reached:
+                pass
+            finally:
+                for handle in handles:
+                    handle.remove()
+        return outputs
+
+
+class _Reached(Exception):
+    """The last layer that was asked for has run."""
+
+
+def _stop(*_: object) -> None:
+    raise _Reached

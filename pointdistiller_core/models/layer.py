@@ -1,0 +1,232 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of a detector that can be looked at, and their features as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pointdistiller_core.grid import Grid
+from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
+from pointdistiller_core.pointcloud.voxels import Voxels, cell_centers
+
+MapShape = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features of a layer: one row per voxel, point or cell of a map.
+
+    Attributes:
+        features: (R, C), the frames one after another.
+        sizes: rows of each frame.
+        positions: (R, 3) x, y, z [m] of where a row stands, LiDAR frame.
+        num_points: (R,) int64 points of the cloud behind each row.
+        cells: (R, 3) int64 frame, row, column where rows are cells of a map from above.
+        map_shape: H, W of this map.
+        is_map: whether every cell of the map has its row, in order.
+    """
+
+    features: Tensor
+    sizes: tuple[int, ...]
+    positions: Tensor
+    num_points: Tensor
+    cells: Tensor | None = None
+    map_shape: MapShape | None = None
+    is_map: bool = False
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def split(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Values (R, ...) as those of each frame."""
+        return split_frames(values, self.sizes)
+
+    @property
+    def frames(self) -> Tensor:
+        """(R,) int64 frame of each row."""
+        sizes = torch.tensor(self.sizes, device=self.features.device)
+        return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+
+    def to_map(self, values: Tensor) -> Tensor:
+        """Values (R, C) laid out as (B, C, H, W); cells without a row are zero."""
+        assert self.cells is not None
+        assert self.map_shape is not None
+        if self.is_map:
+            return values.view(len(self.sizes), *self.map_shape, -1).permute(0, 3, 1, 2)
+        return scatter_to_bev(
+            values, self.cells, batch_size=len(self.sizes), bev_shape=self.map_shape
+        )
+
+    def from_map(self, maps: Tensor) -> Tensor:
+        """The values (R, C) of a map (B, C, H, W)."""
+        if self.is_map:
+            return rows_of(maps)
+        assert self.cells is not None
+        frames, rows, columns = self.cells.T
+        return maps[frames, :, rows, columns]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What can be known of a layer before it has seen anything.
+
+    Attributes:
+        module: its output are the layer's features.
+        channels: C of these.
+        most_rows: of one frame, while training.
+        to_rows: the module's output, and what the detector made of the points, to rows.
+        norm: the batch norm that scales the features, before a ReLU or without; None where that
+            is not one.
+        map_shape: see `Rows`.
+        is_map: see `Rows`.
+    """
+
+    module: nn.Module
+    channels: int
+    most_rows: int
+    to_rows: Callable[[Any, Any], Rows]
+    norm: nn.Module | None = None
+    map_shape: MapShape | None = None
+    is_map: bool = False
+
+    @property
+    def is_before_relu(self) -> bool:
+        """Whether the features are those of the batch norm, negative ones among them."""
+        return self.module is self.norm
+
+
+def split_frames(values: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Values (R, ...) as those of each frame, by their numbers."""
+    return torch.split(values, list(sizes))
+
+
+@contextmanager
+def read_layers(layers: Mapping[str, Layer]) -> Iterator[dict[str, Any]]:
+    """Collect the newest output of each layer, under its name, while the context is open."""
+    outputs: dict[str, Any] = {}
+
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            handle = layer.module.register_forward_hook(_keep(outputs, name, layer))
+            stack.callback(handle.remove)
+        yield outputs
+
+
+def _keep(outputs: dict[str, Any], name: str, layer: Layer) -> Callable[..., None]:
+    def hook(_module: nn.Module, _args: object, output: Any) -> None:
+        # A ReLU behind a norm works in place.
+        outputs[name] = output.clone() if layer.is_before_relu else output
+
+    return hook
+
+
+# --- rows of what detectors have in common ---------------------------------------------------
+
+
+def voxel_layer(
+    module: nn.Module, grid: Grid, *, channels: int, max_voxels: int, norm: nn.Module | None = None
+) -> Layer:
+    """A module whose output is (P, C) features of voxels.
+
+    Args:
+        module: its output is looked at.
+        grid: of the voxels; they are cells of a map where it has one layer.
+        channels: C.
+        max_voxels: most of one frame, while training.
+        norm: see `Layer`.
+    """
+    columns, rows, layers = grid.shape
+    return Layer(
+        module,
+        channels,
+        min(max_voxels, columns * rows * layers),
+        lambda features, voxels: voxel_rows(features, voxels, grid),
+        norm,
+        grid.bev_shape if layers == 1 else None,
+    )
+
+
+def map_layer(
+    module: nn.Module,
+    grid: Grid,
+    *,
+    channels: int,
+    stride: int,
+    norm: nn.Module | None = None,
+    level: int | None = None,
+) -> Layer:
+    """A module whose output is a map (B, C, H, W) that covers the grid.
+
+    Args:
+        module: its output is looked at.
+        grid: that the map covers.
+        channels: C.
+        stride: cells of the grid per cell of the map, along each axis.
+        norm: see `Layer`.
+        level: which one, of a module whose output are several maps.
+    """
+    height, width = shape = grid.strided_bev_shape(stride)
+    return Layer(
+        module,
+        channels,
+        height * width,
+        lambda maps, voxels: map_rows(maps if level is None else maps[level], voxels, grid),
+        norm,
+        shape,
+        is_map=True,
+    )
+
+
+def voxel_rows(features: Tensor, voxels: Voxels, grid: Grid) -> Rows:
+    """A row per voxel, of features (P, C)."""
+    coords = voxels.coords
+    flat = grid.shape[2] == 1
+    return Rows(
+        features,
+        tuple(voxels.sizes),
+        cell_centers(coords, grid),
+        voxels.num_points,
+        coords[:, [0, 2, 3]] if flat else None,
+        grid.bev_shape if flat else None,
+    )
+
+
+def map_rows(maps: Tensor, voxels: Voxels, grid: Grid) -> Rows:
+    """A row per cell of a map (B, C, H, W) that covers the grid.
+
+    Behind a cell are the points of all voxels in it, and it stands in the middle of the range's
+    height.
+    """
+    batch_size, _, height, width = maps.shape
+    axes = [torch.arange(size, device=maps.device) for size in (batch_size, height, width)]
+    cells = torch.cartesian_prod(*axes)
+    scale = torch.tensor(grid.bev_shape, device=maps.device) / torch.tensor(
+        (height, width), device=maps.device
+    )
+    middle = torch.full_like(cells[:, :1], grid.shape[2] / 2 - 0.5, dtype=torch.float32)
+    coords = torch.cat([cells[:, :1], middle, (cells[:, 1:].float() + 0.5) * scale - 0.5], dim=1)
+
+    frame, _, row, column = voxels.coords.T
+    row, column = row * height // grid.bev_shape[0], column * width // grid.bev_shape[1]
+    counts = voxels.num_points.new_zeros(len(cells))
+    return Rows(
+        rows_of(maps),
+        (height * width,) * batch_size,
+        cell_centers(coords, grid),
+        counts.index_add(0, (frame * height + row) * width + column, voxels.num_points),
+        cells,
+        (height, width),
+        is_map=True,
+    )
+
+
+def rows_of(maps: Tensor) -> Tensor:
+    """(B, C, H, W) as (B H W, C): no copy of maps in channels-last memory."""
+    return maps.permute(0, 2, 3, 1).flatten(0, 2)

@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Exact labels and poses that lie beside a simulated drive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.files import read_text
+from pointdistiller_core.formats.folder import Label, shortest_floats
+from pointdistiller_core.geometry.mounting import Mounting
+
+if TYPE_CHECKING:
+    Matrix: TypeAlias = NDArray[np.float64]
+
+TRUTH_FILE = 'truth.json'  # `pointdistiller simulate --drive` writes it
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a simulated drive.
+
+    Attributes:
+        poses: (4, 4) `world_from_lidar` by time [ns].
+        labels: of each sweep by its time [ns], in the sensor's frame.
+    """
+
+    poses: dict[int, Matrix]
+    labels: Mapping[int, Sequence[Label]]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of all labels."""
+        return tuple(sorted({label.name for found in self.labels.values() for label in found}))
+
+
+def read_truth(bag: Path) -> Truth | None:
+    """What lies beside a drive; None where the bag is no simulated drive.
+
+    Raises:
+        DatasetError: the file is malformed.
+    """
+    path = (bag if bag.is_dir() else bag.parent) / TRUTH_FILE
+    if not path.is_file():
+        return None
+    try:
+        frames = json.loads(read_text(path, DatasetError))
+        poses = {frame['stamp_ns']: np.array(frame['world_from_lidar']) for frame in frames}
+        labels = {frame['stamp_ns']: list(map(_label, frame['objects'])) for frame in frames}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f'{path}: is no truth of a simulated drive: {error!r}') from error
+    return Truth(poses, labels)
+
+
+def moved_labels(labels: Sequence[Label], mounting: Mounting) -> list[Label]:
+    """Labels of a sensor's frame in the frame of the dataset."""
+    boxes: NDArray[np.float32] = np.array([label.box for label in labels], np.float32)
+    boxes = boxes.reshape(-1, 7)
+    if (mounting.training_from_sensor != np.eye(4)).any():
+        boxes = mounting.boxes_to_training(boxes)
+    return [
+        replace(label, box=shortest_floats(box)) for label, box in zip(labels, boxes, strict=True)
+    ]
+
+
+def _label(item: Mapping[str, Any]) -> Label:
+    # What no ray has met cannot be found: it is neither an object nor background.
+    further = {key: item[key] for key in ('num_points', 'occlusion') if key in item}
+    velocity = item.get('velocity')
+    return Label(
+        name=item['name'],
+        box=tuple(map(float, item['box'])),
+        track=item['track_id'],
+        velocity=None if velocity is None else (float(velocity[0]), float(velocity[1])),
+        ignore=item['num_points'] == 0,
+        further=further,
+    )
