@@ -32,7 +32,7 @@ class SparseBlock(nn.Module):
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
         """(R, C) features to (R', C') ones, none below 0."""
-        result = self.conv(tensor)
+        result: SparseTensor = self.conv(tensor)
         return result.with_features(self.norm(result.features).relu())
 
 
