@@ -75,6 +75,7 @@ bench: install
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/memory.py --clouds 1000
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/bag_conversion.py
 	$(BIN)/python benchmarks/input_pipeline.py --device cpu --batch-size 2
 	FASTDDS_DEFAULT_PROFILES_FILE=config/dds/fastdds.xml $(BIN)/python benchmarks/node.py --minutes 10
 	$(BIN)/python benchmarks/swaps.py

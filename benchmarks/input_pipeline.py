@@ -28,10 +28,10 @@ import torch
 
 from pointdistiller_core.config import (
     AugmentationConfig,
-    DatasetConfig,
     GroundTruthSamplingConfig,
-    ModelConfig,
+    KittiConfig,
     ObjectNoiseConfig,
+    PointPillarsConfig,
     SimulationConfig,
     TrainingConfig,
 )
@@ -46,7 +46,7 @@ from pointdistiller_core.records import Frame
 from pointdistiller_core.training.data import collate, load_batches
 from pointdistiller_core.training.objective import DetectionObjective
 
-MODEL = ModelConfig()
+MODEL = PointPillarsConfig()
 SAMPLING = GroundTruthSamplingConfig()
 
 
@@ -57,7 +57,7 @@ def main() -> None:
         root = arguments.dataset or Path(folder) / 'data'
         if arguments.dataset is None:
             simulate_dataset(root, SimulationConfig(), splits={'train': 24}, seed=0)
-        config = DatasetConfig(root=root, split=arguments.split, cache=Path(folder))
+        config = KittiConfig(root=root, split=arguments.split, cache=Path(folder))
         plain = KittiDataset(config, MODEL.class_names)
         kept = KittiDataset(config.model_copy(update={'cache_frames': True}), MODEL.class_names)
         record: dict[str, Any] = {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import ModelConfig, SimulationConfig, find_config, load_config
+from pointdistiller_core.config import DetectorConfig, SimulationConfig, find_config, load_config
 from pointdistiller_core.config.simulation import SensorConfig
 from pointdistiller_core.cores import processor_name, usable_cores
 from pointdistiller_core.datasets.simulated import simulate_scene
@@ -91,7 +91,7 @@ def _build(name: str, clouds: Sequence[NDArray[np.float32]], seed: int) -> Any:
     from pointdistiller_core.models import build_detector
 
     torch.manual_seed(seed)
-    config = load_config(ModelConfig, find_config('models', MODELS[name]))
+    config = load_config(DetectorConfig, find_config('models', MODELS[name]))
     # a momentum of 1 makes one batch the statistics
     model = build_detector(config.model_copy(update={'norm_momentum': 1.0}))
     pillars = model.prepare([torch.from_numpy(points) for points in clouds])

@@ -12,9 +12,10 @@ the first sentence of the room's docstring.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from html import escape
 from itertools import combinations, pairwise
+import math
 from pathlib import Path
 import random
 import re
@@ -172,7 +173,7 @@ def _disorder(rows: Rows, pairs: Pairs) -> tuple[int, int]:
     return crossings, sum(abs(place[a] - place[b]) for a, b in pairs)
 
 
-def centers(rows: Rows, ways: Iterable[Sequence[str]]) -> dict[str, float]:
+def centers(rows: Rows, ways: Collection[Sequence[str]]) -> dict[str, float]:
     """The x of each name: near those it is linked with, a box apart from its neighbors."""
     x = {name: i * (WIDTH + GAP) for row in rows for i, name in enumerate(row)}
     near: dict[str, list[str]] = {name: [] for name in x}
@@ -188,7 +189,23 @@ def centers(rows: Rows, ways: Iterable[Sequence[str]]) -> dict[str, float]:
             wanted = [fmean([*(x[o] for o in near[name]), middle]) for name in row]
             widths = [0 if '>' in name else WIDTH for name in row]
             x |= zip(row, _apart(wanted, widths), strict=True)
-    return x
+    for way in ways:
+        x |= _straight(way[1:-1], rows, x)
+    first = min(x.values())
+    return {name: at - first for name, at in x.items()}
+
+
+def _straight(via: Sequence[str], rows: Rows, x: Mapping[str, float]) -> dict[str, float]:
+    """One x for all places that an arrow passes, if there is one between their neighbors."""
+    low, high = -math.inf, math.inf
+    for row in rows:
+        for left, right in pairwise(row):
+            room = GAP * 0.6 + (0 if '>' in left and '>' in right else WIDTH / 2)
+            low = max(low, x[left] + room) if right in via else low
+            high = min(high, x[right] - room) if left in via else high
+    if not via or low > high:
+        return {}
+    return dict.fromkeys(via, min(max(fmean(x[name] for name in via), low), high))
 
 
 def _apart(wanted: Sequence[float], widths: Sequence[float]) -> list[float]:

@@ -131,9 +131,9 @@ class Detector:
         """Detect objects in one sweep.
 
         Args:
-            points: (N, F) x, y, z [m], intensity and what else `info.point_features` names, sensor
-                frame; any floating type. The intensity must have the scale that the detector was
-                trained with: what is outside of `info.intensity_range` is clipped to it, and
+            points: (N, F) x, y, z [m], intensity and what else `info.model.point_features` names,
+                sensor frame; any floating type. The intensity must have the scale of the training
+                clouds: what is outside of `info.intensity_range` is clipped to it, and
                 `counts['intensity_outside']` says of how many points. `IntensityJudge` finds out
                 about another scale.
             importance: also return where the detector looked (PointDistiller, section 3.1).
@@ -172,7 +172,7 @@ class Detector:
 
     def _read(self, points: NDArray[np.floating[Any]], mounting: Mounting | None) -> _Cloud:
         """What the backend gets of a cloud (N, F) in the sensor frame."""
-        checked = _check(points, self.info.point_features)
+        checked = _check(points, self.info.model.point_features)
         seen = mounting.points_to_training(checked) if mounting else checked
         finite, returns = _finite_rows(seen), find_returns(checked)
         valid = finite & returns

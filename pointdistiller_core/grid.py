@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # float32 has steps of 0.06 m at the end of it
 Bound: TypeAlias = Annotated[float, Field(ge=-1e6, le=1e6)]
+Range: TypeAlias = tuple[Bound, Bound, Bound, Bound, Bound, Bound]
 Size: TypeAlias = Annotated[float, Field(ge=1e-3, le=1e6)]
 
 
@@ -23,7 +24,7 @@ class Grid(BaseModel):
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
-    point_cloud_range: tuple[Bound, Bound, Bound, Bound, Bound, Bound]
+    point_cloud_range: Range
     voxel_size: tuple[Size, Size, Size]
 
     @model_validator(mode='after')

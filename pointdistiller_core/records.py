@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.config import POINT_FEATURES
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 IGNORE_LABEL = -1
-POINT_FEATURES = ('x', 'y', 'z', 'intensity')
 """Columns of points: meters, and the intensity from 0 to 1. Merged sweeps also have `age` [s]."""
 
 RowsT = TypeVar('RowsT', bound='_Rows')

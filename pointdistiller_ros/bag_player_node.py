@@ -32,9 +32,9 @@ from pointdistiller_core.messages.bags import (
 )
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_ros.conversions import stamp_ns, to_stamp
-from pointdistiller_ros.messages import message_class, subscribe
 from pointdistiller_ros.parameters import TF_TOPICS, BagPlayerParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.topics import message_class, subscribe
 
 QUEUE_DEPTH = 10
 TF_STATIC_TOPIC = TF_TOPICS[1]
@@ -42,17 +42,17 @@ TF_STATIC_TOPIC = TF_TOPICS[1]
 LATCHED = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 POLL_PERIOD_S = 0.05
 SINGLE_CLOUD_PERIOD_S = 0.1  # of a bag with one cloud in a loop
-SETTLE_S = 0.3  # discovery is not symmetric: the other side may need a moment more
-MOST_UNANSWERED = 3  # clouds in a row, after which the consumer is taken for dead
-ARRIVAL_TIMEOUT = Duration(seconds=2)  # of what is on its way in the middleware
+SETTLE_S = 0.3  # discovery is not symmetric: the other side may need a little longer
+MOST_UNANSWERED = 3  # clouds in a row, after which the consumer counts as dead
+ARRIVAL_TIMEOUT = Duration(seconds=2)  # for messages that are on their way
 
 
 class BagPlayerNode(Node):
-    """Plays the clouds of a bag, byte by byte as recorded, `/clock` and further topics with them.
+    """Plays the clouds of a bag, byte by byte as recorded, with `/clock` and further topics.
 
-    Nothing is played to nobody: it begins when the first subscriber is there. With
-    `acknowledgment` it waits after each cloud for a message of that topic with the cloud's stamp;
-    one that does not come is an error, after which it goes on. The bag is read while it is played.
+    It begins when the first subscriber is there. With `acknowledgment` it waits after each cloud
+    for a message of that topic with the cloud's stamp. If none comes, that is an error, and it
+    goes on. The bag is read while it is played.
 
     Args:
         node_options: further arguments of `rclpy.node.Node`.
@@ -63,7 +63,7 @@ class BagPlayerNode(Node):
     """
 
     def __init__(self, **node_options: Any) -> None:
-        # First, so that the node can be destroyed wherever the rest fails.
+        # First, so that the node can be destroyed if the rest fails.
         self._changed = Condition()
         self._thread = Thread(target=self._run, name='bag_player', daemon=True)
         self._sent_ns: int | None = None  # stamps
@@ -74,11 +74,13 @@ class BagPlayerNode(Node):
         self._stopped = self._finished = False
         self._error: Exception | None = None
         super().__init__('bag_player', **node_options)
-        self._settings = declare_parameters(self, BagPlayerParameters)
+        self._settings = settings = declare_parameters(self, BagPlayerParameters)
+        self._bag = Path(settings.bag)
+        span = {'start_s': settings.start, 'duration_s': settings.duration or None}
+        self._span: dict[str, Any] = {**span, 'on_note': self._tell}  # what is read of it
         first = self._first_cloud()
         self._recorded_topic, self._begin_ns = first.topic, first.time_ns
-        if self._settings.acknowledgment:
-            topic = self._settings.acknowledgment
+        if topic := settings.acknowledgment:
             subscribe(self, PointCloud2, topic, self._on_acknowledgment, QUEUE_DEPTH)
         self._clock_publisher = self.create_publisher(Clock, '/clock', QUEUE_DEPTH)
         self._cloud_publisher = self.create_publisher(PointCloud2, first.topic, QUEUE_DEPTH)
@@ -115,7 +117,7 @@ class BagPlayerNode(Node):
         self._thread.start()
 
     def go_on(self) -> None:
-        """Do not wait for the acknowledgment of the last cloud any longer."""
+        """Stop waiting for the acknowledgment of the last cloud."""
         with self._changed:
             self._acknowledged_ns = self._sent_ns
             self._changed.notify_all()
@@ -141,62 +143,43 @@ class BagPlayerNode(Node):
 
     def _first_cloud(self) -> BagCloud:
         settings = self._settings
-        for cloud in self._read_clouds(settings.topic or None):
+        for cloud in read_clouds(self._bag, settings.topic or None, **self._span):
             return cloud
         of_topic = f' on {settings.topic}' if settings.topic else ''
         after = f' after {settings.start} s' if settings.start else ''
         within = f' within {settings.duration} s' if settings.duration else ''
         raise DatasetError(f'{settings.bag} has no cloud{of_topic}{after}{within}')
 
-    def _read_clouds(self, topic: str | None) -> Iterator[BagCloud]:
-        settings = self._settings
-        return read_clouds(
-            Path(settings.bag),
-            topic,
-            start_s=settings.start,
-            duration_s=settings.duration or None,
-            on_note=self._tell,
-        )
-
     def _tell(self, note: str) -> None:
-        """Warn once of what the bag's indexes have wrong, however often it is read."""
+        """Warn once of mistakes in the bag's indexes, however often it is read."""
         if note not in self._told:
             self._told.add(note)
             self.get_logger().warning(note)
 
     def _read(self) -> Iterator[BagMessage]:
         """Clouds and messages of the extra topics, in the order of recording."""
-        settings = self._settings
         extra = iter(())
         if self._extra_publishers:
-            extra = read_messages(
-                Path(settings.bag),
-                self._extra_publishers,
-                start_s=settings.start,
-                duration_s=settings.duration or None,
-                on_note=self._tell,
-            )
-        clouds = self._read_clouds(self._recorded_topic)
+            extra = read_messages(self._bag, self._extra_publishers, **self._span)
+        clouds = read_clouds(self._bag, self._recorded_topic, **self._span)
         return merge(extra, clouds, key=lambda message: message.time_ns)
 
     def _create_extra_publishers(self) -> dict[str, Publisher]:
         """Publishers of the extra topics that the bag has and whose types are installed."""
-        bag = Path(self._settings.bag)
-        types, latched = bag_topics(bag), latched_topics(bag) | {TF_STATIC_TOPIC}
+        types, latched = bag_topics(self._bag), latched_topics(self._bag) | {TF_STATIC_TOPIC}
         publishers = {}
         for topic in filter(None, self._settings.extra_topics):
+            problem = ''
             if topic not in types:
                 if topic not in TF_TOPICS:  # which many bags do not have
-                    self.get_logger().warning(
-                        f'{topic} is not played: {bag} has only {sorted(types)}'
-                    )
+                    problem = f'{self._bag} has only {sorted(types)}'
             elif (kind := message_class(types[topic])) is None:
-                self.get_logger().warning(
-                    f'{topic} is not played: {types[topic]} is not installed'
-                )
+                problem = f'{types[topic]} is not installed'
             else:
                 qos = LATCHED if topic in latched else QUEUE_DEPTH
                 publishers[topic] = self.create_publisher(kind, topic, qos)
+            if problem:
+                self.get_logger().warning(f'{topic} is not played: {problem}')
         return publishers
 
     def _on_acknowledgment(self, message: PointCloud2) -> None:
@@ -212,7 +195,7 @@ class BagPlayerNode(Node):
                 self._play()
             self._wait_for_arrival()
             self._check_answers()
-        except Exception as error:  # handed over to whoever asks `finished`
+        except Exception as error:  # raised by `finished`
             self._error = error
         self._finished = True
         self.get_logger().info(f'played {self._num_played} clouds on {self.topic}')
@@ -237,7 +220,7 @@ class BagPlayerNode(Node):
                 self._wait(began + offset_s - monotonic())
             if self._stopped:
                 return
-            if offset_s >= 0.0:  # what holds from before the start does not turn the clock back
+            if offset_s >= 0.0:  # messages from before the start do not turn the clock back
                 self._clock_publisher.publish(Clock(clock=to_stamp(message.time_ns)))
             if isinstance(message, BagCloud):
                 self._send(message)
@@ -250,7 +233,7 @@ class BagPlayerNode(Node):
             self._wait(end_s / num_periods if num_periods > 0 else SINGLE_CLOUD_PERIOD_S)
 
     def _wait_for_arrival(self) -> None:
-        """Let the last messages arrive: those of a publisher that ends may be lost."""
+        """Let the last messages arrive, because those of a publisher that ends may be lost."""
         for publisher in (self._cloud_publisher, *self._extra_publishers.values()):
             if not self._stopped:
                 with suppress(RuntimeError):  # not every middleware knows what arrived
@@ -290,13 +273,13 @@ class BagPlayerNode(Node):
             )
 
     def _wait(self, timeout_s: float, condition: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for a condition, or for the node's end; False where that takes too long."""
+        """Wait for a condition or the node's end; False if that takes too long."""
         with self._changed:
             return self._changed.wait_for(lambda: self._stopped or condition(), timeout_s)
 
 
 def build_player() -> BagPlayerNode:
-    """A player that has begun."""
+    """Build a player and start it."""
     node = BagPlayerNode()
     node.start()
     return node

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
 from pointdistiller_core.detector import IntensityJudge
-from pointdistiller_core.messages.point_cloud2 import own_intensity_scale
-from pointdistiller_ros.conversions import to_points
+from pointdistiller_core.messages.point_cloud2 import own_intensity_scale, points_from_cloud
 from pointdistiller_ros.parameters import InputParameters
 
 if TYPE_CHECKING:
@@ -59,12 +58,15 @@ class CloudReader:
         return '; '.join(filter(None, unsolved))
 
     def read(self, cloud: PointCloud2) -> NDArray[np.float32]:
-        """Points of a cloud as the parameters ask for; see `to_points`.
+        """Points of a cloud as the parameters ask for; see `points_from_cloud`.
+
+        Returns:
+            (N, 4) x, y, z [m], intensity, in the frame of the cloud.
 
         Raises:
             CloudError: a field is missing or the message contradicts itself.
         """
-        points = to_points(cloud, self.settings, self.scale)
+        points = self._points_of(cloud)
         if self._judges[0].decided:
             return points
         own = self.settings.intensity_scale or own_intensity_scale(
@@ -80,5 +82,14 @@ class CloudReader:
                 else:  # on a line of its own: a line of rclpy's logs has one severity
                     self._logger.info(news)
             if self.scale != before:
-                points = to_points(cloud, self.settings, self.scale)
+                points = self._points_of(cloud)
         return points
+
+    def _points_of(self, cloud: PointCloud2) -> NDArray[np.float32]:
+        return points_from_cloud(
+            cloud,
+            intensity_field=self.settings.intensity_field,
+            missing_intensity=self.settings.missing_intensity,
+            constant_intensity=self.settings.constant_intensity,
+            intensity_scale=self.scale or self.settings.intensity_scale or None,
+        )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Agreement of two detectors as ROS messages, and labels out of them; free functions."""
+"""Agreement of two detectors as ROS messages, and labels from messages; free functions."""
 
 from __future__ import annotations
 
@@ -93,11 +93,7 @@ def to_agreement(
 
 
 def values_of_comparison(summary: Mapping[str, Any]) -> dict[str, str]:
-    """What the diagnostics say of all clouds.
-
-    Args:
-        summary: numbers of these, as `summarize` makes them.
-    """
+    """What the diagnostics say of all clouds, from the numbers of `summarize`."""
     latency, agreement = summary['latency'], summary['agreement']
     values = {f'clouds_{key}': value for key, value in summary['clouds'].items()}
     for role in ('teacher', 'student'):
@@ -110,10 +106,10 @@ def values_of_comparison(summary: Mapping[str, Any]) -> dict[str, str]:
 def truth_from_detection_array(
     message: Detection3DArray, class_names: Sequence[str]
 ) -> GroundTruth:
-    """Labelled boxes out of a vision_msgs/Detection3DArray, turned about z alone.
+    """Labelled boxes of a vision_msgs/Detection3DArray, turned only about z.
 
-    The class of a box is its first hypothesis; one that is not in `class_names` counts neither
-    way.
+    The class of a box is its first hypothesis. Boxes of a class that is not in `class_names` are
+    ignored.
 
     Raises:
         CloudError: a box is not finite.

@@ -4,61 +4,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.detector import Mounting
+from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.comparison.pairs import relabel
 from pointdistiller_core.evaluation.comparison.session import ComparisonRules, default_overlaps
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.comparison_parameters import ComparisonParameters
-from pointdistiller_ros.detectors import PointDetector, load_bundle
+from pointdistiller_ros.detectors import facts_of
 from pointdistiller_ros.diagnostics import REPAIRS
 from pointdistiller_ros.transforms import Transforms, find_mounting
 
-if TYPE_CHECKING:
-    from pointdistiller_core.detector import BundleInfo
-
 ROLES = ('teacher', 'student')
-
-
-@dataclass(frozen=True)
-class Model:
-    """A detector and what a report says about it.
-
-    Attributes:
-        detector: the detector.
-        about: name, files with checksums, backend, grid, ...
-        ranges: its range as x_min, y_min, z_min, x_max, y_max, z_max [m]; none if not known.
-    """
-
-    detector: PointDetector
-    about: Mapping[str, Any]
-    ranges: tuple[tuple[float, float, float, float, float, float], ...] = ()
-
-
-def load_model(bundle: str, *, backend: str, device: str, num_threads: int) -> Model:
-    """The detector of a bundle; takes and raises the same as `load_bundle`."""
-    detector = load_bundle(bundle, backend=backend, device=device, num_threads=num_threads)
-    info, path = detector.info, Path(bundle).resolve()
-    about = {
-        'name': path.parent.name if path.name == 'bundle' else path.name,
-        'bundle': str(path),
-        'backend': detector.backend,
-        'device': device,
-        'width': info.model.width,
-        'classes': list(info.model.class_names),
-        'point_cloud_range': list(info.model.grid.point_cloud_range),
-        'voxel_size': list(info.model.grid.voxel_size),
-        'sha256': dict(info.sha256),
-    }
-    return Model(detector, about, (info.model.grid.point_cloud_range,))
 
 
 class Models:
@@ -66,12 +29,15 @@ class Models:
 
     Args:
         settings: of the node.
-        load: makes a model from a bundle, a backend, a device and a number of threads.
-        warn: told what they do not have in common.
+        load: makes a detector of each, as `load_bundle` does.
+        warn: called with what they do not have in common.
 
     Attributes:
+        infos: what their bundles say, by role.
+        class_names: names that the labels of each index, by role.
+        about: what a report says of each, by role: name, files with checksums, backend, ...
         rules: what counts when they are compared.
-        repairs: what was made possible for each, or refused.
+        repairs: counts of corrected or refused values of each.
 
     Raises:
         ConfigError: they have no class in common.
@@ -81,11 +47,11 @@ class Models:
     def __init__(
         self,
         settings: ComparisonParameters,
-        load: Callable[..., Model],
+        load: Callable[..., Detector],
         warn: Callable[[str], object],
     ) -> None:
         self._settings = settings
-        self._models = {
+        self._detectors = {
             role: load(
                 getattr(settings, role),
                 backend=getattr(settings, f'{role}_backend'),
@@ -94,28 +60,29 @@ class Models:
             )
             for role in ROLES
         }
+        self.infos = {role: detector.info for role, detector in self._detectors.items()}
+        self.class_names = {role: one.class_names for role, one in self._detectors.items()}
+        self.about = {role: self._describe(role) for role in ROLES}
         self.rules = self._build_rules(warn)
         self.repairs = {role: dict.fromkeys(REPAIRS, 0) for role in ROLES}
         self._warm = False
 
-    @property
-    def about(self) -> dict[str, Mapping[str, Any]]:
-        """What a report says about each."""
-        return {role: model.about for role, model in self._models.items()}
-
-    @property
-    def infos(self) -> dict[str, BundleInfo]:
-        """What their bundles say."""
-        return {role: model.detector.info for role, model in self._models.items()}
-
-    def class_names(self, role: str) -> Sequence[str]:
-        """Names that the labels of one of them index."""
-        return self._models[role].detector.class_names
+    def _describe(self, role: str) -> dict[str, Any]:
+        path, detector = Path(getattr(self._settings, role)).resolve(), self._detectors[role]
+        return {
+            'name': path.parent.name if path.name == 'bundle' else path.name,
+            'bundle': str(path),
+            'backend': detector.backend,
+            'device': self._settings.device,
+            'classes': list(detector.class_names),
+            **facts_of(detector.info),
+            'sha256': dict(detector.info.sha256),
+        }
 
     def find_mountings(
         self, frame_id: str, transforms: Transforms | None
     ) -> dict[str, Mounting | None]:
-        """The mounting of a cloud's sensor for each: they may differ in what they expect.
+        """The mounting of a cloud's sensor for each, because they may expect different ones.
 
         Raises:
             CloudError: TF does not connect the frames.
@@ -138,23 +105,23 @@ class Models:
         Returns:
             Detections in the frame of the cloud, labelled by the classes of the rules.
         """
-        if not self._warm:  # a network's first run takes longer: it is not measured
+        if not self._warm:  # a network's first run takes longer and is not measured
             for role, mounting in mountings.items():
-                self._models[role].detector(points, mounting=mounting)
+                self._detectors[role](points, mounting=mounting)
             self._warm = True
         return [self._detect(role, points, mountings[role]) for role in ROLES]
 
     def _detect(
         self, role: str, points: NDArray[np.float32], mounting: Mounting | None
     ) -> Detections:
-        found = self._models[role].detector(points, mounting=mounting)
+        found = self._detectors[role](points, mounting=mounting)
         for name in REPAIRS:
             self.repairs[role][name] += found.counts.get(name, 0)
         sure = found[found.scores >= getattr(self._settings, f'{role}_score_threshold')]
-        return relabel(sure, self.class_names(role), self.rules.class_names)
+        return relabel(sure, self.class_names[role], self.rules.class_names)
 
     def _build_rules(self, warn: Callable[[str], object]) -> ComparisonRules:
-        names = {role: self.class_names(role) for role in ROLES}
+        names = self.class_names
         common = tuple(name for name in names['teacher'] if name in names['student'])
         if not common:
             given = ', '.join(f'the {role} {list(of_role)}' for role, of_role in names.items())
@@ -162,7 +129,7 @@ class Models:
         for role, all_names in names.items():
             if others := [name for name in all_names if name not in common]:
                 warn(f'only the {role} knows {", ".join(others)}: not compared')
-        ranges = tuple(one for model in self._models.values() for one in model.ranges)
+        ranges = tuple(info.model.grid.point_cloud_range for info in self.infos.values())
         if len(set(ranges)) > 1:
             warn(
                 f'teacher and student see different ranges, {ranges[0]} and {ranges[1]}: what is '

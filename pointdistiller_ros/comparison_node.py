@@ -15,27 +15,33 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import describe
+from pointdistiller_core.evaluation.comparison.pairs import relabel_truth
 from pointdistiller_core.evaluation.comparison.report import ReportFolder, describe_machine
 from pointdistiller_core.evaluation.comparison.session import CloudResult, OnlineComparison
+from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
 from pointdistiller_core.messages.storage import NANOSECONDS
-from pointdistiller_core.records import GroundTruth
 from pointdistiller_ros.cloud_input import CloudInput
 from pointdistiller_ros.cloud_reader import CloudReader
-from pointdistiller_ros.comparison_conversions import values_of_comparison
-from pointdistiller_ros.comparison_models import Model, Models, load_model
+from pointdistiller_ros.comparison_conversions import (
+    truth_from_detection_array,
+    values_of_comparison,
+)
+from pointdistiller_ros.comparison_models import Models
 from pointdistiller_ros.comparison_outputs import ComparisonOutputs
 from pointdistiller_ros.comparison_parameters import ComparisonParameters, check_settings
 from pointdistiller_ros.comparison_report import ComparisonReport
-from pointdistiller_ros.comparison_truth import subscribe_to_truth
-from pointdistiller_ros.conversions import stamp_ns
+from pointdistiller_ros.conversions import Detection3DArray, stamp_ns
+from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.diagnostics import judge_comparison, without_filled_intensity
 from pointdistiller_ros.health import Health
-from pointdistiller_ros.messages import read_message
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.topics import create_subscription, quality_of, subscribe
 from pointdistiller_ros.transforms import Transforms
 
+TRUTH_QUEUE_DEPTH = 100
 SAVE_PERIOD_S = 10.0
 
 
@@ -47,7 +53,7 @@ class ComparisonNode(Node):
     message on `~/student/boxes`, with the cloud's header, after all others of the cloud.
 
     Args:
-        load: makes a model from a bundle, a backend, a device and a number of threads.
+        load: makes a detector, as `load_bundle` does.
         node_options: further arguments of `rclpy.node.Node`.
 
     Raises:
@@ -57,7 +63,7 @@ class ComparisonNode(Node):
             models have no class in common.
     """
 
-    def __init__(self, load: Callable[..., Model] = load_model, **node_options: Any) -> None:
+    def __init__(self, load: Callable[..., Detector] = load_bundle, **node_options: Any) -> None:
         # First, so that the node can be destroyed wherever the rest fails.
         self._closing = ExitStack()
         self._num_bad_truth = 0
@@ -82,25 +88,18 @@ class ComparisonNode(Node):
         )
         self._report = ComparisonReport(self._comparison, folder, self._facts)
         self._closing.callback(self._report.finish)
-        self._health = Health(self, self.report)
-        self._closing.callback(self._health.close)
+        self.health = Health(self, self.report)
+        self._closing.callback(self.health.close)
         self._outputs = ComparisonOutputs(
-            self, self._models.rules, self.summarize, self._health.log
+            self, self._models.rules, self.summarize, self.health.log
         )
         # Before the clouds: a player begins when it sees that these are listened to.
-        subscribe_to_truth(
-            self,
-            settings,
-            self._add_truth,
-            classes=self._models.class_names('teacher'),
-            common=self._models.rules.class_names,
-            on_error=self._on_bad_truth,
-        )
+        self._subscribe_to_truth()
         self._clouds = CloudInput(
             self,
             self._process,
             on_error=self._on_error,
-            monitor=self._health.monitor,
+            monitor=self.health.monitor,
             reliability=settings.reliability,
         )
         self._closing.callback(self._clouds.close)
@@ -116,14 +115,9 @@ class ComparisonNode(Node):
         return self._count_clouds(ended=False)
 
     @property
-    def diagnostics_topic(self) -> str:
-        """Full name of the topic of the diagnostics."""
-        return self._health.topic
-
-    @property
     def num_unanswered(self) -> int:
         """Clouds for which no `~/student/boxes` will come: they failed, or it cannot be sent."""
-        return self._health.monitor.counts.failed + self._outputs.num_unanswered
+        return self.health.monitor.counts.failed + self._outputs.num_unanswered
 
     @property
     def num_truth(self) -> int:
@@ -175,7 +169,7 @@ class ComparisonNode(Node):
 
     def report(self) -> None:
         """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
-        report = self._health.next_report(self._settings.reliability)
+        report = self.health.next_report(self._settings.reliability)
         level, message = judge_comparison(
             report,
             self._settings.diagnostics,
@@ -183,7 +177,7 @@ class ComparisonNode(Node):
             warning=self._reader.problem,
         )
         values = values_of_comparison(self.summarize())
-        self._health.publish(level, message, values, device=self._settings.device)
+        self.health.publish(level, message, values, device=self._settings.device)
 
     def _facts(self, ended: bool) -> Mapping[str, Any]:
         """What the report says beside the comparison's own numbers."""
@@ -199,7 +193,7 @@ class ComparisonNode(Node):
         }
 
     def _count_clouds(self, *, ended: bool) -> dict[str, int]:
-        counts, heard = self._comparison.counts, self._health.monitor.counts
+        counts, heard = self._comparison.counts, self.health.monitor.counts
         done = counts['compared'] + counts['repeated'] + heard.failed
         return {
             'received': heard.received,
@@ -210,8 +204,7 @@ class ComparisonNode(Node):
             'lost': heard.lost,
         }
 
-    def _process(self, serialized: bytes, arrival: float) -> None:  # noqa: ARG002
-        cloud = read_message(PointCloud2, serialized)
+    def _process(self, cloud: PointCloud2, *_times: float) -> None:
         points = self._reader.read(cloud)
         mountings = self._models.find_mountings(cloud.header.frame_id, self._transforms)
         teacher, student = self._models.detect(points, mountings)
@@ -226,7 +219,7 @@ class ComparisonNode(Node):
         with self._report.lock:
             agreement = self._comparison.add(result)
         seen = without_filled_intensity(student, self._settings)
-        self._health.monitor.succeed(seen, {'end_to_end': student.latency_ms['total']})
+        self.health.monitor.succeed(seen, {'end_to_end': student.latency_ms['total']})
         self._warn_of_frames()
         self._failure = ''
         self._outputs.publish(cloud.header, result, agreement)
@@ -234,18 +227,33 @@ class ComparisonNode(Node):
     def _on_error(self, error: Exception) -> None:
         self._failure = f'the last cloud failed: {describe(error)}'
         self._report.note(error)
-        self._health.fail(error, 'a cloud is not compared')
+        self.health.fail(error, 'a cloud is not compared')
 
-    def _add_truth(self, time_ns: int, truth: GroundTruth, frame_id: str) -> None:
+    def _subscribe_to_truth(self) -> None:
+        kinds = {'boxes': PointCloud2, 'detections': Detection3DArray}
+        if kind := kinds.get(self._settings.ground_truth_type):
+            quality = quality_of(self._settings.reliability, TRUTH_QUEUE_DEPTH)
+            options = {'on_error': self._on_bad_truth, 'create': create_subscription}
+            subscribe(self, kind, 'ground_truth', self._on_truth, quality, **options)
+
+    def _on_truth(self, message: PointCloud2 | Detection3DArray) -> None:
+        common = self._models.rules.class_names
+        if isinstance(message, PointCloud2):
+            given = [name for name in self._settings.ground_truth_classes if name]
+            names = given or self._models.class_names['teacher']
+            truth = relabel_truth(truth_from_boxes_cloud(message), names, common)
+        else:
+            truth = truth_from_detection_array(message, common)
         with self._report.lock:
-            self._comparison.add_truth(time_ns, truth, frame_id)
+            header = message.header
+            self._comparison.add_truth(stamp_ns(header.stamp), truth, header.frame_id)
         self._warn_of_frames()
 
     def _on_bad_truth(self, error: Exception) -> None:
         self._num_bad_truth += 1
         self._report.note(error)
         text = f'a ground truth is not used: {describe(error)}'
-        self._health.log.error(f'truth {type(error)}', text)
+        self.health.log.error(f'truth {type(error)}', text)
 
     def _warn_of_frames(self) -> None:
         if self._comparison.frames_apart and not self._warned_of_frames:

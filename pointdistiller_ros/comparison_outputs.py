@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a comparison sends for each cloud; what nobody subscribes to is not built."""
+"""What a comparison sends for each cloud; outputs without subscribers are not built."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from pointdistiller_core.evaluation.comparison.session import (
 from pointdistiller_ros.comparison_conversions import to_agreement, to_agreement_markers
 from pointdistiller_ros.conversions import marker_keys, to_boxes_cloud
 from pointdistiller_ros.logs import RepeatedLog
-from pointdistiller_ros.quality import create_publisher
+from pointdistiller_ros.topics import create_publisher
 
 ANSWER = 'student/boxes'
-OUTPUTS = {  # the last one tells that all others of a cloud are out
+OUTPUTS = {  # the last one says that all others of a cloud are out
     'teacher/boxes': PointCloud2,
     'markers': MarkerArray,
     'agreement': DiagnosticArray,
@@ -47,11 +47,8 @@ class ComparisonOutputs:
 
     Attributes:
         num_unsent: messages that could not be sent.
-        num_unanswered: of these, the ones on `~/student/boxes`.
-        problem: with the last cloud; empty where all was sent.
-
-    Raises:
-        ConfigError: a parameter asks for a quality of service that does not exist.
+        num_unanswered: of these, those on `~/student/boxes`.
+        problem: with the last cloud; empty if all was sent.
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class ComparisonOutputs:
         return [publisher.topic_name for publisher in self._publishers.values()]
 
     def publish(self, header: Header, result: CloudResult, agreement: CloudAgreement) -> None:
-        """Send what somebody listens to, then the answer; whatever fails, the rest is sent."""
+        """Send what somebody listens to, then the answer; if one fails, the rest is sent."""
         self.problem = ''
         builders: Mapping[str, Callable[[], Any]] = {
             'teacher/boxes': lambda: to_boxes_cloud(result.teacher, header),

@@ -6,25 +6,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.comparison.same_boxes import SURE_SCORE
 from pointdistiller_ros.conversions import Detection3DArray
 from pointdistiller_ros.parameters import DetectorParameters, InputParameters, parameter
 
-_BACKENDS = DetectorParameters.__dataclass_fields__['backend'].metadata['choices']
+
+def _backend_of(role: str) -> Any:
+    return parameter(
+        'auto',
+        f'what the {role} runs in; auto is the first that is installed and in the bundle',
+        choices=DetectorParameters.__dataclass_fields__['backend'].metadata['choices'],
+    )
 
 
 @dataclass(frozen=True)
 class StaleLimit:
-    """What makes a level of the diagnostics."""
+    """Limits that make a level of the diagnostics."""
 
     stale_after_s: float = parameter(1.0, 'without any cloud', range=(0.0, 1e6))
 
 
 @dataclass(frozen=True)
 class ComparisonLimits:
-    """Limits of the diagnostics of `comparison_node`, called as the detector's."""
+    """Limits of the diagnostics of `comparison_node`, named like the detector's."""
 
     warn: StaleLimit = StaleLimit()
     error: StaleLimit = StaleLimit(stale_after_s=5.0)
@@ -38,16 +45,8 @@ class ComparisonParameters(InputParameters):
     student: str = parameter('', "student's bundle, or run folder that holds one", required=True)
     output: str = parameter('', 'folder to create for the report; empty writes none')
     device: str = parameter('cpu', 'where the networks run: cpu, cuda, cuda:1, ...')
-    teacher_backend: str = parameter(
-        'auto',
-        'what the teacher runs in; auto is the first that is installed and in the bundle',
-        choices=_BACKENDS,
-    )
-    student_backend: str = parameter(
-        'auto',
-        'what the student runs in; auto is the first that is installed and in the bundle',
-        choices=_BACKENDS,
-    )
+    teacher_backend: str = _backend_of('teacher')
+    student_backend: str = _backend_of('student')
     num_threads: int = parameter(0, 'CPU threads of each network; 0 is its own', range=(0, 1024))
     teacher_score_threshold: float = parameter(
         SURE_SCORE, "lowest score of a teacher's box that counts", range=(0.0, 1.0)

@@ -23,17 +23,17 @@ from pointdistiller_core.evaluation.comparison.session import OnlineComparison
 
 
 class ComparisonReport:
-    """What a report says, and when it is written.
+    """Writes the report of a comparison.
 
     Args:
-        comparison: so far.
+        comparison: the comparison so far.
         folder: to write to; None writes nothing.
-        facts: what else to say, told whether no cloud is to come.
+        facts: makes further facts; its argument says whether no more clouds will come.
 
     Attributes:
-        lock: of the comparison, for whoever uses it.
-        broke_off: why the run has ended too early.
-        fatal: why nothing can be written any more.
+        lock: of the comparison; take it to use the comparison.
+        broke_off: why the run has ended early.
+        fatal: why nothing more can be written.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ComparisonReport:
         self.fatal: WriteError | None = None
 
     def note(self, error: Exception) -> None:
-        """Know of an error with a message: one of writing is fatal."""
+        """Remember an error with a message; an error of writing is fatal."""
         if isinstance(error, WriteError):
             self.fatal = error
 
@@ -66,17 +66,17 @@ class ComparisonReport:
             return summarize(self._comparison, facts)
 
     def save(self) -> None:
-        """Write the numbers so far, for whoever looks and in case that the process is killed."""
+        """Write the numbers so far, in case somebody looks or the process is killed."""
         assert self._folder is not None
         try:
             self._folder.replace(JSON_FILE, to_json(self.summarize()))
         except WriteError as error:
-            self.fatal = error
+            self.note(error)
 
     def finish(self) -> None:
         """Write the numbers and the page.
 
-        Where nothing has come there is nothing to report, and the folder may be used again.
+        If nothing has come, there is nothing to report, and the folder may be used again.
 
         Raises:
             WriteError: the report cannot be written.
@@ -85,14 +85,14 @@ class ComparisonReport:
             return
         from pointdistiller_core.evaluation.comparison.page import build_page  # late: matplotlib
 
-        log = get_logger('pointdistiller')  # the node's own would use an ended middleware
+        log = get_logger('pointdistiller')  # the node's own logger would use an ended middleware
         summary = self.summarize(ended=True)
         self._folder.close()
         received = summary['clouds']['received']
         if not (received or self._comparison.num_truth or summary['unusable_ground_truths']):
             log.warning(f'no report in {self._folder.path}: neither clouds nor labels have come')
             return
-        # Whatever happens to the page, the numbers are there, and complete only with it.
+        # Whatever happens to the page, the numbers are written; they are complete only with it.
         error = summary['error'] or f'{PAGE_FILE} is not written'
         self._folder.replace(JSON_FILE, to_json(summary | {'complete': False, 'error': error}))
         self._folder.replace(PAGE_FILE, build_page(self._comparison, summary))

@@ -20,13 +20,13 @@ from std_msgs.msg import ColorRGBA, Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.messages.boxes_cloud import to_box_columns
-from pointdistiller_core.messages.point_cloud2 import cloud_layout, points_from_cloud
+from pointdistiller_core.messages.point_cloud2 import cloud_layout
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections, Importance
+from pointdistiller_ros.detectors import facts_of
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
-    from pointdistiller_ros.parameters import InputParameters
 
 try:
     from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
@@ -34,7 +34,7 @@ except ImportError:  # not part of every installation; ~/boxes carries the same 
     Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
 
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
-LINE_WIDTH, TEXT_HEIGHT, PILLAR_SIZE = 0.08, 0.8, 0.3  # [m]
+LINE_WIDTH, TEXT_HEIGHT, PLACE_SIZE = 0.08, 0.8, 0.3  # [m]
 
 # Okabe and Ito's colors, which color-blind people tell apart: one per class, then again.
 CLASS_COLORS = (
@@ -79,31 +79,6 @@ def to_cloud(
     data = array('B')  # rclpy of ROS 2 Humble would look at each byte of anything else
     data.frombytes(layout.pop('data'))
     return PointCloud2(header=header, data=data, **layout)
-
-
-def to_points(
-    cloud: PointCloud2, parameters: InputParameters, intensity_scale: float | None = None
-) -> NDArray[np.float32]:
-    """Points of a cloud as the parameters ask for.
-
-    Args:
-        cloud: the message.
-        parameters: how to read it.
-        intensity_scale: instead of the parameter.
-
-    Returns:
-        (N, 4) x, y, z [m], intensity, in the frame of the cloud.
-
-    Raises:
-        CloudError: a field is missing or the message contradicts itself.
-    """
-    return points_from_cloud(
-        cloud,
-        intensity_field=parameters.intensity_field,
-        missing_intensity=parameters.missing_intensity,
-        constant_intensity=parameters.constant_intensity,
-        intensity_scale=intensity_scale or parameters.intensity_scale or None,
-    )
 
 
 def to_boxes_cloud(detections: Detections, header: Header) -> PointCloud2:
@@ -178,12 +153,12 @@ def to_importance_cloud(
     return to_cloud(points, header, {'importance': importance.point_scores.astype(np.float32)})
 
 
-def to_importance_markers(importance: Importance, header: Header, max_pillars: int) -> MarkerArray:
-    """The most important pillars as one list of cubes, colored by score."""
-    top = np.argsort(-importance.scores, kind='stable')[:max_pillars]
+def to_importance_markers(importance: Importance, header: Header, max_places: int) -> MarkerArray:
+    """The most important places as one list of cubes, colored by score."""
+    top = np.argsort(-importance.scores, kind='stable')[:max_places]
     marker = Marker(header=header, ns='importance', type=Marker.CUBE_LIST)
     marker.pose.orientation.w = 1.0
-    marker.scale = Vector3(x=PILLAR_SIZE, y=PILLAR_SIZE, z=PILLAR_SIZE)
+    marker.scale = Vector3(x=PLACE_SIZE, y=PLACE_SIZE, z=PLACE_SIZE)
     marker.points = _to_points(importance.centers[top])
     marker.colors = [
         ColorRGBA(r=red, g=green, b=blue, a=0.8)
@@ -196,20 +171,15 @@ def to_importance_markers(importance: Importance, header: Header, max_pillars: i
 def to_model_info(info: BundleInfo, bundle: str, backend: str) -> String:
     """What a detector is, as JSON: the position of a class in `class_names` is its label.
 
-    Args:
-        info: what the bundle says about itself.
-        bundle: where it was loaded from.
-        backend: what the network runs in.
+    `bundle` is where it was loaded from, `backend` what the network runs in.
     """
     model = info.model
     about = {
         'bundle': bundle,
         'backend': backend,
         'model': model.name,
-        'width': model.width,
         'class_names': model.class_names,
-        'point_cloud_range': model.grid.point_cloud_range,
-        'voxel_size': model.grid.voxel_size,
+        **facts_of(info),
         **info.model_dump(
             mode='json',
             include={
@@ -230,15 +200,9 @@ def to_diagnostics(
     *,
     device: str = '',
 ) -> DiagnosticArray:
-    """The state of a node.
+    """The state of a node: a level of `DiagnosticStatus`, a message for people, and all values.
 
-    Args:
-        name: of the node.
-        stamp: time of the report.
-        level: one of `DiagnosticStatus`.
-        message: what a person shall read.
-        values: all that is known.
-        device: that its network runs on; empty where none does.
+    `device` is what its network runs on; empty where none does.
     """
     status = DiagnosticStatus(
         level=level,

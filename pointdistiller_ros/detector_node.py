@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 import sys
 from time import perf_counter
@@ -15,12 +15,11 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2
 
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import describe
-from pointdistiller_core.records import Detections
 from pointdistiller_ros.cloud_input import CloudInput
 from pointdistiller_ros.detector_outputs import IMPORTANCE_OUTPUTS, Outputs
 from pointdistiller_ros.detector_setup import Setup, SetupBuilder, load_detector
-from pointdistiller_ros.detectors import PointDetector
 from pointdistiller_ros.diagnostics import (
     ERROR,
     OK,
@@ -32,7 +31,6 @@ from pointdistiller_ros.diagnostics import (
 from pointdistiller_ros.health import Health
 from pointdistiller_ros.lifecycle import ManagedNode
 from pointdistiller_ros.memory import Leavings
-from pointdistiller_ros.messages import read_message
 from pointdistiller_ros.parameters import (
     DetectorParameters,
     changed_parameters,
@@ -64,7 +62,7 @@ class DetectorNode(ManagedNode):
 
     def __init__(
         self,
-        load: Callable[[DetectorParameters], PointDetector] = load_detector,
+        load: Callable[[DetectorParameters], Detector] = load_detector,
         **node_options: Any,
     ) -> None:
         # First, so that the node can be destroyed wherever the rest fails.
@@ -76,13 +74,13 @@ class DetectorNode(ManagedNode):
         super().__init__('detector', **node_options)
         # Of their own, so that they go on while a bundle is loaded.
         self._always = MutuallyExclusiveCallbackGroup()
-        self._health = Health(
+        self.health = Health(
             self,
             self.report,
             callback_group=self._always,
             on_jump_back=self._clear_markers,
         )
-        self._closing.callback(self._health.close)
+        self._closing.callback(self.health.close)
         self._settings = declare_parameters(self, DetectorParameters)
         self._builder = SetupBuilder(self, load)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -92,17 +90,7 @@ class DetectorNode(ManagedNode):
     @property
     def counts(self) -> CloudCounts:
         """What became of the clouds so far."""
-        return self._health.monitor.counts
-
-    @property
-    def diagnostics_topic(self) -> str:
-        """Full name of the topic of the diagnostics."""
-        return self._health.topic
-
-    @property
-    def repairs(self) -> Mapping[str, int]:
-        """Of all results: `intensity_outside` and `boxes_refused`, as `Detections` counts them."""
-        return self._health.monitor.repairs
+        return self.health.monitor.counts
 
     @property
     def output_topics(self) -> list[str]:
@@ -131,12 +119,12 @@ class DetectorNode(ManagedNode):
     def activate(self) -> None:
         """Subscribe to the clouds."""
         assert self._setup is not None
-        self._health.monitor.restart()
+        self.health.monitor.restart()
         self._clouds = CloudInput(
             self,
             self._process,
-            on_error=lambda error: self._health.fail(error, 'no detections for a cloud'),
-            monitor=self._health.monitor,
+            on_error=lambda error: self.health.fail(error, 'no detections for a cloud'),
+            monitor=self.health.monitor,
             reliability=self._settings.reliability,
             callback_group=self._always,
         )
@@ -198,11 +186,10 @@ class DetectorNode(ManagedNode):
 
     # Clouds
 
-    def _process(self, serialized: bytes, arrival: float) -> None:
-        setup, outputs, begin = self._setup, self._outputs, perf_counter()
+    def _process(self, cloud: PointCloud2, arrival: float, begin: float) -> None:
+        setup, outputs = self._setup, self._outputs
         assert setup is not None
         assert outputs is not None
-        cloud = read_message(PointCloud2, serialized)
         points = setup.reader.read(cloud)
         wanted = outputs.wanted()
         read = perf_counter()
@@ -221,9 +208,15 @@ class DetectorNode(ManagedNode):
             class_names=setup.detector.class_names,
             max_importance_markers=setup.settings.max_importance_markers,
         )
-        times = (arrival, begin, read, detected, perf_counter())
-        seen = without_filled_intensity(detections, setup.settings)
-        self._health.monitor.succeed(seen, to_latency_ms(times, detections))
+        sent = perf_counter()
+        stages = {  # around those of the detector, whose sum is `total`
+            'wait': 1e3 * (begin - arrival),
+            'read': 1e3 * (read - begin),
+            **detections.latency_ms,
+            'publish': 1e3 * (sent - detected),
+            'end_to_end': 1e3 * (sent - arrival),
+        }
+        self.health.monitor.succeed(without_filled_intensity(detections, setup.settings), stages)
 
     def _clear_markers(self) -> None:
         """What is shown is not of this time."""
@@ -233,7 +226,7 @@ class DetectorNode(ManagedNode):
     def report(self) -> None:
         """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
         self._leavings.clear()
-        report, setup = self._health.next_report(self._settings.reliability), self._setup
+        report, setup = self.health.next_report(self._settings.reliability), self._setup
         level, message = OK, self.state
         if self.problem:
             level, message = ERROR, self.problem
@@ -241,24 +234,7 @@ class DetectorNode(ManagedNode):
             problem = setup.reader.problem if setup is not None else ''
             level, message = judge(report, self._settings.diagnostics, problem)
         values = values_of(report) | (setup.describe() if setup is not None else {})
-        self._health.publish(level, message, values, device=self._settings.device)
-
-
-def to_latency_ms(times: Sequence[float], detections: Detections) -> dict[str, float]:
-    """Stages of a cloud: those of the node around those of the detector, whose sum is `total`.
-
-    Args:
-        times: of arrival, begin of work, cloud read, detected, all sent [s].
-        detections: of the cloud.
-    """
-    arrival, begin, read, detected, sent = times
-    before = {'wait': begin - arrival, 'read': read - begin}
-    after = {'publish': sent - detected, 'end_to_end': sent - arrival}
-    return {
-        **{stage: value * 1e3 for stage, value in before.items()},
-        **detections.latency_ms,
-        **{stage: value * 1e3 for stage, value in after.items()},
-    }
+        self.health.publish(level, message, values, device=self._settings.device)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -30,7 +30,7 @@ from pointdistiller_ros.conversions import (
     to_model_info,
 )
 from pointdistiller_ros.parameters import OutputParameters
-from pointdistiller_ros.quality import create_publisher
+from pointdistiller_ros.topics import create_publisher
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
@@ -120,24 +120,23 @@ class Outputs:
             points: (N, 4) of the cloud.
             detections: in the frame of the cloud; with importance where that is wanted.
             class_names: names that the labels index.
-            max_importance_markers: most pillars in `~/importance_markers`.
+            max_importance_markers: most places in `~/importance_markers`.
         """
-        importance = detections.importance
+        importance, names = detections.importance, class_names
+        builders = {
+            'detections': lambda: to_detection_array(detections, header, names),
+            'markers': lambda: self._build_markers(detections, header, names),
+            'importance': lambda: to_importance_cloud(points, importance, header),
+            'importance_markers': lambda: to_importance_markers(
+                importance, header, max_importance_markers
+            ),
+            'boxes': lambda: to_boxes_cloud(detections, header),
+        }
+        unknown = IMPORTANCE_OUTPUTS if importance is None else set()
         with self._sending:
-            wanted = wanted & self.wanted()
-            if 'detections' in wanted:
-                self._send('detections', to_detection_array(detections, header, class_names))
-            if 'markers' in wanted:
-                markers = to_box_markers(detections, header, class_names, self._shown_markers)
-                self._shown_markers = marker_keys(markers)
-                self._send('markers', markers)
-            if 'importance' in wanted and importance is not None:
-                self._send('importance', to_importance_cloud(points, importance, header))
-            if 'importance_markers' in wanted and importance is not None:
-                heat = to_importance_markers(importance, header, max_importance_markers)
-                self._send('importance_markers', heat)
-            if 'boxes' in wanted:
-                self._send('boxes', to_boxes_cloud(detections, header))
+            wanted = (wanted & self.wanted()) - unknown
+            for name in filter(wanted.__contains__, builders):
+                self._publishers[name].publish(builders[name]())
 
     def clear_markers(self) -> None:
         """Delete whatever is displayed."""
@@ -153,7 +152,12 @@ class Outputs:
         for name in names:
             if name == 'markers':
                 self._shown_markers = None
-            self._send(name, MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
+            deletion = MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
+            self._publishers[name].publish(deletion)
 
-    def _send(self, name: str, message: object) -> None:
-        self._publishers[name].publish(message)
+    def _build_markers(
+        self, detections: Detections, header: Header, class_names: Sequence[str]
+    ) -> MarkerArray:
+        markers = to_box_markers(detections, header, class_names, self._shown_markers)
+        self._shown_markers = marker_keys(markers)
+        return markers

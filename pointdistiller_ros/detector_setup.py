@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `detector_node` works on clouds with, made from its parameters."""
+"""What `detector_node` works with, made from its parameters."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.detector import Mounting
+from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_ros.cloud_reader import CloudReader
-from pointdistiller_ros.detectors import PointDetector, load_bundle
+from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import (
     ClassThresholds,
     DetectorParameters,
@@ -32,24 +32,24 @@ LOADED = ('bundle', 'backend', 'device', 'num_threads')  # parameters that a det
 
 @dataclass(frozen=True)
 class Setup:
-    """What a cloud is worked on with; a change replaces all of it between two clouds.
+    """What the node works with; a change replaces all of it between two clouds.
 
     Attributes:
         settings: the node's parameters.
         detector: made from them.
         reader: of its clouds.
         detection: thresholds and caps.
-        transforms: where the mounting is TF's.
+        transforms: if the mounting comes from TF.
     """
 
     settings: DetectorParameters
-    detector: PointDetector
+    detector: Detector
     reader: CloudReader
     detection: DetectionConfig
     transforms: Transforms | None
 
     def find_mounting(self, frame_id: str) -> Mounting | None:
-        """Where the sensor is whose clouds are in this frame; see `find_mounting`."""
+        """The mounting of the sensor whose clouds are in this frame; see `find_mounting`."""
         height = self.detector.info.sensor_height
         return find_mounting(self.settings.mounting, self.transforms, frame_id, height)
 
@@ -67,19 +67,19 @@ class Setup:
 
 
 class SetupBuilder:
-    """Makes setups of which each keeps what it can of the one before.
+    """Makes setups; each keeps what it can of the one before.
 
     Args:
-        node: that works with them.
+        node: the node that works with them.
         load: makes a detector from the parameters.
     """
 
-    def __init__(self, node: Node, load: Callable[[DetectorParameters], PointDetector]) -> None:
+    def __init__(self, node: Node, load: Callable[[DetectorParameters], Detector]) -> None:
         self._node, self._load = node, load
         self._class_thresholds = ClassThresholds(node)
 
     def concern(self, changes: Sequence[Parameter]) -> bool:
-        """Whether any of these changes is of a parameter that is not in the node's table."""
+        """Whether any of these changes concerns a parameter outside the node's table."""
         return self._class_thresholds.concern(changes)
 
     def build(
@@ -88,7 +88,7 @@ class SetupBuilder:
         before: Setup | None = None,
         changes: Sequence[Parameter] = (),
     ) -> Setup:
-        """What to work with from now on.
+        """Make what to work with from now on.
 
         Args:
             settings: the node's parameters.
@@ -96,12 +96,10 @@ class SetupBuilder:
             changes: request to set parameters that is about to be granted.
 
         Raises:
-            PointDistillerError: the parameters ask for what cannot be had; nothing is changed.
+            PointDistillerError: the parameters ask for something impossible; nothing is changed.
         """
-        if before is not None and _alike(settings, before.settings, LOADED):
-            detector = before.detector
-        else:
-            detector = self._load_detector(settings)
+        kept = before if before is not None and _alike(settings, before, LOADED) else None
+        detector = kept.detector if kept is not None else self._load_detector(settings)
         transforms = before.transforms if before is not None else None
         with ExitStack() as undo:
             if not settings.mounting.frame:
@@ -112,17 +110,13 @@ class SetupBuilder:
             thresholds = self._class_thresholds.declare(detector.class_names, changes)
             undo.pop_all()
         detection = to_detection_config(detector.info.model.detection, settings, thresholds)
-        if (
-            before is not None
-            and before.detector is detector
-            and _alike(settings, before.settings, READ)
-        ):
-            reader = before.reader  # which has judged clouds
+        if kept is not None and _alike(settings, kept, READ):
+            reader = kept.reader  # which has judged clouds
         else:
             reader = CloudReader(settings, {'bundle': detector.info}, self._node.get_logger())
         return Setup(settings, detector, reader, detection, transforms)
 
-    def _load_detector(self, settings: DetectorParameters) -> PointDetector:
+    def _load_detector(self, settings: DetectorParameters) -> Detector:
         if not settings.bundle:
             raise ConfigError(
                 'parameter bundle is empty; give it: bundle, or run folder that holds one'
@@ -130,10 +124,10 @@ class SetupBuilder:
         return self._load(settings)
 
 
-def load_detector(settings: DetectorParameters) -> PointDetector:
+def load_detector(settings: DetectorParameters) -> Detector:
     """The detector that the parameters name; raises as `load_bundle`."""
     return load_bundle(**{name: getattr(settings, name) for name in LOADED})
 
 
-def _alike(one: DetectorParameters, other: DetectorParameters, names: Sequence[str]) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+def _alike(settings: DetectorParameters, before: Setup, names: Sequence[str]) -> bool:
+    return all(getattr(settings, name) == getattr(before.settings, name) for name in names)

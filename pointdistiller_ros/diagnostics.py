@@ -186,11 +186,7 @@ def judge_comparison(
 ) -> tuple[bytes, str]:
     """The worst level of a comparison, and all that is not as it should be.
 
-    Args:
-        report: silence, and clouds that were dropped since the report before.
-        limits: of the silence.
-        problem: what went wrong with the last cloud; empty where nothing did.
-        warning: what all clouds have that they should not.
+    `problem` is what went wrong with the last cloud, `warning` what all have that they should not.
     """
     received, silence_s = report.total.received, report.silence_s
     findings = []

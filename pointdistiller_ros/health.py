@@ -17,7 +17,7 @@ from pointdistiller_core.errors import describe
 from pointdistiller_ros.conversions import to_diagnostics
 from pointdistiller_ros.diagnostics import Monitor, Report, warnings_of
 from pointdistiller_ros.logs import RepeatedLog
-from pointdistiller_ros.quality import create_publisher
+from pointdistiller_ros.topics import create_publisher
 from pointdistiller_ros.transforms import BACKWARDS
 
 PERIOD_S = 1.0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files are made of; the only module that needs launch and launch_ros."""
+"""Parts of the launch files; the only module that needs launch and launch_ros."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = 'pointdistiller_ros'
-# By which Fast DDS is told its transports; `docs/ros.md` says why. Version 3 (Kilted) still takes
-# version 2's name of the file, with a warning; version 2 (Jazzy and before) knows no other.
+# Variables that tell Fast DDS its transports; `docs/ros.md` says why. Version 3 (Kilted) still
+# accepts version 2's name, with a warning; version 2 (Jazzy and before) knows no other.
 PROFILES_2, PROFILES_3 = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
 TRANSPORTS, ROOMY = 'FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA'
 # What RViz shows of a node: the topics of its configurations, below the name of the node.
@@ -41,7 +41,7 @@ def describe(
 
     Args:
         name: of the node, and of the files in `config/nodes` and `config/rviz`.
-        start: makes the nodes, for what stands on the command line.
+        start: makes the nodes from the command line.
         required: description of each argument without a default.
         optional: default and description of each further one; the common ones are added.
     """
@@ -69,9 +69,9 @@ def describe(
 
 
 def given(context: LaunchContext, name: str) -> str:
-    """An argument as it stands on the command line.
+    """An argument as given on the command line.
 
-    No Python expression is made of it, so that paths and topics may have quotes in them.
+    It is not evaluated as a Python expression, so paths and topics may contain quotes.
     """
     return LaunchConfiguration(name).perform(context)
 
@@ -97,28 +97,22 @@ def consumer(
         name: of the files in `config`; the executable is `NAME_node`.
         arguments: of the launch file that are parameters of the node, as text; where one is empty
             the file of parameters holds.
-        bag: that is played; empty if the clouds come from elsewhere.
+        bag: bag that is played; empty if the clouds come from elsewhere.
         remappings: of its topics.
         options: `parameters`, by name, and others of a `Node`.
     """
-    # Big clouds between processes get lost where nobody asks for them again.
+    # Big clouds between processes get lost if nobody asks for them again.
     quality = {'reliability': 'reliable'} if bag else {}
     values = {
         argument: text(value) for argument in arguments if (value := given(context, argument))
     }
-    return Node(
-        package=PACKAGE,
-        executable=f'{name}_node',
+    values |= {**options.pop('parameters', {}), **quality, **use_sim_time(context)}
+    return _node(
+        context,
+        f'{name}_node',
         name=given(context, 'name'),
-        namespace=given(context, 'namespace') or None,
-        output='screen',
         remappings=list(remappings.items()),
-        parameters=[
-            LaunchConfiguration('params'),
-            {**values, **options.pop('parameters', {}), **quality, **use_sim_time(context)},
-        ],
-        additional_env=shared_memory(context),
-        on_exit=end_after_failure,
+        parameters=[LaunchConfiguration('params'), values],
         **options,
     )
 
@@ -139,35 +133,33 @@ def bag_player(
         context: of the launch.
         bag: to play.
         points: topic of the clouds in it.
-        results: topic, below the name of the node that works on the clouds; without that nothing
-            is played.
+        results: topic, below the name of the node that works on the clouds; nothing is played
+            without that node.
         lockstep: wait there for each cloud's result; otherwise keep the bag's time.
-        on_exit: what to do at its end; None ends the others if it failed.
+        on_exit: what to do at its end; None ends the others if the player failed.
         parameters: further ones.
     """
     results = f'{given(context, "name")}/{results}'
+    parameters |= {'bag': text(bag), 'topic': text(points), 'wait_for': results}
+    parameters['acknowledgment'] = results if lockstep else ''
+    exiting = {'on_exit': on_exit} if on_exit else {}
+    return _node(context, 'bag_player_node', name='bag_player', parameters=[parameters], **exiting)
+
+
+def _node(context: LaunchContext, executable: str, **options: Any) -> Node:
+    """A node of this package, which ends the others if it fails."""
     return Node(
         package=PACKAGE,
-        executable='bag_player_node',
-        name='bag_player',
+        executable=executable,
         namespace=given(context, 'namespace') or None,
         output='screen',
-        parameters=[
-            {
-                'bag': text(bag),
-                'topic': text(points),
-                'acknowledgment': results if lockstep else '',
-                'wait_for': results,
-                **parameters,
-            }
-        ],
         additional_env=shared_memory(context),
-        on_exit=on_exit or end_after_failure,
+        **{'on_exit': end_after_failure, **options},
     )
 
 
 def given_topic(context: LaunchContext, name: str) -> str:
-    """A topic that the command line names, or none; topics of a bag are full names."""
+    """A topic of the command line, or none; topics of a bag are full names."""
     topic = given(context, name)
     return full_name(topic) if topic and given(context, 'bag') else topic
 
@@ -211,7 +203,7 @@ def shared_file(*parts: str) -> PathJoinSubstitution:
 
 
 def shared_memory(context: LaunchContext) -> dict[str, PathJoinSubstitution]:
-    """Room in shared memory for the clouds that a node sends; what is set outside holds."""
+    """Room in shared memory for a node's clouds; variables that are set already are kept."""
     file = shared_file('config', 'dds', 'fastdds.xml')
     read = (PROFILES_2,) if fast_dds_is_version_2() else (PROFILES_3, PROFILES_2)
     known = {name: value for name in (*read, TRANSPORTS) if (value := os.environ.get(name))}
@@ -234,9 +226,9 @@ def fast_dds_is_version_2() -> bool:
 
 
 def end_after_failure(event: ProcessExited, _: LaunchContext) -> list[Action]:
-    """End the others where a node could not start or go on, which would wait in vain, and launch.
+    """End launch and the other nodes, which would wait in vain, if a node fails.
 
-    An exception is the only thing that lets `ros2 launch` end with another exit code than 0.
+    Only an exception makes `ros2 launch` end with an exit code other than 0.
     """
     if event.returncode in ENDED_AS_ASKED:
         return []
@@ -249,21 +241,21 @@ def end_after_failure(event: ProcessExited, _: LaunchContext) -> list[Action]:
 
 
 def end_with_bag(event: ProcessExited, _: LaunchContext) -> list[Action]:
-    """End all when a bag is over, and say how it ended."""
+    """End everything when a bag is over, and say how it ended."""
     return end_after_failure(event, _) or [Shutdown(reason='the bag is over')]
 
 
 def text(value: str | LaunchConfiguration) -> ParameterValue:
-    """A parameter that stays text even where it looks like a number."""
+    """A parameter that stays text even if it looks like a number."""
     return ParameterValue(value, value_type=str)
 
 
 def full_name(topic: str) -> str:
-    """The name of a topic with the leading slash that launch's users may leave out."""
+    """The name of a topic, with the leading slash that users may leave out."""
     return '/' + topic.lstrip('/')
 
 
 def use_sim_time(context: LaunchContext) -> dict[str, bool]:
-    """The parameter that every node has, where the command line says something of it."""
+    """The parameter of every node, if the command line sets it."""
     name = 'use_sim_time'
     return {name: given_bool(context, name)} if given(context, name) else {}

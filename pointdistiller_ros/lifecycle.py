@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A lifecycle node that no request for a transition ends."""
+"""A lifecycle node that no request for a transition can end."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 
 class ManagedNode(LifecycleNode):
-    """Made of four steps; what goes wrong in the first two is undone, logged and kept.
+    """Made of four steps; a failure of the first two is undone, logged and kept.
 
-    Refuses a transition that does not exist in the present state. rclpy does so itself since
-    Kilted. Before, the error leaves the executor and ends the process (ros2/rclpy#1209), and
-    nothing that is public comes between.
+    Refuses a transition that does not exist in the current state. rclpy does so itself since
+    Kilted. Before, the error leaves the executor and ends the process (ros2/rclpy#1209), and no
+    public function can prevent it.
 
     Attributes:
-        state: what a person calls it: unconfigured, inactive, active or finalized.
-        problem: why the last transition failed; empty where it did not.
+        state: unconfigured, inactive, active or finalized.
+        problem: why the last transition failed; empty if it did not.
     """
 
     def __init__(self, name: str, **node_options: Any) -> None:
@@ -34,7 +34,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **node_options)
 
     def configure(self) -> None:
-        """Get what the node works with; may raise."""
+        """Get what the node needs; may raise."""
         raise NotImplementedError
 
     def activate(self) -> None:
@@ -42,11 +42,11 @@ class ManagedNode(LifecycleNode):
         raise NotImplementedError
 
     def deactivate(self) -> None:
-        """Stop working, also where `activate` has failed or was never called."""
+        """Stop working, also if `activate` failed or was never called."""
         raise NotImplementedError
 
     def clean_up(self) -> None:
-        """Free what `configure` got, also where it has failed or was never called."""
+        """Free what `configure` got, also if it failed or was never called."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -94,10 +94,10 @@ class ManagedNode(LifecycleNode):
     ) -> TransitionCallbackReturn:
         try:
             change()
-        except Exception as error:  # rclpy would pass over it in silence
+        except Exception as error:  # rclpy would silently ignore it
             undo()
             self.problem = f'transition failed: {describe(error)}'
-            if self._starting:  # it is raised
+            if self._starting:  # it is raised by `start`
                 self._start_error = error
             else:
                 self.get_logger().error(self.problem)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong cloud after cloud, said often enough to be seen and seldom enough to be read."""
+"""Messages about repeated problems, often enough to be seen and seldom enough to be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PERIOD_S = 10.0
 
 @dataclass
 class _Kind:
-    """Texts of one kind since one of them was said: how many, and the last."""
+    """Texts of one kind since the last one was logged: how many, and the latest."""
 
     said_at: float
     unsaid: int = 0
@@ -24,13 +24,13 @@ class _Kind:
 
 
 class Repeated:
-    """Says the first text of each kind at once, then at most one a period with how many came.
+    """Logs the first text of each kind at once, then at most one per period, with the count.
 
     May be called from several threads.
 
     Args:
         say: logs a text.
-        period_s: least time between two texts of a kind.
+        period_s: shortest time between two texts of a kind.
         now: a clock that never goes back [s].
     """
 
@@ -46,7 +46,7 @@ class Repeated:
         self._lock = Lock()
 
     def __call__(self, kind: str, text: str) -> None:
-        """Say a text, now or later."""
+        """Log a text, now or later."""
         with self._lock:
             known, now = self._kinds.get(kind), self._now()
             if known is None:

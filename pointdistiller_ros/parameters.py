@@ -101,7 +101,7 @@ class Limits:
         0.1, 'of the clouds, replaced by newer ones or lost on their way', range=FRACTION
     )
     max_cut_fraction: float = changeable(
-        0.1, 'of the points or pillars, by the caps of the bundle', range=FRACTION
+        0.1, 'of the points or voxels, by the caps of the bundle', range=FRACTION
     )
     max_intensity_outside: float = changeable(
         0.01,
@@ -186,7 +186,7 @@ class DetectorParameters(InputParameters):
         range=(0, 100_000),
     )
     max_importance_markers: int = changeable(
-        1000, 'most pillars in ~/importance_markers', range=(0, 100_000)
+        1000, 'most places in ~/importance_markers', range=(0, 100_000)
     )
     outputs: OutputParameters = OutputParameters()
     diagnostics: DiagnosticParameters = DiagnosticParameters()
@@ -282,6 +282,9 @@ class ClassThresholds:
     """The parameters `score_thresholds.<class>` of a node, which a bundle's classes decide."""
 
     PREFIX = 'score_thresholds.'
+    FIELD = changeable(
+        -1.0, 'lowest score to publish of this class; -1 is that of all classes', range=(-1.0, 1.0)
+    )
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -320,22 +323,13 @@ class ClassThresholds:
 
     def _declare(self, names: Set[str]) -> None:
         """Declare all of these or none."""
-        field = dataclasses.fields(_ClassThreshold)[0]
         with ExitStack() as undo:
             for name in sorted(names):
+                descriptor = _descriptor(name, self.FIELD)
                 with _naming(self._node, name):
-                    self._node.declare_parameter(name, field.default, _descriptor(name, field))
+                    self._node.declare_parameter(name, self.FIELD.default, descriptor)
                 undo.callback(self._node.undeclare_parameter, name)
             undo.pop_all()
-
-
-@dataclass(frozen=True)
-class _ClassThreshold:
-    value: float = changeable(
-        -1.0,
-        'lowest score to publish of this class; -1 is that of all classes',
-        range=(-1.0, 1.0),
-    )
 
 
 def to_detection_config(

@@ -1,45 +1,56 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A bag played through a node of the same process and, where asked, recorded with its results."""
+"""A bag played through a node of the same process and, if asked, recorded with its results."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 from pointdistiller_ros.bag_player_node import BagPlayerNode
+from pointdistiller_ros.comparison_node import ComparisonNode
+from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.spinning import POLL_PERIOD_S, Session
 
 DISCOVERY_TIMEOUT_S = 10.0
-ARRIVAL_TIMEOUT_S = 2.0  # of what is on its way in the middleware
+ARRIVAL_TIMEOUT_S = 2.0  # for messages that are on their way
+RELIABLE = {'reliability': 'reliable'}  # of a node, so that nothing of a bag is lost on the way
 
 
 class Playback:
-    """The nodes around the one that works.
+    """The nodes around the working node.
 
     Args:
         session: of all nodes.
-        player: of the bag.
-        record: bag to write clouds and results to; empty writes none.
-        output_topics: of the node that works, with one message for each result.
-        diagnostics_topic: of that node.
+        answers: topic whose messages say that a cloud is finished.
+        rate: speed relative to the recording; None waits for each answer.
+        parameters: further parameters of the player.
+
+    Attributes:
+        player: the player of the bag.
     """
 
     def __init__(
-        self,
-        session: Session,
-        player: BagPlayerNode,
-        record: str,
-        output_topics: Sequence[str],
-        diagnostics_topic: str,
+        self, session: Session, answers: str, *, rate: float | None, **parameters: Any
     ) -> None:
-        self._session, self._player = session, player
-        self._output_topics, self._diagnostics_topic = list(output_topics), diagnostics_topic
+        self._session = session
         self._recorder: BagRecorderNode | None = None
+        pace = {'acknowledgment': answers} if rate is None else {'rate': rate}
+        self.player = session.add(BagPlayerNode, **pace, **parameters)
+
+    def attach(self, worker: DetectorNode | ComparisonNode, record: str) -> None:
+        """Attach the working node.
+
+        Args:
+            worker: the node.
+            record: bag to write clouds and results to; empty writes none.
+        """
+        self._worker = worker
         if record:
-            topics = [player.topic, *self._output_topics, diagnostics_topic]
-            self._recorder = session.add(
+            topics = [self.player.topic, *worker.output_topics, worker.health.topic]
+            self._recorder = self._session.add(
                 BagRecorderNode, output=record, topics=topics, use_sim_time=True
             )
 
@@ -55,60 +66,59 @@ class Playback:
 
         Args:
             on_cloud: told the number of clouds played so far.
-            num_failed: clouds that the node refused: no result of these will come.
-            ready: whether playing may begin, once all nodes know one another.
-            check: raises what the node cannot go on after.
+            num_failed: returns the number of clouds that the node refused, which have no result.
+            ready: says whether playing may begin, once all nodes know one another.
+            check: raises an error after which the node cannot go on.
 
         Raises:
             PointDistillerError: the bag cannot be read or written on, a result is missing in
                 lock-step, or `check` raised it.
         """
         self._session.spin_until(lambda: self._connected() and ready(), DISCOVERY_TIMEOUT_S)
-        self._player.start()
+        self.player.start()
         seen = 0
-        while not self._session.spin_until(self._player.finished, POLL_PERIOD_S):
-            on_cloud(self._player.num_played)
+        while not self._session.spin_until(self.player.finished, POLL_PERIOD_S):
+            on_cloud(self.player.num_played)
             if num_failed() > seen:  # the log says why
                 seen = num_failed()
-                self._player.go_on()
+                self.player.go_on()
             check()
             if self._recorder is not None:
                 self._recorder.finished()
-        on_cloud(self._player.num_played)
+        on_cloud(self.player.num_played)
 
     def settle(self, num_received: Callable[[], int], idle: Callable[[float], bool]) -> None:
-        """Let the last clouds arrive at the node that works, and be worked on.
+        """Let the last clouds arrive at the working node and be finished.
 
-        Args:
-            num_received: clouds that have arrived.
-            idle: whether all of these are worked on; takes a timeout [s].
+        `num_received` counts those that have arrived; `idle(timeout_s)` says whether all of these
+        are finished.
         """
-        played = self._player.num_played
+        played = self.player.num_played
         self._session.spin_until(lambda: num_received() == played, ARRIVAL_TIMEOUT_S)
         self._session.spin_until(lambda: idle(0.0))
 
-    def finish_recording(self, num_results: int, report: Callable[[], object]) -> None:
-        """Let the node tell of the last clouds, and the last messages arrive at the recorder.
+    def finish_recording(self, num_results: int) -> None:
+        """Let the node report the last clouds, and the last messages arrive at the recorder.
 
         Args:
             num_results: on each of the topics with results.
-            report: sends the diagnostics, and says in the log what went wrong.
 
         Raises:
             PointDistillerError: the recording cannot be written.
         """
-        recorder = self._recorder
+        recorder, worker = self._recorder, self._worker
         if recorder is None:
-            report()  # in the log
+            worker.report()  # in the log
             return
-        expected = Counter({self._player.topic: self._player.num_played})
-        expected |= dict.fromkeys(self._output_topics, num_results)
-        expected[self._diagnostics_topic] = recorder.num_recorded[self._diagnostics_topic] + 1
-        report()
+        expected = Counter({self.player.topic: self.player.num_played})
+        expected |= dict.fromkeys(worker.output_topics, num_results)
+        diagnostics = worker.health.topic
+        expected[diagnostics] = recorder.num_recorded[diagnostics] + 1
+        worker.report()
         self._session.spin_until(lambda: recorder.num_recorded >= expected, ARRIVAL_TIMEOUT_S)
         recorder.finished()
 
     def _connected(self) -> bool:
         if self._recorder is None:
-            return self._player.num_subscribers >= 1
-        return self._player.num_subscribers >= 2 and not self._recorder.awaited_topics
+            return self.player.num_subscribers >= 1
+        return self.player.num_subscribers >= 2 and not self._recorder.awaited_topics

@@ -27,9 +27,9 @@ from rosbags.interfaces import (
 
 from pointdistiller_core.errors import ConfigError, DatasetError, PointDistillerError
 from pointdistiller_core.messages.bags import CloudBagWriter
-from pointdistiller_ros.messages import message_class
 from pointdistiller_ros.parameters import BagRecorderParameters, declare_parameters
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.topics import message_class
 
 SEARCH_PERIOD_S = 0.1
 QUEUE_DEPTH = 100
@@ -83,7 +83,7 @@ class BagRecorderNode(Node):
         return False
 
     def destroy_node(self) -> None:
-        """Complete the bag, then end."""
+        """Finish the bag, then end."""
         super().destroy_node()
         self._closing.close()
 
@@ -135,7 +135,7 @@ def find_definition(message_type: str) -> str:
 
 
 def _matching(offered: Sequence[QoSProfile]) -> QoSProfile:
-    """The strictest request that all publishers of a topic serve."""
+    """The strictest quality of service that all publishers of a topic offer."""
     qos = QoSProfile(depth=QUEUE_DEPTH)
     if any(one.reliability != QoSReliabilityPolicy.RELIABLE for one in offered):
         qos.reliability = QoSReliabilityPolicy.BEST_EFFORT

@@ -17,23 +17,23 @@ from typing import Any
 
 from rclpy.logging import get_logger
 
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import PointDistillerError
-from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.detector_setup import load_detector
-from pointdistiller_ros.detectors import PointDetector
 from pointdistiller_ros.diagnostics import REPAIRS
 from pointdistiller_ros.parameters import DetectorParameters
-from pointdistiller_ros.playback import Playback
+from pointdistiller_ros.playback import RELIABLE, Playback
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare
 from pointdistiller_ros.run_parameters import (
-    add_parameter_option,
-    add_scale_option,
+    add_bag_options,
+    add_parameter_options,
     check_parameters,
 )
 from pointdistiller_ros.spinning import Session, interrupted_by_signals
 
 BOXES_TOPIC = '/detector/boxes'
+OPTIONS = ('device', 'backend', 'num_threads', 'score_threshold')  # parameters
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,7 @@ class RunOptions:
         bag: bag with PointCloud2 messages.
         topic: topic of the clouds; empty is the only one of the bag.
         record: bag to write clouds and results to; empty writes none.
-        rate: speed relative to the recording.
-        lockstep: wait for the result of each cloud instead, so that none is dropped.
-        device: where the network runs.
-        backend: what the network runs in; auto is the best that is there.
-        num_threads: CPU threads of the network; 0 is its own.
-        score_threshold: lowest score to publish; None is the node's default.
+        rate: speed relative to the recording; None waits for each result, so that none is dropped.
         parameters: further parameters of the detector node.
     """
 
@@ -58,12 +53,7 @@ class RunOptions:
     bag: str
     topic: str = ''
     record: str = ''
-    rate: float = 1.0
-    lockstep: bool = False
-    device: str = 'cpu'
-    backend: str = 'auto'
-    num_threads: int = 0
-    score_threshold: float | None = None
+    rate: float | None = 1.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,7 +66,7 @@ class RunCounts:
         results: messages on `~/boxes`.
         failed: clouds refused, with an error in the log.
         dropped: clouds skipped because a newer one was there.
-        repairs: of all results, as `DetectorNode.repairs`.
+        repairs: of all results, see `Monitor.repairs`.
     """
 
     played: int
@@ -96,10 +86,10 @@ class RunCounts:
 def run_detect(
     options: RunOptions,
     *,
-    load: Callable[[DetectorParameters], PointDetector] = load_detector,
+    load: Callable[[DetectorParameters], Detector] = load_detector,
     on_cloud: Callable[[int], None] = lambda _: None,
 ) -> RunCounts:
-    """Play a bag through a detector node and, where asked, record clouds and results.
+    """Play a bag through a detector node and, if asked, record clouds and results.
 
     Args:
         options: what to run.
@@ -111,30 +101,20 @@ def run_detect(
             missing in lock-step.
     """
     with Session() as session:
-        player = session.add(
-            BagPlayerNode,
-            bag=options.bag,
-            topic=options.topic,
-            rate=options.rate,
-            acknowledgment=BOXES_TOPIC if options.lockstep else '',
-        )
-        detector = session.add(
-            partial(DetectorNode, load), {'points': player.topic}, **_detector_parameters(options)
-        )
-        check_parameters(detector, options.parameters)
         playback = Playback(
-            session,
-            player,
-            options.record,
-            detector.output_topics,
-            detector.diagnostics_topic,
+            session, BOXES_TOPIC, rate=options.rate, bag=options.bag, topic=options.topic
         )
+        parameters = {'bundle': options.bundle, **RELIABLE, **options.parameters}
+        names = {'points': playback.player.topic}
+        detector = session.add(partial(DetectorNode, load), names, **parameters)
+        check_parameters(detector, options.parameters)
+        playback.attach(detector, options.record)
         playback.play(on_cloud, num_failed=lambda: detector.counts.failed)
         playback.settle(lambda: detector.counts.received, detector.wait_until_idle)
-        played, counts = player.num_played, detector.counts
-        playback.finish_recording(counts.results, detector.report)
+        played, counts = playback.player.num_played, detector.counts
+        playback.finish_recording(counts.results)
         dropped = played - counts.results - counts.failed
-        repairs = dict(detector.repairs)
+        repairs = dict(detector.health.monitor.repairs)
         return RunCounts(played, counts.results, counts.failed, dropped, repairs)
 
 
@@ -145,7 +125,7 @@ def main(args: list[str] | None = None) -> int:
         args: words after the program's name; None is this process's.
 
     Returns:
-        Exit code: 0, or 1 where there is no result at all, or a comparison does not keep a limit.
+        Exit code: 0, or 1 if there is no result at all or a comparison does not keep a limit.
 
     Raises:
         PointDistillerError: as `run_detect` and `run_compare`.
@@ -160,7 +140,6 @@ def main(args: list[str] | None = None) -> int:
     with interrupted_by_signals():
         if options.pop('command') == 'compare':
             return main_compare(options)
-        options['parameters'] = options.pop('intensity_scale') | dict(options['parameters'])
         counts = run_detect(RunOptions(**options))
     log, text = get_logger('pointdistiller'), counts.describe()
     for name, meaning in REPAIRS.items():
@@ -176,19 +155,6 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def _detector_parameters(options: RunOptions) -> dict[str, Any]:
-    threshold = options.score_threshold
-    return {
-        'bundle': options.bundle,
-        'device': options.device,
-        'backend': options.backend,
-        'num_threads': options.num_threads,
-        'reliability': 'reliable',  # nothing of a bag shall be lost on the way
-        **({} if threshold is None else {'score_threshold': threshold}),
-        **options.parameters,
-    }
-
-
 def _build_parser() -> ArgumentParser:
     parser = ArgumentParser('pointdistiller run', description='Nodes in one process.')
     commands = parser.add_subparsers(dest='command', required=True)
@@ -197,18 +163,8 @@ def _build_parser() -> ArgumentParser:
     about = 'bundle, or run folder that holds one'
     detect.add_argument('bundle_argument', nargs='?', metavar='BUNDLE', help=about)
     detect.add_argument('--bundle', help=f'{about}; instead of BUNDLE')
-    detect.add_argument('--bag', required=True, help='bag with PointCloud2 messages')
-    detect.add_argument('--topic', default='', help='topic of the clouds, if the bag has several')
-    detect.add_argument('--record', default='', help='bag to write clouds and results to')
-    pace = detect.add_mutually_exclusive_group()
-    pace.add_argument('--rate', type=float, default=1.0, help='speed relative to the recording')
-    pace.add_argument('--lockstep', action='store_true', help='wait for each result; drop nothing')
-    detect.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
-    detect.add_argument('--backend', default='auto', help='openvino-int8, openvino, onnx, torch')
-    detect.add_argument('--num-threads', type=int, default=0, help='CPU threads; 0 is the default')
-    detect.add_argument('--score-threshold', type=float, help='lowest score to publish')
-    add_scale_option(detect)
-    add_parameter_option(detect)
+    add_bag_options(detect, rate=1.0)
+    add_parameter_options(detect, DetectorParameters, OPTIONS)
     return parser
 
 

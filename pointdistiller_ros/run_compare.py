@@ -14,21 +14,26 @@ from typing import Any
 
 from rclpy.logging import get_logger
 
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.evaluation.comparison.report import Check, find_number, format_table
 from pointdistiller_core.messages.bags import read_clouds
-from pointdistiller_ros.bag_player_node import BagPlayerNode
-from pointdistiller_ros.comparison_models import Model, load_model
 from pointdistiller_ros.comparison_node import ComparisonNode
+from pointdistiller_ros.comparison_parameters import ComparisonParameters
+from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import TF_TOPICS
-from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, Playback
+from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, RELIABLE, Playback
 from pointdistiller_ros.run_parameters import (
-    add_parameter_option,
-    add_scale_option,
+    add_bag_options,
+    add_parameter_options,
     check_parameters,
 )
 from pointdistiller_ros.spinning import Session
 
 RESULT_TOPIC = '/comparison/student/boxes'
+OPTIONS = (  # parameters
+    *('teacher_score_threshold', 'student_score_threshold'),
+    *('teacher_backend', 'student_backend', 'min_iou', 'device', 'num_threads'),
+)
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,14 @@ class CompareOptions:
 def run_compare(
     options: CompareOptions,
     *,
-    load: Callable[..., Model] = load_model,
+    load: Callable[..., Detector] = load_bundle,
     on_cloud: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Play a bag through a comparison node and, where asked, record clouds and results.
+    """Play a bag through a comparison node and, if asked, record clouds and results.
 
     Args:
         options: what to compare.
-        load: makes a model as `load_model` does.
+        load: makes a detector, as `load_bundle` does.
         on_cloud: told the number of clouds played so far, for a progress bar.
 
     Returns:
@@ -79,12 +84,10 @@ def run_compare(
             written, or a result is missing in lock-step.
     """
     with Session() as session:
-        player, node = _add_nodes(session, options, load)
+        playback, node = _add_nodes(session, options, load)
         try:
-            playback = Playback(
-                session, player, options.record, node.output_topics, node.diagnostics_topic
-            )
-            _play(session, player, node, playback, truth=options.ground_truth, on_cloud=on_cloud)
+            playback.attach(node, options.record)
+            _play(session, node, playback, truth=options.ground_truth, on_cloud=on_cloud)
         except BaseException as error:  # also Ctrl-C: the bag is not at its end
             node.break_off(error)
             raise
@@ -98,16 +101,13 @@ def main_compare(options: dict[str, Any]) -> int:
         options: as the parser of `add_compare_parser` names them.
 
     Returns:
-        Exit code: 0, or 1 where no cloud was compared or a check does not hold.
+        Exit code: 0, or 1 if no cloud was compared or a check does not hold.
 
     Raises:
         PointDistillerError: as `run_compare`, or a check cannot be understood.
     """
     checks = [Check.parse(text) for text in options.pop('check')]
-    given = {name: options.pop(name) for name in _PARAMETERS}
-    parameters = {name: value for name, value in given.items() if value is not None}
-    parameters |= options.pop('intensity_scale') | dict(options.pop('parameters'))
-    summary = run_compare(CompareOptions(**options, parameters=parameters))
+    summary = run_compare(CompareOptions(**options))
     sys.stdout.write(format_table(summary))
     if not summary['clouds']['compared']:
         get_logger('pointdistiller').error('no cloud could be compared; the log says why')
@@ -120,17 +120,6 @@ def main_compare(options: dict[str, Any]) -> int:
     return 1 if failed else 0
 
 
-_PARAMETERS: Mapping[str, tuple[type, str]] = {
-    'teacher_score_threshold': (float, "lowest score of a teacher's box that counts"),
-    'student_score_threshold': (float, "lowest score of a student's box that counts"),
-    'teacher_backend': (str, 'openvino-int8, openvino, onnx, torch'),
-    'student_backend': (str, 'openvino-int8, openvino, onnx, torch'),
-    'min_iou': (float, "least IoU of boxes that agree; the default is that of KITTI's metric"),
-    'device': (str, 'cpu, cuda, cuda:1, ...'),
-    'num_threads': (int, 'CPU threads of each network'),
-}
-
-
 def add_compare_parser(commands: Any) -> None:
     """Add the command to the sub-parsers of `pointdistiller run`."""
     parser: ArgumentParser = commands.add_parser(
@@ -138,22 +127,9 @@ def add_compare_parser(commands: Any) -> None:
     )
     parser.add_argument('--teacher', required=True, help='bundle, or run folder that holds one')
     parser.add_argument('--student', required=True, help='bundle, or run folder that holds one')
-    parser.add_argument('--bag', required=True, help='bag with PointCloud2 messages')
-    parser.add_argument('--topic', default='', help='topic of the clouds, if the bag has several')
     parser.add_argument('--ground-truth', default='', help='topic of the bag with labelled boxes')
-    parser.add_argument('--record', default='', help='bag to write clouds and results to')
     parser.add_argument('--output', default='', help='folder to create for the report')
-    pace = parser.add_mutually_exclusive_group()
-    pace.add_argument(
-        '--rate', type=float, help='speed relative to the recording; may drop clouds'
-    )
-    pace.add_argument(
-        '--lockstep',
-        dest='rate',
-        action='store_const',
-        const=None,
-        help='wait for each result; drop nothing (the default)',
-    )
+    add_bag_options(parser, rate=None)
     parser.add_argument(
         '--check',
         action='append',
@@ -161,15 +137,11 @@ def add_compare_parser(commands: Any) -> None:
         help="a limit such as 'recall>=0.8' or 'latency.median_ratio>=3': exit code 1 where it "
         'does not hold; repeatable',
     )
-    for name, (kind, description) in _PARAMETERS.items():
-        parser.add_argument(f'--{name.replace("_", "-")}', type=kind, help=description)
-    add_scale_option(parser)
-    add_parameter_option(parser)
+    add_parameter_options(parser, ComparisonParameters, OPTIONS)
 
 
 def _play(
     session: Session,
-    player: BagPlayerNode,
     node: ComparisonNode,
     playback: Playback,
     *,
@@ -177,6 +149,7 @@ def _play(
     on_cloud: Callable[[int], None],
 ) -> None:
     """Play the bag to its end, and let everything arrive."""
+    player = playback.player
     playback.play(
         on_cloud,
         num_failed=lambda: node.num_unanswered,
@@ -187,34 +160,33 @@ def _play(
     if truth:
         sent = player.num_extra_played[truth]
         session.spin_until(lambda: node.num_truth == sent, ARRIVAL_TIMEOUT_S)
-    num_results = node.counts['compared'] + node.counts['repeated']
-    playback.finish_recording(num_results, node.report)
+    playback.finish_recording(node.counts['compared'] + node.counts['repeated'])
 
 
 def _add_nodes(
-    session: Session, options: CompareOptions, load: Callable[..., Model]
-) -> tuple[BagPlayerNode, ComparisonNode]:
-    lockstep, truth = options.rate is None, options.ground_truth
-    if truth:  # the player would only warn of a topic that the bag does not have
+    session: Session, options: CompareOptions, load: Callable[..., Detector]
+) -> tuple[Playback, ComparisonNode]:
+    truth = options.ground_truth
+    if truth:  # the player would only warn of a missing topic
         next(read_clouds(Path(options.bag), truth, on_note=lambda _: None), None)
-    player = session.add(
-        BagPlayerNode,
+    playback = Playback(
+        session,
+        RESULT_TOPIC,
+        rate=options.rate,
         bag=options.bag,
         topic=options.topic,
-        rate=1.0 if lockstep else options.rate,
         extra_topics=[*TF_TOPICS, truth],  # an empty name is none
-        acknowledgment=RESULT_TOPIC if lockstep else '',
     )
-    names = {'points': player.topic, 'ground_truth': truth}
+    names = {'points': playback.player.topic, 'ground_truth': truth}
     parameters = {
         'teacher': options.teacher,
         'student': options.student,
         'output': options.output,
         'ground_truth_type': 'boxes' if truth else 'none',
-        'reliability': 'reliable',  # nothing of a bag shall be lost on the way
+        **RELIABLE,
         **options.parameters,
     }
     remapped = {name: topic for name, topic in names.items() if topic}
     node = session.add(partial(ComparisonNode, load), remapped, **parameters)
     check_parameters(node, options.parameters)
-    return player, node
+    return playback, node

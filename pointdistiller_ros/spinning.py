@@ -54,14 +54,14 @@ def spin_node(
         get_logger('pointdistiller').fatal(str(error))
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # how a user ends a node
+        pass  # Ctrl-C is how a user ends a node
     return 0
 
 
 class Session:
     """Nodes of one process with an executor, in a ROS context of their own.
 
-    When the session ends, the nodes do, the last first.
+    When the session ends, the nodes end, the last one first.
 
     Args:
         num_threads: for callbacks that may run at the same time.
@@ -108,7 +108,7 @@ class Session:
         return node
 
     def spin_until(self, condition: Callable[[], Any], timeout_s: float = float('inf')) -> bool:
-        """Run callbacks until the condition holds; False where that takes too long."""
+        """Run callbacks until the condition holds; False if that takes too long."""
         end = monotonic() + timeout_s
         while not condition():
             if monotonic() > end:
@@ -119,7 +119,7 @@ class Session:
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Let what ends a process raise KeyboardInterrupt, also where a shell had it ignored."""
+    """Let signals that end a process raise KeyboardInterrupt, even if a shell ignores them."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
@@ -131,10 +131,10 @@ def interrupted_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _initialized(args: list[str] | None) -> Iterator[None]:
-    """The middleware, without its handlers of signals.
+    """The middleware without its signal handlers.
 
-    These wake the executor from another thread, by when it may be gone: on a busy machine now and
-    then a segmentation fault, and no report.
+    These wake the executor from another thread, when it may be gone already: on a busy machine
+    that is an occasional segmentation fault and no report.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -163,6 +163,6 @@ def _spin(node: NodeT, finished: Callable[[NodeT], bool], num_threads: int) -> N
 def _spin_once(executor: Executor) -> None:
     try:
         executor.spin_once(timeout_sec=POLL_PERIOD_S)
-    except RuntimeError:  # the middleware's errors are such
-        if rclpy.ok():  # else a signal has ended everything in the meantime
+    except RuntimeError:  # as the middleware's errors are
+        if rclpy.ok():  # otherwise a signal has ended everything
             raise

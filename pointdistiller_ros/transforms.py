@@ -17,7 +17,7 @@ from pointdistiller_ros.parameters import MountingParameters
 
 try:
     from tf2_ros import Buffer, TransformException, TransformListener
-except ImportError:  # not part of every installation; a mounting can be given by numbers
+except ImportError:  # not in every installation; a mounting can be given by numbers
     Buffer = TransformException = TransformListener = None
 
 BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
@@ -27,10 +27,11 @@ class Transforms:
     """Listens to TF.
 
     When the node's time jumps back, as when a bag begins again, all but the static transforms are
-    forgotten: tf2 would refuse the new ones as old, and the newest would be of the bag's end.
+    forgotten. Otherwise tf2 would refuse the new ones as old, and the newest would be that of the
+    bag's end.
 
     Args:
-        node: that shall subscribe to it.
+        node: the node that subscribes to it.
 
     Raises:
         ConfigError: tf2_ros is not installed.
@@ -66,7 +67,7 @@ class Transforms:
         return to_mounting(found.transform, training_height)
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._jump.unregister()
         self._listener.unregister()
 
@@ -77,13 +78,10 @@ def find_mounting(
     sensor: str,
     training_height: float,
 ) -> Mounting | None:
-    """The mounting that parameters give; None where all are left as they are.
+    """The mounting that the parameters give; None if all have their defaults.
 
-    Args:
-        parameters: of a node.
-        transforms: where the parameters name a frame.
-        sensor: frame of the clouds.
-        training_height: of the training sensor above the ground [m].
+    `transforms` are needed if the parameters name a frame; the rest is as in
+    `Transforms.mounting`.
 
     Raises:
         CloudError: TF does not connect the frames.

@@ -12,14 +12,14 @@ ItemT = TypeVar('ItemT')
 
 
 class NewestWorker(Generic[ItemT]):
-    """A slot for one item and the thread that empties it, which begins with the first item.
+    """A slot for one item, and the thread that empties it, which starts with the first item.
 
-    An item that arrives while another waits replaces it: work that is slower than its input stays
-    up to date, and what it skips is counted.
+    An item that arrives while another waits replaces it. So slow work stays up to date, and
+    skipped items are counted.
 
     Args:
         work: called with one item after another, never twice at the same time.
-        on_error: told about every exception of `work`; the thread goes on.
+        on_error: called with every exception of `work`; the thread goes on.
         name: name of the thread.
     """
 
@@ -39,7 +39,7 @@ class NewestWorker(Generic[ItemT]):
         self._thread = Thread(target=self._run, name=name, daemon=True)
 
     def submit(self, item: ItemT) -> int:
-        """Work on `item` next, instead of what waits; never, after `close`.
+        """Work on `item` next, instead of what waits; not after `close`.
 
         Returns:
             How many items are dropped by that.
@@ -55,12 +55,12 @@ class NewestWorker(Generic[ItemT]):
             return dropped
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until nothing waits and nothing is worked on; False where that takes longer."""
+        """Wait until nothing waits and nothing is worked on; False if that takes longer."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 
     def close(self) -> int:
-        """Finish the item that is worked on, drop the one that waits, end the thread.
+        """Finish the current item, drop the one that waits, end the thread.
 
         Returns:
             How many items are dropped by that.
@@ -86,5 +86,5 @@ class NewestWorker(Generic[ItemT]):
                 self._busy = True
             try:
                 self._work(item)
-            except Exception as error:  # whatever a message breaks, the next one is worked on
+            except Exception as error:  # the next item is worked on, whatever this one breaks
                 self._on_error(error)

@@ -64,3 +64,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
     return os.environ.get('POINTDISTILLER_TEST_DEVICE', 'cuda')
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The configuration of a detector of a family of its own, known for the time of a test."""
+    from toy_detector import ToyConfig, ToyDetector  # torch takes seconds to import
+
+    from pointdistiller_core.config import MODEL_CONFIGS
+    from pointdistiller_core.models import DETECTORS
+
+    monkeypatch.setitem(MODEL_CONFIGS, 'toy', ToyConfig)
+    monkeypatch.setitem(DETECTORS, 'toy', ToyDetector)
+    return ToyConfig()

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.records import Detections, Importance
 
@@ -129,7 +129,7 @@ class FakeDetector:
         self.mountings: list = []
         self.closed = False
         self.backend = 'fake'
-        self.info = BundleInfo(model=ModelConfig())
+        self.info = BundleInfo(model=PointPillarsConfig())
 
     def close(self):
         self.closed = True

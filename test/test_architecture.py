@@ -18,7 +18,9 @@ BASE = {'blas', 'cores', 'errors', 'files', 'workers', 'grid', 'config', 'record
 FORMATS = BASE | {'formats'}
 NETWORKS = FORMATS | {'pointcloud', 'models'}
 DETECTOR = NETWORKS | {'deploy', 'detector'}
-PIPELINES = DETECTOR | {'messages', 'datasets', 'evaluation', 'pipelines'}
+PIPELINES = DETECTOR | {
+    *('messages', 'datasets', 'evaluation', 'tracking', 'labelling', 'pipelines'),
+}
 SEES = {
     'blas': set(),
     'cores': set(),

@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 import re
+from typing import Any, get_args
 
 import pytest
 import typer
 
 from docs.draw_rooms import PICTURE, arrows, rooms
 from pointdistiller_core.cli import app
+from pointdistiller_core.config import ExperimentConfig
+from pointdistiller_core.config.base import Config
+from pointdistiller_core.config.base import TermConfig as Term
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')])
@@ -47,18 +51,27 @@ def broken_links(page: Path) -> Iterator[str]:
 def commands(page: Path) -> Iterator[tuple[str, set[str]]]:
     text = re.sub(r'\\\n\s*', '', page.read_text(encoding='utf-8'))
     for verb, rest in COMMAND.findall(text):
+        if verb == 'bag':  # its verbs have options of their own
+            word, _, rest = rest.strip().partition(' ')
+            verb = f'{verb} {word}'
         yield verb, set(re.findall(r'(?:^|\s)(--[a-z][a-z-]*)', rest.split(' # ')[0]))
 
 
 def options_by_verb() -> dict[str, set[str]]:
     group = typer.main.get_command(app)
     verbs = {}
-    for name, command in group.commands.items():
+    subgroups = {
+        f'{name} {verb}': command
+        for name, subgroup in group.commands.items()
+        for verb, command in getattr(subgroup, 'commands', {}).items()
+    }
+    for name, command in (group.commands | subgroups).items():
         names = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
         verbs[name] = names | {'--help'}
     nodes = (ROOT / 'pointdistiller_ros').glob('run*.py')  # `run` hands its options on to these
     text = '\n'.join(file.read_text(encoding='utf-8') for file in nodes)
-    return verbs | {'run': set(re.findall(r"'(--[a-z-]+)'", text)) | {'--help'}}
+    words = re.findall(r"'(?:--)?([a-z_-]+)'", text)  # options, and parameters that have one
+    return verbs | {'run': {f'--{word.replace("_", "-")}' for word in ['help', *words]}}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -104,3 +117,26 @@ def test_arrows_of_the_picture_lead_down():
     )
     assert len(ends) == sum(map(len, arrows().values()))
     assert all(int(start) < int(end) for start, end in ends)
+
+
+def keys_of(config: Any) -> Iterator[str]:
+    """Keys of a configuration and of all parts and choices of it, but those of terms."""
+    for part in get_args(config):
+        yield from keys_of(part)
+    if not isinstance(config, type) or not issubclass(config, Config) or issubclass(config, Term):
+        return
+    for name, field in config.model_fields.items():
+        yield name
+        yield from keys_of(field.annotation)
+    for choice in vars(config).get('choices', {}).values():
+        yield from keys_of(choice)
+
+
+def test_pages_name_every_key_of_an_experiment():
+    pages = [
+        ROOT / f'docs/reference/{page}.md'
+        for page in ('configuration', 'datasets', 'augmentation')
+    ]
+    text = ' '.join(page.read_text(encoding='utf-8') for page in pages)
+    named = set(re.findall(r'\w+', ' '.join(re.findall(r'`([^`\n]+)`', text))))
+    assert set(keys_of(ExperimentConfig)) <= named

@@ -30,9 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from untrained import machine
 
 from pointdistiller_core.config import (
-    DatasetConfig,
+    DetectorConfig,
     DistillationConfig,
-    ModelConfig,
+    KittiConfig,
+    PointPillarsConfig,
     SimulationConfig,
     find_config,
     load_config,
@@ -93,7 +94,7 @@ def simulate(count: int) -> list[Frame]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / 'data'
         simulate_dataset(root, SimulationConfig(), splits={'train': count}, seed=0)
-        dataset = KittiDataset(DatasetConfig(root=root), ModelConfig().class_names)
+        dataset = KittiDataset(KittiConfig(root=root), PointPillarsConfig().class_names)
         return [dataset[index] for index in range(count)]
 
 
@@ -140,10 +141,10 @@ def measure(
 def build_objective(name: str) -> nn.Module:
     """A detector on labels alone, or a student and a teacher of random weights."""
     model, _, preset = name.partition(' ')
-    detector = build_detector(load_config(ModelConfig, find_config('models', MODELS[model])))
+    detector = build_detector(load_config(DetectorConfig, find_config('models', MODELS[model])))
     if not preset:
         return DetectionObjective(detector)
-    teacher = build_detector(load_config(ModelConfig, find_config('models', MODELS['teacher'])))
+    teacher = build_detector(load_config(DetectorConfig, find_config('models', MODELS['teacher'])))
     return Distiller(teacher, detector, parse_config(DistillationConfig, preset, where=name))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typer
 
-from pointdistiller_core.cli.bags import bag_app
+from pointdistiller_core.cli.bags import bag_app, convert_dataset_command
 from pointdistiller_core.cli.comparison import compare_command, compare_features_command
 from pointdistiller_core.cli.configuration import dump_config_command, models_command
 from pointdistiller_core.cli.data import (
@@ -18,6 +18,8 @@ from pointdistiller_core.cli.demo import demo_command
 from pointdistiller_core.cli.evaluation import evaluate_command
 from pointdistiller_core.cli.export import export_command
 from pointdistiller_core.cli.inference import detect_command, import_checkpoint_command
+from pointdistiller_core.cli.label import label_command
+from pointdistiller_core.cli.labels import labels_app
 from pointdistiller_core.cli.packing import (
     copy_bundle_command,
     pack_command,
@@ -39,6 +41,9 @@ app = typer.Typer(
 app.command('simulate')(simulate_command)
 app.command('make-bag')(make_bag_command)
 app.add_typer(bag_app, name='bag')
+app.command('convert')(convert_dataset_command)
+app.command('label')(label_command)
+app.add_typer(labels_app, name='labels')
 app.command('check-dataset')(check_dataset_command)
 app.command('compare-sweeps')(compare_sweeps_command)
 app.command('train')(train_command)

@@ -25,9 +25,65 @@ from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.geometry.intensity import AUTO, parse_scale
 
 if TYPE_CHECKING:
-    from pointdistiller_core.pipelines.bag_conversion import ConvertedDrive
+    from pointdistiller_core.pipelines.bag_conversion import BagInspection, ConvertedDrive
 
 bag_app = typer.Typer(no_args_is_help=True, help='Look into recordings and make datasets of them.')
+
+
+@bag_app.command('info')
+def info_command(
+    bag: Annotated[Path, typer.Argument(help='Folder or file.')],
+    *,
+    full: Annotated[
+        bool, typer.Option('--full', help='Read every message: counts, gaps, damage.')
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Say what a bag holds, and what `bag convert` would make of it.
+
+    Example: `pointdistiller bag info drive_1`
+    """
+    from pointdistiller_core.pipelines.bag_conversion import inspect_bag
+
+    with progress_bar('read', 's') as update:
+        found = inspect_bag(
+            bag, full=full, on_progress=lambda done, total: update(round(done), round(total) or 1)
+        )
+    print_inspection(found, bag, json_target=json_file)
+    write_json(json_file, found.to_dict())
+
+
+def print_inspection(found: BagInspection, bag: Path, *, json_target: str | None) -> None:
+    """Topics, clouds, and what is to know."""
+    rows = []
+    for name, topic in sorted(found.summary.topics.items()):
+        count, gap = found.count_of(name), found.times.get(name)
+        rate = (count - 1) / found.duration_s if count and found.duration_s else 0.0
+        rows.append(
+            [
+                name,
+                topic.message_type + ('' if topic.readable else ' (not of ROS)'),
+                '?' if count is None else str(count),
+                f'{rate:.1f}' if rate else '-',
+                f'{gap.longest_gap_s:.2f}' if gap and gap.count > 1 else '-',
+            ]
+        )
+    title = f'{bag}: {found.duration_s:.1f} s from {found.summary.start_ns / 1e9:.3f} s'
+    columns = ['topic', 'type', 'messages', 'Hz', 'longest gap, s']
+    print_table(title, columns, rows, json_target=json_target)
+    lines = []
+    for name, cloud in found.clouds.items():
+        lines.append(
+            f'{name}: {cloud.num_points} points in {cloud.frame!r}: {" ".join(cloud.fields)}'
+        )
+        if cloud.survey is None:
+            lines.append(f'{name}: cannot be converted: {cloud.problem}')
+            continue
+        choices = cloud.survey
+        lines.append(f'{name}: intensity: {choices.sensors[0].intensity}')
+        lines.append(f'{name}: height: {choices.height.evidence}')
+        lines.append(f'{name}: poses: {choices.poses.evidence}')
+    print_lines([*lines, *found.notes], json_target=json_target)
 
 
 @bag_app.command('convert')
@@ -161,6 +217,66 @@ def convert_command(
         )
     print_drives(converted, dataset, json_target=json_file)
     write_json(json_file, {item.name: item.info.model_dump(mode='json') for item in converted})
+
+
+@bag_app.command('merge')
+def merge_command(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar='DATASET... TARGET', help='Datasets, then a folder.')
+    ],
+) -> None:
+    """Join converted datasets to one, byte for byte; splits are joined, too.
+
+    Example: `pointdistiller bag merge data/monday data/tuesday data/own`
+    """
+    from pointdistiller_core.pipelines.convert_dataset import merge_folders
+
+    *sources, target = paths
+    if not sources:
+        raise ConfigError(f'{target}: give datasets, then the folder to write')
+    check_folder(target)
+    with progress_bar('merge', 'frames') as update:
+        prefixes = merge_folders(sources, target, on_frame=update)
+    for source, prefix in prefixes.items():
+        if prefix:
+            print_note(f'{source}: names of its frames begin with {prefix}, for others had them')
+    print_note(f'{target}: {len(sources)} datasets joined')
+
+
+def convert_dataset_command(
+    source: Annotated[
+        Path, typer.Argument(help='A dataset in KITTI layout, or a folder with dataset.yaml.')
+    ],
+    target: Annotated[Path, typer.Argument(help='Folder to write.')],
+    *,
+    to: Annotated[
+        str, typer.Option(metavar='kitti|folder', help='Layout; by default the other one.')
+    ] = '',
+) -> None:
+    """Convert a dataset: KITTI's layout, also of simulated scenes, to the open folder, and back.
+
+    What the new layout cannot hold is named and counted. For bags there is `bag convert`.
+
+    Example: `pointdistiller convert data/kitti data/open --to folder`
+    """
+    from pointdistiller_core.pipelines.convert_dataset import (
+        KITTI,
+        folder_to_kitti,
+        kind_of,
+        kitti_to_folder,
+    )
+
+    kind = kind_of(source)
+    to = to or ('folder' if kind == KITTI else KITTI)
+    if to not in (KITTI, 'folder') or to == kind:
+        raise ConfigError(f'--to {to}: {source} is of the layout {kind}; choose the other one')
+    check_folder(target)
+    convert = folder_to_kitti if to == KITTI else kitti_to_folder
+    with progress_bar('convert', 'frames') as update:
+        lost = convert(source, target, on_frame=update)
+    for what, count in lost.items():
+        print_note(f'not held by the layout {to}: {count} {what}')
+    print_note(f'{target}: {source} in the layout {to}')
 
 
 def _progress(update: Callable[..., None], name: str) -> Callable[[float, float, str], None]:

@@ -26,7 +26,7 @@ from pointdistiller_core.cli.output import (
     progress_bar,
     write_json,
 )
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def compare_command(
     from pointdistiller_core.datasets import KittiDataset
 
     detectors = load_detectors(bundles, device)
-    config = DatasetConfig(root=dataset, split=split, camera_view=camera_view)
+    config = KittiConfig(root=dataset, split=split, camera_view=camera_view)
     expected = expectations({name: each.info for name, each in detectors.items()})
     config = settle_dataset(intensity_scale, config, expected)
     frames = KittiDataset(config, common_classes(detectors))
@@ -372,7 +372,7 @@ def compare_features_command(
     networks = [load_detector_model(path, device=device) for path in both.values()]
     infos = {name: read_info(find_bundle(path)) for name, path in both.items()}
     check_same_input(*networks)
-    config = DatasetConfig(root=dataset, split=split, camera_view=camera_view)
+    config = KittiConfig(root=dataset, split=split, camera_view=camera_view)
     config = settle_dataset(intensity_scale, config, expectations(infos))
     frames = build_dataset(config, networks[0].config.class_names)
     num_frames = min(max_frames, len(frames))

@@ -7,14 +7,15 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from pointdistiller_core.cli.output import JsonOption, OverrideOption, print_table, write_json
 from pointdistiller_core.config import (
+    AnchorDetectorConfig,
+    DetectorConfig,
     ExperimentConfig,
-    ModelConfig,
     SimulationConfig,
     apply_overrides,
     dump_config,
@@ -69,7 +70,7 @@ def describe_model(path: Path) -> dict[str, Any]:
     )
     from pointdistiller_core.models import build_detector
 
-    config = load_config(ModelConfig, path)
+    config = cast(AnchorDetectorConfig, load_config(DetectorConfig, path))
     detector = build_detector(config)
     return {
         'name': path.stem,
@@ -94,7 +95,7 @@ def dump_config_command(
     """
     changes = tuple(overrides or ())
     if kind is not Kind.experiment:
-        cls = ModelConfig if kind is Kind.model else SimulationConfig
+        cls = DetectorConfig if kind is Kind.model else SimulationConfig
         values = apply_overrides({}, changes)
         result = (
             load_config(cls, config, changes)

@@ -28,14 +28,15 @@ from pointdistiller_core.cli.output import (
     write_json,
 )
 from pointdistiller_core.config import (
-    DatasetConfig,
+    KittiConfig,
     SimulationConfig,
     apply_overrides,
+    find_config,
     load_config,
     parse_config,
 )
-from pointdistiller_core.config.model import KITTI_ANCHORS
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.formats.kitti import CLASS_NAMES
 
 if TYPE_CHECKING:
     from pointdistiller_core.datasets.checks import DatasetReport
@@ -51,16 +52,23 @@ def simulate_command(
     drive: Annotated[int, typer.Option(min=0, help='Frames of a drive, written as a bag.')] = 0,
     seed: Annotated[int, typer.Option(min=0, help='The same seed gives the same bytes.')] = 0,
     workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
-    config: Annotated[Path | None, typer.Option(help='Simulation YAML.')] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar='NAME|FILE', help='A shipped simulation, as streets, or a YAML file.'
+        ),
+    ] = None,
     overrides: OverrideOption = None,
 ) -> None:
     """Simulate labelled LiDAR scenes, and a drive as an MCAP bag.
 
     Example: `pointdistiller simulate data/simulated --train 200 --val 50 --drive 100 --seed 1`
+
+    `--config streets` simulates streets as corridors, closer to recordings than the default.
     """
     changes = tuple(overrides or ())
     simulation = (
-        load_config(SimulationConfig, config, changes)
+        load_config(SimulationConfig, find_config('simulations', config), changes)
         if config
         else parse_config(SimulationConfig, apply_overrides({}, changes), where='--set')
     )
@@ -133,10 +141,10 @@ def make_bag_command(
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, kitti_sweeps, write_kitti_bag
 
-    classes = tuple(class_name or KITTI_ANCHORS) if ground_truth else ()
+    classes = tuple(class_name or CLASS_NAMES) if ground_truth else ()
     names = (choose_bag_frames(dataset, frame, split) or kitti_sweeps(dataset))[:max_frames]
     scale = given_scale(intensity_scale) or 1.0
-    config = DatasetConfig(root=dataset, camera_view=camera_view, intensity_scale=scale)
+    config = KittiConfig(root=dataset, camera_view=camera_view, intensity_scale=scale)
     sweeps = KittiDataset(config, (), labelled=False, frame_ids=names)
     scale = settle_scale(intensity_scale, spread_clouds(sweeps), USUAL, scale=scale, where=dataset)
     count = write_kitti_bag(
@@ -167,16 +175,18 @@ def choose_bag_frames(
     if frames and split:
         raise ConfigError(f'--split {split} and --frame {", ".join(frames)}: give one of both')
     if split:
-        frames = KittiDataset(DatasetConfig(root=dataset, split=split), ()).frame_ids
+        frames = KittiDataset(KittiConfig(root=dataset, split=split), ()).frame_ids
     return frames
 
 
 def check_dataset_command(
-    dataset: Annotated[Path, typer.Argument(help='A dataset in KITTI layout.')],
+    dataset: Annotated[
+        Path, typer.Argument(help='A dataset in KITTI layout, or a folder with dataset.yaml.')
+    ],
     *,
     split: Annotated[
         str | None,
-        typer.Option(help='A file of ImageSets, without .txt; by default all but test.'),
+        typer.Option(help='A file of ImageSets or splits, without .txt; by default all but test.'),
     ] = None,
     class_name: Annotated[
         list[str] | None,
@@ -198,11 +208,12 @@ def check_dataset_command(
     Example: `pointdistiller check-dataset data/kitti --picture kitti.png --json kitti.json`
     """
     from pointdistiller_core.datasets.checks import check_dataset
+    from pointdistiller_core.datasets.folder_checks import check_folder
+    from pointdistiller_core.formats.folder import is_folder_dataset
 
+    check = check_folder if is_folder_dataset(dataset) else check_dataset
     with progress_bar('check', 'frames') as update:
-        report = check_dataset(
-            dataset, split=split, class_names=tuple(class_name or ()), on_frame=update
-        )
+        report = check(dataset, split=split, class_names=tuple(class_name or ()), on_frame=update)
     print_report(report, title=str(dataset), json_file=json_file)
     write_json(json_file, report.to_dict())
     if picture is not None:

@@ -19,8 +19,8 @@ from pointdistiller_core.cli.data import simulate_drive_bag, simulate_frames
 from pointdistiller_core.cli.output import print_note, print_table, write_json
 from pointdistiller_core.cli.training import run_with_progress
 from pointdistiller_core.config import (
-    DatasetConfig,
     ExperimentConfig,
+    KittiConfig,
     SceneConfig,
     SimulationConfig,
     load_experiment,
@@ -102,7 +102,9 @@ def _train(
 ) -> Path:
     run = output / 'runs' / name
     resume = (run / 'config.yaml').exists()
-    return run_with_progress(experiment, run, label=name, teacher=teacher, resume=resume)
+    return run_with_progress(
+        experiment, run, label=name, teacher=teacher, resume=resume, again='repeat it'
+    )
 
 
 def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, Any]]:
@@ -185,7 +187,7 @@ def draw_demo(output: Path, bundles: Mapping[str, Path]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     detectors = {name: Detector.load(path) for name, path in bundles.items()}
     names = detectors['teacher'].class_names
-    dataset = build_dataset(DatasetConfig(root=output / 'data', split='val'), names)
+    dataset = build_dataset(KittiConfig(root=output / 'data', split='val'), names)
     frames = [dataset[index] for index in range(len(dataset))]
     for frame in sorted(frames, key=lambda frame: -len(frame.ground_truth or ()))[:PICTURES]:
         found = {

@@ -14,7 +14,7 @@ from pointdistiller_core.cli.output import print_cuts, print_note, progress_bar
 from pointdistiller_core.errors import PointDistillerError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.config import DatasetConfig
+    from pointdistiller_core.config import KittiConfig
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.records import Detections
@@ -100,7 +100,7 @@ def evaluated_classes(
 
 
 def open_both(
-    bundle: Path, config: DatasetConfig, engine: Engine, intensity_scale: str | None
+    bundle: Path, config: KittiConfig, engine: Engine, intensity_scale: str | None
 ) -> tuple[Detector, KittiDataset, str]:
     """A bundle, a labelled dataset with intensities as it expects them, and both in words.
 

@@ -28,7 +28,7 @@ from pointdistiller_core.cli.output import (
     print_table,
     write_json,
 )
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.errors import PointDistillerError
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def evaluate_command(
         evaluation = evaluate_files(predictions, labels, frames, overlaps)
         report(evaluation, json_file=json_file, curves=curves)
     elif bundle and dataset:
-        config = DatasetConfig(
+        config = KittiConfig(
             root=dataset, split=split or 'val', camera_view=camera_view is not False
         )
         if metric is MetricName.lidar:
@@ -309,7 +309,7 @@ def complete_boxes(
             'training/calib: then the 3D boxes are projected'
         )
         return list(truth), list(detections)
-    dataset = KittiDataset(DatasetConfig(root=training.parent), (), frame_ids=frames)
+    dataset = KittiDataset(KittiConfig(root=training.parent), (), frame_ids=frames)
     completed = [
         [dataset.complete(index, objects) for index, objects in enumerate(each)]
         for each in (truth, detections)
@@ -324,7 +324,7 @@ def complete_boxes(
 
 def evaluate_bundle(
     bundle: Path,
-    config: DatasetConfig,
+    config: KittiConfig,
     min_overlaps: Mapping[str, float],
     engine: Engine,
     *,

@@ -29,7 +29,7 @@ from pointdistiller_core.cli.output import (
     progress_bar,
     write_json,
 )
-from pointdistiller_core.config import DatasetConfig, SimulationConfig
+from pointdistiller_core.config import KittiConfig, SimulationConfig
 from pointdistiller_core.errors import BackendError, ConfigError
 from pointdistiller_core.files import temporary_folder
 
@@ -159,7 +159,7 @@ def open_frames(source: Path, split: str, info: BundleInfo, scale: str | None) -
 
     if is_bag(source):
         return open_bag(source, info, scale)
-    config = DatasetConfig(root=source, split=split, camera_view=False)
+    config = KittiConfig(root=source, split=split, camera_view=False)
     config = settle_dataset(scale, config, expectations({'': info}))
     return KittiDataset(config, (), labelled=False)
 
@@ -206,7 +206,7 @@ def check_clouds(source: Path, split: str, info: BundleInfo, scale: str | None) 
     if is_bag(source):
         clouds = open_bag(source, info, scale)
         return CheckedClouds(name, clouds, spread_indices(len(clouds), MOST_CHECKED), None)
-    config = DatasetConfig(root=source, split=split)
+    config = KittiConfig(root=source, split=split)
     config = settle_dataset(scale, config, expectations({'': info}))
     dataset = KittiDataset(config, info.model.class_names)
     return CheckedClouds(name, dataset, spread_indices(len(dataset), MOST_CHECKED), dataset)
@@ -281,7 +281,7 @@ def simulate_clouds(folder: Path, class_names: Sequence[str]) -> CheckedClouds:
         seed=SIMULATION_SEED,
         num_workers=1,
     )
-    dataset = KittiDataset(DatasetConfig(root=folder, split='val'), class_names)
+    dataset = KittiDataset(KittiConfig(root=folder, split='val'), class_names)
     return CheckedClouds(SIMULATED, dataset, range(len(dataset)), dataset)
 
 

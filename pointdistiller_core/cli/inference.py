@@ -38,20 +38,21 @@ if TYPE_CHECKING:
 BackendOption = Annotated[
     str,
     typer.Option(
-        help='openvino-int8, openvino, onnx or torch; auto is the first of these that is here.'
+        help='openvino-int8, openvino, onnx or torch; auto is the first that can run here.'
     ),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads of the network; the library's own choice.")
+    int | None,
+    typer.Option(min=1, help="CPU threads of the network; by default the library's own."),
 ]
 PrecisionOption = Annotated[
-    str, typer.Option(help='Of the network in torch: fp32, bf16, or on a GPU fp16.')
+    str, typer.Option(help='Precision of the network in torch: fp32, bf16, or on a GPU fp16.')
 ]
 BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')]
 
 
 class MissingIntensity(str, Enum):
-    """What to make of a cloud without intensities: as the node's parameter."""
+    """What to do with a cloud without intensities, as the node's parameter."""
 
     error = 'error'
     zero = 'zero'
@@ -69,7 +70,7 @@ def detect_command(
         typer.Option('--bundle', help='The bundle; all arguments are then point clouds.'),
     ] = None,
     score_threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Instead of the bundle's own.")
+        float | None, typer.Option(min=0.0, max=1.0, help="Lowest score; by default the bundle's.")
     ] = None,
     device: Annotated[str, typer.Option(help='cpu or cuda.')] = 'cpu',
     backend: BackendOption = 'auto',
@@ -77,7 +78,7 @@ def detect_command(
     precision: PrecisionOption = 'fp32',
     intensity_scale: IntensityScaleOption = None,
     missing_intensity: Annotated[
-        MissingIntensity, typer.Option(help='Refuse clouds without intensities, or take zero.')
+        MissingIntensity, typer.Option(help='Refuse clouds without intensities, or use zero.')
     ] = MissingIntensity.error,
     pictures: Annotated[
         Path | None,
@@ -94,7 +95,7 @@ def detect_command(
     from pointdistiller_core.detector import Detector
 
     clouds = list(clouds or ())
-    if bundle_option is not None:  # as of `run detect`
+    if bundle_option is not None:  # as in `run detect`
         bundle, clouds = bundle_option, [bundle, *clouds]
     if not clouds:
         raise typer.BadParameter('there is no point cloud after the bundle', param_hint='CLOUDS')
@@ -124,7 +125,7 @@ def detect_command(
             results.append((path, detections))
             if pictures is not None:
                 _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)
-    finally:  # a broken cloud costs none of those before it
+    finally:  # a broken cloud loses none of the results before it
         if results:
             _print_detections(results, detector.class_names, json_file=json_file)
 
@@ -132,7 +133,7 @@ def detect_command(
 def _read_first(
     clouds: Sequence[Path], read: Callable[[Path], NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
-    """(N, 4) points of the first clouds, up to one that cannot be read: its turn will come."""
+    """(N, 4) points of the first clouds, up to one that cannot be read (reported later)."""
     first = []
     for path in clouds[:JUDGED_CLOUDS]:
         try:

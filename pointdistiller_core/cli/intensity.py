@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""`--intensity-scale`, and what is said about the intensity of the clouds of a verb."""
+"""`--intensity-scale`, and messages about the intensity of a verb's clouds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.geometry.intensity import Range
 
+DatasetT = TypeVar('DatasetT', bound='DatasetConfig')
+
 IntensityScaleOption = Annotated[
     str | None,
     typer.Option(
@@ -37,12 +39,12 @@ IntensityScaleOption = Annotated[
         'first 10 clouds.',
     ),
 ]
-# what is expected of clouds where no bundle says it
+# what is expected of clouds if no bundle says it
 USUAL: Mapping[str, Range] = {'usual is 0 to 1': (0.0, 1.0)}
 
 
 def given_scale(option: str | None) -> float | None:
-    """The factor that the option names, if it does.
+    """The factor that the option names, or None.
 
     Raises:
         ConfigError: neither `auto` nor a positive number.
@@ -51,7 +53,7 @@ def given_scale(option: str | None) -> float | None:
 
 
 def expectations(infos: Mapping[str, BundleInfo]) -> dict[str, Range]:
-    """What bundles of these names expect, as `settle_scale` wants it."""
+    """What bundles of these names expect, in the form for `settle_scale`."""
     return {
         f'{name or "the bundle"} was trained on {info.intensity_text}': info.intensity_range
         for name, info in infos.items()
@@ -67,18 +69,18 @@ def settle_scale(
     where: object = '',
     say: Callable[[str], None] = print_note,
 ) -> float:
-    """The factor on the intensity, after a look at the first clouds; what is wrong is said.
+    """The factor on the intensity, after a look at the first clouds; says what is wrong.
 
     Args:
         option: `--intensity-scale`.
-        clouds: (N, 4) points; the first `JUDGED_CLOUDS` are looked at.
-        expected: a range for each thing that a sentence says of it; `auto` goes by the first.
-        scale: that is in the clouds already.
-        where: the clouds are from; the beginning of what is said.
-        say: hears what is wrong, or was decided.
+        clouds: (N, 4) points each; the first `JUDGED_CLOUDS` are looked at.
+        expected: description -> range; `auto` goes by the first.
+        scale: factor that was applied to the clouds already.
+        where: where the clouds come from; messages begin with it.
+        say: told what is wrong, or what was decided.
 
     Returns:
-        What `auto` decides, if that was asked for, or else `scale`.
+        What `auto` decides, if that was asked for; otherwise `scale`.
     """
     looked_at, decided = list(islice(clouds, JUDGED_CLOUDS)), scale
     for text, limits in expected.items():
@@ -99,11 +101,11 @@ def settle_scale(
 
 def settle_dataset(
     option: str | None,
-    config: DatasetConfig,
+    config: DatasetT,
     expected: Mapping[str, Range],
     *,
     say: Callable[[str], None] = print_note,
-) -> DatasetConfig:
+) -> DatasetT:
     """A dataset with the scale that `settle_scale` finds for its clouds.
 
     Raises:

@@ -19,7 +19,7 @@ from pointdistiller_core.cli.detection_run import (
 from pointdistiller_core.cli.output import print_lines, print_note, print_table, write_json
 
 if TYPE_CHECKING:
-    from pointdistiller_core.config import DatasetConfig
+    from pointdistiller_core.config import KittiConfig
     from pointdistiller_core.evaluation.lidar import Overlaps, Scores
 
 SPLITS = {'by_distance': 'by distance from above', 'by_points': 'by points in the box'}
@@ -41,7 +41,7 @@ def parse_overlap_pairs(texts: Sequence[str]) -> dict[str, Overlaps]:
 
 def evaluate_lidar(
     bundle: Path,
-    config: DatasetConfig,
+    config: KittiConfig,
     min_overlaps: Mapping[str, Overlaps],
     engine: Engine,
     *,

@@ -146,7 +146,10 @@ def write_json(target: str | None, values: Any) -> None:
 
 @contextmanager
 def progress_bar(description: str, unit: str = '') -> Iterator[Callable[..., None]]:
-    """A bar on stderr; yields `update(done, total, note='')`."""
+    """A bar on stderr; yields `update(done, total, note='')`.
+
+    Where nothing was done, nothing is left of it; off a terminal it is printed once, at its end.
+    """
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
@@ -156,10 +159,22 @@ def progress_bar(description: str, unit: str = '') -> Iterator[Callable[..., Non
         TimeRemainingColumn(),
         TextColumn('{task.fields[note]}'),
     )
-    with Progress(*columns, console=notes) as progress:
-        task = progress.add_task(description, total=None, note='')
+    progress = Progress(*columns, console=notes)
+    task = progress.add_task(description, total=None, note='')
+    shown = notes.is_terminal  # before the first update, as a sign of life
+    if shown:
+        progress.start()
 
-        def update(done: int, total: int, note: str = '') -> None:
-            progress.update(task, completed=done, total=total, note=note)
+    def update(done: int, total: int, note: str = '') -> None:
+        nonlocal shown
+        if not shown:
+            progress.start()
+            shown = True
+        progress.update(task, completed=done, total=total, note=note)
 
+    try:
         yield update
+    finally:
+        if shown:
+            progress.update(task, visible=progress.tasks[task].total is not None)
+            progress.stop()

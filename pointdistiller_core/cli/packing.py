@@ -18,14 +18,14 @@ HalfOption = Annotated[
 
 def pack_command(
     run: Annotated[Path, typer.Argument(help='Folder of a run, complete or not.')],
-    folder: Annotated[Path, typer.Argument(help='Gets the parts and their list.')],
+    folder: Annotated[Path, typer.Argument(help='Folder for the parts and their list.')],
     *,
     optimizer: Annotated[
         Literal['full', 'half', 'none'],
-        typer.Option(help='Its state as it is, in bfloat16, or left out: a third of the size.'),
+        typer.Option(help='Keep its state, round it to bfloat16, or leave it out.'),
     ] = 'full',
     half: HalfOption = False,
-    part_mib: Annotated[float, typer.Option(min=0.001, help='Most MiB of a part.')] = 15,
+    part_mib: Annotated[float, typer.Option(min=0.001, help='Largest size of a part [MiB].')] = 15,
 ) -> None:
     """Pack a run into parts with checksums: its records and its bundle or newest checkpoint.
 

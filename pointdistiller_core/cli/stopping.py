@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How a command ends when it is asked to: in order, and when asked again, at once."""
+"""How a command ends when it is asked to: in good order; when asked again, at once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ STOPPED = 130  # exit code, as of a shell's command after Ctrl-C
 def stopped_by_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise KeyboardInterrupt; the second one ends this process at once.
 
-    Its worker processes end with it, and what it was writing is aside: nothing has to be waited
-    for. Where Ctrl-C is ignored, as of a job in the background of a script, it stays so.
+    Its worker processes end with it, and unfinished files are aside, so nothing has to be waited
+    for. If Ctrl-C is ignored, as in a background job of a script, it stays ignored.
     """
     numbers = {signal.SIGTERM}
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -28,7 +28,7 @@ def stopped_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGTERM) is _stop:  # else asked to end: let it be hastened
+        if signal.getsignal(signal.SIGTERM) is _stop:  # otherwise it is ending already
             for number, handler in before.items():
                 signal.signal(number, handler)
 

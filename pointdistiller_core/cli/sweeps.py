@@ -14,9 +14,9 @@ from rich.markup import escape
 import typer
 
 from pointdistiller_core.cli.output import JsonOption, print_table, progress_bar, write_json
-from pointdistiller_core.config import DatasetConfig
-from pointdistiller_core.config.model import KITTI_ANCHORS
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.formats.kitti import CLASS_NAMES
 
 if TYPE_CHECKING:
     from pointdistiller_core.records import Frame
@@ -58,9 +58,9 @@ def compare_sweeps_command(
     from pointdistiller_core.evaluation.sweeps import measure_sweeps, to_json
 
     roots, splits = (first, second), _splits_of_both(split)
-    classes = tuple(class_name or KITTI_ANCHORS)
+    classes = tuple(class_name or CLASS_NAMES)
     datasets = [
-        build_dataset(DatasetConfig(root=root, split=name, camera_view=camera_view), classes)
+        build_dataset(KittiConfig(root=root, split=name, camera_view=camera_view), classes)
         for root, name in zip(roots, splits, strict=True)
     ]
     counts = [min(len(frames), max_frames or len(frames)) for frames in datasets]

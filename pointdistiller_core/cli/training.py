@@ -65,7 +65,7 @@ def train_command(
     stop_after: StopAfterOption = None,
     overrides: OverrideOption = None,
 ) -> None:
-    """Train a detector on labels alone, from new weights or (`--from`) from trained ones.
+    """Train a detector on labels, from new weights or (`--from`) from trained ones.
 
     Example: `pointdistiller train config/experiments/demo_teacher.yaml -o runs/teacher
     --set training.epochs=4`
@@ -96,7 +96,7 @@ def distill_command(
     stop_after: StopAfterOption = None,
     overrides: OverrideOption = None,
 ) -> None:
-    """Train a student on labels and on what a frozen teacher makes of the same clouds.
+    """Train a student on labels and on a frozen teacher's outputs for the same clouds.
 
     Without `distillation` in the configuration, the preset `default` is used.
 
@@ -123,12 +123,12 @@ def distill_command(
 def settle_experiment(
     option: str | None, experiment: ExperimentConfig, bundles: Mapping[str, Path | None]
 ) -> ExperimentConfig:
-    """The experiment with the scale that `--intensity-scale` asks for, for each of its datasets.
+    """The experiment with the scale of `--intensity-scale` in each of its datasets.
 
     Args:
         option: `--intensity-scale`.
-        experiment: as its file and the other options say it.
-        bundles: or runs, by what they are called, whose intensities are expected.
+        experiment: according to its file and the other options.
+        bundles: by name: bundles or runs whose intensities are expected.
 
     Raises:
         CheckpointError: a bundle is missing or damaged.
@@ -137,7 +137,7 @@ def settle_experiment(
     from pointdistiller_core.datasets import build_dataset
     from pointdistiller_core.training.processes import is_first_process
 
-    build_dataset(experiment.dataset, ())  # before anything else is said: it is there
+    build_dataset(experiment.dataset, ())  # checks first that it is there
     infos = {name: read_info(find_bundle(path)) for name, path in bundles.items() if path}
     settle = partial(
         settle_dataset,
@@ -157,7 +157,7 @@ def settle_experiment(
 
 
 def moment_after(seconds: float | None) -> float | None:
-    """That of `time.monotonic` so many seconds from now."""
+    """The moment of `time.monotonic` so many seconds from now."""
     return None if seconds is None else monotonic() + seconds
 
 
@@ -171,16 +171,21 @@ def run_with_progress(
     resume: bool = False,
     device: str = 'auto',
     stop_at: float | None = None,
+    again: str = 'repeat it with --resume',
 ) -> Path:
     """`run_experiment` with a progress bar, in the first process; returns the bundle's folder.
+
+    After Ctrl-C it says how to go on: by `again`.
 
     Raises:
         Exit: it was stopped in time.
     """
-    # torch takes a second to import, and `--help` should not wait for it
+    # torch takes a second to import; `--help` should not wait for it
+    from pointdistiller_core.training.checkpoint import list_checkpoints
     from pointdistiller_core.training.experiment import run_experiment
     from pointdistiller_core.training.listeners import Listener
     from pointdistiller_core.training.processes import is_first_process
+    from pointdistiller_core.training.run import CONFIG_FILE
 
     train = partial(
         run_experiment,
@@ -210,6 +215,12 @@ def run_with_progress(
                     )
 
             bundle = train(listener=Bar())
+    except KeyboardInterrupt:
+        if (output / CONFIG_FILE).exists() and is_first_process():
+            names = [folder.name for folder in list_checkpoints(output)]
+            beginning = f'from {names[-1]}' if names else 'at its beginning: nothing is saved yet'
+            print_note(f'{output}: stopped; {again} to go on {beginning}')
+        raise
     except TrainingStopped as stopped:
         print_note(str(stopped))
         raise typer.Exit(EXIT_STOPPED) from None
@@ -218,7 +229,7 @@ def run_with_progress(
 
 
 def print_lessons(run: Path) -> None:
-    """The losses of a distillation, and what they cannot show: whether features came closer."""
+    """Print the losses of a distillation, and how close the features came."""
     from pointdistiller_core.cli.comparison import print_similarities
     from pointdistiller_core.distill.feature_similarity import Similarity
     from pointdistiller_core.training.processes import is_first_process

@@ -4,6 +4,16 @@
 
 from __future__ import annotations
 
+from pointdistiller_core.config.anchor_detector import (
+    KITTI_ANCHORS,
+    AnchorConfig,
+    AnchorDetectorConfig,
+    BackboneConfig,
+    HeadConfig,
+    LossConfig,
+    StackNeckConfig,
+    VoxelConfig,
+)
 from pointdistiller_core.config.base import (
     MAX_MAP_VALUES,
     Config,
@@ -20,8 +30,15 @@ from pointdistiller_core.config.data import (
     DatasetConfig,
     FolderConfig,
     GroundTruthSamplingConfig,
+    KittiConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
+)
+from pointdistiller_core.config.detector import (
+    POINT_FEATURES,
+    DetectionConfig,
+    DetectorConfig,
+    Size,
 )
 from pointdistiller_core.config.distillation import (
     DISTILLATION_PRESETS,
@@ -32,6 +49,10 @@ from pointdistiller_core.config.distillation import (
 )
 from pointdistiller_core.config.experiment import (
     ExperimentConfig,
+)
+from pointdistiller_core.config.families import (
+    DATASET_CONFIGS,
+    MODEL_CONFIGS,
 )
 from pointdistiller_core.config.feature_terms import (
     AttentionConfig,
@@ -49,6 +70,7 @@ from pointdistiller_core.config.files import (
     find_config,
     load_config,
     load_experiment,
+    load_stored_experiment,
     parse_config,
     read_model,
     shipped_configs,
@@ -58,19 +80,17 @@ from pointdistiller_core.config.labelling import (
     TrustConfig,
     ViewsConfig,
 )
-from pointdistiller_core.config.model import (
-    KITTI_ANCHORS,
-    AnchorConfig,
-    DetectionConfig,
-    HeadConfig,
-    LossConfig,
-    ModelConfig,
-    PillarConfig,
+from pointdistiller_core.config.moved import (
+    move_keys,
 )
 from pointdistiller_core.config.output_terms import (
     ConsistencyConfig,
     LabelsConfig,
     LogitsConfig,
+)
+from pointdistiller_core.config.pointpillars import (
+    EncoderConfig,
+    PointPillarsConfig,
 )
 from pointdistiller_core.config.simulation import (
     CameraConfig,
@@ -88,6 +108,9 @@ from pointdistiller_core.config.tracking import (
     TrackingConfig,
 )
 from pointdistiller_core.config.training import (
+    OneCycleConfig,
+    ScheduleConfig,
+    StepConfig,
     TrainingConfig,
 )
 from pointdistiller_core.config.yaml_text import (
@@ -95,16 +118,21 @@ from pointdistiller_core.config.yaml_text import (
 )
 
 __all__ = [
+    'DATASET_CONFIGS',
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
     'LOCAL_GRAPH_PRESETS',
     'MAX_MAP_VALUES',
+    'MODEL_CONFIGS',
+    'POINT_FEATURES',
     'AnchorConfig',
+    'AnchorDetectorConfig',
     'AnyTermConfig',
     'ArmConfig',
     'AttentionConfig',
     'AttentionNonlocalConfig',
     'AugmentationConfig',
+    'BackboneConfig',
     'BoxFeaturesConfig',
     'CameraConfig',
     'Config',
@@ -113,31 +141,38 @@ __all__ = [
     'ConversionConfig',
     'DatasetConfig',
     'DetectionConfig',
+    'DetectorConfig',
     'DistillationConfig',
+    'EncoderConfig',
     'ExperimentConfig',
     'FeatureTermConfig',
     'FitNetsConfig',
     'FolderConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
+    'KittiConfig',
     'LabellingConfig',
     'LabelsConfig',
     'Length',
     'LocalGraphConfig',
     'LogitsConfig',
     'LossConfig',
-    'ModelConfig',
     'ObjectNoiseConfig',
+    'OneCycleConfig',
     'OverhaulConfig',
-    'PillarConfig',
+    'PointPillarsConfig',
     'Positive',
     'SampledClassConfig',
     'SceneConfig',
+    'ScheduleConfig',
     'SensorConfig',
     'SimilarityConfig',
     'SimulatedDataConfig',
     'SimulationConfig',
+    'Size',
     'SplitConfig',
+    'StackNeckConfig',
+    'StepConfig',
     'StudyConfig',
     'StudySizeConfig',
     'TermConfig',
@@ -145,11 +180,14 @@ __all__ = [
     'TrainingConfig',
     'TrustConfig',
     'ViewsConfig',
+    'VoxelConfig',
     'apply_overrides',
     'dump_config',
     'find_config',
     'load_config',
     'load_experiment',
+    'load_stored_experiment',
+    'move_keys',
     'parse_config',
     'parse_yaml',
     'read_model',

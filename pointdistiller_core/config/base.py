@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticKnownError
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -25,6 +27,38 @@ class Config(BaseModel):
     """Base of all configuration: frozen, no unknown keys, no silent conversions of numbers."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+
+class Choice(Config):
+    """Base of configurations of which a key says which class is meant, looked up when it is read.
+
+    Where the key is missing, the first is meant; a string alone is short for the key alone.
+
+    Attributes:
+        key: that tells them apart.
+        choices: class by value of the key; a class that has choices of its own is none itself.
+    """
+
+    key: ClassVar[str] = 'name'
+    choices: ClassVar[Mapping[str, type[Choice]]] = {}
+
+    @model_validator(mode='wrap')
+    @classmethod
+    def _choose(cls, values: Any, read: Callable[[Any], Any]) -> Any:
+        values = {cls.key: values} if isinstance(values, str) else values
+        if 'choices' not in vars(cls) or not isinstance(values, dict):
+            return read(values)
+        chosen = cls.chosen_by(values)
+        if chosen is None:
+            tags = {'tag': str(values[cls.key]), 'expected_tags': ', '.join(cls.choices)}
+            raise PydanticKnownError('union_tag_invalid', {'discriminator': cls.key, **tags})
+        return chosen.model_validate(values)
+
+    @classmethod
+    def chosen_by(cls, values: Any) -> type[Choice] | None:
+        """The class that plain values, or its name, choose; None where there is none."""
+        name = values.get(cls.key) if isinstance(values, dict) else values
+        return next(iter(cls.choices.values())) if name is None else cls.choices.get(str(name))
 
 
 class TermConfig(Config):

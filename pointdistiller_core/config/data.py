@@ -4,49 +4,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from pointdistiller_core.config.base import Config, Positive, Probability
-from pointdistiller_core.config.model import KITTI_ANCHORS
+from pointdistiller_core.config.base import Choice, Config, Positive, Probability
 
 
-class DatasetConfig(Config):
-    """Where frames come from. A simulated dataset is written in, and read from, KITTI's layout."""
+class DatasetConfig(Choice):
+    """Where frames come from."""
+
+    name: str
+    root: Path = Field(description='folder of the dataset')
+    split: str = 'train'
+    cache: Path | None = Field(
+        None, description='folder for what is derived from the frames; None: .cache in the root'
+    )
+    intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
+    sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
+
+
+class KittiConfig(DatasetConfig):
+    """KITTI's layout, which simulated datasets have, too."""
 
     name: Literal['kitti'] = 'kitti'
     root: Path = Field(description='folder that holds training/ and ImageSets/')
     split: str = Field(
         'train', description='a file of ImageSets/, without .txt; several as train+val'
     )
-    camera_view: bool = Field(True, description="drop points outside the camera's image")
-    cache: Path | None = Field(
-        None, description='folder for what is derived from the frames; None: .cache in the root'
-    )
     cache_frames: bool = Field(
         False, description='keep every frame as it was read; 0.3 MB each with camera_view'
     )
-    intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
-    sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
+    camera_view: bool = Field(True, description="drop points outside the camera's image")
 
 
-class FolderConfig(Config):
-    """Where the frames of an open dataset folder come from."""
+class FolderConfig(DatasetConfig):
+    """The open layout of a dataset."""
 
     name: Literal['folder'] = 'folder'
     root: Path = Field(description='folder that holds dataset.yaml')
     split: str = Field(
         'train', description='a file of splits/, without .txt; several as train+val; all is all'
     )
-    classes: dict[str, str] = Field(
-        default_factory=dict, description='what other classes count as, e.g. Van: Car'
+    class_map: dict[str, str] = Field(
+        default_factory=dict, description='class by name in the labels; the others keep theirs'
     )
-    cache: Path | None = Field(
-        None, description='folder for what is derived from the frames; None: .cache in the root'
-    )
-    intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
 
 
 class SampledClassConfig(Config):
@@ -59,12 +63,18 @@ class SampledClassConfig(Config):
 class GroundTruthSamplingConfig(Config):
     """Objects of other frames pasted into a frame (SECOND); by default as for PointPillars."""
 
-    classes: dict[str, SampledClassConfig] = Field(
-        default_factory=lambda: dict.fromkeys(KITTI_ANCHORS, SampledClassConfig())
+    classes: dict[str, SampledClassConfig] | None = Field(
+        None, description='that are pasted; None: all classes of the model'
     )
     difficulties: tuple[Literal['easy', 'moderate', 'hard', 'none'], ...] = Field(
         ('easy', 'moderate', 'hard'), description="KITTI's, of the objects that are pasted"
     )
+
+    def of_classes(self, class_names: Sequence[str]) -> dict[str, SampledClassConfig]:
+        """What is pasted of which class, for a model of these."""
+        if self.classes is None:
+            return dict.fromkeys(class_names, SampledClassConfig())
+        return self.classes
 
 
 class ObjectNoiseConfig(Config):

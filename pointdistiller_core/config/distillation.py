@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from pointdistiller_core.config.base import Config, Positive, TermConfig
 from pointdistiller_core.config.data import DatasetConfig
@@ -118,7 +118,7 @@ class DistillationConfig(Config):
         description="first weights of the student; slice: the teacher's first channels, "
         'slice_norm: those whose batch norm scales most',
     )
-    unlabelled: DatasetConfig | None = Field(
+    unlabelled: SerializeAsAny[DatasetConfig] | None = Field(
         None, description='further frames, whose only labels are those of the term `labels`'
     )
 

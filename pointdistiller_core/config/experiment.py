@@ -4,21 +4,22 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from pydantic import SerializeAsAny, model_validator
 
 from pointdistiller_core.config.base import Config
 from pointdistiller_core.config.data import AugmentationConfig, DatasetConfig
+from pointdistiller_core.config.detector import DetectorConfig
 from pointdistiller_core.config.distillation import DistillationConfig
-from pointdistiller_core.config.model import ModelConfig
+from pointdistiller_core.config.pointpillars import PointPillarsConfig
 from pointdistiller_core.config.training import TrainingConfig
 
 
 class ExperimentConfig(Config):
     """One training run; with `distillation` and a teacher, a distillation run."""
 
-    model: ModelConfig = ModelConfig()
-    dataset: DatasetConfig
-    validation: DatasetConfig | None = None
+    model: SerializeAsAny[DetectorConfig] = PointPillarsConfig()
+    dataset: SerializeAsAny[DatasetConfig]
+    validation: SerializeAsAny[DatasetConfig] | None = None
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
     distillation: DistillationConfig | None = None
@@ -26,9 +27,16 @@ class ExperimentConfig(Config):
     @model_validator(mode='after')
     def _check_sampled_classes(self) -> ExperimentConfig:
         sampling, known = self.augmentation.ground_truth_sampling, self.model.class_names
-        if sampling and (unknown := [name for name in sampling.classes if name not in known]):
+        if sampling is None:
+            return self
+        classes = sampling.of_classes(known)
+        if unknown := [name for name in classes if name not in known]:
             raise ValueError(
                 f'augmentation.ground_truth_sampling.classes: {unknown} are no classes of the '
                 f'model; it has {list(known)}'
             )
+        # What is written beside a run says them.
+        settled = sampling.model_copy(update={'classes': classes})
+        changes = {'ground_truth_sampling': settled}
+        vars(self)['augmentation'] = self.augmentation.model_copy(update=changes)
         return self

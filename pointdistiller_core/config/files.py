@@ -10,14 +10,16 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 import yaml
 
-from pointdistiller_core.config.base import Config
+from pointdistiller_core.config.base import Choice, Config
+from pointdistiller_core.config.detector import DetectorConfig
 from pointdistiller_core.config.experiment import ExperimentConfig
+from pointdistiller_core.config.moved import move_keys, moved_keys
 from pointdistiller_core.config.yaml_text import parse_yaml
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.files import read_text
 
 ConfigT = TypeVar('ConfigT', bound=Config)
-ConfigKind = Literal['models', 'experiments', 'studies', 'nodes']
+ConfigKind = Literal['models', 'experiments', 'studies', 'nodes', 'simulations']
 
 
 def parse_config(cls: type[ConfigT], values: Any, *, where: str) -> ConfigT:
@@ -26,10 +28,15 @@ def parse_config(cls: type[ConfigT], values: Any, *, where: str) -> ConfigT:
     Raises:
         ConfigError: lists every problem with its key and value, and the keys that exist.
     """
+    values = values if values is not None else {}
+    above = 'model.' if issubclass(cls, DetectorConfig) else ''
+    if moved := moved_keys({'model': values} if above else values):
+        pairs = ((old.removeprefix(above), new.removeprefix(above)) for old, new in moved.items())
+        raise ConfigError('\n'.join([f'{where}:', *(f'  {a}: is now {b}' for a, b in pairs)]))
     try:
-        return cls.model_validate(values if values is not None else {})
+        return cls.model_validate(values)
     except ValidationError as error:
-        problems = '\n'.join(f'  {_describe(problem, cls)}' for problem in error.errors())
+        problems = '\n'.join(f'  {_describe(problem, cls, values)}' for problem in error.errors())
         raise ConfigError(f'{where}:\n{problems}') from error
 
 
@@ -52,6 +59,15 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentCo
     """
     values = read_model(_read_yaml(path), path.parent)
     return parse_config(ExperimentConfig, apply_overrides(values, overrides), where=str(path))
+
+
+def load_stored_experiment(path: Path) -> ExperimentConfig:
+    """Read the complete experiment that this or an earlier version wrote beside a run.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return parse_config(ExperimentConfig, move_keys(_read_yaml(path)), where=str(path))
 
 
 def read_model(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -138,31 +154,36 @@ def dump_config(config: Config) -> str:
     )
 
 
-def _describe(problem: Any, cls: type[BaseModel]) -> str:
+def _describe(problem: Any, cls: type[BaseModel], values: Any) -> str:
     path = f'{".".join(str(part) for part in problem["loc"]):.200}'
     if problem['type'] in ('union_tag_invalid', 'union_tag_not_found'):
-        known = sorted(str(_tag(model)) for model in _models_at(cls, problem['loc']))
-        given = problem['ctx'].get('tag')
-        return f'{path}.name: {f"no {given!r}" if given else "missing"}; choose from {known}'
+        known = sorted(str(_tag(model)) for model in _models_at(cls, problem['loc'], values))
+        given, key = problem['ctx'].get('tag'), problem['ctx']['discriminator'].strip("'")
+        at = f'{path}.{key}'.removeprefix('.')
+        return f'{at}: {f"no {given!r}" if given else "missing"}; choose from {known}'
     if problem['type'] != 'extra_forbidden':
         value = '' if problem['type'] == 'missing' else f' (got {problem["input"]!r:.80})'
         return f'{path or "(all)"}: {problem["msg"]}{value}'
-    models = _models_at(cls, problem['loc'][:-1])
+    models = _models_at(cls, problem['loc'][:-1], values)
     known = sorted({name for model in models for name in model.model_fields})
     return f'{path}: unknown key; expected some of {known}'
 
 
-def _models_at(cls: type[BaseModel], location: tuple[str | int, ...]) -> list[type[BaseModel]]:
-    """The (possibly nested) models that an error's location may mean."""
-    models = [cls]
+def _models_at(
+    cls: type[BaseModel], location: tuple[str | int, ...], values: Any
+) -> list[type[BaseModel]]:
+    """The (possibly nested) models that an error's location in plain values may mean."""
+    models = _chosen(cls, values)
     for part in location:
-        # In a union of models told apart by their names, a part is the name of one.
+        if isinstance(values, dict):  # or the part is the name of a model, in a union of some
+            values = values.get(part, values)
         models = (
             [
-                nested
+                chosen
                 for model in models
                 if isinstance(part, str) and part in model.model_fields
                 for nested in _models_in(model.model_fields[part].annotation)
+                for chosen in _chosen(nested, values)
             ]
             or [model for model in models if _tag(model) == part]
             or models
@@ -170,9 +191,18 @@ def _models_at(cls: type[BaseModel], location: tuple[str | int, ...]) -> list[ty
     return models
 
 
+def _chosen(model: type[BaseModel], values: Any) -> list[type[BaseModel]]:
+    """The class that values choose; all where they choose none of them."""
+    if not issubclass(model, Choice) or 'choices' not in vars(model):
+        return [model]
+    chosen = model.chosen_by(values)
+    return [chosen] if chosen else list(model.choices.values())
+
+
 def _tag(model: type[BaseModel]) -> str | None:
     """What tells a model from others of a union."""
-    return model.model_fields['name'].default if 'name' in model.model_fields else None
+    keys = [key for key in ('name', 'kind') if key in model.model_fields]
+    return model.model_fields[keys[0]].default if keys else None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

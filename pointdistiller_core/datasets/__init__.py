@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.formats.kitti import Calibration, KittiObjects
 from pointdistiller_core.records import Frame
 
@@ -75,6 +76,9 @@ def build_dataset(
         labelled: whether the frames come with their labels; without, they need none.
 
     Raises:
+        ConfigError: datasets of this name cannot be read.
         DatasetError: its files are missing or malformed.
     """
+    if config.name not in DATASETS:
+        raise ConfigError(f'dataset.name {config.name!r}: cannot be read; {sorted(DATASETS)} can')
     return DATASETS[config.name](config, class_names, labelled=labelled)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import KITTI_ANCHORS, DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets.camera_view import survey_view
 from pointdistiller_core.datasets.image_sizes import size_from_principal_point
 from pointdistiller_core.datasets.kitti import (
@@ -28,6 +28,7 @@ from pointdistiller_core.datasets.kitti import (
 )
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.formats.kitti import (
+    CLASS_NAMES,
     DIFFICULTIES,
     Calibration,
     KittiObjects,
@@ -170,7 +171,7 @@ def check_dataset(
     root: Path,
     *,
     split: str | None = None,
-    class_names: Sequence[str] = tuple(KITTI_ANCHORS),
+    class_names: Sequence[str] = CLASS_NAMES,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> DatasetReport:
     """Read every frame and note all that is wrong; nothing is raised.
@@ -203,7 +204,7 @@ def check_dataset(
     return DatasetReport(
         splits={name: len(dataset) for name, dataset in datasets.items()},
         points_per_sweep=np.array(sizes, np.int64),
-        objects=_join([report.objects for report in reports.values() if report.objects]),
+        objects=join_objects([report.objects for report in reports.values() if report.objects]),
         findings=tuple(sorted(findings, key=lambda finding: not finding.broken)),
     )
 
@@ -222,7 +223,7 @@ def _open_splits(
     datasets, problems = {}, []
     for name in names:
         try:
-            datasets[name] = KittiDataset(DatasetConfig(root=root, split=name), class_names)
+            datasets[name] = KittiDataset(KittiConfig(root=root, split=name), class_names)
         except DatasetError as error:
             problems.append(Finding(f'{name}.txt', str(error), broken=True))
     return datasets, problems
@@ -310,7 +311,7 @@ def _check_frame(dataset: KittiDataset, index: int, judge: IntensityJudge) -> _F
     table = digest = None
     if points is not None:
         digest = hashlib.blake2b(points.tobytes()).digest()
-        problems += _sweep_problems(points)
+        problems += sweep_problems(points)
         judge.add(points)
     if labels is not None and objects is not None:
         if projected := int((labels.lacks_box_2d & ~objects.lacks_box_2d).sum()):
@@ -323,7 +324,7 @@ def _check_frame(dataset: KittiDataset, index: int, judge: IntensityJudge) -> _F
         if points is not None and calibration is not None:
             table = attempt(lambda: _measure(boxed, calibration, points))
     if table is not None:
-        problems += [(what, False) for what in _box_problems(table)]
+        problems += [(what, False) for what in box_problems(table)]
     if sizes is not None:
         problems += _size_problems(sizes, calibration)
     if points is not None and calibration is not None and size is not None:
@@ -362,7 +363,7 @@ def _view_problems(
     return [(nothing_in_view(len(finite), size), True)]
 
 
-def _sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:
+def sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:
     """What is wrong with a sweep, and whether it is broken."""
     if not len(points):
         return [('the sweep has no points', True)]
@@ -385,7 +386,7 @@ def _measure(
     return LabelledObjects(objects.names, boxes, difficulties_of(objects), inside.sum(axis=0))
 
 
-def _box_problems(table: LabelledObjects) -> list[str]:
+def box_problems(table: LabelledObjects) -> list[str]:
     """Boxes without points and boxes of one and the same object."""
     titles = [
         f'{name} at {distance:.1f} m'
@@ -405,7 +406,8 @@ def _box_problems(table: LabelledObjects) -> list[str]:
 # --- numbers ---------------------------------------------------------------------------------
 
 
-def _join(tables: Sequence[LabelledObjects]) -> LabelledObjects:
+def join_objects(tables: Sequence[LabelledObjects]) -> LabelledObjects:
+    """The objects of several frames as one table."""
     none = LabelledObjects(
         np.zeros(0, np.str_),
         np.zeros((0, 7), np.float32),

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 import hashlib
 import logging
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -20,9 +21,11 @@ from pointdistiller_core.formats.folder import (
     COLUMNS,
     DATASET_FILE,
     FRAMES_FILE,
+    LABELS,
     FrameRow,
     FrameTable,
     Label,
+    is_folder_dataset,
     labels_path,
     points_path,
     read_info,
@@ -46,6 +49,7 @@ class FolderDataset:
     when it is asked for.
     """
 
+    layout = f'a folder with {DATASET_FILE}'
     levels: tuple[str, ...] = ()
     metric = 'lidar'
 
@@ -70,8 +74,8 @@ class FolderDataset:
         self.root, self.labelled = config.root, labelled
         self.info = read_info(config.root)
         self.cache = config.cache or config.root / '.cache'
-        self._scale = config.intensity_scale
-        self._classes = dict(config.classes)
+        self.intensity_scale = config.intensity_scale
+        self.class_map = dict(config.class_map)
         self._table = FrameTable(config.root / FRAMES_FILE)
         self._places = _places_of(config, self._table)
         self.frame_ids: Sequence[str] = _FrameIds(self._table, self._places)
@@ -94,7 +98,7 @@ class FolderDataset:
         if self._columns is not None:
             points = points[:, self._columns]
         points = drop_not_finite(points, points_path(self.root, row.name))
-        points = scale_intensity(points, self._scale)
+        points = scale_intensity(points, self.intensity_scale)
         truth = self._ground_truth(row) if self.labelled else None
         return Frame(points, row.name, truth, row.stamp_ns)
 
@@ -105,7 +109,26 @@ class FolderDataset:
         row: FrameRow = self._table[int(self._places[index])]
         return row
 
-    def labels(self, index: int) -> list[Label] | None:
+    @staticmethod
+    def lies_at(path: Path) -> bool:
+        """Whether a dataset of this kind is there, whole or not."""
+        return is_folder_dataset(path)
+
+    @staticmethod
+    def is_labelled(config: FolderConfig) -> bool:
+        """Whether there are labels."""
+        folder = config.root / LABELS
+        return folder.is_dir() and any(folder.iterdir())
+
+    def labels(self, index: int) -> GroundTruth:
+        """All labels of a frame; its points are not read.
+
+        Raises:
+            DatasetError: the frame is not labelled, or its file is malformed.
+        """
+        return self._ground_truth(self.row(index))
+
+    def objects(self, index: int) -> list[Label] | None:
         """All labels of a frame, as the file has them; None where it is not labelled.
 
         Raises:
@@ -131,8 +154,8 @@ class FolderDataset:
         except OSError as error:
             raise DatasetError(f'{error.filename}: {error.strerror}') from error
         facts = (
-            *(FRAME_VERSION, self.class_names, sorted(self._classes.items()), row.name),
-            *(self.info.columns, self._scale, self.labelled),
+            *(FRAME_VERSION, self.class_names, sorted(self.class_map.items()), row.name),
+            *(self.info.columns, self.intensity_scale, self.labelled),
             [(state.st_size, state.st_mtime_ns) for state in states],
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
@@ -164,9 +187,9 @@ class FolderDataset:
                 'label it, or take it out of the split'
             )
         path = labels_path(self.root, row.name)
-        if problems := label_problems(labels, self._known | set(self._classes)):
+        if problems := label_problems(labels, self._known | set(self.class_map)):
             raise DatasetError(f'{path}: {"; ".join(problems)}')
-        return ground_truth_of(labels, self.class_names, self._classes)
+        return ground_truth_of(labels, self.class_names, self.class_map)
 
 
 class _FrameIds(Sequence[str]):
@@ -194,7 +217,7 @@ class _FrameIds(Sequence[str]):
 
 
 def ground_truth_of(
-    labels: Sequence[Label], class_names: Sequence[str], classes: Mapping[str, str]
+    labels: Sequence[Label], class_names: Sequence[str], class_map: Mapping[str, str]
 ) -> GroundTruth:
     """Labels as boxes and numbers of classes.
 
@@ -202,13 +225,13 @@ def ground_truth_of(
         labels: of a frame.
         class_names: what the numbers mean; other classes, and what is to be ignored, get
             `IGNORE_LABEL`.
-        classes: what classes count as, e.g. `{'Van': 'Car'}`.
+        class_map: what classes count as, e.g. `{'Van': 'Car'}`.
     """
     numbers = {name: number for number, name in enumerate(class_names)}
     indices = [
         IGNORE_LABEL
         if label.ignore
-        else numbers.get(classes.get(label.name, label.name), IGNORE_LABEL)
+        else numbers.get(class_map.get(label.name, label.name), IGNORE_LABEL)
         for label in labels
     ]
     boxes = np.array([label.box for label in labels], np.float32).reshape(-1, 7)

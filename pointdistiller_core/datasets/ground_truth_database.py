@@ -85,20 +85,20 @@ class GroundTruthDatabase:
         Raises:
             ConfigError: a class to paste is not in the database.
         """
-        if unknown := [name for name in config.classes if name not in self.class_names]:
+        classes = config.of_classes(self.class_names)
+        if unknown := [name for name in classes if name not in self.class_names]:
             raise ConfigError(
                 f'ground_truth_sampling.classes: {unknown} are not in the database; '
                 f'it has {list(self.class_names)}'
             )
         least = [
-            config.classes[name].min_points if name in config.classes else np.inf
-            for name in self.class_names
+            classes[name].min_points if name in classes else np.inf for name in self.class_names
         ]
         rated = self._rated(config.difficulties)
         labels = self.truth.labels
         enough = self.num_points >= np.array(least)[labels]
         usable = enough & rated
-        for name, wanted in config.classes.items():
+        for name, wanted in classes.items():
             own = labels == self.class_names.index(name)
             if wanted.count and not (own & usable).any():
                 logger.warning(
@@ -199,7 +199,7 @@ def _draw(
 ) -> IntArray:
     """(n,) different objects: as many of each class as the frame lacks."""
     drawn: list[IntArray] = [np.zeros(0, np.int64)]
-    for name, wanted in config.classes.items():
+    for name, wanted in config.of_classes(database.class_names).items():
         label = database.class_names.index(name)
         pool = np.flatnonzero(database.truth.labels == label)
         missing = max(0, wanted.count - int((labels == label).sum()))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets.frame_cache import keep_frame
 from pointdistiller_core.datasets.image_sizes import (
     measure_image,
@@ -63,7 +63,7 @@ class KittiDataset:
 
     def __init__(
         self,
-        config: DatasetConfig,
+        config: KittiConfig,
         class_names: Sequence[str],
         *,
         labelled: bool = True,

@@ -49,6 +49,25 @@ def read_pcd(content: bytes, where: str) -> tuple[dict[str, NDArray[Any]], str]:
     return {name: columns[name] for name in names if columns[name].ndim == 1}, note
 
 
+def format_pcd(points: NDArray[np.float32], fields: Sequence[str]) -> bytes:
+    """A binary `.pcd` file of points (N, F), a field of float32 for each column."""
+    header = [
+        '# .PCD v0.7 - Point Cloud Data file format',
+        'VERSION 0.7',
+        f'FIELDS {" ".join(fields)}',
+        *(
+            f'{key} {" ".join([value] * len(fields))}'
+            for key, value in (('SIZE', '4'), ('TYPE', 'F'), ('COUNT', '1'))
+        ),
+        f'WIDTH {len(points)}',
+        'HEIGHT 1',
+        f'VIEWPOINT {" ".join(HERE)}',
+        f'POINTS {len(points)}',
+        'DATA binary',
+    ]
+    return '\n'.join([*header, '']).encode() + points.astype('<f4').tobytes()
+
+
 def decompress_lzf(data: bytes, size: int) -> bytes:
     """Undo LZF.
 

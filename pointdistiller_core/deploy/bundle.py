@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import DetectorConfig
 from pointdistiller_core.deploy.bundle_format import (
     FORMAT_VERSION,
     INFO_FILE,
@@ -149,7 +149,7 @@ def load_detector_model(path: Path | str, device: torch.device | str = 'cpu') ->
 
 
 def build_with_weights(
-    config: ModelConfig, state: Mapping[str, Tensor], *, where: str
+    config: DetectorConfig, state: Mapping[str, Tensor], *, where: str
 ) -> AnyDetector:
     """A detector of these weights; no gigabytes are taken for one that they cannot fill.
 
@@ -213,7 +213,7 @@ def _fits(tensor: Tensor, expected: Tensor) -> bool:
 
 def save_imported_bundle(
     folder: Path,
-    config: ModelConfig,
+    config: DetectorConfig,
     state: Mapping[str, Tensor],
     *,
     source: Path,

@@ -8,19 +8,20 @@ of these needs only `bundle.json` and its files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializeAsAny, model_validator
 
 from pointdistiller_core import __version__
-from pointdistiller_core.config import Config, Length, ModelConfig, parse_config
+from pointdistiller_core.config import Config, DetectorConfig, Length, move_keys, parse_config
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.files import replace_files, write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INFO_FILE = 'bundle.json'
 DIGEST = 'info_sha256'  # key of `bundle.json`: what the rest of it was when it was written
 MAX_INFO_SIZE = 2**24  # bytes of `bundle.json`
@@ -32,8 +33,9 @@ class BundleInfo(Config):
 
     format_version: int = FORMAT_VERSION
     package_version: str = __version__
-    model: ModelConfig = Field(description='architecture, classes, grid, anchors and thresholds')
-    point_features: tuple[str, ...] = ('x', 'y', 'z', 'intensity')
+    model: SerializeAsAny[DetectorConfig] = Field(
+        description='architecture, classes, columns of a cloud, grid, anchors and thresholds'
+    )
     intensity_range: tuple[float, float] = Field(
         (0.0, 1.0),
         description='of the training clouds; input must have their scale',
@@ -57,6 +59,16 @@ class BundleInfo(Config):
         """The range of the intensity in words."""
         low, high = self.intensity_range
         return f'{low:.4g} to {high:.4g}' + (' (assumed)' if self.intensity_assumed else '')
+
+
+def nest_model(values: Any) -> Any:
+    """From format 1 to 2: the stages of a model nest, and it says the columns of a cloud."""
+    moved = {'point_features': 'model.point_features'}
+    return {**move_keys(move_keys(values), moved), 'format_version': 2}
+
+
+UPGRADES: Mapping[int, Callable[[Any], Any]] = {1: nest_model}
+"""From what `bundle.json` says in a format to what it would say in the next."""
 
 
 def find_bundle(path: Path | str) -> Path:
@@ -108,6 +120,8 @@ def read_info(folder: Path) -> BundleInfo:
             'Only model.detection may be edited by hand, for exported files know the rest; '
             'copy the bundle again from where it came'
         )
+    for older in range(version, FORMAT_VERSION):
+        values = UPGRADES[older](values)
     try:
         return parse_config(BundleInfo, values, where=str(file))
     except ConfigError as error:

@@ -7,27 +7,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import AnchorDetectorConfig
 from pointdistiller_core.errors import ConfigError
 
 
-def check_same_anchors(teacher: ModelConfig, student: ModelConfig, *, purpose: str) -> None:
+def check_same_anchors(
+    teacher: AnchorDetectorConfig, student: AnchorDetectorConfig, *, purpose: str
+) -> None:
     """Check that the outputs of both models belong to the same anchors, one by one.
 
     Args:
-        teacher: one side.
-        student: the other side; sees the same grid and classes.
-        purpose: what asks for it, and how; the beginning of the message.
+        teacher: the teacher.
+        student: the student; sees the same grid and classes.
+        purpose: what needs it, and how; the message begins with it.
 
     Raises:
-        ConfigError: lists every difference with both sides.
+        ConfigError: lists every difference, with both values.
     """
     if differences := list_differences(anchor_facts(teacher), anchor_facts(student)):
         raise ConfigError(f'{purpose}; make these equal:\n' + '\n'.join(differences))
 
 
-def anchor_facts(config: ModelConfig) -> dict[str, Any]:
-    """All that tells what the outputs of an anchor mean."""
+def anchor_facts(config: AnchorDetectorConfig) -> dict[str, Any]:
+    """All that determines the meaning of an anchor's outputs."""
     stride = config.head_stride
     height, width = config.grid.strided_bev_shape(stride)
     anchors = {name: config.head.anchors[name] for name in config.class_names}
@@ -39,7 +41,7 @@ def anchor_facts(config: ModelConfig) -> dict[str, Any]:
     }
     return {
         'number of anchors': height * width * per_cell,
-        'cells of the grid per cell of the head (backbone_strides, neck_strides)': stride,
+        'cells of the grid per cell of the head (backbone.strides, neck.strides)': stride,
         'head.direction_offset': config.head.direction_offset,
         **boxes,
     }
@@ -51,7 +53,7 @@ def list_differences(
     *,
     sides: tuple[str, str] = ('teacher', 'student'),
 ) -> list[str]:
-    """A line for each fact that is not the same on both sides, calling them `sides`."""
+    """A line for each fact that differs; `sides` names the two."""
     return [
         f'  {name}: {sides[0]} has {teacher.get(name)}, {sides[1]} has {student.get(name)}'
         for name in {**teacher, **student}

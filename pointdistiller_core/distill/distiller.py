@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DistillationConfig, ModelConfig
+from pointdistiller_core.config import DetectorConfig, DistillationConfig
 from pointdistiller_core.distill.compatibility import list_differences
 from pointdistiller_core.distill.initialization import check_same_architecture
 from pointdistiller_core.distill.term import Lesson, Term, View, layer_names
@@ -49,17 +49,17 @@ class Distiller(nn.Module):
     """Adds distillation terms to the detection loss of a student.
 
     Both networks see the same voxels or points, so their features match row by row. Parameters and
-    state are the student's and the adapters': the teacher moves between devices with the module,
-    but it is no part of its parameters, of its state dict or of its training mode.
+    state are those of the student and the adapters. The teacher moves between devices with the
+    module, but is not part of its parameters, state dict or training mode.
 
     Args:
-        teacher: becomes the distiller's: frozen and in eval mode from here on.
-        student: trained; a plain detector that knows nothing of being taught.
+        teacher: frozen and in eval mode from now on.
+        student: trained; a plain detector.
         config: the terms.
 
     Raises:
-        ConfigError: teacher and student would not see the same places or classes, or a term taps
-            what is not there, samples more than there can be or cannot compare the two.
+        ConfigError: teacher and student would not see the same places or classes; or a term taps a
+            missing layer, samples more than there can be, or cannot compare the two.
     """
 
     teacher: AnyDetector
@@ -87,7 +87,7 @@ class Distiller(nn.Module):
             teacher = self._see_as_teacher(prepared)
         for term in self._built():
             batch = term.relabel(batch, teacher)
-        # after that, for a second stage samples by the labels
+        # after that, because a second stage samples by the labels
         student = self._see(self.student, prepared, batch)
         lesson = Lesson(batch, prepared, teacher, student)
         losses = self.student.losses(student.output, batch)
@@ -97,7 +97,7 @@ class Distiller(nn.Module):
     def _see_as_teacher(self, prepared: Prepared) -> View:
         if self._needs_output:
             return self._see(self.teacher, prepared)
-        # Most of a step would go into the rest of the teacher, for nothing.
+        # Running the rest of the teacher would take most of a step, for nothing.
         outputs = self.teacher.run_until(prepared, self._taps)
         return View(self.teacher, _rows(self.teacher, outputs, prepared), None)
 
@@ -122,12 +122,12 @@ def _rows(model: AnyDetector, outputs: Mapping[str, Any], prepared: Prepared) ->
 
 
 def check_distillation(
-    config: DistillationConfig, teacher: ModelConfig, student: ModelConfig
+    config: DistillationConfig, teacher: DetectorConfig, student: DetectorConfig
 ) -> None:
-    """Check that a teacher can teach a student so, before either has weights.
+    """Check that a teacher can teach a student in this way, before either has weights.
 
     Raises:
-        ConfigError: as of `Distiller`, or the student cannot be cut out of its teacher.
+        ConfigError: as `Distiller`, or the student cannot be cut out of its teacher.
     """
     sketches = [sketch_detector(model) for model in (teacher, student)]
     check_same_input(*sketches)
@@ -142,8 +142,8 @@ def build_terms(
     """The terms with their adapters, for two models of any width.
 
     Raises:
-        ConfigError: a term taps what is not there, with a list of what is; or cannot compare the
-            two.
+        ConfigError: a term taps a missing layer (the existing ones are listed) or cannot compare
+            the two.
     """
     sides = {
         side: {name: layer.channels for name, layer in model.layers().items()}
@@ -164,10 +164,10 @@ def build_terms(
 
 
 def check_same_input(teacher: AnyDetector, student: AnyDetector) -> None:
-    """Check that both models look at the same places of a cloud and name the same classes.
+    """Check that both models see the same places of a cloud and have the same classes.
 
     Raises:
-        ConfigError: lists every difference with both sides.
+        ConfigError: lists every difference, with both values.
     """
     if differences := list_differences(teacher.input_facts(), student.input_facts()):
         raise ConfigError(

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How alike the features of teacher and student are: measures that no adapter can talk down.
+"""How alike the features of teacher and student are, by measures without adapters.
 
 A distillation loss can fall to zero while the student learns nothing, because its adapters may
-agree on a constant. These measures have no trained part: linear CKA has none at all, and the probe
-is a ridge regression that must predict features of frames that it has not seen.
+agree on a constant. These measures are not trained along: linear CKA has no trained part, and the
+probe is a ridge regression that must predict features of frames that it has not seen.
 
 Deep maps hold a few cells whose features are a hundred times as long as the others', which would
 decide every sum of squares. The measures see these shortened to an ordinary length.
@@ -29,7 +29,7 @@ ORDINARY = 0.95  # of the rows: the others are shortened to the longest of these
 
 @dataclass(frozen=True)
 class Similarity:
-    """Of one layer of a student with the teacher's.
+    """Similarity of one layer of a student with the teacher's.
 
     Attributes:
         cka: linear centered kernel alignment, debiased: 1 for features that are equal up to
@@ -54,9 +54,9 @@ def compare_features(
 
     Args:
         teacher: in evaluation mode.
-        students: by name, in evaluation mode; they see what the teacher sees of a cloud.
+        students: by name, in evaluation mode; they see the same places of a cloud as the teacher.
         clouds: (N, 4) points of each frame, on the device of the networks.
-        rows_per_frame: rows with points behind, drawn at random; all where there are fewer.
+        rows_per_frame: rows with points, drawn at random; all if there are fewer.
         seed: of the draws.
 
     Returns:
@@ -108,7 +108,7 @@ def draw_rows(
     num_rows: int,
     generator: torch.Generator,
 ) -> dict[str, list[Tensor]]:
-    """By layer, (n, C) features of each network: of the same rows of one frame, with points."""
+    """By layer, (n, C) features of each network, of the same rows with points of one frame."""
     prepared = networks[0].prepare([cloud])
     rows = []
     for network in networks:
@@ -132,7 +132,7 @@ def _check_size(name: str, num_rows: int) -> None:
 
 
 def shorten_outliers(features: Tensor) -> Tensor:
-    """Features that are no further from their center than the ordinary ones.
+    """Features, shortened so that none is further from their center than the ordinary ones.
 
     Rotating, scaling or shifting the features does the same to the result.
 
@@ -194,7 +194,7 @@ def probe_r2(source: Tensor, target: Tensor) -> float:
     half = len(source) // 2
     source, target = source.double(), target.double()
     variances, mean = torch.var_mean(source[:half], dim=0)
-    # One scale for all channels: each by its own would blow up those that hardly move.
+    # One scale for all channels: a scale for each would blow up those that hardly vary.
     spread = variances.mean().sqrt()
     scale = spread if spread > 1e-9 * mean.abs().max() else torch.inf
     x, center = (source - mean) / scale, target[:half].mean(dim=0)
@@ -208,7 +208,7 @@ def probe_r2(source: Tensor, target: Tensor) -> float:
 
 
 def untrained_twin(model: AnyDetector, *, seed: int = 0) -> AnyDetector:
-    """The same network with random weights: what similarity is worth without any training."""
+    """The same network with random weights, to show the similarity without any training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         twin = build_detector(model.config)

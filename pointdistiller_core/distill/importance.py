@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How much a pillar or a cell of a map matters: what is sampled by, and weighted with."""
+"""How much a pillar or a cell of a map matters: importance for sampling and weighting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def importance_weights(importance: Tensor, temperature: float) -> Tensor:
 
     Args:
         importance: (S,) scores of the samples.
-        temperature: divides the scores; the higher, the more even the weights.
+        temperature: divides the scores; a higher one gives more even weights.
 
     Returns:
         (S,) weights.
@@ -49,8 +49,8 @@ def sample_rows(
     Args:
         importance: (R,) scores.
         num_samples: S, clipped to P.
-        sample: 'top' or 'bottom' by importance, 'mixed' for half of either (as the authors' code),
-            'random' for draws.
+        sample: 'top' or 'bottom' by importance, 'mixed' for half of each (as the authors' code),
+            'random' for random draws.
         generator: of the draws; None is torch's global one.
 
     Returns:

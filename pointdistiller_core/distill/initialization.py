@@ -2,21 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """First weights of a student, cut out of its teacher (SparseKD, NeurIPS 2022: TGI).
 
-A student is its teacher, narrower: of each layer it keeps some channels, and of the next layer's
-weights those that read them. The neck stacks levels, so the head reads the kept channels of each
-level's block, not the first ones of the stack (SparseKD's FNAV2). What the head says of an anchor
-is the same for both.
+A student is a narrower teacher: it keeps some channels of each layer, and the weights of the next
+layer that read them. The neck stacks levels, so the head reads the kept channels of each level's
+block, not the first ones of the stack (SparseKD's FNAV2). The head's outputs for an anchor are the
+same for both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import DetectorConfig, PointPillarsConfig
 from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
@@ -35,7 +35,7 @@ CHOICES: Mapping[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> dict[str, Tensor]:
-    """A state for the student, made of the teacher's.
+    """A state dict for the student, cut out of the teacher's.
 
     Batch norms keep their running statistics. Neither model is changed.
 
@@ -45,7 +45,7 @@ def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> di
         method: one of `CHOICES`.
 
     Raises:
-        ConfigError: the student is none of the teacher's slices; lists what is not.
+        ConfigError: the student is no slice of the teacher; lists the differences.
     """
     check_same_architecture(teacher.config, student.config)
     cut = WeightCut(teacher.state_dict(), student.state_dict(), CHOICES[method])
@@ -53,11 +53,11 @@ def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> di
     return cut.state
 
 
-def _cut_pointpillars(cut: WeightCut, config: ModelConfig) -> None:
+def _cut_pointpillars(cut: WeightCut, config: PointPillarsConfig) -> None:
     channels = cut.layer('encoder.linear', 'encoder.norm', cut.all(NUM_POINT_FEATURES))
     blocks, offset = [], 0
-    for level, size in enumerate(config.neck_channels):
-        for layer in range(1 + config.backbone_layers[level]):
+    for level, size in enumerate(config.neck.channels):
+        for layer in range(1 + config.backbone.layers[level]):
             name = f'backbone.stages.{level}.{layer}'
             channels = cut.layer(f'{name}.0', f'{name}.1', channels)
         name = f'neck.upsamplers.{level}'
@@ -68,7 +68,7 @@ def _cut_pointpillars(cut: WeightCut, config: ModelConfig) -> None:
 
 
 class WeightCut:
-    """The state of a student, in the making; `teacher` is that of its teacher."""
+    """Collects the state of a student; `teacher` is that of its teacher."""
 
     def __init__(
         self,
@@ -85,13 +85,13 @@ class WeightCut:
         """Cut a layer without bias, and its batch norm.
 
         Args:
-            linear: its name.
-            norm: that of its batch norm.
+            linear: name of the layer.
+            norm: name of its batch norm.
             inputs: (n,) channels of the teacher that it reads.
             transposed: a transposed convolution, whose weights are (inputs, outputs, ...).
 
         Returns:
-            (n,) channels of the teacher that it gives.
+            (n,) channels of the teacher that it keeps.
         """
         width = len(self._student[f'{norm}.weight'])
         kept = self._choose(self.teacher[f'{norm}.weight'], width)
@@ -109,25 +109,26 @@ class WeightCut:
         return torch.arange(num_channels, device=next(iter(self.teacher.values())).device)
 
 
-CUTS: Mapping[str, Callable[[WeightCut, ModelConfig], None]] = {
+CUTS: Mapping[str, Callable[[WeightCut, Any], None]] = {
     'pointpillars': _cut_pointpillars,
 }
 """By family of detectors, what fills the state of a student, by the teacher's configuration."""
 
 
-def check_same_architecture(teacher: ModelConfig, student: ModelConfig) -> None:
-    """Check that the student is the teacher, or that but narrower.
+def check_same_architecture(teacher: DetectorConfig, student: DetectorConfig) -> None:
+    """Check that the student is the same as the teacher, or narrower.
 
     Raises:
-        ConfigError: lists every difference with both sides.
+        ConfigError: lists every difference, with both values.
     """
     if teacher.name != student.name or teacher.name not in CUTS:
         raise ConfigError(
             f'distillation.initialization: {student.name} cannot be cut out of {teacher.name}, '
             f"only {' or '.join(CUTS)} out of the same; choose 'random'"
         )
-    ours, theirs = stage_widths(teacher), stage_widths(student)
-    problems = list_differences(_architecture(teacher), _architecture(student)) + [
+    sides = [cast(PointPillarsConfig, side) for side in (teacher, student)]
+    ours, theirs = map(stage_widths, sides)
+    problems = list_differences(*map(_architecture, sides)) + [
         f'  {name}: teacher has only {ours[name]}, student has {theirs[name]}'
         for name in ours
         if any(narrow < wide for narrow, wide in zip(ours[name], theirs[name], strict=False))
@@ -139,17 +140,25 @@ def check_same_architecture(teacher: ModelConfig, student: ModelConfig) -> None:
         )
 
 
-def _architecture(config: ModelConfig) -> dict[str, Any]:
-    """What must be the same, whatever the width."""
-    names = ('class_names', 'backbone_layers', 'backbone_strides', 'neck_strides')
-    return {name: getattr(config, name) for name in names} | anchor_facts(config)
+def _architecture(config: PointPillarsConfig) -> dict[str, Any]:
+    """All that must be equal, whatever the width."""
+    return {'class_names': config.class_names, **stage_facts(config), **anchor_facts(config)}
 
 
-def stage_widths(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def stage_facts(config: PointPillarsConfig) -> dict[str, tuple[int, ...]]:
+    """Layers and strides of the stages."""
+    return {
+        'backbone.layers': config.backbone.layers,
+        'backbone.strides': config.backbone.strides,
+        'neck.strides': config.neck.strides,
+    }
+
+
+def stage_widths(config: PointPillarsConfig) -> dict[str, tuple[int, ...]]:
     """Channels of each stage, after the width factor."""
     stages = {
-        'encoder_channels': (config.encoder_channels,),
-        'backbone_channels': config.backbone_channels,
-        'neck_channels': config.neck_channels,
+        'encoder.channels': (config.encoder.channels,),
+        'backbone.channels': config.backbone.channels,
+        'neck.channels': config.neck.channels,
     }
     return {name: tuple(map(config.scaled, channels)) for name, channels in stages.items()}

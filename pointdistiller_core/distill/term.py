@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a term of the distillation loss is given, and what it gives."""
+"""Inputs and outputs of a term of the distillation loss."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pointdistiller_core.records import Batch
 
 @dataclass(frozen=True)
 class View:
-    """What one network made of a batch.
+    """Outputs of one network for a batch.
 
     Attributes:
         model: the network.
-        rows: by layer, those that some term asked for.
-        output: raw outputs; None of a teacher whose output no term asked for.
+        rows: by layer, of the layers that some term needs.
+        output: raw outputs; None for a teacher whose outputs no term needs.
     """
 
     model: AnyDetector
@@ -48,7 +48,7 @@ class Lesson:
 
 
 class Term(nn.Module):
-    """One way to teach; its parameters (adapters) are trained with the student, and dropped.
+    """One way to teach; its parameters (adapters) are trained with the student, then dropped.
 
     A term is built as `TERMS[config.name](config, teacher=..., student=...)`, with the channels of
     each layer of both.
@@ -62,7 +62,7 @@ class Term(nn.Module):
     needs_teacher_output: bool = False
 
     def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
-        """Refuse, with a `ConfigError`, two models that it cannot work with; by default none.
+        """Raise `ConfigError` for two models that it cannot work with; by default never.
 
         Both may be without memory, on torch's `meta` device.
         """
@@ -77,7 +77,7 @@ class Term(nn.Module):
 
 
 def layer_names(taps: Sequence[str]) -> tuple[str, ...]:
-    """Names of layers of a configuration, in which `pillars` also stands for `voxels`."""
+    """Names of layers of a configuration, where `pillars` is another name for `voxels`."""
     return tuple('voxels' if tap == 'pillars' else tap for tap in taps)
 
 

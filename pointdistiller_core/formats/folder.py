@@ -274,6 +274,10 @@ class FrameTable(Sequence[FrameRow]):
         """The drive that a frame belongs to."""
         return self._field(self._line(index), 'drive')
 
+    def has_stamp(self, index: int) -> bool:
+        """Whether the time of a frame is known."""
+        return bool(self._field(self._line(index), 'stamp_ns'))
+
     def names(self) -> Iterator[str]:
         """The names of all frames, in their order."""
         return map(self.name, range(len(self)))
@@ -433,12 +437,8 @@ def read_labels(root: Path, name: str) -> list[Label] | None:
     path = labels_path(root, name)
     if not path.exists():
         return None
-    try:
-        objects = json.loads(read_text(path, DatasetError))['objects']
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f'{path}: is not {{"objects": [...]}}: {error!r}') from error
     labels = []
-    for number, values in enumerate(objects):
+    for number, values in enumerate(_parse_labels(path)['objects']):
         try:
             labels.append(Label.from_dict(values))
         except (ValueError, TypeError) as error:
@@ -446,19 +446,72 @@ def read_labels(root: Path, name: str) -> list[Label] | None:
     return labels
 
 
-def format_labels(labels: Iterable[Label]) -> str:
+def read_label_source(root: Path, name: str) -> str | None:
+    """What made the labels of a frame, e.g. a bundle; None of labels of unknown origin.
+
+    Raises:
+        DatasetError: the file is missing or malformed.
+    """
+    source = _parse_labels(labels_path(root, name)).get('source')
+    return None if source is None else str(source)
+
+
+def read_further(root: Path, name: str) -> dict[str, Any]:
+    """What one other format holds of a frame beside objects, by the name of that.
+
+    Raises:
+        DatasetError: the file is malformed.
+    """
+    path = labels_path(root, name)
+    content = _parse_labels(path) if path.exists() else {}
+    return {key: value for key, value in content.items() if key not in ('objects', 'source')}
+
+
+def _parse_labels(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text(path, DatasetError))
+    except ValueError as error:
+        raise DatasetError(f'{path}: is not {{"objects": [...]}}: {error}') from error
+    if not isinstance(content, dict) or not isinstance(content.get('objects'), list):
+        raise DatasetError(f'{path}: is not {{"objects": [...]}}')
+    return content
+
+
+def format_labels(
+    labels: Iterable[Label],
+    source: str | None = None,
+    further: Mapping[str, Any] | None = None,
+) -> str:
     """The text of a label file, a line for each object."""
     lines = ',\n'.join(json.dumps(label.to_dict(), ensure_ascii=False) for label in labels)
-    return f'{{"objects": [\n{lines}\n]}}\n' if lines else '{"objects": []}\n'
+    objects = f'[\n{lines}\n]' if lines else '[]'
+    head = '' if source is None else f'"source": {json.dumps(source, ensure_ascii=False)}, '
+    others = ''.join(
+        f', {json.dumps(key)}: {json.dumps(value)}' for key, value in (further or {}).items()
+    )
+    return f'{{{head}"objects": {objects}{others}}}\n'
 
 
-def write_labels(root: Path, name: str, labels: Iterable[Label]) -> None:
-    """Write or replace the labels of a frame.
+def write_labels(
+    root: Path,
+    name: str,
+    labels: Iterable[Label],
+    source: str | None = None,
+    further: Mapping[str, Any] | None = None,
+) -> None:
+    """Write or replace the labels of a frame, and what made them, if it was not a person.
+
+    Args:
+        root: of the dataset.
+        name: of the frame.
+        labels: of its objects.
+        source: what made them, e.g. a bundle; None of a person.
+        further: what one other format holds of the frame, by the name of that.
 
     Raises:
         WriteError: the file system refuses; the file is as it was.
     """
-    write_file(labels_path(root, name), format_labels(labels).encode())
+    write_file(labels_path(root, name), format_labels(labels, source, further).encode())
 
 
 # --- splits ----------------------------------------------------------------------------------
@@ -496,6 +549,17 @@ def write_split(root: Path, split: str, ranges: Iterable[FrameRange]) -> None:
     """
     text = ''.join(f'{found}\n' for found in ranges)
     write_text(root / SPLITS / f'{split}.txt', text)
+
+
+def ranges_of(table: FrameTable, places: Sequence[int]) -> list[FrameRange]:
+    """Frames at some places, in their order, as few ranges."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and place == runs[-1][-1] + 1 and table.drive(place) == table.drive(place - 1):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return [FrameRange(table.name(run[0]), table.name(run[-1])) for run in runs]
 
 
 def split_names(root: Path) -> list[str]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from pointdistiller_core.formats.folder import (
     DATASET_FILE,
     FRAMES_FILE,
     ROW_FIELDS,
+    SPLITS,
     DriveInfo,
     FolderInfo,
     FrameRange,
@@ -107,6 +108,7 @@ class FolderWriter:
         row: FrameRow,
         points: NDArray[np.float32],
         labels: Iterable[Label] | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         """Add a frame.
 
@@ -114,22 +116,49 @@ class FolderWriter:
             row: its name must be new here; `num_points` is filled in.
             points: (N, C) float32, a column for each of `info.columns`.
             labels: None leaves it unlabelled.
+            further: what one other format holds of a labelled frame, by the name of that.
 
         Raises:
             WriteError: the file system refuses; frames that were added before are intact.
         """
-        self.write(row.name, points, labels)
+        self.write(row.name, points, labels, further)
         self._append(replace(row, num_points=len(points)).to_line())
 
+    def copy(self, row: FrameRow, source: Path, name: str) -> None:
+        """Add a frame of another dataset of the same columns, byte for byte.
+
+        Args:
+            row: its name must be new here.
+            source: root of that dataset.
+            name: of the frame there.
+
+        Raises:
+            DatasetError: its points cannot be read.
+            WriteError: the file system refuses; frames that were added before are intact.
+        """
+        for path_of in (points_path, labels_path):
+            path = path_of(source, name)
+            if path_of is points_path or path.exists():
+                try:
+                    content = path.read_bytes()
+                except OSError as error:
+                    raise DatasetError(f'{path}: {error.strerror}') from error
+                write_file(path_of(self.root, row.name), content)
+        self._append(row.to_line())
+
     def write(
-        self, name: str, points: NDArray[np.float32], labels: Iterable[Label] | None = None
+        self,
+        name: str,
+        points: NDArray[np.float32],
+        labels: Iterable[Label] | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the files of a frame again, whose row is there."""
         assert points.shape[1] == len(self.info.columns), points.shape
         data = np.ascontiguousarray(points, '<f4')
         write_file(points_path(self.root, name), data.tobytes())
         if labels is not None:
-            write_labels(self.root, name, labels)
+            write_labels(self.root, name, labels, further=further)
 
     def is_whole(self, row: FrameRow, *, labelled: bool = False) -> bool:
         """Whether the files of a frame are there; a loss of power may have taken them."""
@@ -161,17 +190,18 @@ class FolderWriter:
         facts = [(row.name, row.stamp_ns or 0) for row in rows]
         return [name for name, _ in facts], np.array([stamp for _, stamp in facts], np.int64)
 
-    def set_ranges(self, drive: str, splits: dict[str, list[FrameRange]]) -> None:
-        """Replace what each split has of a drive.
+    def set_ranges(
+        self, names: Collection[str], splits: Mapping[str, Sequence[FrameRange]]
+    ) -> None:
+        """Replace what each split has of some frames.
 
         Args:
-            drive: whose frames the ranges name, whichever splits they were in.
-            splits: ranges of the drive's frames by the name of the split.
+            names: of these frames, whichever splits they were in.
+            splits: ranges of them by the name of the split.
         """
-        table = FrameTable(self.root / FRAMES_FILE)
-        own = {table.name(int(place)) for place in _places_of(table, drive)}
+        own = set(names)
         for split in {*split_names(self.root), *splits}:
-            path = self.root / 'splits' / f'{split}.txt'
+            path = self.root / SPLITS / f'{split}.txt'
             before = read_split(self.root, split) if path.exists() and path.stat().st_size else []
             others = [found for found in before if found.first not in own]
             write_split(self.root, split, [*others, *splits.get(split, [])])

@@ -25,6 +25,7 @@ from pointdistiller_core.geometry.transforms import transform_points, wrap_angle
 
 Array: TypeAlias = 'NDArray[np.float64]'
 
+CLASS_NAMES = ('Car', 'Pedestrian', 'Cyclist')  # that the benchmark is about
 FIELDS = (
     *('truncated', 'occluded', 'alpha', 'x1', 'y1', 'x2', 'y2', 'height', 'width', 'length'),
     *('x', 'y', 'z', 'rotation_y', 'score'),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, DetectorConfig
 from pointdistiller_core.geometry.arrays import ArrayT, highest, library_of, sigmoid
 from pointdistiller_core.geometry.box_coding import decode_boxes, resolve_headings
 from pointdistiller_core.geometry.nms import class_wise_nms, rotated_nms
@@ -50,18 +50,36 @@ def detect_frame(
     bins = direction_logits[best].argmax(1)
     boxes[:, 6] = resolve_headings(boxes[:, 6], bins, direction_offset)
     labels = class_logits[best].argmax(1)
+    kept, num_refused = choose_boxes(boxes, scores, labels, config, limits=limits)
+    return boxes[kept], scores[kept], labels[kept], num_refused
+
+
+def choose_boxes(
+    boxes: ArrayT,
+    scores: ArrayT,
+    labels: Any,
+    config: DetectionConfig,
+    *,
+    limits: ArrayT | None = None,
+) -> tuple[Any, int]:
+    """Refuse and suppress candidates (N, 7) of one frame.
+
+    Returns:
+        Indices of the boxes that are left, by descending score; and the number of candidates that
+        were refused because no object can be like that, see `box_limits`.
+    """
+    xp = library_of(boxes)
     # A broken network may ask for a size beyond float32, which is no box.
-    possible = library_of(boxes).isfinite(boxes).all(1)
+    possible = xp.isfinite(boxes).all(1)
     if limits is not None:
         least, most = limits[labels, 0], limits[labels, 1]
         possible &= ((boxes[:, :6] >= least) & (boxes[:, :6] <= most)).all(1)
-    num_candidates = len(boxes)
-    boxes, scores, labels = boxes[possible], scores[possible], labels[possible]
-    kept = suppress(boxes, scores, labels, config)
-    return boxes[kept], scores[kept], labels[kept], num_candidates - len(boxes)
+    (indices,) = xp.where(possible)
+    kept = _suppress(boxes[indices], scores[indices], labels[indices], config)
+    return indices[kept], len(boxes) - len(indices)
 
 
-def box_limits(config: ModelConfig, detection: DetectionConfig) -> NDArray[np.float32] | None:
+def box_limits(config: DetectorConfig, detection: DetectionConfig) -> NDArray[np.float32] | None:
     """Limits of a box of each class: the sizes of the labels, and how far an anchor reaches.
 
     An anchor at the rim of the range reaches beyond it by its diagonal, and up and down by its
@@ -77,10 +95,10 @@ def box_limits(config: ModelConfig, detection: DetectionConfig) -> NDArray[np.fl
     bounds = detection.size_bounds or config.detection.size_bounds
     if not bounds:
         return None
-    low, high = np.array(config.grid.point_cloud_range).reshape(2, 3)
+    low, high = np.array(config.point_cloud_range).reshape(2, 3)
     limits = []
     for name, (least, largest) in zip(config.class_names, bounds, strict=True):
-        dx, dy, dz = config.head.anchors[name].size
+        dx, dy, dz = config.usual_size(name) or largest
         reach = np.array([math.hypot(dx, dy), math.hypot(dx, dy), dz])
         limits.append([[*(low - reach), *least], [*(high + reach), *largest]])
     return np.array(limits, np.float32)
@@ -130,7 +148,7 @@ def _pass_own_threshold(scores: Any, labels: Any, config: DetectionConfig) -> An
     return passing
 
 
-def suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
+def _suppress(boxes: ArrayT, scores: ArrayT, labels: Any, config: DetectionConfig) -> Any:
     """Indices of the boxes that survive, by descending score."""
     if config.class_wise_nms:
         kept = class_wise_nms(boxes, scores, labels, config.nms_iou_threshold)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Labels of a drive out of detections: tracks that are trusted, ignored or dropped.
+"""Labels of a drive from detections: tracks that are trusted, ignored or dropped.
 
-The bands are those of MS3D++: a sure track is a label in all of its frames, an unsure one is
-ignored, so that a training takes it neither for an object nor for background. Objects that stand
-still are looked for in the frames before and after their track, too.
+The bands are those of MS3D++: a sure track is a label in all of its frames; an unsure one is
+ignored, so that training uses it neither as an object nor as background. Objects that stand still
+are also looked for in the frames before and after their track.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FrameLabels:
 
     Attributes:
         boxes: (G, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
-        labels: (G,) int64 index into the class names, those to be ignored included.
+        labels: (G,) int64 index into the class names, also of ignored boxes.
         ignored: (G,) bool boxes that count neither as object nor as background.
         scores: (G,) float32 of their tracks.
         tracks: (G,) int64 numbers of objects, the same in all frames of the drive.
@@ -62,7 +62,7 @@ class DriveLabels:
 
     Attributes:
         frames: of each frame.
-        counts: tracks by class and by what became of them (`labels`, `ignored`, `dropped`).
+        counts: tracks by class and outcome (`labels`, `ignored`, `dropped`).
     """
 
     frames: list[FrameLabels]
@@ -86,7 +86,7 @@ def label_drive(
         stamps_ns: of each frame, ascending.
         poses: (4, 4) `world_from_sensor` of each frame.
         config: tracking and trust.
-        class_names: that the labels index.
+        class_names: names that the labels index.
     """
     tracks = track_drive(found, stamps_ns, poses, config.tracking)
     trusts = [config.trust_by_class.get(name, config.trust) for name in class_names]
@@ -112,7 +112,7 @@ def label_drive(
 
 @dataclass(frozen=True)
 class _Kept:
-    """A track that is a label or to be ignored."""
+    """A track that is a label, or ignored."""
 
     number: int
     track: Trajectory
@@ -120,7 +120,7 @@ class _Kept:
     ignored: bool
 
     def row(self, frame: int, reach: int) -> tuple[int, float] | None:
-        """Row of its boxes and score for a frame; None where it is not, or too far in time."""
+        """Row of its boxes and score for a frame; None if it has none, or too far away in time."""
         first, last = int(self.track.frames[0]), int(self.track.frames[-1])
         away = max(first - frame, frame - last, 0)
         if away > (reach if self.track.static and not self.ignored else 0):
@@ -129,7 +129,7 @@ class _Kept:
 
 
 def _score(track: Trajectory, config: LabellingConfig) -> float:
-    """Mean of the best scores of a track; what is missing counts as nothing."""
+    """Mean of the best scores of a track; missing ones count as 0."""
     best = np.sort(track.scores)[::-1][: config.best_detections]
     return float(best[best > 0].mean())
 
@@ -144,7 +144,7 @@ def _band(track: Trajectory, score: float, trust: TrustConfig) -> str:
 def _label_frame(
     kept: Sequence[_Kept], frame: int, points: FloatArray, pose: Array, config: LabellingConfig
 ) -> FrameLabels:
-    """The boxes of all tracks that have points in a frame, and no better box in their place."""
+    """The boxes of all tracks with points in a frame and no better box in their place."""
     back = invert_rigid(pose)
     turn = np.arctan2(back[1, 0], back[0, 0])
     present = [(own, row) for own in kept if (row := own.row(frame, config.propagate)) is not None]
@@ -173,7 +173,7 @@ def _select(labels: FrameLabels, keep: NDArray[Any]) -> FrameLabels:
 
 
 def _without_doubles(labels: FrameLabels) -> FrameLabels:
-    """Of boxes in one place the surest: two objects cannot be there."""
+    """Of boxes in one place the surest, because two objects cannot be there."""
     order = np.lexsort((-labels.scores, labels.ignored))
     sorted_labels = _select(labels, order)
     overlaps = rotated_iou_bev(sorted_labels.boxes, sorted_labels.boxes) > 0.1

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""One frame seen several ways, mirrored and scaled, and the boxes of all views joined.
+"""One frame seen in several ways, mirrored and scaled; the boxes of all views are joined.
 
-An object that a detector finds in every view is more likely there than one that it finds in one.
+An object found in every view is more likely real than one found in a single view.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A detector and what it is trusted with.
+    """A detector and the classes it is trusted with.
 
     Attributes:
-        detect: (N, F) points of a frame to detections, whose labels index `class_names`.
+        detect: maps (N, F) points of a frame to detections, whose labels index `class_names`.
         class_names: of the detector.
-        classes: those that it labels; the detections of others are left out.
+        classes: classes that it labels; detections of others are left out.
     """
 
     detect: Detect
@@ -87,7 +87,7 @@ def detect_by_views(
     """
     numbers = {name: number for number, name in enumerate(class_names)}
     looks: list[Detections] = []
-    trusted = np.zeros(len(class_names), np.int64)  # looks that could have found each class
+    trusted = np.zeros(len(class_names), np.int64)  # looks that could find each class
     for teacher in teachers:
         known = [
             numbers.get(name, -1) if name in teacher.classes else -1
@@ -107,9 +107,9 @@ def join_looks(
 ) -> Detections:
     """Detections of several looks at one frame, each object once.
 
-    Boxes of one class that overlap the surest of them are one object: its place and size are the
-    means by score, its score is the sum over the looks, of the best box of each, divided by the
-    number of looks that could have found it.
+    Boxes of one class that overlap the surest of them are one object. Its place and size are means
+    weighted by score. Its score is the sum of the best score of each look, divided by the number
+    of looks that could have found it.
 
     Args:
         looks: detections of each look, in the same frame.

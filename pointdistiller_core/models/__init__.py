@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Detectors: `pointpillars.py` composes one and is the file to read first.
+"""Detectors, one file per stage; `pointpillars.py` composes one and is the file to read first.
 
 `detector_model.py` says what every family offers, `stages/` holds what they are made of.
 """
@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import DetectorConfig
 from pointdistiller_core.models.anchor_detector import AnchorDetector
 from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel, Prepared
 from pointdistiller_core.models.pointpillars import PointPillars
@@ -35,12 +35,12 @@ AnyDetector: TypeAlias = DetectorModel[Any, Any]
 DETECTORS: dict[str, type[AnyDetector]] = {'pointpillars': PointPillars}
 
 
-def build_detector(config: ModelConfig) -> AnyDetector:
+def build_detector(config: DetectorConfig) -> AnyDetector:
     """The detector that `config.name` asks for, freshly initialized."""
     return DETECTORS[config.name](config)
 
 
-def sketch_detector(config: ModelConfig) -> AnyDetector:
-    """The same without memory, on torch's `meta` device: its shapes and layers alone."""
+def sketch_detector(config: DetectorConfig) -> AnyDetector:
+    """The same without memory, on torch's `meta` device: only its shapes and layers."""
     with torch.device('meta'):
         return build_detector(config)

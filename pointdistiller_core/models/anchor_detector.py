@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import AnchorDetectorConfig, DetectionConfig
 from pointdistiller_core.geometry.detection import box_limits
 from pointdistiller_core.models.boxes.anchors import make_anchors
 from pointdistiller_core.models.boxes.detection import decode_candidates, detect_boxes
@@ -41,32 +41,36 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         map_channels: of the map that `encode` makes of them.
     """
 
+    config: AnchorDetectorConfig
+
     def __init__(
-        self, config: ModelConfig, encoder: nn.Module, *, encoder_channels: int, map_channels: int
+        self,
+        config: AnchorDetectorConfig,
+        encoder: nn.Module,
+        *,
+        encoder_channels: int,
+        map_channels: int,
     ) -> None:
         super().__init__(config)
         self.anchor_configs = tuple(config.head.anchors[name] for name in config.class_names)
         self.smooth_l1_beta = config.loss.smooth_l1_beta
         self.encoder = encoder
         self._encoder_channels = encoder_channels
-        backbone_channels = [config.scaled(channels) for channels in config.backbone_channels]
-        neck_channels = [config.scaled(channels) for channels in config.neck_channels]
+        backbone_channels = [config.scaled(channels) for channels in config.backbone.channels]
+        neck_channels = [config.scaled(channels) for channels in config.neck.channels]
         self.backbone = BevBackbone(
             map_channels,
-            layers=config.backbone_layers,
-            strides=config.backbone_strides,
+            layers=config.backbone.layers,
+            strides=config.backbone.strides,
             channels=backbone_channels,
         )
         self.neck = StackNeck(
-            backbone_channels, strides=config.neck_strides, channels=neck_channels
+            backbone_channels, strides=config.neck.strides, channels=neck_channels
         )
         self.head = AnchorHead(
             self.neck.out_channels,
             num_classes=len(config.class_names),
-            anchors=[
-                make_anchors(config.grid, self.anchor_configs, stride=stride)
-                for stride in (config.head_stride,)
-            ],
+            anchors=[make_anchors(config.grid, self.anchor_configs, stride=config.head_stride)],
         )
         for module in self.modules():
             if isinstance(module, (nn.BatchNorm2d, BatchNormRows)):
@@ -74,12 +78,12 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
 
     def prepare(self, points: Sequence[Tensor]) -> Voxels:
         """Voxels of B clouds (N, F) x, y, z [m] and further columns; fewer while training."""
-        caps = self.config.pillars
+        caps = self.config.voxels
         return group_voxels(
             points,
             self.config.grid,
-            max_points=caps.max_points_per_pillar,
-            max_voxels=caps.max_pillars_training if self.training else caps.max_pillars,
+            max_points=caps.max_points,
+            max_voxels=caps.max_voxels_training if self.training else caps.max_voxels,
         )
 
     @abstractmethod
@@ -123,10 +127,10 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
             self.encoder,
             grid,
             channels=self._encoder_channels,
-            max_voxels=self.config.pillars.max_pillars_training,
+            max_voxels=self.config.voxels.max_voxels_training,
             norm=getattr(self.encoder, 'norm', None),
         )
-        strides = accumulate(self.config.backbone_strides, mul)
+        strides = accumulate(self.config.backbone.strides, mul)
         for i, (stage, stride) in enumerate(zip(self.backbone.stages, strides, strict=True)):
             norm: Any = stage[-1][1]  # type: ignore[index]
             size = {'channels': norm.num_features, 'stride': stride}
@@ -147,5 +151,5 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
 
     def input_facts(self) -> dict[str, Any]:
         """Grid, caps of the voxels and classes."""
-        names = ('grid', 'class_names', 'pillars')
+        names = ('grid', 'class_names', 'voxels')
         return {name: getattr(self.config, name) for name in names}

@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
-from pointdistiller_core.geometry.detection import suppress
+from pointdistiller_core.config import DetectionConfig, DetectorConfig
+from pointdistiller_core.geometry.detection import box_limits, choose_boxes
 from pointdistiller_core.models.layer import Layer, read_layers
 from pointdistiller_core.records import Batch, Cut, Places
 
@@ -88,7 +89,7 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
 
     smooth_l1_beta: float = 1 / 9
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         self.config = config
 
@@ -143,10 +144,14 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
             detection: thresholds, caps and bounds; None is the configuration's.
         """
         detection = detection or self.config.detection
-        return [
-            found[suppress(found.boxes, found.scores, found.labels, detection)]
-            for found in self.candidates(output, detection)
-        ]
+        limits, detections = box_limits(self.config, detection), []
+        for found in self.candidates(output, detection):
+            bounds = None if limits is None else torch.from_numpy(limits).to(found.boxes.device)
+            kept, num_refused = choose_boxes(
+                found.boxes, found.scores, found.labels, detection, limits=bounds
+            )
+            detections.append(replace(found[kept], num_refused=num_refused))
+        return detections
 
     def run_until(self, prepared: PreparedT, names: Collection[str]) -> dict[str, Any]:
         """Outputs of some layers by name; what lies behind the last of them does not run."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of a detector that can be looked at, and their features as rows."""
+"""Layers of a detector that can be read, and their features as rows."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Rows:
     Attributes:
         features: (R, C), the frames one after another.
         sizes: rows of each frame.
-        positions: (R, 3) x, y, z [m] of where a row stands, LiDAR frame.
+        positions: (R, 3) x, y, z [m] of each row, LiDAR frame.
         num_points: (R,) int64 points of the cloud behind each row.
-        cells: (R, 3) int64 frame, row, column where rows are cells of a map from above.
+        cells: (R, 3) int64 frame, row, column, if rows are cells of a map from above.
         map_shape: H, W of this map.
         is_map: whether every cell of the map has its row, in order.
     """
@@ -75,15 +75,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Layer:
-    """What can be known of a layer before it has seen anything.
+    """What is known of a layer before it has run.
 
     Attributes:
-        module: its output are the layer's features.
+        module: its output is the layer's features.
         channels: C of these.
         most_rows: of one frame, while training.
-        to_rows: the module's output, and what the detector made of the points, to rows.
-        norm: the batch norm that scales the features, before a ReLU or without; None where that
-            is not one.
+        to_rows: turns the module's output and the prepared points into rows.
+        norm: the batch norm that scales the features, before a ReLU or without; None if there is
+            none.
         map_shape: see `Rows`.
         is_map: see `Rows`.
     """
@@ -170,7 +170,7 @@ def map_layer(
         channels: C.
         stride: cells of the grid per cell of the map, along each axis.
         norm: see `Layer`.
-        level: which one, of a module whose output are several maps.
+        level: which map, if the module's output is several maps.
     """
     height, width = shape = grid.strided_bev_shape(stride)
     return Layer(
@@ -201,7 +201,7 @@ def voxel_rows(features: Tensor, voxels: Voxels, grid: Grid) -> Rows:
 def map_rows(maps: Tensor, voxels: Voxels, grid: Grid) -> Rows:
     """A row per cell of a map (B, C, H, W) that covers the grid.
 
-    Behind a cell are the points of all voxels in it, and it stands in the middle of the range's
+    A cell has the points of all voxels in it, and its position is in the middle of the range's
     height.
     """
     batch_size, _, height, width = maps.shape

@@ -6,22 +6,22 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.models.anchor_detector import AnchorDetector
 from pointdistiller_core.models.stages.pillar_encoder import PillarEncoder, scatter_to_bev
 from pointdistiller_core.pointcloud.voxels import Voxels
 
 
 class PointPillars(AnchorDetector):
-    """The detector; its numbers agree with OpenPCDet's, so that its checkpoints can be imported.
+    """The detector; its numbers agree with OpenPCDet's, so its checkpoints can be imported.
 
     A pillar is a voxel of a grid with one layer.
     """
 
     encoder: PillarEncoder
 
-    def __init__(self, config: ModelConfig) -> None:
-        channels = config.scaled(config.encoder_channels)
+    def __init__(self, config: PointPillarsConfig) -> None:
+        channels = config.scaled(config.encoder.channels)
         encoder = PillarEncoder(channels, config.grid)
         super().__init__(config, encoder, encoder_channels=channels, map_channels=channels)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import new_folder
@@ -67,7 +67,7 @@ def write_kitti_bag(
     names = kitti_sweeps(dataset_root) if frames is None else frames
     if not names:
         raise DatasetError(f'{out}: there are no frames to write')
-    config = DatasetConfig(
+    config = KittiConfig(
         root=dataset_root, camera_view=camera_view, intensity_scale=intensity_scale
     )
     labelled, chosen = bool(ground_truth), names[:max_frames]

@@ -14,13 +14,13 @@ def knn(query: Tensor, candidates: Tensor, k: int) -> Tensor:
     """The nearest candidates of each query by Euclidean distance, nearest first.
 
     A query that is itself a candidate is among its own neighbors. No gradient flows through the
-    choice. Memory is bounded: distances are made in chunks of queries, in float32 even under
-    autocast, because half precision would confuse neighbors.
+    choice. Memory is bounded: distances are computed in chunks of queries, in float32 even under
+    autocast, because half precision would mix up neighbors.
 
     Args:
         query: (S, C) features.
         candidates: (n, C) features.
-        k: neighbors of each query; all n candidates where there are fewer than `k`.
+        k: neighbors of each query; all n candidates if there are fewer than `k`.
 
     Returns:
         (S, min(k, n)) int64 indices into `candidates`.

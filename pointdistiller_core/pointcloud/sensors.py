@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Clouds of several sensors as one: which belong together, and where their points are."""
+"""Clouds of several sensors as one: which belong together, and their points in one frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class CloudSet(Generic[CloudT]):
 
     Attributes:
         stamp_ns: of the first sensor's cloud [ns].
-        clouds: one for each sensor, in their order; None where it has none at this moment.
+        clouds: one for each sensor, in their order; None for a sensor without a cloud at this
+            moment.
     """
 
     stamp_ns: int
@@ -48,7 +49,7 @@ class CloudSets(Generic[CloudT]):
         tolerance_ns: between the stamps of a set [ns].
 
     Attributes:
-        unused: clouds of other sensors that are in no set.
+        unused: clouds of other sensors that are not in any set.
     """
 
     def __init__(self, sensors: Sequence[str], tolerance_ns: int) -> None:
@@ -61,7 +62,7 @@ class CloudSets(Generic[CloudT]):
         self.unused = 0
 
     def add(self, sensor: str, stamp_ns: int, cloud: CloudT) -> Iterator[CloudSet[CloudT]]:
-        """Take in a cloud; the stamps of each sensor rise. Gives the sets that are finished."""
+        """Add a cloud; the stamps of each sensor rise. Returns the finished sets."""
         self._newest[sensor] = stamp_ns
         own = self._firsts if sensor == self._sensors[0] else self._others[sensor]
         own.append((stamp_ns, cloud))
@@ -71,15 +72,15 @@ class CloudSets(Generic[CloudT]):
             yield self._take()
 
     def rest(self) -> Iterator[CloudSet[CloudT]]:
-        """The sets of what is left, at the end."""
+        """The remaining sets, at the end."""
         while self._firsts:
             yield self._take()
         self.unused += sum(map(len, self._others.values()))
 
     def _is_settled(self, stamp_ns: int) -> bool:
-        """Whether every other sensor has a cloud at or after a stamp, or surely none near it."""
+        """Whether every other sensor has a cloud at or after a stamp, or surely none near."""
         newest = max(self._newest.values())
-        # Sensors record with different delays: half a second later a cloud is not late but lost.
+        # Sensors record with different delays; after half a second a cloud is not late but lost.
         late = newest > stamp_ns + self._tolerance_ns + 500_000_000
         return late or all(self._newest[sensor] >= stamp_ns for sensor in self._others)
 
@@ -89,7 +90,7 @@ class CloudSets(Generic[CloudT]):
         return CloudSet(stamp_ns, (cloud, *others))
 
     def _nearest(self, waiting: deque[tuple[int, CloudT]], stamp_ns: int) -> CloudT | None:
-        """The cloud nearest to a stamp, which is then gone, and so are older ones."""
+        """Take the cloud nearest to a stamp; it and older ones are removed."""
         while len(waiting) > 1 and abs(waiting[1][0] - stamp_ns) <= abs(waiting[0][0] - stamp_ns):
             waiting.popleft()
             self.unused += 1
@@ -111,7 +112,7 @@ class EgoBox:
     high: tuple[float, float, float]
 
     def outside(self, points: FloatArray) -> FloatArray:
-        """The points (N, 3 or more) outside of the box; the same array where all are."""
+        """The points (N, 3 or more) outside the box; the same array if all are."""
         x = points[:, 0]
         inside = (x >= self.low[0]) & (x <= self.high[0])
         for axis in (1, 2):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Voxels of one frame in NumPy: which points and cells are kept is as in `group_voxels`."""
+"""Voxels of one frame in NumPy; it keeps the same points and cells as `group_voxels`."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def group_points(
     Args:
         points: (N, F) float32 x, y, z [m] and further columns, LiDAR frame.
         grid: the cells.
-        max_points: M, most points of one voxel.
-        max_voxels: most voxels.
+        max_points: M, largest number of points of one voxel.
+        max_voxels: largest number of voxels.
     """
     inside, cells = _occupied_cells(points, grid)
     voxels, voxel_cells = _number_by_appearance(cells, grid)
@@ -93,8 +93,8 @@ def _occupied_cells(points: FloatArray, grid: Grid) -> tuple[IntArray, IntArray]
     size = np.array(grid.voxel_size, np.float32)
     num_columns, num_rows, num_layers = grid.shape
     x, y = points[:, 0], points[:, 1]
-    # First what needs no arithmetic and drops half of a turn. OpenPCDet crops x and y, too, before
-    # it divides; rounding may differ from the cells' at the rim.
+    # First a test without arithmetic, which drops half of a turn. OpenPCDet crops x and y, too,
+    # before it divides; rounding may differ from the cells' at the rim.
     cropped = np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
     x, y, z = np.ascontiguousarray(points.take(cropped, axis=0)[:, :3].T)
     with np.errstate(over='ignore'):  # a height beyond float32 is out of range as well
@@ -102,7 +102,7 @@ def _occupied_cells(points: FloatArray, grid: Grid) -> tuple[IntArray, IntArray]
         layers = (z - low[2]) / size[2]
     in_grid = (columns < num_columns) & (rows < num_rows) & (layers >= 0) & (layers < num_layers)
     inside = np.flatnonzero(in_grid)
-    # none is negative, so that cutting off what follows the point is rounding down
+    # none is negative, so dropping the decimals is rounding down
     cells = rows.take(inside).astype(np.int64)
     if num_layers > 1:
         cells += layers.take(inside).astype(np.int64) * num_rows

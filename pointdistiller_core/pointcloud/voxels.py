@@ -86,8 +86,8 @@ def group_voxels(
     Args:
         points: B tensors (N, F) float32 x, y, z [m] and further columns, LiDAR frame.
         grid: the cells.
-        max_points: M, most points of one voxel.
-        max_voxels: most voxels of one frame.
+        max_points: M, largest number of points of one voxel.
+        max_voxels: largest number of voxels of one frame.
     """
     caps = {'max_points': max_points, 'max_voxels': max_voxels}
     frames = [_group_frame(frame, grid, **caps) for frame in points]

@@ -65,7 +65,7 @@ def draw_settings(
         path: PNG or SVG file to write.
         rows: of `summarize`.
         runs: scores by arm and seed.
-        settings: what a column of panels is drawn over -> arm -> its value there, positive.
+        settings: x axis of a column of panels -> arm -> its value there, positive.
         title: above everything.
     """
     by_name = {row.arm.name: row for row in rows}

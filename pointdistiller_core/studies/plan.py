@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Studies as folders: which runs there are, which are done, and what they found.
+"""Studies as folders: their runs, which of them are done, and their results.
 
 * `data/`: the simulated frames of every run.
 * `runs/<arm>-seed<k>/`: a run. An arm is the same in every study, so studies that share a folder
-  share its runs. Beside it `.yaml`, the experiment, and `.log`, what the process wrote.
-* `<study>.json`, `.md`, `.png`: what a study found.
+  share its runs. Beside it are `.yaml`, the experiment, and `.log`, the output of the process.
+* `<study>.json`, `.md`, `.png`: the results of a study.
 
-An experiment names the data by their place in the folder, which may be moved or copied.
+An experiment names the data relative to the folder, which may be moved or copied.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """Of the training."""
+        """Seed of the training."""
         return self.experiment.training.seed
 
     @property
     def folder(self) -> str:
-        """Of the run, in the study's folder."""
+        """Folder of the run, in the study's."""
         return f'{RUNS}/{self.arm}-seed{self.seed}'
 
 
@@ -97,9 +97,9 @@ def plan_study(
     Args:
         study: its arms.
         size: data, networks and training.
-        size_name: what arms of one size alone call it.
+        size_name: the name by which arms for one size alone refer to it.
         seeds: of the students, instead of the study's own.
-        folder: of the size's file; models that are files may be named from there.
+        folder: of the size's file; model files may be named relative to it.
 
     Returns:
         The teacher's run, then the students without distillation, then those with it.
@@ -124,7 +124,7 @@ def plan_study(
 
 
 def experiment_values(size: StudySizeConfig, arm: ArmConfig) -> Values:
-    """What an arm's experiment says, before defaults and the seed.
+    """The values of an arm's experiment, before defaults and the seed.
 
     Raises:
         ConfigError: the size has no such student.
@@ -141,7 +141,7 @@ def experiment_values(size: StudySizeConfig, arm: ArmConfig) -> Values:
 
 
 def merge(*parts: Values) -> Values:
-    """Nested values, of which later ones win; lists are replaced as a whole."""
+    """Merge nested values; later ones win, and lists are replaced as a whole."""
     merged: Values = {}
     for part in parts:
         for key, value in part.items():
@@ -159,9 +159,9 @@ def _placed(size: StudySizeConfig) -> Values:
 
 
 def _fill_terms(distillation: Any, defaults: Mapping[str, Values], *, where: str) -> Values:
-    """Distillation whose terms have the size's settings where the arm does not name others."""
+    """Distillation whose terms have the size's settings unless the arm names others."""
     named = distillation.get('terms') if isinstance(distillation, dict) else None
-    if not isinstance(named, list):  # a preset knows no size: its settings give way
+    if not isinstance(named, list):  # a preset knows no size, so its settings give way
         values = parse_config(DistillationConfig, distillation, where=where).model_dump(
             mode='json'
         )
@@ -204,13 +204,13 @@ def is_complete(run: Path) -> bool:
 
 
 def check_begun(output: Path, jobs: Sequence[Job]) -> None:
-    """Check that the runs that exist are those of the plan.
+    """Check that existing runs are those of the plan.
 
-    What the complete ones found is read, so that damage comes up before hours of training.
+    The results of complete runs are read, so that damage is found before hours of training.
 
     Raises:
-        ConfigError: lists, for each run that is not, what changed.
-        CheckpointError: likewise, if the first has a damaged file.
+        ConfigError: lists what changed, for each run that differs.
+        CheckpointError: likewise, if the first of these has a damaged file.
     """
     errors: list[PointDistillerError] = []
     for job in jobs:
@@ -226,7 +226,7 @@ def check_begun(output: Path, jobs: Sequence[Job]) -> None:
 
 
 def _facts(output: Path, job: Job) -> dict[str, JsonValue]:
-    """What else the run depends on; as it says itself while its teacher is not there."""
+    """What else the run depends on; if its teacher is missing, what the run itself says."""
     if job.teacher is None:
         return {}
     if is_complete(output / job.teacher):
@@ -238,7 +238,7 @@ def _facts(output: Path, job: Job) -> dict[str, JsonValue]:
 
 
 def collect_runs(output: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """What each complete run found and where it comes from; `ap40`: easy, moderate, hard [%].
+    """Results and origin of each complete run; `ap40`: easy, moderate, hard [%].
 
     Raises:
         CheckpointError: a file of a run is missing or damaged.
@@ -280,9 +280,9 @@ def scores_by_arm(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Scor
 
 
 def list_arms(study: StudyConfig, jobs: Sequence[Job]) -> list[Arm]:
-    """The teacher and the study's arms in its own order, each with what it is compared with.
+    """The teacher and the study's arms in their order, each with its baseline.
 
-    A distilled student is compared with the first arm that trains the same network on labels
+    The baseline of a distilled student is the first arm that trains the same network on labels
     alone by the same schedule.
     """
     first = {job.arm: job for job in reversed(jobs)}
@@ -301,7 +301,7 @@ def _schedule_of(job: Job) -> tuple[str, TrainingConfig]:
 
 
 def setting_values(study: StudyConfig, jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
-    """By setting of a term, the arms that are drawn over it and their values.
+    """For each setting of a term, the arms that are drawn over it and their values.
 
     Raises:
         ConfigError: an arm has no term with that setting.

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs of a study, several at once, each in a process of its own.
 
-A process ends with the study's, however that one ends, and holds the lock of its run's log for as
-long as it lives: another study in the same folder waits for it.
+A process ends with the study's, however that ends. It holds the lock of its run's log as long as
+it lives, so another study in the same folder waits for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 from pointdistiller_core.training.run import CONFIG_FILE
 from pointdistiller_core.workers import command_of_worker
 
-GRACE = 10.0  # from asking a process to end to ending it [s]
+GRACE = 10.0  # from asking a process to end to killing it [s]
 _LOCK_PERIOD = 0.5  # [s]
 
 
@@ -41,9 +41,9 @@ class Outcome:
 
     Attributes:
         job: the run.
-        seconds: that it took now, waiting included; next to nothing where it was complete.
-        error: why it is not complete; empty where it is, or was stopped in time.
-        stopped: in time, and can go on.
+        seconds: that it took this time, waiting included; almost none if it was complete.
+        error: why it is not complete; empty if it is, or was stopped in time.
+        stopped: stopped in time; it can go on.
     """
 
     job: Job
@@ -53,17 +53,17 @@ class Outcome:
 
 
 class StudyListener:
-    """Hears nothing; override what you want to hear. Is called from several threads."""
+    """Does nothing; override what you want to be told. It is called from several threads."""
 
     def on_wait(self, job: Job) -> None:
-        """Another process is at this run."""
+        """Another process is working on this run."""
 
     def on_end(self, outcome: Outcome) -> None:
         """A run is complete or has failed."""
 
 
 def default_jobs(training: TrainingConfig) -> int:
-    """Runs at once where each has two cores, or one for each process that it consists of."""
+    """Number of runs at once, if each has two cores or one for each of its processes."""
     return max(1, usable_cores() // max(2, 1 + training.num_workers))
 
 
@@ -78,18 +78,18 @@ def run_jobs(
 ) -> list[Outcome]:
     """Complete the runs of a study; a failure does not stop the others.
 
-    Interrupted, it ends its processes and raises on; the runs can be resumed.
+    When interrupted, it ends its processes and raises again; the runs can be resumed.
 
     Args:
         output: folder of the study.
         jobs: as `plan_study` orders them: the teacher first.
         num_jobs: runs at once; they share the cores, and a GPU.
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
-        listener: hears how it goes.
-        stop_at: moment of `time.monotonic` at which the runs are saved and stopped.
+        listener: told how it goes.
+        stop_at: moment of `time.monotonic` at which to save and stop the runs.
 
     Returns:
-        How each ended, in the order of the jobs.
+        How each run ended, in the order of the jobs.
     """
     runner = _Runner(
         output, device, listener or StudyListener(), num_jobs=num_jobs, stop_at=stop_at
@@ -151,11 +151,11 @@ class _Runner:
             self._stopped.set()
         running = [process for process in self._processes if process.poll() is None]
         for process in running:
-            process.terminate()  # not its workers: it ends these in order
+            process.terminate()  # not its workers, which it ends in good order
         for process in running:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
-            with suppress(ProcessLookupError):  # else what is left of it and of its workers
+            with suppress(ProcessLookupError):  # what is left of it and of its workers
                 os.killpg(process.pid, signal.SIGKILL)
 
     def _complete(self, job: Job) -> None:
@@ -180,7 +180,7 @@ class _Runner:
 
     @contextmanager
     def _lock(self, file: Path, job: Job) -> Iterator[BinaryIO]:
-        """The log of a run, once no other process has it; children inherit the lock."""
+        """The log of a run, once no other process holds it; children inherit the lock."""
         with named_refusals(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             log = file.open('ab')
@@ -195,7 +195,8 @@ class _Runner:
     def _start(
         self, job: Job, log: BinaryIO, seconds_left: float | None
     ) -> subprocess.Popen[bytes]:
-        # A group of its own: Ctrl-C reaches this process alone, which then ends them in order.
+        # A group of its own, so that Ctrl-C reaches only this process, which then ends the others
+        # in good order.
         with self._starting:
             if self._stopped.is_set():
                 raise PointDistillerError('stopped')
@@ -225,7 +226,7 @@ def _command(job: Job, output: Path, device: str, seconds_left: float | None = N
 
 
 def _environment(num_threads: int) -> dict[str, str]:
-    """Few threads, and this package wherever the working folder is."""
+    """Environment with few threads, in which this package is found from any folder."""
     package = str(Path(pointdistiller_core.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')]))
     return {**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': str(num_threads)}

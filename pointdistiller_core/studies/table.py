@@ -32,7 +32,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (of `num - 1`), which a single value does not have."""
+    """Mean and sample standard deviation (of `num - 1`); a single value has none."""
 
     mean: float
     deviation: float | None
@@ -41,12 +41,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """What an arm reached.
+    """Results of an arm.
 
     Attributes:
         arm: the arm.
-        num_seeds: complete runs, of which the scores are.
-        scores: by column; without runs empty.
+        num_seeds: complete runs that the scores are of.
+        scores: by column; empty without runs.
         gains: by column of `MEANS`, the differences to the baseline of the same seed, over the
             seeds that both have.
     """
@@ -64,8 +64,8 @@ def moderate_scores(
 
     Args:
         ap40: metric -> class -> AP|R40 [%] easy, moderate, hard; a class that was never detected
-            is not there and counts as 0.
-        class_names: over which the mAP is the mean.
+            is missing and counts as 0.
+        class_names: classes that the mAP is the mean of.
     """
     moderate = {
         metric: [ap40.get(metric, {}).get(name, (0.0,) * 3)[MODERATE] for name in class_names]
@@ -77,7 +77,7 @@ def moderate_scores(
 
 
 def measure_spread(values: Sequence[float]) -> Spread:
-    """Of one or more values."""
+    """Spread of one or more values."""
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 

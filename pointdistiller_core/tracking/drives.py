@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Objects over a whole drive: tracked forwards and backwards, and smoothed by both.
 
-As in automatic labelling (MS3D++): what is seen once may be an error, what is seen again and again
-at places that fit together is an object. A track knows its object better than any detection does:
-one size for all frames, one place where it stands, and the heading of its way where it moves.
+As in automatic labelling (MS3D++): what is seen once may be an error; what is seen again and again
+at consistent places is an object. A track knows its object better than any single detection: one
+size for all frames, one place if it stands still, and the heading of its path if it moves.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
 
-STATIC_SPEED = 0.4  # [m/s], of the way from the first to the last place
-STATIC_SPREAD = 0.5  # [m], standard deviation of places that are one
-DRIVING_SPEED = 2.0  # [m/s], from which an object heads where it goes
-SHARED = 2  # detections that a forward and a backward track have in common, if they are one
+STATIC_SPEED = 0.4  # [m/s], from the first to the last place
+STATIC_SPREAD = 0.5  # [m], largest standard deviation of one place
+DRIVING_SPEED = 2.0  # [m/s], from which an object heads in its direction of motion
+SHARED = 2  # common detections of a forward and a backward track that are one
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Trajectory:
         boxes: (n, 7) x, y, z, dx, dy, dz [m], yaw [rad]; the same size in all frames.
         velocities: (n, 2) [m/s] along x and y.
         scores: (n,) of its detections; 0 in frames without one.
-        static: whether it stands still; then all boxes are one.
+        static: whether it stands still; all boxes are then the same.
     """
 
     label: int
@@ -113,8 +113,8 @@ Members = dict[int, int]  # frame -> detection
 def join_tracks(forwards: Sequence[IntArray], backwards: Sequence[IntArray]) -> list[Members]:
     """Detections of one object each: forward tracks, joined and completed by backward ones.
 
-    A backward track joins forward tracks that it shares detections with, as long as no frame has
-    two; then it adds the detections of its own in frames that have none yet.
+    A backward track joins the forward tracks that it shares detections with, as long as no frame
+    has two. Then it adds its own detections in frames that have none yet.
     """
     tracks = _members(forwards)
     owner = {(frame, one): key for key, own in tracks.items() for frame, one in own.items()}
@@ -122,7 +122,7 @@ def join_tracks(forwards: Sequence[IntArray], backwards: Sequence[IntArray]) -> 
         shared = Counter(owner[item] for item in own.items() if item in owner)
         keys = [key for key, count in shared.most_common() if count >= SHARED]
         if not keys:
-            if not shared:  # an object that only the way back found
+            if not shared:  # an object found only on the way back
                 key = max(tracks, default=-1) + 1
                 tracks[key] = own
                 owner.update(dict.fromkeys(own.items(), key))
@@ -181,7 +181,7 @@ def _trajectory(
 
 
 def _is_static(places: Array, times: Array) -> bool:
-    """Whether (n, 2) places at (n,) times [s] are one; a single sight tells nothing: it is."""
+    """Whether (n, 2) places at (n,) times [s] are one; a single one is."""
     if len(places) < 2:
         return True
     third = max(1, len(places) // 3)
@@ -195,11 +195,11 @@ def _is_static(places: Array, times: Array) -> bool:
 def _headings(
     frames: IntArray, seen: IntArray, yaws: Array, weights: Array, velocities: Array
 ) -> Array:
-    """(n,) headings: of what drives where it goes, else the axis of the detections."""
+    """(n,) headings: direction of motion if it drives, otherwise axis of the detections."""
     course = np.arctan2(velocities[:, 1], velocities[:, 0])
     fast = np.hypot(*velocities.T) >= DRIVING_SPEED
     reference = course if fast.any() else np.full(len(frames), common_heading(yaws, weights))
-    if fast.any() and not fast.all():  # where it stands it heads as when it last drove
+    if fast.any() and not fast.all():  # standing, it keeps the heading of its last drive
         reference = course[np.flatnonzero(fast)[_nearest(frames, frames[fast])]]
     nearest = _nearest(frames, seen)
     turn = wrap_angle(yaws[nearest] - reference)
@@ -214,7 +214,7 @@ def _nearest(frames: IntArray, among: IntArray) -> IntArray:
 
 
 def weighted_median(values: Array, weights: Array) -> float:
-    """The value with as much weight below as above it."""
+    """The value with equal weight below and above it."""
     order = np.argsort(values)
     sums = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(sums, sums[-1] / 2)])

@@ -51,7 +51,7 @@ class Motion:
 
     @classmethod
     def begin(cls, position: Array, config: TrackingConfig) -> Motion:
-        """Objects that were seen once, at (T, 2)."""
+        """Objects seen once, at (T, 2)."""
         ones = np.ones(len(position))
         covariance = Covariance(
             ones * config.position_noise**2, 0 * ones, ones * config.initial_speed**2
@@ -69,7 +69,7 @@ class Motion:
         )
 
     def predict(self, seconds: float, config: TrackingConfig) -> Motion:
-        """The same objects later, on their way with a random acceleration."""
+        """The same objects later, after a random acceleration."""
         variance = config.acceleration**2
         position, both, velocity = self.covariance
         return Motion(
@@ -96,7 +96,7 @@ class Motion:
 
 
 def smooth(seen: Array, times: Array, config: TrackingConfig) -> tuple[Array, Array]:
-    """Where an object was, by all that was seen of it before and after (Rauch, Tung, Striebel).
+    """Where an object was, by all observations before and after (Rauch, Tung, Striebel).
 
     Args:
         seen: (n, 2) x, y [m]; NaN where it was not seen, but not in the first row.
@@ -127,7 +127,7 @@ def smooth(seen: Array, times: Array, config: TrackingConfig) -> tuple[Array, Ar
 
 
 def _smoother_gain(state: Motion, prediction: Motion, seconds: float) -> Array:
-    """(2, 2) by which a later surprise moves an earlier position and velocity."""
+    """(2, 2) gain by which a later correction moves an earlier position and velocity."""
     own, later = (_matrix(each.covariance) for each in (state, prediction))
     step = np.array([[1.0, seconds], [0.0, 1.0]])
     gain: Array = np.linalg.solve(later, step @ own).T

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tracks of detections, sweep by sweep, as a node needs them.
 
-Detections are matched by distance from above, in units of what the filter expects (a Mahalanobis
-distance), the nearest pair first, within each class. Sure detections choose first; unsure ones may
-go on with a track, but begin none (ByteTrack, ECCV 2022). The heading follows the detections' axes
-and their majority's direction, since a detector often takes the front of a car for its rear.
+Detections are matched within each class by distance from above, in units of the filter's
+uncertainty (a Mahalanobis distance), the nearest pair first. Sure detections choose first; unsure
+ones may continue a track, but begin none (ByteTrack, ECCV 2022). The heading follows the axis of
+the detections and the direction of their majority, because detectors often confuse front and rear
+of a car.
 """
 
 from __future__ import annotations
@@ -35,19 +36,20 @@ SHAPE_GAIN = 0.2  # of a new size, height or axis, against those before
 
 @dataclass(frozen=True)
 class Tracks:
-    """The tracks after one sweep, those alone that were seen often enough.
+    """The tracks after one sweep that were seen often enough.
 
     Attributes:
         ids: (T,) int64, never used again.
         boxes: (T, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], sensor frame.
-        velocities: (T, 2) float32 over ground along x and y of the sensor frame [m/s]; relative
-            to the sensor where its pose is not known.
+        velocities: (T, 2) float32 over ground along x and y of the sensor frame [m/s]; relative to
+            the sensor if its pose is not known.
         labels: (T,) int64 index into the class names.
         scores: (T,) float32 of the newest detection.
         hits: (T,) int64 detections so far.
-        seen: (T,) bool whether this sweep has a detection of it; else its place is a prediction.
-        track_of: (N,) int64 id for each detection of the sweep, -1 for none; also of tracks that
-            are still too young to be listed.
+        seen: (T,) bool whether this sweep has a detection of it; otherwise its place is a
+            prediction.
+        track_of: (N,) int64 id for each detection of the sweep, -1 for none; also ids of tracks
+            too young to be listed.
     """
 
     ids: IntArray
@@ -71,7 +73,7 @@ class _State:
     z: Array
     size: Array
     yaw: Array
-    front: Array  # votes for the direction of the yaw, less those against it
+    front: Array  # votes for the direction of the yaw, minus those against it
     ids: IntArray
     labels: IntArray
     scores: Array
@@ -92,7 +94,7 @@ class _State:
 
 
 class Tracker:
-    """Gives objects numbers that they keep from sweep to sweep; not for several threads."""
+    """Gives objects numbers that they keep from sweep to sweep; not thread-safe."""
 
     def __init__(self, config: TrackingConfig) -> None:
         self.config = config
@@ -108,13 +110,13 @@ class Tracker:
         stamp_ns: int,
         world_from_sensor: NDArray[np.floating] | None = None,
     ) -> Tracks:
-        """Go on with the detections of a sweep.
+        """Continue with the detections of a sweep.
 
         Args:
             found: in the sensor frame.
-            stamp_ns: of the sweep; one that is not later than the last ends all tracks.
-            world_from_sensor: (4, 4) pose in a frame that does not move, the same one for each
-                sweep; None where it is not known, and then the sensor's frame is tracked in.
+            stamp_ns: of the sweep; a stamp that is not later than the last one ends all tracks.
+            world_from_sensor: (4, 4) pose in a fixed frame, the same for each sweep; None if it is
+                not known: objects are then tracked in the sensor's frame.
         """
         pose = np.eye(4) if world_from_sensor is None else np.asarray(world_from_sensor, float)
         boxes = transform_boxes(pose, found.boxes.astype(np.float64))

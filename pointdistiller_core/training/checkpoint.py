@@ -63,6 +63,12 @@ class Position:
         steps = f' and {self.steps} steps' if self.steps else ''
         return f'{self.epochs} epochs{steps}'
 
+    def of(self, num_epochs: int) -> str:
+        """How far that is in a training of so many epochs, in words."""
+        epochs = f'{self.epochs} of {num_epochs} epoch{"s" if num_epochs != 1 else ""}'
+        steps = f'{self.steps} step{"s" if self.steps != 1 else ""}'
+        return f'{epochs} and {steps}' if self.steps else epochs
+
 
 @dataclass(frozen=True)
 class TrainingState:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_core.geometry.intensity import clip_intensity
 from pointdistiller_core.records import Batch, Frame, GroundTruth
+from pointdistiller_core.training.sampling import ClassBalance
 from pointdistiller_core.workers import end_with, no_shared_memory
 
 # First words of the seeds, so that all streams of random numbers differ.
@@ -76,7 +78,14 @@ def load_batches(
         point_cloud_range=point_cloud_range,
     )
     num_frames = len(frames) + len(unlabelled or ())
-    keys = batch_keys(num_frames, config, first_epoch=first_epoch)
+    balanced = config.sampling == 'class_balanced'
+    keys = batch_keys(
+        num_frames,
+        config,
+        first_epoch=first_epoch,
+        num_unlabelled=len(unlabelled or ()),
+        balance=ClassBalance.of(frames, warn=process == 0) if balanced else None,
+    )
     shares = (batch[process::num_processes] for batch in islice(keys, first_batch, None))
     loader = DataLoader(
         _AugmentedFrames(frames, unlabelled, change, config.seed, intensity_range),
@@ -114,13 +123,38 @@ def dead_workers_explained() -> Iterator[None]:
 
 
 def batch_keys(
-    num_frames: int, config: TrainingConfig, *, first_epoch: int = 0
-) -> Iterator[list[tuple[int, int]]]:
-    """(epoch, frame index) of every frame of every batch; the last of an epoch may be smaller."""
+    num_frames: int,
+    config: TrainingConfig,
+    *,
+    first_epoch: int = 0,
+    num_unlabelled: int = 0,
+    balance: ClassBalance | None = None,
+) -> Iterator[list[tuple[int, ...]]]:
+    """(epoch, frame index) of every frame of every batch; the last of an epoch may be smaller.
+
+    Args:
+        num_frames: of an epoch, those without labels included.
+        config: seed, number of epochs and size of a batch.
+        first_epoch: that is not done yet.
+        num_unlabelled: the last frames, which each epoch sees once.
+        balance: draws the others, some of them several times; each time but the first has its
+            number at the end of the key. None: each once.
+    """
+    labelled = num_frames - num_unlabelled
     for epoch in range(first_epoch, config.epochs):
-        order = np.random.default_rng((ORDER_STREAM, config.seed, epoch)).permutation(num_frames)
+        rng = np.random.default_rng((ORDER_STREAM, config.seed, epoch))
+        if balance is None:
+            order = rng.permutation(num_frames)
+        else:
+            drawn = balance.draw(labelled, rng)
+            order = rng.permutation(np.append(drawn, np.arange(labelled, num_frames)))
+        seen: Counter[int] = Counter()
+        keys: list[tuple[int, ...]] = []
+        for index in order.tolist():
+            keys.append((epoch, index, seen[index]) if seen[index] else (epoch, index))
+            seen[index] += 1
         for start in range(0, num_frames, config.batch_size):
-            yield [(epoch, int(index)) for index in order[start : start + config.batch_size]]
+            yield keys[start : start + config.batch_size]
 
 
 def torch_seed(seed: int, epoch: int) -> int:
@@ -178,7 +212,7 @@ class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
         self._seed = seed
         self._intensity_range = intensity_range
 
-    def __getitem__(self, key: tuple[int, int]) -> Frame | PointDistillerError:
+    def __getitem__(self, key: tuple[int, ...]) -> Frame | PointDistillerError:
         rng = np.random.default_rng((AUGMENTATION_STREAM, self._seed, *key))
         try:
             frame = self._read(key[1], rng)

@@ -133,7 +133,7 @@ def check_labels(
     Raises:
         DatasetError: no label in range, or labels or a calibration are missing or malformed.
     """
-    asked = (config.model.class_names, config.model.grid.point_cloud_range)
+    asked = (config.model.class_names, config.model.point_cloud_range)
     first = is_first_process()
     where = f'{config.dataset.root}, {config.dataset.split}'
     check_training_labels(survey_labels(dataset, *asked), where=where, warn=first)

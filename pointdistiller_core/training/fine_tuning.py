@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pydantic import JsonValue
 import torch
 
-from pointdistiller_core.config import ExperimentConfig, ModelConfig
+from pointdistiller_core.config import DetectorConfig, ExperimentConfig, PointPillarsConfig
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     BundleInfo,
@@ -28,7 +28,7 @@ from pointdistiller_core.deploy.bundle import (
     load_bundle,
 )
 from pointdistiller_core.distill.compatibility import list_differences
-from pointdistiller_core.distill.initialization import stage_widths
+from pointdistiller_core.distill.initialization import stage_facts, stage_widths
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.training.checkpoint import list_checkpoints
@@ -76,7 +76,7 @@ def start_from(source: Path, detector: AnyDetector, config: ExperimentConfig) ->
     trained = build_with_weights(info.model, weights, where=str(folder))
     warn_of_height(source, info, config)
     _warn_of_grid(source, info.model, config.model)
-    shared = _Shared(info.model, config.model)
+    shared = _Shared(*(cast(PointPillarsConfig, each.config) for each in (trained, detector)))
     rows = torch.tensor(shared.channels, dtype=torch.int64).reshape(-1, 2)
     state, new, made_anew = dict(trained.state_dict()), detector.state_dict(), 0
     for name in (f'{HEAD}weight', f'{HEAD}bias'):
@@ -103,7 +103,7 @@ class _Shared:
         num_channels: of the target's head.
     """
 
-    def __init__(self, source: ModelConfig, target: ModelConfig) -> None:
+    def __init__(self, source: PointPillarsConfig, target: PointPillarsConfig) -> None:
         theirs, ours = _anchors(source), _anchors(target)
         self.taken = [name for name in ours if theirs.get(name) == ours[name]]
         self.changed = [name for name in ours if name in theirs and name not in self.taken]
@@ -150,7 +150,7 @@ class _Meaning(NamedTuple):
     value: str | int  # class of a logit, or number
 
 
-def _head_channels(config: ModelConfig) -> dict[_Meaning, int]:
+def _head_channels(config: PointPillarsConfig) -> dict[_Meaning, int]:
     """Channels of `AnchorHead` by their meaning."""
     values: dict[str, Sequence[str | int]] = {
         'class': config.class_names,
@@ -167,7 +167,7 @@ def _head_channels(config: ModelConfig) -> dict[_Meaning, int]:
     return {meaning: channel for channel, meaning in enumerate(meanings)}
 
 
-def _anchors(config: ModelConfig) -> dict[str, tuple[Any, ...]]:
+def _anchors(config: PointPillarsConfig) -> dict[str, tuple[Any, ...]]:
     """What the outputs of a class refer to; how labels are matched does not matter."""
     anchors = {name: config.head.anchors[name] for name in config.class_names}
     return {name: (anchor.size, anchor.bottom, anchor.yaws) for name, anchor in anchors.items()}
@@ -177,15 +177,20 @@ def _listed(names: list[str]) -> str:
     return ', '.join(names)
 
 
-def _check_same_network(source: Path, info: BundleInfo, config: ModelConfig) -> None:
+def _check_same_network(source: Path, info: BundleInfo, config: DetectorConfig) -> None:
     """Check that all weights but the head's mean the same.
 
     Raises:
         ConfigError: lists every difference, with both values.
     """
-    ours = BundleInfo(model=config)
+    theirs = info.model
+    if not (isinstance(theirs, PointPillarsConfig) and isinstance(config, PointPillarsConfig)):
+        raise ConfigError(
+            f'{source}: {theirs.name} for {config.name}: only pointpillars can be fine-tuned, '
+            'from the same'
+        )
     differences = list_differences(
-        _network_facts(info), _network_facts(ours), sides=('source', 'configuration')
+        _network_facts(theirs), _network_facts(config), sides=('source', 'configuration')
     )
     if differences:
         raise ConfigError(
@@ -195,14 +200,13 @@ def _check_same_network(source: Path, info: BundleInfo, config: ModelConfig) -> 
         )
 
 
-def _network_facts(info: BundleInfo) -> dict[str, Any]:
+def _network_facts(model: PointPillarsConfig) -> dict[str, Any]:
     """All that the weights before the head depend on; widths appear as channels."""
-    names = ('name', 'backbone_layers', 'backbone_strides', 'neck_strides')
     return {
-        **{name: getattr(info.model, name) for name in names},
-        **stage_widths(info.model),
-        'grid.voxel_size, x and y [m]': info.model.grid.voxel_size[:2],
-        'point_features': info.point_features,
+        **stage_facts(model),
+        **stage_widths(model),
+        'grid.voxel_size, x and y [m]': model.grid.voxel_size[:2],
+        'point_features': model.point_features,
     }
 
 
@@ -222,9 +226,9 @@ def warn_of_height(source: Path, info: BundleInfo, config: ExperimentConfig) -> 
         )
 
 
-def _warn_of_grid(source: Path, theirs: ModelConfig, ours: ModelConfig) -> None:
+def _warn_of_grid(source: Path, theirs: DetectorConfig, ours: DetectorConfig) -> None:
     """Warn if the middle of the cells along z differs, because points are measured from it."""
-    middles = [sum(model.grid.point_cloud_range[2::3]) / 2 for model in (theirs, ours)]
+    middles = [sum(model.point_cloud_range[2::3]) / 2 for model in (theirs, ours)]
     if middles[0] != middles[1] and is_first_process():
         logger.warning(
             '%s: the middle of its range along z is %.2f m, here %.2f m: the first layer reads '

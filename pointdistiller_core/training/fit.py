@@ -69,7 +69,7 @@ from pointdistiller_core.training.run import (
     open_run,
     record_session,
 )
-from pointdistiller_core.training.schedule import set_one_cycle
+from pointdistiller_core.training.schedule import Moment, set_rate
 
 
 def fit(
@@ -203,7 +203,7 @@ def _train(
         config.training,
         first_epoch=done.epochs,
         first_batch=done.steps * config.training.accumulate,
-        point_cloud_range=config.model.grid.point_cloud_range,
+        point_cloud_range=config.model.point_cloud_range,
         unlabelled=unlabelled,
         intensity_range=info.intensity_range,
         process=fabric.global_rank,
@@ -226,7 +226,7 @@ def _train(
             if record:
                 listener.on_epoch(record)
             if over:
-                raise _stopped(run, f'{done}, of {config.training.epochs} epochs')
+                raise _stopped(run, done.of(config.training.epochs))
 
 
 def _stopped(run: Path, done: str) -> TrainingStopped:
@@ -351,9 +351,8 @@ class _Trainer:
     def _run_step(self, step: int, batches: Iterator[Batch]) -> Progress:
         config = self._config
         num_steps = config.epochs * self.steps_per_epoch
-        learning_rate = set_one_cycle(
-            self.state.optimizer, step=step, num_steps=num_steps, config=config
-        )
+        moment = Moment(step, num_steps, epoch=step // self.steps_per_epoch)
+        learning_rate = set_rate(self.state.optimizer, moment, config)
         losses = self._minimise(step, batches)
         if self.state.average is not None and config.ema_decay is not None:
             detector = detector_of(self._objective)
@@ -361,7 +360,7 @@ class _Trainer:
         return Progress(
             step=step + 1,
             num_steps=num_steps,
-            epoch=step // self.steps_per_epoch + 1,
+            epoch=moment.epoch + 1,
             num_epochs=config.epochs,
             losses=losses,
             learning_rate=learning_rate,

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import AnchorConfig, ModelConfig
+from pointdistiller_core.config import DetectorConfig, Size
 from pointdistiller_core.geometry.intensity import Range, measure_intensity
 from pointdistiller_core.pipelines.evaluate import spread_indices
 
 if TYPE_CHECKING:
-    from pointdistiller_core.config.model import Size
     from pointdistiller_core.datasets import FrameDataset, Frames
 
 MEASURED_CLOUDS = 20
 MEASURED_LABELS = 1000  # frames
 GENEROUS = 2.0  # factor beyond the sizes of the labels
 OF_ANCHOR = 2.0  # factor around the anchor of a class without labels
+ANY_SIZE = ((1e-3,) * 3, (1e3,) * 3)  # of a class without labels and anchors [m]
 # A label that is so many times larger or smaller than nearly all others is a mistake.
 OUTLIER, RARE = 4.0, 0.01
 
@@ -35,7 +35,7 @@ def measure_range(frames: Frames) -> Range:
     return measure_intensity(frames[index].points for index in indices)
 
 
-def measure_sizes(dataset: FrameDataset, model: ModelConfig) -> tuple[tuple[Size, Size], ...]:
+def measure_sizes(dataset: FrameDataset, model: DetectorConfig) -> tuple[tuple[Size, Size], ...]:
     """Generous bounds of the sizes of each class, from labels spread over a dataset.
 
     Raises:
@@ -47,15 +47,17 @@ def measure_sizes(dataset: FrameDataset, model: ModelConfig) -> tuple[tuple[Size
     heights, widths, lengths = np.concatenate([each.dimensions for each in objects]).T
     sizes = np.stack([lengths, widths, heights], axis=1)
     return tuple(
-        _size_bounds(sizes[names == name], model.head.anchors[name]) for name in model.class_names
+        _size_bounds(sizes[names == name], model.usual_size(name)) for name in model.class_names
     )
 
 
-def _size_bounds(sizes: NDArray[np.float64], anchor: AnchorConfig) -> tuple[Size, Size]:
-    """Least and largest dx, dy, dz [m] around sizes (N, 3), or around an anchor without any."""
+def _size_bounds(sizes: NDArray[np.float64], guess: Size | None) -> tuple[Size, Size]:
+    """Least and largest dx, dy, dz [m] around sizes (N, 3), or around a guess without any."""
     sizes = sizes[(sizes > 0).all(axis=1)]
     if not len(sizes):
-        sizes = np.array([anchor.size]) * [[1 / OF_ANCHOR], [OF_ANCHOR]]
+        if guess is None:
+            return ANY_SIZE
+        sizes = np.array([guess]) * [[1 / OF_ANCHOR], [OF_ANCHOR]]
     low, high = np.quantile(sizes, (RARE, 1 - RARE), axis=0)
     usual = sizes[((sizes >= low / OUTLIER) & (sizes <= high * OUTLIER)).all(axis=1)]
     least, most = usual.min(axis=0) / GENEROUS, usual.max(axis=0) * GENEROUS

@@ -31,7 +31,12 @@ from pydantic import JsonValue
 import torch
 
 import pointdistiller_core
-from pointdistiller_core.config import Config, ExperimentConfig, dump_config, load_config
+from pointdistiller_core.config import (
+    Config,
+    ExperimentConfig,
+    dump_config,
+    load_stored_experiment,
+)
 from pointdistiller_core.cores import processor_name
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.files import named_refusals, write_file, write_text
@@ -282,7 +287,7 @@ def _check_same(run: Path, config: ExperimentConfig, facts: Mapping[str, JsonVal
     file = run / CONFIG_FILE
     if not file.is_file():
         raise CheckpointError(f'{run}: no run to resume: it has no {CONFIG_FILE}')
-    before = _flatten(load_config(ExperimentConfig, file))
+    before = _flatten(load_stored_experiment(file))
     before |= read_facts(run)
     now = _flatten(config) | dict(facts)
     changes = '\n'.join(

@@ -12,7 +12,7 @@ import sys
 from backend_parameters import backends
 import pytest
 
-from pointdistiller_core.config import ModelConfig, find_config, load_config
+from pointdistiller_core.config import DetectorConfig, find_config, load_config
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
 from pointdistiller_core.deploy.bundle_format import add_files
 from pointdistiller_core.deploy.export.exporters import export_detector
@@ -39,7 +39,7 @@ def run(script, *options, folder):
 
 @pytest.fixture
 def small_bundle(tmp_path):
-    config = load_config(ModelConfig, find_config('models', 'pointpillars_small_16x'))
+    config = load_config(DetectorConfig, find_config('models', 'pointpillars_small_16x'))
     save_bundle(tmp_path / 'bundle', build_detector(config), BundleInfo(model=config))
     return tmp_path / 'bundle'
 

@@ -18,7 +18,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 import ros_graph  # noqa: F401 - a domain of its own
 import torch
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.models import build_detector
@@ -33,7 +33,7 @@ def bundle(tmp_path) -> Path:
     grid = Grid(
         point_cloud_range=(0.0, -20.48, -3.0, 40.96, 20.48, 1.0), voxel_size=(0.64, 0.64, 4.0)
     )
-    config = ModelConfig(width=0.25, grid=grid)
+    config = PointPillarsConfig(width=0.25, grid=grid)
     save_bundle(tmp_path / 'bundle', build_detector(config), BundleInfo(model=config))
     return tmp_path / 'bundle'
 

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import ModelConfig, PillarConfig
+from pointdistiller_core.config import (
+    BackboneConfig,
+    EncoderConfig,
+    PointPillarsConfig,
+    StackNeckConfig,
+    VoxelConfig,
+)
 from pointdistiller_core.formats.kitti import Calibration, KittiObjects, objects_from_boxes
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.records import Frame, GroundTruth
@@ -22,19 +28,22 @@ CALIBRATION = Calibration(
 
 
 @pytest.fixture(scope='session')
-def tiny_model() -> ModelConfig:
+def tiny_model() -> PointPillarsConfig:
     """PointPillars for cars on 32 x 32 cells of 0.8 m, about 8,000 parameters."""
-    return ModelConfig(
+    return PointPillarsConfig(
         class_names=('Car',),
         grid=Grid(point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1), voxel_size=(0.8, 0.8, 4)),
-        pillars=PillarConfig(max_points_per_pillar=8, max_pillars=1024, max_pillars_training=1024),
-        encoder_channels=8,
-        backbone_layers=(1, 1),
-        backbone_strides=(1, 2),
-        backbone_channels=(8, 16),
-        neck_strides=(1, 2),
-        neck_channels=(8, 8),
+        voxels=VoxelConfig(max_points=8, max_voxels=1024, max_voxels_training=1024),
+        encoder=EncoderConfig(channels=8),
+        backbone=BackboneConfig(layers=(1, 1), strides=(1, 2), channels=(8, 16)),
+        neck=StackNeckConfig(strides=(1, 2), channels=(8, 8)),
     )
+
+
+@pytest.fixture
+def small_configs(tiny_model, toy):
+    """By family, a configuration for cars that is small enough for a test."""
+    return {'pointpillars': tiny_model, 'toy': toy}
 
 
 class TinyDataset:

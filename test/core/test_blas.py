@@ -16,7 +16,7 @@ import pytest
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from pointdistiller_core.blas import products_in_calling_thread
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.hosts.pillar_host import PillarHost
 from pointdistiller_core.geometry.mounting import Mounting
 
@@ -96,7 +96,7 @@ class Watched(np.ndarray):
 
 def test_encoder_and_mounting_stay_in_their_thread(monkeypatch):
     monkeypatch.setattr(Watched, 'seen', [])
-    config = ModelConfig()
+    config = PointPillarsConfig()
     weights = {
         name: np.ones(shape, np.float32).view(Watched if len(shape) > 1 else np.ndarray)
         for name, shape in PillarHost.shapes(config).items()

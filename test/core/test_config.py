@@ -4,17 +4,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import yaml
 
 from pointdistiller_core.config import (
+    DATASET_CONFIGS,
+    MODEL_CONFIGS,
+    DatasetConfig,
+    DetectorConfig,
     ExperimentConfig,
-    ModelConfig,
+    PointPillarsConfig,
     SimulationConfig,
     apply_overrides,
     dump_config,
     load_config,
     load_experiment,
+    load_stored_experiment,
     parse_config,
     parse_yaml,
     shipped_configs,
@@ -25,39 +32,41 @@ from pointdistiller_core.errors import ConfigError
 def test_files_of_windows_and_of_other_encodings(tmp_path):
     path = tmp_path / 'model.yaml'
     path.write_bytes(b'\xef\xbb\xbfwidth: 0.5\r\n')
-    assert load_config(ModelConfig, path).width == 0.5
+    assert load_config(DetectorConfig, path).width == 0.5
     path.write_bytes(b'width: 0.5\n# caf\xe9\n')
     with pytest.raises(ConfigError, match=r'model\.yaml:2: not UTF-8 text: byte 0xe9'):
-        load_config(ModelConfig, path)
+        load_config(DetectorConfig, path)
     with pytest.raises(ConfigError, match='cannot be read: Is a directory'):
-        load_config(ModelConfig, tmp_path)
+        load_config(DetectorConfig, tmp_path)
 
 
 def test_unknown_key_is_an_error_that_lists_the_known_ones(tmp_path):
     path = tmp_path / 'model.yaml'
-    path.write_text('pillars: {max_pilars: 3}\n')
-    with pytest.raises(ConfigError, match=r'pillars\.max_pilars: unknown key.*max_pillars'):
-        load_config(ModelConfig, path)
+    path.write_text('voxels: {max_voxel: 3}\n')
+    with pytest.raises(ConfigError, match=r'voxels\.max_voxel: unknown key.*max_voxels'):
+        load_config(DetectorConfig, path)
 
 
 def test_all_problems_are_reported_together():
     with pytest.raises(ConfigError) as error:
-        parse_config(ModelConfig, {'width': -1, 'encoder_channels': 0, 'foo': 1}, where='here')
+        parse_config(
+            DetectorConfig, {'width': -1, 'encoder': {'channels': 0}, 'foo': 1}, where='here'
+        )
     message = str(error.value)
     assert message.startswith('here:')
-    assert all(part in message for part in ('width', '-1', 'encoder_channels', 'foo'))
+    assert all(part in message for part in ('width', '-1', 'encoder.channels', 'foo'))
 
 
 def test_class_without_anchors():
     with pytest.raises(ConfigError, match=r"head\.anchors lacks classes \['Tram'\]"):
-        parse_config(ModelConfig, {'class_names': ['Car', 'Tram']}, where='here')
+        parse_config(DetectorConfig, {'class_names': ['Car', 'Tram']}, where='here')
 
 
 def test_thresholds_of_classes_fit_the_classes():
     detection = {'score_thresholds': [0.1, 0.2]}
     with pytest.raises(ConfigError, match=r"2 score_thresholds for 3 classes: .*'Cyclist'"):
-        parse_config(ModelConfig, {'detection': detection}, where='x')
-    model = ModelConfig(class_names=('Car', 'Cyclist'), detection=detection)
+        parse_config(DetectorConfig, {'detection': detection}, where='x')
+    model = PointPillarsConfig(class_names=('Car', 'Cyclist'), detection=detection)
     assert model.detection.score_thresholds == (0.1, 0.2)
 
 
@@ -67,6 +76,16 @@ def test_sampled_classes_are_those_of_the_model():
     problem = r"ground_truth_sampling\.classes: \['Tram'\] are no classes of the model; it has"
     with pytest.raises(ConfigError, match=problem):
         parse_config(ExperimentConfig, values, where='here')
+
+
+def test_sampled_classes_are_all_of_the_model():
+    values = {
+        'model': {'class_names': ['Cyclist', 'Car']},
+        'dataset': {'root': 'x'},
+        'augmentation': {'ground_truth_sampling': {}},
+    }
+    sampling = parse_config(ExperimentConfig, values, where='here').augmentation
+    assert list(sampling.ground_truth_sampling.classes) == ['Cyclist', 'Car']
 
 
 def test_ground_truth_sampling_as_published():
@@ -80,9 +99,121 @@ def test_ground_truth_sampling_as_published():
     }
 
 
-def test_width_must_give_whole_channels():
-    with pytest.raises(ConfigError, match=r'width 0\.3 does not divide 64 channels evenly'):
-        parse_config(ModelConfig, {'width': 0.3}, where='here')
+@pytest.mark.parametrize(
+    ('width', 'channels', 'scaled'),
+    [
+        (1 / 2, 64, 32),
+        (1 / 4, 64, 16),
+        (0.3, 64, 19),
+        (1 / 1.4, 64, 45),  # PointDistiller's students of nuScenes and PointRCNN
+        (1 / 2.8, 64, 22),
+        (0.7, 10, 7),  # a little less, as a float
+        (0.001, 64, 1),
+        (2.0, 64, 128),
+    ],
+)
+def test_width_rounds_down(width, channels, scaled):
+    assert PointPillarsConfig(width=width).scaled(channels) == scaled
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'new'),
+    [
+        ('model.pillars.max_points_per_pillar', 8, 'model.voxels.max_points'),
+        ('model.pillars.max_pillars', 8, 'model.voxels.max_voxels'),
+        ('model.pillars.max_pillars_training', 8, 'model.voxels.max_voxels_training'),
+        ('model.encoder_channels', 8, 'model.encoder.channels'),
+        ('model.backbone_layers', [1, 1, 1], 'model.backbone.layers'),
+        ('model.backbone_strides', [1, 2, 2], 'model.backbone.strides'),
+        ('model.backbone_channels', [8, 8, 8], 'model.backbone.channels'),
+        ('model.neck_strides', [2, 4, 8], 'model.neck.strides'),
+        ('model.neck_channels', [8, 8, 8], 'model.neck.channels'),
+        ('training.peak_beta1', 0.5, 'training.schedule.peak_beta1'),
+        ('training.warmup_fraction', 0.5, 'training.schedule.warmup_fraction'),
+        ('training.initial_factor', 5.0, 'training.schedule.initial_factor'),
+        ('training.final_factor', 5.0, 'training.schedule.final_factor'),
+    ],
+)
+def test_a_key_that_has_moved(tmp_path, key, value, new):
+    path = tmp_path / 'experiment.yaml'
+    path.write_text('model: pointpillars\ndataset: {root: data}\nfurther: 1\n')
+    with pytest.raises(ConfigError) as error:
+        load_experiment(path, (f'{key}={value}',))
+    assert str(error.value) == f'{path}:\n  {key}: is now {new}'
+    stored = apply_overrides({'dataset': {'root': 'data'}}, (f'{key}={value}',))
+    path.write_text(yaml.safe_dump(stored))
+    found = load_stored_experiment(path)
+    expected = apply_overrides({'dataset': {'root': 'data'}}, (f'{new}={value}',))
+    assert found == parse_config(ExperimentConfig, expected, where='here')
+    assert found != parse_config(ExperimentConfig, {'dataset': {'root': 'data'}}, where='here')
+
+
+def test_moved_keys_of_a_model_alone():
+    with pytest.raises(ConfigError) as error:
+        parse_config(
+            DetectorConfig, {'neck_channels': [1], 'pillars': {'max_pillars': 3}}, where='x'
+        )
+    moved = [
+        '  pillars.max_pillars: is now voxels.max_voxels',
+        '  neck_channels: is now neck.channels',
+    ]
+    assert str(error.value).splitlines() == ['x:', *moved]
+
+
+class ToyConfig(DetectorConfig):
+    name: Literal['toy'] = 'toy'
+    class_names: tuple[str, ...] = ('Car',)
+    size: int = 3
+
+
+class ToyDataConfig(DatasetConfig):
+    name: Literal['toys'] = 'toys'
+    color: str = 'red'
+
+
+def test_families_can_be_added(monkeypatch):
+    monkeypatch.setitem(MODEL_CONFIGS, 'toy', ToyConfig)
+    monkeypatch.setitem(DATASET_CONFIGS, 'toys', ToyDataConfig)
+    data = {'name': 'toys', 'root': 'x', 'color': 'blue'}
+    values = {'model': {'name': 'toy', 'size': 4}, 'dataset': data, 'validation': data}
+    config = parse_config(ExperimentConfig, values, where='here')
+    assert isinstance(config.model, ToyConfig)
+    assert (config.model.size, config.validation.color) == (4, 'blue')
+    assert parse_config(ExperimentConfig, yaml.safe_load(dump_config(config)), where='x') == config
+    with pytest.raises(ConfigError, match=r'model\.sise: unknown key; expected some of .*size'):
+        parse_config(ExperimentConfig, values | {'model': {'name': 'toy', 'sise': 4}}, where='x')
+
+
+@pytest.mark.parametrize(
+    ('values', 'problem'),
+    [
+        (
+            {'model': {'name': 'second'}},
+            r"model\.name: no 'second'; .* \['pointpillars'\]",
+        ),
+        (
+            {'dataset': {'name': 'kity', 'root': 'x'}},
+            r"dataset\.name: no 'kity'; .*'folder', 'kitti'",
+        ),
+        ({'dataset': {'name': 'folder'}}, r'dataset\.root: Field required'),
+        (
+            {'training': {'schedule': 'steps'}},
+            r"\.kind: no 'steps'; .*'one_cycle', 'step'",
+        ),
+        ({'training': {'schedule': {'milestones': [1]}}}, 'milestones: unknown key.*peak_beta1'),
+        ({'training': {'schedule': 'step', 'epochs': 23}}, r'milestones \[23\] .* in 23 epochs'),
+        ({'training': {'schedule': {'kind': 'step', 'milestones': [3, 2]}}}, 'once, in order'),
+        (
+            {'model': {'point_features': ['x', 'y', 'z', 'age']}},
+            r"'z', 'age'\]: no detector",
+        ),
+        ({'model': {'sweeps': 10}}, 'sweeps 10: no detector merges sweeps so far; give 1'),
+        ({'model': {'neck': {'kind': 'fpn'}}}, r"model\.neck\.kind: Input should be 'stack'"),
+    ],
+)
+def test_what_cannot_be_chosen(values, problem):
+    with pytest.raises(ConfigError, match=problem):
+        parse_config(ExperimentConfig, {'dataset': {'root': 'x'}} | values, where='here')
 
 
 @pytest.mark.parametrize('text', ['- 1\n', 'a: [1\n'])
@@ -90,7 +221,7 @@ def test_broken_yaml(tmp_path, text):
     path = tmp_path / 'broken.yaml'
     path.write_text(text)
     with pytest.raises(ConfigError, match=r'broken\.yaml'):
-        load_config(ModelConfig, path)
+        load_config(DetectorConfig, path)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +236,7 @@ def test_yaml_that_says_two_things_or_never_ends(tmp_path, text, problem):
     path = tmp_path / 'model.yaml'
     path.write_text(text, encoding='utf-8')
     with pytest.raises(ConfigError, match=rf'(?s)model\.yaml: not valid YAML: .*{problem}'):
-        load_config(ModelConfig, path)
+        load_config(DetectorConfig, path)
     with pytest.raises(ConfigError, match='there 2 times'):
         apply_overrides({}, ('grid={a: 1, a: 2}',))
 
@@ -118,7 +249,7 @@ def test_merged_keys_may_be_replaced():
 
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match='no such file'):
-        load_config(ModelConfig, tmp_path / 'none.yaml')
+        load_config(DetectorConfig, tmp_path / 'none.yaml')
 
 
 def test_overrides_are_yaml_and_leave_their_argument_alone():
@@ -134,7 +265,7 @@ def test_malformed_override(override):
         apply_overrides({}, (override,))
 
 
-@pytest.mark.parametrize('cls', [ModelConfig, SimulationConfig])
+@pytest.mark.parametrize('cls', [PointPillarsConfig, SimulationConfig])
 def test_dump_reads_back_the_same(cls):
     config = parse_config(cls, {}, where='defaults')
     assert parse_config(cls, yaml.safe_load(dump_config(config)), where='dump') == config
@@ -142,7 +273,7 @@ def test_dump_reads_back_the_same(cls):
 
 @pytest.mark.parametrize('path', shipped_configs('models'), ids=lambda path: path.stem)
 def test_shipped_models_are_valid(path):
-    load_config(ModelConfig, path)
+    load_config(DetectorConfig, path)
 
 
 @pytest.mark.parametrize('path', shipped_configs('experiments'), ids=lambda path: path.stem)
@@ -157,3 +288,24 @@ def test_experiment_names_a_shipped_model(tmp_path):
     path.write_text('model: pointpillars_5x\ndataset: {root: data}\n')
     with pytest.raises(ConfigError, match=r"'pointpillars_5x'; choose from .*pointpillars_4x"):
         load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    ('values', 'problem'),
+    [
+        ({'neck': {'strides': [1, 1, 1]}}, r'neck\.strides .* do not .* strides \[2, 4, 8\]'),
+        ({'backbone': {'strides': [3, 2, 2]}}, 'not a multiple of the stride 12'),
+        ({'backbone': {'strides': [0, 2, 2]}}, 'greater than or equal to 1'),
+        ({'backbone': {'layers': [3, 5]}}, 'must all have the same number of stages'),
+        ({'neck': {'channels': [128]}}, 'must all have the same number of stages'),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(values, problem):
+    with pytest.raises(ConfigError, match=problem):
+        parse_config(DetectorConfig, values, where='here')
+
+
+def test_head_stride_follows_from_the_strides():
+    assert PointPillarsConfig().head_stride == 2
+    changes = {'backbone': {'strides': (1, 2, 2)}, 'neck': {'strides': (1, 2, 4)}}
+    assert PointPillarsConfig(**changes).head_stride == 1

@@ -27,15 +27,15 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.evaluation.comparison.report import format_table
+from pointdistiller_core.grid import Grid
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import conversions, transforms
-from pointdistiller_ros.comparison_models import Model
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.conversions import (
     marker_keys,
@@ -44,15 +44,18 @@ from pointdistiller_ros.conversions import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+WIDE = (-99, -99, -9, 99, 99, 9)
 
 
 class FakeModel(FakeDetector):
     """Sees an upright car around each point whose intensity is at least its own limit."""
 
-    def __init__(self, limit=0.0, delay_s=0.0, class_names=('Car', 'Van'), height=1.73):
+    def __init__(self, limit=0.0, delay_s=0.0, class_names=('Car', 'Van'), height=1.73, seen=WIDE):
         super().__init__(delay_s)
         self.limit, self.class_names = limit, class_names
-        self.info = BundleInfo(model=ModelConfig(), sensor_height=height)
+        grid = Grid(point_cloud_range=seen, voxel_size=(1, 1, 1))
+        model = PointPillarsConfig().model_copy(update={'grid': grid})
+        self.info = BundleInfo.model_construct(model=model, sensor_height=height)
 
     def __call__(self, points, *, mounting=None, **options):
         found = super().__call__(points, mounting=mounting, **options)
@@ -67,12 +70,12 @@ class FakeModel(FakeDetector):
         return Detections(boxes, seen[:, 3], labels, **numbers)
 
 
-def add_node(session, teacher=None, student=None, *, ranges=(), names=None, **parameters):
+def add_node(session, teacher=None, student=None, *, names=None, **parameters):
     models = {'big': teacher or FakeModel(0.3), 'small': student or FakeModel(0.6)}
 
     def load(bundle, *, backend, device, num_threads):
         assert (backend, device, num_threads) == ('auto', 'cpu', 0)
-        return Model(models[bundle], {'name': bundle}, ranges)
+        return models[bundle]
 
     build = partial(ComparisonNode, load)
     return session.add(build, names, teacher='big', student='small', **parameters)
@@ -220,7 +223,7 @@ def test_errors_without_a_text_are_logged_by_their_kind(session, monkeypatch, ca
         raise ZeroDivisionError
 
     monkeypatch.setattr(FakeModel, '__call__', fail)
-    monkeypatch.setattr('pointdistiller_ros.comparison_truth.truth_from_boxes_cloud', fail)
+    monkeypatch.setattr('pointdistiller_ros.comparison_node.truth_from_boxes_cloud', fail)
     node = add_node(session, ground_truth_type='boxes')
     states = listen(session, DiagnosticArray, '/diagnostics')
     publisher(session, PointCloud2, '/ground_truth').publish(build_truth(1, 10))
@@ -382,10 +385,11 @@ def assert_same_numbers(first, second):
 
 def test_sensor_that_is_tilted_and_higher_changes_no_number(session):
     mounting = Mounting.from_angles(1.73, **POSE)
-    ranges = ((0, -5, -1, 35, 5, 1),)  # the last label is not in it
-    level = add_node(session, ranges=ranges, ground_truth_type='boxes')
+    small = (0, -5, -1, 35, 5, 1)  # the last label is not in it
+    models = FakeModel(0.3, seen=small), FakeModel(0.6, seen=small)
+    level = add_node(session, *models, ground_truth_type='boxes')
     names = {'points': '/tilted/points', 'ground_truth': '/tilted/truth'}
-    tilted = add_node(session, ranges=ranges, names=names, ground_truth_type='boxes', **MOUNTED)
+    tilted = add_node(session, *models, names=names, ground_truth_type='boxes', **MOUNTED)
     for node, base, place in ((level, '', None), (tilted, '/tilted', mounting)):
         truths = publisher(session, PointCloud2, f'{base}/{"truth" if base else "ground_truth"}')
         truths.publish(build_truth(1, 10, 20, 30, 40, mounting=place))
@@ -510,7 +514,8 @@ def test_report_at_the_end(session, tmp_path):
     assert summary['clouds']['compared'] == 2
     assert summary['agreement']['recall'] == pytest.approx(1 / 3)
     assert list(summary['agreement']['distances']) == ['0-15 m', '15+ m']
-    assert summary['teacher'] == {'name': 'big'}
+    about = {'name': 'big', 'backend': 'fake', 'width': 1.0, 'classes': ['Car', 'Van']}
+    assert {name: summary['teacher'][name] for name in about} == about
     assert '</html>' in (tmp_path / 'report' / 'comparison.html').read_text(encoding='utf-8')
 
 
@@ -588,7 +593,7 @@ def bundles(tmp_path_factory):
 
     grid = Grid(point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1), voxel_size=(0.8, 0.8, 4))
     detection = DetectionConfig(score_threshold=0.0, max_detections=20)
-    config = ModelConfig(width=0.25, grid=grid, detection=detection)
+    config = PointPillarsConfig(width=0.25, grid=grid, detection=detection)
     folders = [tmp_path_factory.mktemp('bundles') / name for name in ('tiny', 'small')]
     for seed, folder in enumerate(folders):
         torch.manual_seed(seed)

@@ -269,13 +269,13 @@ def bundle(tmp_path_factory):
     """A randomly initialized detector over the range of KITTI, with coarse pillars."""
     import torch
 
-    from pointdistiller_core.config import DetectionConfig, ModelConfig
+    from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
     from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
     from pointdistiller_core.grid import Grid
     from pointdistiller_core.models import build_detector
 
     torch.manual_seed(0)
-    config = ModelConfig(
+    config = PointPillarsConfig(
         width=0.25,
         grid=Grid(
             point_cloud_range=(0.0, -20.48, -3.0, 40.96, 20.48, 1.0),
@@ -296,9 +296,8 @@ def test_real_frames_through_a_real_network(kitti_mini, bundle, tmp_path, monkey
         str(bundle),
         str(tmp_path / 'kitti'),
         record=str(tmp_path / 'out'),
-        lockstep=True,
-        num_threads=1,
-        score_threshold=0.0,
+        rate=None,
+        parameters={'num_threads': 1, 'score_threshold': 0.0},
     )
     assert run_detect(options) == RunCounts(played=2, results=2, failed=0, dropped=0)
     results = list(read_clouds(tmp_path / 'out', '/detector/boxes'))

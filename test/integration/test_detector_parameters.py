@@ -34,7 +34,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_ros import transforms
@@ -56,12 +56,12 @@ class Shelf:
             'slow': FakeDetector(),
             'traffic': FakeDetector(),
         }
-        people = ModelConfig(class_names=('Pedestrian', 'Cyclist'))
+        people = PointPillarsConfig(class_names=('Pedestrian', 'Cyclist'))
         self.detectors['second'].info = BundleInfo(model=people)
         self.detectors['second'].class_names = people.class_names
-        anchors = ModelConfig().head.anchors['Car']
+        anchors = PointPillarsConfig().head.anchors['Car']
         head = {'anchors': dict.fromkeys(('Bus', 'Truck', 'Van'), anchors)}
-        traffic = ModelConfig(class_names=('Bus', 'Truck', 'Van'), head=head)
+        traffic = PointPillarsConfig(class_names=('Bus', 'Truck', 'Van'), head=head)
         self.detectors['traffic'].info = BundleInfo(model=traffic)
         self.detectors['traffic'].class_names = traffic.class_names
         self.asked, self.proceed = Event(), Event()
@@ -338,7 +338,7 @@ def test_markers_of_the_cloud_in_work_do_not_outlive_their_deletion(session, she
 
 
 def test_mounting(session, shelf):
-    shelf.detectors['first'].info = BundleInfo(model=ModelConfig(), sensor_height=1.5)
+    shelf.detectors['first'].info = BundleInfo(model=PointPillarsConfig(), sensor_height=1.5)
     node = add_node(session, shelf)
     boxes = listen(session, PointCloud2, '/detector/boxes')
     clouds = publisher(session, PointCloud2, '/points')
@@ -367,7 +367,7 @@ def test_frame_of_tf_without_tf(session):
 
 def test_mounting_by_tf(session, shelf):
     tf2_ros = pytest.importorskip('tf2_ros', reason='tf2_ros is not installed')
-    shelf.detectors['first'].info = BundleInfo(model=ModelConfig(), sensor_height=1.5)
+    shelf.detectors['first'].info = BundleInfo(model=PointPillarsConfig(), sensor_height=1.5)
     node = add_node(session, shelf, **{'mounting.frame': 'base_footprint'})
     boxes = listen(session, PointCloud2, '/detector/boxes')
     clouds = publisher(session, PointCloud2, '/points')

@@ -35,7 +35,7 @@ from sensor_msgs.msg import PointCloud2
 import torch
 import yaml
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.messages.bags import CloudBagWriter
@@ -117,7 +117,7 @@ def prefix(tmp_path_factory) -> Path:
 def bundle(tmp_path_factory) -> Path:
     """A randomly initialized detector with coarse pillars."""
     torch.manual_seed(0)
-    config = ModelConfig(
+    config = PointPillarsConfig(
         width=0.25,
         grid=Grid(
             point_cloud_range=(0.0, -20.48, -3.0, 40.96, 20.48, 1.0),

@@ -24,7 +24,6 @@ from rclpy.qos import (
 )
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_ros.comparison_models import Model
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.detector_node import DetectorNode
 
@@ -41,10 +40,11 @@ def add_detector(session, namespace) -> None:
 
 
 def add_comparison(session, namespace) -> None:
-    def load(bundle, **_):
-        return Model(FakeDetector(), {'name': bundle})
-
-    session.add(partial(ComparisonNode, load, namespace=namespace), teacher='big', student='small')
+    session.add(
+        partial(ComparisonNode, lambda *_, **__: FakeDetector(), namespace=namespace),
+        teacher='big',
+        student='small',
+    )
 
 
 SENDERS = {

@@ -40,7 +40,7 @@ from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 from pointdistiller_ros import bag_player_node
 from pointdistiller_ros.bag_player_node import SETTLE_S, BagPlayerNode
 from pointdistiller_ros.conversions import stamp_ns
-from pointdistiller_ros.messages import message_class
+from pointdistiller_ros.topics import message_class
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREVER = QosTime(0, 0)

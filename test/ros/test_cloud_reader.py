@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from std_msgs.msg import Header
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.errors import CloudError
 from pointdistiller_ros.cloud_reader import CloudReader
@@ -35,7 +35,9 @@ class Log:
 def make_reader(*ranges, **parameters):
     log, names = Log(), ('teacher', 'student')
     infos = {
-        name: BundleInfo(model=ModelConfig(), intensity_range=limits, intensity_assumed=False)
+        name: BundleInfo(
+            model=PointPillarsConfig(), intensity_range=limits, intensity_assumed=False
+        )
         for name, limits in zip(names, ranges or [(0, 1)], strict=False)
     }
     return CloudReader(InputParameters(**parameters), infos, log), log

@@ -21,7 +21,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
@@ -238,7 +238,7 @@ def test_diagnostics():
 
 
 def test_model_info():
-    info = BundleInfo(model=ModelConfig(width=0.25), sensor_height=2.0, sha256={'a': 'b'})
+    info = BundleInfo(model=PointPillarsConfig(width=0.25), sensor_height=2.0, sha256={'a': 'b'})
     about = json.loads(sent(to_model_info(info, 'student', 'onnx')).data)
     assert about['class_names'] == ['Car', 'Pedestrian', 'Cyclist']
     assert (about['bundle'], about['backend'], about['width']) == ('student', 'onnx', 0.25)

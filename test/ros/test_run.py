@@ -50,7 +50,7 @@ def stamps(path, topic):
 def test_lockstep_loses_nothing_and_records_everything(bag, tmp_path):
     threads = set(threading.enumerate())
     progress = []
-    options = RunOptions('bundle', bag, record=str(tmp_path / 'out'), lockstep=True)
+    options = RunOptions('bundle', bag, record=str(tmp_path / 'out'), rate=None)
     counts = run_detect(options, load=lambda _: FakeDetector(), on_cloud=progress.append)
     assert counts == RunCounts(played=NUM_CLOUDS, results=NUM_CLOUDS, failed=0, dropped=0)
     assert progress == sorted(progress)
@@ -81,13 +81,13 @@ def test_refused_cloud_does_not_stop_the_lockstep(tmp_path, monkeypatch):
     with CloudBagWriter(tmp_path / 'odd') as writer:
         for index, columns in enumerate((4, 3, 4)):  # the second has no intensity
             writer.write('/points', index + 1, 'lidar', np.ones((2, columns), np.float32))
-    options = RunOptions('bundle', str(tmp_path / 'odd'), lockstep=True)
+    options = RunOptions('bundle', str(tmp_path / 'odd'), rate=None)
     counts = run_detect(options, load=lambda _: FakeDetector())
     assert counts == RunCounts(played=3, results=2, failed=1, dropped=0)
 
 
 def test_diagnostics_are_recorded_to_the_last_cloud(bag, tmp_path):
-    options = RunOptions('bundle', bag, record=str(tmp_path / 'out'), lockstep=True)
+    options = RunOptions('bundle', bag, record=str(tmp_path / 'out'), rate=None)
     run_detect(options, load=lambda _: FakeDetector())
     with AnyReader([tmp_path / 'out']) as reader:
         of_node = [one for one in reader.connections if one.topic == '/diagnostics']
@@ -116,7 +116,11 @@ def test_exit_code_tells_that_every_cloud_failed(tmp_path, monkeypatch, capfd, p
 
 def test_score_threshold(bag, tmp_path):
     options = RunOptions(
-        'bundle', bag, record=str(tmp_path / 'out'), lockstep=True, score_threshold=0.55
+        'bundle',
+        bag,
+        record=str(tmp_path / 'out'),
+        rate=None,
+        parameters={'score_threshold': 0.55},
     )
     run_detect(options, load=lambda _: FakeDetector())
     results = read_clouds(tmp_path / 'out', '/detector/boxes')
@@ -149,7 +153,9 @@ def test_command_line(monkeypatch):
     words = 'detect --bundle student --bag drive --record out --lockstep --score-threshold 0.3'
     assert run.main(words.split()) == 0
     assert asked == [
-        RunOptions('student', 'drive', record='out', lockstep=True, score_threshold=0.3)
+        RunOptions(
+            'student', 'drive', record='out', rate=None, parameters={'score_threshold': 0.3}
+        )
     ]
 
 
@@ -177,7 +183,7 @@ def test_bag_with_ground_truth(tmp_path, monkeypatch):
         tmp_path / 'data', '000000', [[10, 0, 0, 0.5]], [[10, 0, 0, 4, 2, 1.5, 0]], ['Car']
     )
     write_kitti_bag(tmp_path / 'data', tmp_path / 'bag', ground_truth=('Car',))
-    options = RunOptions('bundle', str(tmp_path / 'bag'), lockstep=True)
+    options = RunOptions('bundle', str(tmp_path / 'bag'), rate=None)
     counts = run_detect(options, load=lambda _: FakeDetector())
     assert counts == RunCounts(played=1, results=1, failed=0, dropped=0)
 
@@ -212,7 +218,7 @@ def test_what_was_clipped_is_counted_over_a_run(bag):
             found = super().__call__(points, **options)
             return replace(found, counts={'intensity_outside': 2, 'boxes_refused': 1})
 
-    counts = run_detect(RunOptions('b', str(bag), lockstep=True), load=lambda _: Repaired())
+    counts = run_detect(RunOptions('b', str(bag), rate=None), load=lambda _: Repaired())
     assert counts.repairs == {'intensity_outside': 2 * NUM_CLOUDS, 'boxes_refused': NUM_CLOUDS}
 
 

@@ -33,10 +33,9 @@ from pointdistiller_core.errors import (
 from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
 from pointdistiller_core.pipelines.make_bag import KITTI_TOPIC, TRUTH_TOPIC
 from pointdistiller_core.records import Detections
-from pointdistiller_ros import run
+from pointdistiller_ros import playback, run
 from pointdistiller_ros import run_compare as runner
 from pointdistiller_ros.bag_player_node import BagPlayerNode
-from pointdistiller_ros.comparison_models import Model
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.comparison_outputs import OUTPUTS
 from pointdistiller_ros.run_compare import RESULT_TOPIC, CompareOptions, run_compare
@@ -61,7 +60,7 @@ class FakeModel(FakeDetector):
 
 def load(bundle, **_):
     limits = {'teacher': 0.35, 'student': 0.55, 'slow': 0.0}
-    return Model(FakeModel(limits[bundle], 0.15 if bundle == 'slow' else 0.0), {'name': bundle})
+    return FakeModel(limits[bundle], 0.15 if bundle == 'slow' else 0.0)
 
 
 @pytest.fixture
@@ -167,7 +166,7 @@ def test_transforms_are_played_with_the_ground_truth(bag, monkeypatch):
         players.append(BagPlayerNode(**options))
         return players[0]
 
-    monkeypatch.setattr(runner, 'BagPlayerNode', build)
+    monkeypatch.setattr(playback, 'BagPlayerNode', build)
     run_compare(options_of(bag, ground_truth='/truth'), load=load)
     assert players[0].num_extra_played == {'/tf': 1, '/truth': NUM_CLOUDS - 1}
 
@@ -268,7 +267,7 @@ def test_report_of_a_lockstep_without_an_answer_is_not_complete(bag, tmp_path, m
         options['parameter_overrides'].append(Parameter('timeout', value=0.1))
         return BagPlayerNode(**options)
 
-    monkeypatch.setattr(runner, 'BagPlayerNode', build_impatient)
+    monkeypatch.setattr(playback, 'BagPlayerNode', build_impatient)
     options = CompareOptions('slow', 'student', bag, topic='/front/points')
     with pytest.raises(PointDistillerError, match='was not acknowledged'):
         run_compare(replace(options, output=str(tmp_path / 'report')), load=load)

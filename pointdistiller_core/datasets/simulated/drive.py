@@ -4,31 +4,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import SimulationConfig
+from pointdistiller_core.datasets.simulated.ground import Ground
+from pointdistiller_core.datasets.simulated.labels import Box, shrink_box
 from pointdistiller_core.datasets.simulated.meshes import Mesh
-from pointdistiller_core.datasets.simulated.scene import (
-    EGO_PLACE,
-    Actor,
-    Ground,
-    Scene,
-    build_scene,
+from pointdistiller_core.datasets.simulated.rays import Motion, within_reach
+from pointdistiller_core.datasets.simulated.scene import EGO_PLACE, Actor, Scene
+from pointdistiller_core.datasets.simulated.sensor import Effects, Returns, scan
+from pointdistiller_core.datasets.simulated.streets import build_scene
+from pointdistiller_core.datasets.simulated.variation import Conditions, draw_conditions
+from pointdistiller_core.geometry.transforms import (
+    invert_rigid,
+    rotation_from_angles,
+    transform_points,
+    wrap_angle,
 )
-from pointdistiller_core.datasets.simulated.sensor import scan
-from pointdistiller_core.geometry.transforms import invert_rigid, transform_points, wrap_angle
 
 if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 NANOSECONDS = 1_000_000_000
 FIRST_STAMP_NS = NANOSECONDS  # 0 means "no time" to ROS
-SCENE_STREAM, NOISE_STREAM = range(2)
+SCENE_STREAM, NOISE_STREAM, VARIATION_STREAM = range(3)
+LACQUERED = {'Car', 'Van', 'Truck', 'Misc'}
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,22 @@ class SimulatedObject:
         box: x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
         num_points: returns from its surface.
         occlusion: part of its beams that something in front of it took.
+        label_box: the box as it is labelled, where that is another one.
     """
 
     track_id: int
     name: str
-    box: tuple[float, float, float, float, float, float, float]
+    box: Box
     num_points: int
     occlusion: float
+    label_box: Box | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it for JSON; `label_box` where there is one."""
+        values = asdict(self)
+        if self.label_box is None:
+            del values['label_box']
+        return values
 
 
 @dataclass(frozen=True)
@@ -59,21 +73,27 @@ class SimulatedFrame:
         stamp_ns: time of the sweep [ns].
         objects: all road users, those without a point too.
         world_from_lidar: (4, 4) pose of the sensor.
+        conditions: kind of the scene and what was drawn for the sensor, for JSON.
     """
 
     points: NDArray[np.float32]
     stamp_ns: int
     objects: tuple[SimulatedObject, ...]
     world_from_lidar: Array
+    conditions: Mapping[str, float | str]
 
 
 def simulate_scene(config: SimulationConfig, *, seed: int, index: int) -> SimulatedFrame:
     """One sweep of a scene of its own; it depends on (config, seed, index) alone."""
     scene = build_scene(config.scene, np.random.default_rng((SCENE_STREAM, seed, index)))
+    conditions = draw_conditions(
+        config.sensor, config.variation, np.random.default_rng((VARIATION_STREAM, seed, index))
+    )
     rng = np.random.default_rng((NOISE_STREAM, seed, index))
     yaw = float(rng.normal(0, 0.15))
-    pose = _sensor_pose(scene.ground, (0.0, float(rng.uniform(-3, 0))), yaw, config.sensor.height)
-    return _observe(scene, config, pose, time_s=0.0, rng=rng)
+    place = (0.0, float(rng.uniform(*scene.ego_lane)))
+    pose = _sensor_pose(scene.ground, place, yaw, conditions)
+    return _Observer(config, scene, conditions).observe(pose, time_s=0.0, rng=rng)
 
 
 def simulate_drive(
@@ -89,52 +109,90 @@ def simulate_drive(
     period_s = 1 / config.sensor.rate
     rng = np.random.default_rng((SCENE_STREAM, seed))
     scene = build_scene(config.scene, rng, duration_s=period_s * num_frames)
+    conditions = draw_conditions(
+        config.sensor, config.variation, np.random.default_rng((VARIATION_STREAM, seed))
+    )
+    observer = _Observer(config, scene, conditions)
     for index in range(num_frames):
         time_s = index * period_s
         place = (EGO_PLACE[0] + config.scene.ego_speed * time_s, EGO_PLACE[1])
-        pose = _sensor_pose(scene.ground, place, 0.0, config.sensor.height)
+        pose = _sensor_pose(scene.ground, place, 0.0, conditions)
         noise = np.random.default_rng((NOISE_STREAM, seed, index))
-        yield _observe(scene, config, pose, time_s=time_s, rng=noise)
+        yield observer.observe(pose, time_s=time_s, rng=noise)
 
 
-def _sensor_pose(ground: Ground, place: tuple[float, float], yaw: float, height: float) -> Array:
+def _sensor_pose(
+    ground: Ground, place: tuple[float, float], yaw: float, conditions: Conditions
+) -> Array:
     pose = np.eye(4)
     cos, sin = np.cos(yaw), np.sin(yaw)
     pose[:2, :2] = [[cos, -sin], [sin, cos]]
+    if conditions.roll or conditions.pitch:
+        pose[:3, :3] = pose[:3, :3] @ rotation_from_angles(conditions.roll, conditions.pitch, 0.0)
     z = ground.height(np.array([place[0]]), np.array([place[1]]))[0]
-    pose[:3, 3] = (*place, z + height)
+    pose[:3, 3] = (*place, z + conditions.sensor.height)
     return pose
 
 
-def _observe(
-    scene: Scene,
-    config: SimulationConfig,
-    world_from_lidar: Array,
-    *,
-    time_s: float,
-    rng: np.random.Generator,
-) -> SimulatedFrame:
-    lidar_from_world = invert_rigid(world_from_lidar).astype(np.float64)
-    boxes = [_box(actor, scene.ground, lidar_from_world, time_s) for actor in scene.actors]
-    meshes = [
-        actor.mesh_at(time_s).placed((box[0], box[1], box[2] - box[5] / 2), box[6])
-        for actor, box in zip(scene.actors, boxes, strict=True)
-    ]
-    returns = scan(_moved(scene.static, lidar_from_world), meshes, config.sensor, rng)
-    num_points = np.bincount(returns.object_ids[returns.object_ids >= 0], minlength=len(boxes))
-    objects = tuple(
-        SimulatedObject(actor.track_id, actor.name, box, int(count), float(occlusion))
-        for actor, box, count, occlusion in zip(
-            scene.actors, boxes, num_points, returns.occlusions, strict=True
+@dataclass(frozen=True)
+class _Observer:
+    """Looks at a scene."""
+
+    config: SimulationConfig
+    scene: Scene
+    conditions: Conditions
+
+    def observe(
+        self, world_from_lidar: Array, *, time_s: float, rng: np.random.Generator
+    ) -> SimulatedFrame:
+        """One sweep from a pose (4, 4) at a time."""
+        lidar_from_world = invert_rigid(world_from_lidar).astype(np.float64)
+        actors = self.scene.actors
+        boxes = [_box(actor, self.scene.ground, lidar_from_world, time_s) for actor in actors]
+        # Upright as the sensor sees it: exact, where a tilted box would have no yaw.
+        meshes = [
+            actor.mesh_at(time_s).placed((box[0], box[1], box[2] - box[5] / 2), box[6])
+            for actor, box in zip(actors, boxes, strict=True)
+        ]
+        static = _moved(self.scene.static, lidar_from_world)
+        if self.scene.kind != 'plain':
+            static = within_reach(static, self.conditions.sensor)
+        returns = scan(static, meshes, self.conditions.sensor, rng, self._effects())
+        return SimulatedFrame(
+            self.conditions.with_curve(returns.points),
+            FIRST_STAMP_NS + round(time_s * NANOSECONDS),
+            tuple(self._label(index, boxes[index], returns) for index in range(len(actors))),
+            world_from_lidar,
+            {'scene': self.scene.kind, **self.conditions.to_dict()},
         )
-    )
-    stamp_ns = FIRST_STAMP_NS + round(time_s * NANOSECONDS)
-    return SimulatedFrame(returns.points, stamp_ns, objects, world_from_lidar)
+
+    def _effects(self) -> Effects:
+        lacquered = tuple(actor.name in LACQUERED for actor in self.scene.actors)
+        return Effects(
+            surfaces=self.config.surfaces,
+            lacquered=lacquered,
+            elevation_offsets=self.conditions.elevation_offsets,
+            motion=self.conditions.motion,
+        )
+
+    def _label(self, index: int, box: Box, returns: Returns) -> SimulatedObject:
+        actor, motion = self.scene.actors[index], self.conditions.motion
+        seen = box if motion is None else _as_swept(box, motion)
+        on_it = returns.object_ids == index
+        label_box = None
+        if part := self.config.labels.shrink:
+            label_box = shrink_box(seen, returns.points[on_it, :3].astype(np.float64), part)
+        return SimulatedObject(
+            actor.track_id,
+            actor.name,
+            seen,
+            int(on_it.sum()),
+            float(returns.occlusions[index]),
+            label_box,
+        )
 
 
-def _box(
-    actor: Actor, ground: Ground, lidar_from_world: Array, time_s: float
-) -> tuple[float, float, float, float, float, float, float]:
+def _box(actor: Actor, ground: Ground, lidar_from_world: Array, time_s: float) -> Box:
     x, y = actor.position_at(time_s)
     z = ground.height(np.array([x]), np.array([y]))[0] + actor.size[2] / 2
     center = transform_points(lidar_from_world, np.array([[x, y, z]]))[0]
@@ -142,6 +200,16 @@ def _box(
     length, width, height = actor.size
     yaw = float(wrap_angle(actor.yaw + turn))
     return float(center[0]), float(center[1]), float(center[2]), length, width, height, yaw
+
+
+def _as_swept(box: Box, motion: Motion) -> Box:
+    """Where a moving sensor sees a box that it passes on its way round."""
+    time_s = float(motion.times(np.array([np.arctan2(box[1], box[0])]))[0])
+    turn = -motion.turn_rate * time_s
+    x, y = box[0] - motion.velocity[0] * time_s, box[1] - motion.velocity[1] * time_s
+    cos, sin = float(np.cos(turn)), float(np.sin(turn))
+    yaw = float(wrap_angle(box[6] + turn))
+    return (x * cos - y * sin, x * sin + y * cos, *box[2:6], yaw)
 
 
 def _moved(mesh: Mesh, target_from_source: Array) -> Mesh:

@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Triangle meshes of what stands in a scene, composed of simple solids.
-
-Every object stands on z = 0 with its heading along +x and fills its box exactly, so that labels
-are tight by construction.
-"""
+"""Triangle meshes, composed of simple solids."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +33,14 @@ class Material(IntEnum):
     CONCRETE = 9
     ASPHALT = 10
     GRASS = 11
+    # Of streets of other kinds than the plain one.
+    FOLIAGE = 12
+    MEADOW = 13
+    PLASTER = 14
+    STONE = 15
+    LACQUER = 16
+    TRIM = 17
+    SIGN = 18
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,14 @@ class Mesh:
         origin = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
         scale = np.asarray(size) / (high - low)
         return replace(self, vertices=((self.vertices - origin) * scale).astype(np.float32))
+
+    def scaled(self, factors: Sequence[float]) -> Mesh:
+        """Stretched along x, y and z about the origin."""
+        return replace(self, vertices=self.vertices * np.asarray(factors, np.float32))
+
+    def mapped(self, change: Callable[[Array], NDArray[np.floating[Any]]]) -> Mesh:
+        """With other vertices: `change` of those (V, 3) [m]."""
+        return replace(self, vertices=np.asarray(change(self.vertices), np.float32))
 
 
 def rotation(yaw: float, pitch: float = 0.0) -> NDArray[np.float64]:
@@ -123,9 +134,7 @@ def prism(
     return Mesh(vertices, faces, materials)
 
 
-def block(
-    low: tuple[float, float, float], high: tuple[float, float, float], material: Material
-) -> Mesh:
+def block(low: Sequence[float], high: Sequence[float], material: Material) -> Mesh:
     """A cuboid between two corners [m]."""
     vertices, faces = _unit_solid('box')
     start, stop = np.array(low), np.array(high)
@@ -138,9 +147,9 @@ def tube(start: Sequence[float], stop: Sequence[float], radius: float, material:
     a, b = np.asarray(start, np.float64), np.asarray(stop, np.float64)
     axis = (b - a) / np.linalg.norm(b - a)
     helper = np.array([0.0, 1.0, 0.0]) if abs(axis[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
-    across = np.cross(helper, axis)
+    across = _cross(helper, axis)
     across /= np.linalg.norm(across)
-    frame = np.stack([radius * across, radius * np.cross(axis, across), b - a])
+    frame = np.stack([radius * across, radius * _cross(axis, across), b - a])
     return _solid(vertices @ frame + (a + b) / 2, faces, material)
 
 
@@ -164,6 +173,12 @@ def foliage(
     return _solid(corners.reshape(-1, 3), faces, Material.LEAVES)
 
 
+def _cross(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cross product of two vectors (3,), without the overhead of NumPy's."""
+    (a, b, c), (x, y, z) = first.tolist(), second.tolist()
+    return np.array([b * z - c * y, c * x - a * z, a * y - b * x])
+
+
 @cache
 def _unit_solid(name: str) -> tuple[NDArray[np.float64], IntArray]:
     """Vertices and faces of a solid around the origin: extents 1, or radius 1 and length 1."""
@@ -183,142 +198,27 @@ def _solid(vertices: NDArray[np.float64], faces: IntArray, material: Material) -
     return Mesh(vertices.astype(np.float32), faces, materials)
 
 
-@cache
-def wheel(center: tuple[float, float, float], radius: float, width: float) -> Mesh:
-    """A tyre about the y axis, open inside as a bicycle's [m]."""
-    angles = np.linspace(0, 2 * np.pi, 13)
-    rim = np.stack([np.cos(angles), np.zeros(13), np.sin(angles)], axis=1) * radius
-    points = rim + np.asarray(center)
-    return merge([tube(a, b, width / 2, Material.RUBBER) for a, b in pairwise(points)])
-
-
-# --- road users ------------------------------------------------------------------------------
-
-# Side views as parts of length and height: cabin from, to at its base; from, to at the roof;
-# height of its base.
-CAR_SHAPES = {
-    'sedan': (-0.34, 0.22, -0.20, 0.06, 0.60),
-    'hatchback': (-0.47, 0.22, -0.42, 0.06, 0.58),
-    'estate': (-0.48, 0.20, -0.45, 0.06, 0.58),
-    'suv': (-0.48, 0.22, -0.44, 0.10, 0.55),
-}
-
-
-@cache
-def car(shape: str) -> Mesh:
-    """A passenger car of unit extents; windows are glass, both ends carry a plate."""
-    back, front, roof_back, roof_front, waist = CAR_SHAPES[shape]
-    body = prism(
-        [(-0.5, 0.22), (-0.47, 0.13), (0.47, 0.13), (0.5, 0.22), (0.49, waist * 0.8),
-         (front, waist), (back, waist), (-0.5, waist * 0.95)],
-        0.5,
-        Material.PAINT,
-    )  # fmt: skip
-    cabin = prism(
-        [(back, waist), (front, waist), (roof_front, 0.97), (roof_back, 0.97)],
-        0.47,
-        Material.GLASS,
-        top=0.78,
+def quad(corners: Sequence[Sequence[float]], material: Material) -> Mesh:
+    """Two triangles between four corners [m], in their order around it."""
+    return Mesh(
+        np.array(corners, np.float32),
+        np.array([[0, 1, 2], [0, 2, 3]], np.int32),
+        np.full(2, material, np.int32),
     )
-    roof = block((roof_back, -0.37, 0.96), (roof_front, 0.37, 1.0), Material.PAINT)
-    plates = [
-        block((x, -0.14, 0.3), (x + 0.004, 0.14, 0.4), Material.PLATE) for x in (-0.503, 0.499)
-    ]
-    return merge([body, cabin, roof, *plates, *_car_wheels(0.30, 0.085, 0.22)])
 
 
-@cache
-def van() -> Mesh:
-    """A delivery van of unit extents."""
-    body = prism(
-        [(-0.5, 0.12), (0.5, 0.12), (0.5, 0.42), (0.38, 0.5), (0.28, 1.0), (-0.5, 1.0)],
-        0.5,
-        Material.PAINT,
-        top=0.94,
-    )
-    windscreen = prism(
-        [(0.375, 0.53), (0.385, 0.53), (0.305, 0.92), (0.295, 0.92)], 0.42, Material.GLASS
-    )
-    plate = block((-0.503, -0.12, 0.25), (-0.499, 0.12, 0.32), Material.PLATE)
-    return merge([body, windscreen, plate, *_car_wheels(0.32, 0.075, 0.16)])
+def blocks(bounds: NDArray[np.floating[Any]], material: Material) -> Mesh:
+    """Cuboids, all at once: bounds (n, 2, 3), lowest and highest corner [m]."""
+    vertices, faces = _unit_solid('box')
+    low, high = bounds[:, :1], bounds[:, 1:]
+    corners = vertices * (high - low) + (low + high) / 2
+    starts = len(vertices) * np.arange(len(bounds))[:, None, None]
+    return _solid(corners.reshape(-1, 3), (faces + starts).reshape(-1, 3), material)
 
 
-@cache
-def truck() -> Mesh:
-    """A lorry of unit extents: cab and box."""
-    cab = prism(
-        [(0.28, 0.12), (0.5, 0.12), (0.5, 0.55), (0.46, 0.85), (0.28, 0.85)], 0.49, Material.PAINT
-    )
-    box = block((-0.5, -0.5, 0.28), (0.25, 0.5, 1.0), Material.METAL)
-    chassis = block((-0.48, -0.3, 0.14), (0.28, 0.3, 0.28), Material.METAL)
-    return merge([cab, box, chassis, *_car_wheels(0.36, 0.05, 0.14)])
-
-
-def _car_wheels(reach: float, radius: float, height: float) -> list[Mesh]:
-    """Four discs in unit extents: `radius` is a part of the length, `height` of the height."""
-    angles = np.linspace(0, 2 * np.pi, 10, endpoint=False)
-    outline = [
-        (float(radius * np.cos(angle)), float(height / 2 * (1 + np.sin(angle))))
-        for angle in angles
-    ]
-    return [
-        prism(outline, 0.06, Material.RUBBER).placed((x, y, 0))
-        for x in (-reach, reach)
-        for y in (-0.43, 0.43)
-    ]
-
-
-def pedestrian(stride: float) -> Mesh:
-    """A walking person about 1.7 m tall.
-
-    Args:
-        stride: phase of the gait, -1 to 1; 0 stands with closed legs.
-    """
-    reach = 0.32 * stride
-    legs = [
-        tube((0, side * 0.1, 0.85), (side * reach, side * 0.1, 0.05), 0.085, Material.CLOTH)
-        for side in (-1, 1)
-    ]
-    arms = [
-        tube((0, side * 0.24, 1.4), (-side * 0.8 * reach, side * 0.28, 0.8), 0.055, Material.CLOTH)
-        for side in (-1, 1)
-    ]
-    torso = ellipsoid((0, 0, 1.13), (0.16, 0.22, 0.4), Material.CLOTH)
-    head = ellipsoid((0.02, 0, 1.6), (0.11, 0.09, 0.14), Material.SKIN)
-    return merge([*legs, *arms, torso, head])
-
-
-@cache
-def bicycle() -> Mesh:
-    """Two wheels, frame and handlebar, heading along +x [m]."""
-    wheels = [wheel((x, 0, 0.35), 0.33, 0.05) for x in (-0.52, 0.52)]
-    frame = [
-        tube(start, stop, 0.025, Material.METAL)
-        for start, stop in (
-            ((-0.52, 0, 0.35), (-0.12, 0, 0.9)),
-            ((-0.12, 0, 0.35), (0.42, 0, 0.95)),
-            ((-0.15, 0, 0.85), (0.42, 0, 0.9)),
-            ((0.42, 0, 1.02), (0.52, 0, 0.35)),
-            ((0.4, -0.28, 1.02), (0.4, 0.28, 1.02)),
-        )
-    ]
-    return merge([*wheels, *frame])
-
-
-def cyclist(pedal: float) -> Mesh:
-    """A person on a bicycle, about 1.75 m long and tall.
-
-    Args:
-        pedal: phase of the pedals, -1 to 1.
-    """
-    rider = [
-        tube((-0.15, side * 0.1, 0.95), (0.0, side * 0.12, 0.3 + 0.15 * side * pedal), 0.08,
-             Material.CLOTH)
-        for side in (-1, 1)
-    ] + [
-        tube((0.12, side * 0.2, 1.38), (0.4, side * 0.25, 1.04), 0.05, Material.CLOTH)
-        for side in (-1, 1)
-    ]  # fmt: skip
-    torso = tube((-0.15, 0, 0.95), (0.12, 0, 1.42), 0.17, Material.CLOTH)
-    head = ellipsoid((0.2, 0, 1.62), (0.12, 0.1, 0.14), Material.SKIN)
-    return merge([bicycle(), *rider, torso, head])
+def sheet(grid: NDArray[np.floating[Any]], material: Material) -> Mesh:
+    """The surface between the points of a grid (rows, columns, 3) [m]."""
+    index = np.arange(grid.shape[0] * grid.shape[1], dtype=np.int32).reshape(grid.shape[:2])
+    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
+    faces = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3)
+    return _solid(grid.reshape(-1, 3).astype(np.float64), faces, material)

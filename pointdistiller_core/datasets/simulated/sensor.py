@@ -1,47 +1,50 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A spinning LiDAR: rays, returns, and what they know of each object."""
+"""A LiDAR: rays, returns, and what they know of each object."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import SensorConfig
-from pointdistiller_core.datasets.simulated.meshes import Material, Mesh, merge
+from pointdistiller_core.config.simulation import RoofConfig, SurfacesConfig
+from pointdistiller_core.datasets.simulated.casting import (
+    Hits,
+    Target,
+    cast_alone,
+    look_through_glass,
+    look_through_leaves,
+)
+from pointdistiller_core.datasets.simulated.meshes import Material, Mesh
+from pointdistiller_core.datasets.simulated.rays import Motion, Rays, draw_rays
+from pointdistiller_core.datasets.simulated.surfaces import (
+    darken,
+    depth_into,
+    draw_response,
+    find_holes,
+)
 
 if TYPE_CHECKING:
+    Array = NDArray[np.float64]
+    BoolArray = NDArray[np.bool_]
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
-# Part of the light that each material returns at a right angle, its spread from object to object,
-# and how glossy it is: the intensity goes with cos(incidence) ** gloss. As KITTI's sweeps show it.
-REFLECTIVITY = {
-    Material.PAINT: (0.28, 0.26, 1.2),
-    Material.GLASS: (0.08, 0.03, 2.0),
-    Material.RUBBER: (0.10, 0.03, 0.3),
-    Material.PLATE: (1.30, 0.0, 0.3),
-    Material.CLOTH: (0.40, 0.12, 0.2),
-    Material.SKIN: (0.45, 0.05, 0.2),
-    Material.METAL: (0.38, 0.15, 0.8),
-    Material.WOOD: (0.35, 0.08, 0.2),
-    Material.LEAVES: (0.36, 0.08, 0.2),
-    Material.CONCRETE: (0.38, 0.10, 0.2),
-    Material.ASPHALT: (0.29, 0.04, 0.06),
-    Material.GRASS: (0.38, 0.05, 0.06),
-}
-# Parts of the rays at a window that go on behind it, and that come back from it; KITTI's cars
-# have holes where their windows are.
-THROUGH_GLASS, FROM_GLASS = 0.4, 0.1
 SPECKLE = 0.25  # standard deviation of an intensity, as a part of it
 WEAKEST = 0.05  # what is below is reported as 0, and so are a few echoes of any strength
 UNREPORTED = 0.07
+# A wall of this reflectivity is as often silent as not at the silent range; towards grazing beams
+# the power falls with this exponent of the cosine, and from echo to echo it is spread by this.
+WALL, GRAZING, SILENCE_SPREAD = 0.37, 0.4, 0.55
+MIRRORED = 0.2  # part of the echoes of lacquer without an intensity, beside the weak ones
+# Intensities fall to 0 at so many silent ranges, but not below this part of them.
+FADING, FAINTEST = 2.2, 0.3
+SPRAY_NEAR, SPRAY_FAR, SPRAY_INTENSITY = 1.5, 8.0, 0.06  # [m]; the mean
 
 
 @dataclass(frozen=True)
@@ -57,33 +60,54 @@ class Returns:
 
     points: FloatArray
     object_ids: IntArray
-    occlusions: NDArray[np.float64]
+    occlusions: Array
 
 
-def beam_elevations(config: SensorConfig) -> NDArray[np.float64]:
-    """Elevation of each beam [rad], block after block."""
-    blocks = [np.linspace(first, last, count) for first, last, count in config.beams]
-    elevations: NDArray[np.float64] = np.radians(np.concatenate(blocks))
-    return elevations
+@dataclass(frozen=True)
+class Effects:
+    """What may change from one turn to the next; nothing by default.
+
+    Attributes:
+        surfaces: what they do beside returning beams.
+        lacquered: which objects are mirrors here and there, as cars are; empty for none.
+        elevation_offsets: (beams,) errors of the elevations [rad], or None.
+        motion: of the sensor, or None.
+    """
+
+    surfaces: SurfacesConfig = field(default_factory=SurfacesConfig)
+    lacquered: tuple[bool, ...] = ()
+    elevation_offsets: Array | None = None
+    motion: Motion | None = None
 
 
-def ray_directions(config: SensorConfig) -> FloatArray:
-    """(beams * num_columns, 3) unit vectors, beam after beam, sensor frame."""
-    elevation = beam_elevations(config)[:, None]
-    azimuth = np.linspace(np.pi, -np.pi, config.num_columns, endpoint=False)
-    directions = np.stack(
-        np.broadcast_arrays(
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ),
-        axis=-1,
-    )
-    return directions.reshape(-1, 3).astype(np.float32)
+NO_EFFECTS = Effects()
+
+
+@dataclass(frozen=True)
+class _Echoes:
+    """What comes back along each ray.
+
+    Attributes:
+        kept: (R,) whether anything does.
+        ranges: (R,) without noise [m].
+        intensity: (R,) before the sensor reports it.
+        silent: (R,) what is heard without an intensity, beside what is too weak for one.
+        objects: (R,) index of the object, -1 for none.
+    """
+
+    kept: BoolArray
+    ranges: Array
+    intensity: Array
+    silent: BoolArray
+    objects: IntArray
 
 
 def scan(
-    static: Mesh, objects: Sequence[Mesh], config: SensorConfig, rng: np.random.Generator
+    static: Mesh,
+    objects: Sequence[Mesh],
+    config: SensorConfig,
+    rng: np.random.Generator,
+    effects: Effects = NO_EFFECTS,
 ) -> Returns:
     """One turn of the sensor, which stands at the origin.
 
@@ -92,132 +116,158 @@ def scan(
         objects: meshes of the objects, sensor frame.
         config: of the sensor.
         rng: source of noise and loss.
+        effects: beside them.
     """
-    rays = ray_directions(config)
-    everything = merge([static, *objects])
-    owners = np.repeat(
-        np.arange(-1, len(objects)), [len(mesh.faces) for mesh in (static, *objects)]
-    )
-    scene = _build(everything)
-    first = _cast(scene, rays)
+    rays = draw_rays(config, effects.elevation_offsets)
+    directions, starts = rays.moving(effects.motion)
+    target = Target.of(static, objects)
+    first = look_through_leaves(target, directions, starts, rng)
     # By the first surfaces: what passes an object's own windows is not taken by anything else.
-    met = np.where((first[0] >= 0) & (first[1] < config.max_range), owners[first[0]], -1)
+    in_reach = (first.faces >= 0) & (first.ranges < config.max_range)
+    met = np.where(in_reach, target.owners[first.faces], -1)
     occlusions = _occlusions(objects, rays, met, config)
-    faces, ranges, cosines = _look_through_glass(scene, rays, first, everything.materials, rng)
-    hit = (faces >= 0) & (ranges < config.max_range) & (ranges > config.min_range)
-    found = np.where(hit, owners[faces], -1)
-    reflectivity, gloss = _surfaces(everything, owners, rng)
-    intensity = reflectivity[faces] * cosines ** gloss[faces]
-    kept = hit & ~_is_lost(reflectivity[faces] * cosines, ranges, config, rng)
-    noisy = ranges + rng.normal(0, config.range_noise, len(rays))
-    columns = [rays * noisy[:, None], _reported(intensity, rng)[:, None]]
-    points = np.concatenate(columns, axis=1)[kept]
-    return Returns(points.astype(np.float32), found[kept], occlusions)
+    hits = look_through_glass(target, directions, starts, first, rng)
+    echoes = _echo(hits, target, directions, config=config, surfaces=effects.surfaces, rng=rng)
+    echoes = _lose_more(echoes, rays, objects, config=config, effects=effects, rng=rng)
+    noisy = echoes.ranges + rng.normal(0, config.range_noise, len(directions))
+    columns = [rays.directions * noisy[:, None], _reported(echoes, rays, config, rng)[:, None]]
+    points = np.concatenate(columns, axis=1)[echoes.kept]
+    return Returns(points.astype(np.float32), echoes.objects[echoes.kept], occlusions)
 
 
-def _build(mesh: Mesh) -> EmbreeScene:
-    scene = EmbreeScene()
-    TriangleMesh(scene, mesh.vertices[mesh.faces])
-    return scene
-
-
-def _cast(
-    scene: EmbreeScene, rays: FloatArray, starts: FloatArray | None = None
-) -> tuple[IntArray, NDArray[np.float64], NDArray[np.float64]]:
-    """Face, distance from the start [m], and cosine of incidence of each ray; face -1 for none."""
-    starts = np.zeros_like(rays) if starts is None else starts
-    hits = scene.run(starts, rays, output=1)
-    faces = np.where(hits['geomID'] >= 0, hits['primID'], -1).astype(np.int64)
-    normals = np.asarray(hits['Ng'], np.float64)
-    lengths = np.linalg.norm(normals, axis=1)
-    cosines = np.abs((normals * rays).sum(axis=1)) / np.where(lengths > 0, lengths, 1)
-    return faces, hits['tfar'].astype(np.float64), cosines
-
-
-def _look_through_glass(
-    scene: EmbreeScene,
-    rays: FloatArray,
-    first: tuple[IntArray, NDArray[np.float64], NDArray[np.float64]],
-    materials: NDArray[np.int32],
+def _echo(
+    hits: Hits,
+    target: Target,
+    directions: FloatArray,
+    *,
+    config: SensorConfig,
+    surfaces: SurfacesConfig,
     rng: np.random.Generator,
-) -> tuple[IntArray, NDArray[np.float64], NDArray[np.float64]]:
-    """`first`, but a ray that meets a window goes on behind it, comes back or is lost."""
-    faces, ranges, cosines = first[0].copy(), first[1].copy(), first[2].copy()
-    travelling = np.arange(len(rays))
-    for _ in range(2):  # into the cabin, and out of it
-        there = faces[travelling]
-        at_glass = travelling[(there >= 0) & (materials[there] == Material.GLASS)]
-        fate = rng.random(len(at_glass))
-        faces[at_glass[(fate >= THROUGH_GLASS) & (fate < 1 - FROM_GLASS)]] = -1
-        travelling = at_glass[fate < THROUGH_GLASS]
-        if not len(travelling):
-            break
-        ahead = rays[travelling]
-        starts = ahead * (ranges[travelling] + 0.01)[:, None].astype(np.float32)
-        faces[travelling], beyond, cosines[travelling] = _cast(scene, ahead, starts)
-        ranges[travelling] += beyond + 0.01
-    return faces, ranges, cosines
-
-
-def _surfaces(
-    mesh: Mesh, owners: IntArray, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Reflectivity and gloss (F,) of each face; one draw for each object and material."""
-    means, deviations, gloss = np.array([REFLECTIVITY[material] for material in Material]).T
-    draws = rng.normal(0, 1, (owners.max() + 2, len(Material)))
-    values: NDArray[np.float64] = (
-        means[mesh.materials] + deviations[mesh.materials] * draws[owners, mesh.materials]
+) -> _Echoes:
+    """What comes back from where rays end."""
+    faces, materials = hits.faces, target.mesh.materials
+    ranges = hits.ranges + depth_into(faces, materials, directions, rng)
+    hit = (faces >= 0) & (ranges < config.max_range) & (ranges > config.min_range)
+    reflectivity, gloss = draw_response(target.mesh, target.owners, rng)
+    if surfaces.dark:
+        reflectivity = darken(reflectivity, materials, target.owners, surfaces.dark, rng)
+    power = reflectivity[faces] * hits.cosines
+    kept = hit & ~_is_lost(power, ranges, config, rng)
+    silent: BoolArray = np.zeros(len(faces), np.bool_)
+    intensity = reflectivity[faces] * hits.cosines ** gloss[faces]
+    if config.silent_range is not None:
+        intensity *= np.maximum(1 - ranges / (FADING * config.silent_range), FAINTEST)
+        lit = reflectivity[faces] * hits.cosines**GRAZING
+        silent = _is_silent(lit, ranges, config.silent_range, rng)
+    if len(lacquer := np.flatnonzero(target.is_of(faces, Material.LACQUER))):
+        silent[lacquer] |= rng.random(len(lacquer)) < MIRRORED
+    return _Echoes(
+        kept,
+        ranges,
+        intensity=intensity,
+        silent=silent,
+        objects=np.where(hit, target.owners[faces], -1),
     )
-    return np.maximum(values, 0.03), gloss[mesh.materials]
 
 
-def _reported(intensity: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _lose_more(
+    echoes: _Echoes,
+    rays: Rays,
+    objects: Sequence[Mesh],
+    *,
+    config: SensorConfig,
+    effects: Effects,
+    rng: np.random.Generator,
+) -> _Echoes:
+    """`echoes` without those that the vehicle's roof, mirrors or rain take, and with spray."""
+    surfaces, lost = effects.surfaces, np.zeros(len(echoes.kept), np.bool_)
+    if effects.lacquered:
+        lost |= find_holes(
+            rays.directions,
+            echoes.ranges,
+            echoes.objects,
+            objects,
+            lacquered=effects.lacquered,
+            config=surfaces,
+            rng=rng,
+        )
+    if surfaces.rain[1]:
+        lost |= rng.random(len(lost)) < rng.uniform(*surfaces.rain)
+    if config.roof is not None:
+        lost |= _on_own_roof(rays.directions, config.roof)
+    echoes = replace(echoes, kept=echoes.kept & ~lost)
+    return _add_spray(echoes, surfaces.spray, rng) if surfaces.spray[1] else echoes
+
+
+def _on_own_roof(directions: FloatArray, roof: RoofConfig) -> BoolArray:
+    """(R,) which rays meet the vehicle's own roof."""
+    x, y, z = directions.T.astype(np.float64)
+    reach = roof.below / np.maximum(-z, 1e-9)
+    on_roof: BoolArray = (
+        (x * reach < roof.ahead)
+        & (x * reach > -roof.behind)
+        & (np.abs(y) * reach < roof.half_width)
+    )
+    return on_roof
+
+
+def _add_spray(echoes: _Echoes, parts: tuple[float, float], rng: np.random.Generator) -> _Echoes:
+    """`echoes` of which a part comes from drops near the sensor."""
+    drops = np.flatnonzero(rng.random(len(echoes.kept)) < rng.uniform(*parts))
+    ranges, intensity = echoes.ranges.copy(), echoes.intensity.copy()
+    kept, objects = echoes.kept.copy(), echoes.objects.copy()
+    near = rng.uniform(SPRAY_NEAR, SPRAY_FAR, len(drops))
+    before = drops[near < ranges[drops]]
+    ranges[before] = near[near < ranges[drops]]
+    intensity[before] = rng.exponential(SPRAY_INTENSITY, len(before))
+    kept[before], objects[before] = True, -1
+    return replace(echoes, kept=kept, ranges=ranges, intensity=intensity, objects=objects)
+
+
+def _is_silent(
+    lit: Array, ranges: Array, silent_range: float, rng: np.random.Generator
+) -> BoolArray:
+    """(R,) which echoes are too weak for an intensity, though strong enough for a range."""
+    spread = np.exp(SILENCE_SPREAD * rng.standard_normal(len(ranges), dtype=np.float32))
+    silent: BoolArray = lit * spread < WALL * (ranges / silent_range) ** 2
+    return silent
+
+
+def _reported(
+    echoes: _Echoes, rays: Rays, config: SensorConfig, rng: np.random.Generator
+) -> Array:
     """The number that the sensor gives: in [0, 1], in steps of 0.01."""
+    intensity = echoes.intensity
+    if config.ring_gain:
+        gains = 1 + config.ring_gain * rng.standard_normal(len(intensity) // rays.num_columns)
+        intensity = intensity * np.repeat(np.maximum(gains, 0.2), rays.num_columns)
     speckled = intensity * (1 + SPECKLE * rng.standard_normal(len(intensity)))
-    silent = (speckled < WEAKEST) | (rng.random(len(intensity)) < UNREPORTED)
-    reported: NDArray[np.float64] = np.where(silent, 0.0, speckled.clip(0, 1)).round(2)
+    silent = (speckled < WEAKEST) | (rng.random(len(intensity)) < UNREPORTED) | echoes.silent
+    reported: Array = np.where(silent, 0.0, speckled.clip(0, 1)).round(2)
     return reported
 
 
 def _is_lost(
-    power: NDArray[np.float64],
-    ranges: NDArray[np.float64],
-    config: SensorConfig,
-    rng: np.random.Generator,
-) -> NDArray[np.bool_]:
+    power: Array, ranges: Array, config: SensorConfig, rng: np.random.Generator
+) -> BoolArray:
     """Returns lost at random, and weak ones the more the farther they come from.
 
     The power of an echo falls with the cosine of incidence and the square of the range; 0.026
     lets the rings on the road fade between 30 and 50 m, as KITTI's do.
     """
-    weakness = 0.026 * (ranges / 80) ** 2 / np.maximum(power, 1e-4)
+    weakness = 0.026 * (ranges / config.weak_range) ** 2 / np.maximum(power, 1e-4)
     chance = 1 - (1 - config.dropout) * np.exp(-weakness)
-    lost: NDArray[np.bool_] = rng.random(len(ranges)) < chance
+    lost: BoolArray = rng.random(len(ranges)) < chance
     return lost
 
 
-def _occlusions(
-    objects: Sequence[Mesh], rays: FloatArray, met: IntArray, config: SensorConfig
-) -> NDArray[np.float64]:
+def _occlusions(objects: Sequence[Mesh], rays: Rays, met: IntArray, config: SensorConfig) -> Array:
     """Compare the rays that each object would meet alone with those that it meets in the scene."""
     seen = np.bincount(met[met >= 0], minlength=len(objects))
-    columns = np.arange(len(rays)).reshape(-1, config.num_columns)
     result = np.ones(len(objects))
     for index, mesh in enumerate(objects):
-        window = _columns_towards(mesh, columns)
-        faces, ranges, _ = _cast(_build(mesh), rays[window])
-        alone = int(((faces >= 0) & (ranges < config.max_range)).sum())
+        hits = cast_alone(mesh, rays.directions[rays.towards(mesh)])
+        alone = int(((hits.faces >= 0) & (hits.ranges < config.max_range)).sum())
         if alone:
             result[index] = max(0.0, 1 - seen[index] / alone)
     return result
-
-
-def _columns_towards(mesh: Mesh, columns: IntArray) -> IntArray:
-    """Rays of the columns whose azimuth the mesh covers."""
-    azimuth = np.arctan2(mesh.vertices[:, 1], mesh.vertices[:, 0])
-    middle = np.arctan2(*mesh.vertices[:, :2].mean(axis=0)[::-1])
-    reach = np.abs((azimuth - middle + np.pi) % (2 * np.pi) - np.pi).max()
-    of_column = np.linspace(np.pi, -np.pi, columns.shape[1], endpoint=False)
-    apart = np.abs((of_column - middle + np.pi) % (2 * np.pi) - np.pi)
-    window: IntArray = columns[:, apart <= reach + 0.01].ravel()
-    return window

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 import json
 from pathlib import Path
@@ -16,6 +16,7 @@ import yaml
 
 from pointdistiller_core import __version__
 from pointdistiller_core.config import CameraConfig, SimulationConfig
+from pointdistiller_core.config.simulation import VariationConfig
 from pointdistiller_core.datasets.simulated.drive import (
     SimulatedFrame,
     SimulatedObject,
@@ -128,7 +129,8 @@ def write_drive_bag(
                     {
                         'stamp_ns': frame.stamp_ns,
                         'world_from_lidar': frame.world_from_lidar.tolist(),
-                        'objects': [asdict(item) for item in frame.objects],
+                        'objects': [item.to_dict() for item in frame.objects],
+                        **({'conditions': dict(frame.conditions)} if _varies(config) else {}),
                     }
                 )
                 if on_frame is not None:
@@ -150,20 +152,26 @@ def camera_calibration(camera: CameraConfig) -> Calibration:
     return Calibration(camera_from_lidar, image_from_camera)
 
 
-def label_objects(objects: Sequence[SimulatedObject], camera: CameraConfig) -> KittiObjects:
-    """KITTI labels of the road users that have a point and are in the image."""
-    labels = _in_camera(objects, camera)
+def label_objects(
+    objects: Sequence[SimulatedObject], camera: CameraConfig, *, all_round: bool = False
+) -> KittiObjects:
+    """KITTI labels of the road users that have a point and are in the image, or all round."""
+    labels = _in_camera(objects, camera, labelled=True)
     levels = np.searchsorted(OCCLUSION_LEVELS, [item.occlusion for item in objects], side='right')
     labels = replace(labels, occluded=levels.astype(np.int64))
     low, high = labels.boxes_2d[:, :2], labels.boxes_2d[:, 2:]
     in_image = ((high - low) > 0).all(axis=1)
+    in_image |= all_round
     return labels[in_image & np.array([item.num_points > 0 for item in objects], dtype=bool)]
 
 
-def _in_camera(objects: Sequence[SimulatedObject], camera: CameraConfig) -> KittiObjects:
-    """All road users, as the camera sees them."""
+def _in_camera(
+    objects: Sequence[SimulatedObject], camera: CameraConfig, *, labelled: bool = False
+) -> KittiObjects:
+    """All road users, as the camera sees them; their exact boxes or the labelled ones."""
+    boxes = [(item.label_box if labelled else None) or item.box for item in objects]
     return objects_from_boxes(
-        np.array([item.box for item in objects]).reshape(-1, 7),
+        np.array(boxes).reshape(-1, 7),
         [item.name for item in objects],
         camera_calibration(camera),
         camera.image_size,
@@ -198,11 +206,22 @@ def _check_settings(root: Path, settings: dict[str, Any]) -> None:
         before = yaml.safe_load(read_text(file, DatasetError))
     except yaml.YAMLError as error:
         raise DatasetError(f'{file}: not valid YAML: {error}') from error
+    if isinstance(before, dict):  # what had no name yet when it was simulated is as by default
+        before = _filled(before, SimulationConfig().model_dump(mode='json'))
     if changes := list(_changes(before, settings)):
         raise DatasetError(
             f'{root} was simulated with other settings: {"; ".join(changes)}; choose another '
             'folder or remove it'
         )
+
+
+def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the defaults of what they do not say; what is no dictionary stays."""
+    filled = {**defaults, **values}
+    for name, default in defaults.items():
+        if isinstance(default, dict) and isinstance(filled[name], dict) and name != 'kinds':
+            filled[name] = _filled(filled[name], default)
+    return filled
 
 
 def _changes(before: Any, now: Any, key: str = '') -> Iterator[str]:
@@ -235,16 +254,26 @@ def _write_frame(root: Path, config: SimulationConfig, seed: int, index: int) ->
     frame: SimulatedFrame = simulate_scene(config, seed=seed, index=index)
     folder, name = root / 'training', f'{index:06d}'
     calibration = format_calibration(camera_calibration(config.camera))
-    labels = format_objects(label_objects(frame.objects, config.camera))
+    labels = format_objects(
+        label_objects(frame.objects, config.camera, all_round=config.labels.all_round)
+    )
     write_file(folder / 'velodyne' / f'{name}.bin', frame.points.tobytes())
     write_file(folder / 'calib' / f'{name}.txt', calibration.encode())
     write_file(folder / 'label_2' / f'{name}.txt', labels.encode())
     truncations = _in_camera(frame.objects, config.camera).truncated.tolist()
     objects = [
-        {**asdict(item), 'truncation': truncation}
+        {**item.to_dict(), 'truncation': truncation}
         for item, truncation in zip(frame.objects, truncations, strict=True)
     ]
+    if _varies(config):
+        text = json.dumps(dict(frame.conditions))
+        write_file(folder / 'conditions' / f'{name}.json', text.encode())
     write_file(_last_file(root, name), json.dumps(objects).encode())
+
+
+def _varies(config: SimulationConfig) -> bool:
+    """Whether frames differ in more than a plain street."""
+    return config.variation != VariationConfig() or set(config.scene.kinds) != {'plain'}
 
 
 def _last_file(root: Path, name: str) -> Path:

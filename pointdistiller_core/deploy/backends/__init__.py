@@ -10,8 +10,9 @@ from functools import partial
 from importlib.util import find_spec
 import logging
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+from pointdistiller_core.config import AnchorDetectorConfig
 from pointdistiller_core.deploy.arrays_file import ARRAYS_FILE, unpack_arrays
 from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.backends.backend import Backend, Stopwatch
@@ -203,7 +204,7 @@ def _load_openvino(name: str, folder: Path, *, device: str, num_threads: int | N
 def dense_backend(name: str, folder: Path, network: Network) -> DenseBackend:
     """A network of a bundle with what surrounds it."""
     info = read_info(folder)
-    config, host = info.model, HOSTS[info.model.name]
+    config, host = cast(AnchorDetectorConfig, info.model), HOSTS[info.model.name]
     shapes = host.shapes(config) | AnchorDecoder.shapes(config)
     content = read_verified(folder, ARRAYS_FILE, info)
     arrays = unpack_arrays(content, shapes, where=str(folder / ARRAYS_FILE))

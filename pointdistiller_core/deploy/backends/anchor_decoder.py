@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import AnchorDetectorConfig, DetectionConfig
 from pointdistiller_core.geometry.detection import box_limits, detect_frame
 from pointdistiller_core.records import Detections
 
@@ -29,14 +29,14 @@ class AnchorDecoder:
     * `anchor_shapes` (A, 5) z, dx, dy, dz [m], yaw [rad] of the anchors of each cell.
     """
 
-    def __init__(self, config: ModelConfig, arrays: Arrays) -> None:
+    def __init__(self, config: AnchorDetectorConfig, arrays: Arrays) -> None:
         self._config = config
         self._xs = arrays['anchor_xs']
         self._ys = arrays['anchor_ys']
         self._shapes = arrays['anchor_shapes']
 
     @staticmethod
-    def shapes(config: ModelConfig) -> dict[str, Shape]:
+    def shapes(config: AnchorDetectorConfig) -> dict[str, Shape]:
         """Name and shape of the arrays."""
         height, width = config.grid.strided_bev_shape(config.head_stride)
         kinds = sum(len(config.head.anchors[name].yaws) for name in config.class_names)

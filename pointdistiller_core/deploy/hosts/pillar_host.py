@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointdistiller_core.blas import products_in_calling_thread
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, group_points
 from pointdistiller_core.records import Places
@@ -33,7 +33,7 @@ class PillarHost:
     * `shift` (C,) what a row of zeros gives: the value of an unused slot.
     """
 
-    def __init__(self, config: ModelConfig, arrays: Arrays) -> None:
+    def __init__(self, config: PointPillarsConfig, arrays: Arrays) -> None:
         self._config = config
         self._offset_weights = arrays['offset_weights']
         self._center_weights = arrays['center_weights']
@@ -41,9 +41,9 @@ class PillarHost:
         self._shift = arrays['shift']
 
     @staticmethod
-    def shapes(config: ModelConfig) -> dict[str, Shape]:
+    def shapes(config: PointPillarsConfig) -> dict[str, Shape]:
         """See `Host`."""
-        channels = config.scaled(config.encoder_channels)
+        channels = config.scaled(config.encoder.channels)
         return {
             'offset_weights': (4, channels),
             'center_weights': (3, channels),
@@ -61,8 +61,8 @@ class PillarHost:
         return group_points(
             points,
             self._config.grid,
-            max_points=self._config.pillars.max_points_per_pillar,
-            max_voxels=self._config.pillars.max_pillars,
+            max_points=self._config.voxels.max_points,
+            max_voxels=self._config.voxels.max_voxels,
         )
 
     @products_in_calling_thread()

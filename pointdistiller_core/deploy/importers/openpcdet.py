@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 import yaml
 
-from pointdistiller_core.config import ModelConfig, parse_config, parse_yaml
+from pointdistiller_core.config import PointPillarsConfig, parse_config, parse_yaml
 from pointdistiller_core.deploy.bundle import build_with_weights
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError, ConfigError
@@ -34,14 +34,14 @@ _KEYS = {
     'class_names': 'CLASS_NAMES',
     'grid.point_cloud_range': 'DATA_CONFIG.POINT_CLOUD_RANGE',
     'grid.voxel_size': f'{_VOXELS}.VOXEL_SIZE',
-    'pillars.max_points_per_pillar': f'{_VOXELS}.MAX_POINTS_PER_VOXEL',
-    'pillars.max_pillars': f'{_VOXELS}.MAX_NUMBER_OF_VOXELS.test',
-    'pillars.max_pillars_training': f'{_VOXELS}.MAX_NUMBER_OF_VOXELS.train',
-    'backbone_layers': f'{_BACKBONE}.LAYER_NUMS',
-    'backbone_strides': f'{_BACKBONE}.LAYER_STRIDES',
-    'backbone_channels': f'{_BACKBONE}.NUM_FILTERS',
-    'neck_strides': f'{_BACKBONE}.UPSAMPLE_STRIDES',
-    'neck_channels': f'{_BACKBONE}.NUM_UPSAMPLE_FILTERS',
+    'voxels.max_points': f'{_VOXELS}.MAX_POINTS_PER_VOXEL',
+    'voxels.max_voxels': f'{_VOXELS}.MAX_NUMBER_OF_VOXELS.test',
+    'voxels.max_voxels_training': f'{_VOXELS}.MAX_NUMBER_OF_VOXELS.train',
+    'backbone.layers': f'{_BACKBONE}.LAYER_NUMS',
+    'backbone.strides': f'{_BACKBONE}.LAYER_STRIDES',
+    'backbone.channels': f'{_BACKBONE}.NUM_FILTERS',
+    'neck.strides': f'{_BACKBONE}.UPSAMPLE_STRIDES',
+    'neck.channels': f'{_BACKBONE}.NUM_UPSAMPLE_FILTERS',
     'head.direction_offset': f'{_HEAD}.DIR_OFFSET',
     'loss.classification': f'{_WEIGHTS}.cls_weight',
     'loss.box': f'{_WEIGHTS}.loc_weight',
@@ -76,7 +76,9 @@ _ONLY = {
 _HEAD_PARTS = ('conv_cls', 'conv_box', 'conv_dir_cls')  # in the order of `AnchorHead`'s channels
 
 
-def import_openpcdet(checkpoint: Path, config_yaml: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+def import_openpcdet(
+    checkpoint: Path, config_yaml: Path
+) -> tuple[PointPillarsConfig, dict[str, Tensor]]:
     """Read an OpenPCDet PointPillar checkpoint and the YAML file that it was trained with.
 
     Args:
@@ -107,14 +109,14 @@ def read_state(checkpoint: Path) -> dict[str, Tensor]:
     state = content.get('model_state') if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise CheckpointError(f"{checkpoint}: no weights under model_state; is it OpenPCDet's?")
-    if any(name.startswith('backbone_3d.') for name in state):
+    if any(name.startswith('backbone.3d.') for name in state):
         raise CheckpointError(
             f'{checkpoint}: has a 3D backbone, as SECOND; only PointPillar can be imported so far'
         )
     return {name: tensor for name, tensor in state.items() if name != 'global_step'}
 
 
-def read_config(config_yaml: Path) -> ModelConfig:
+def read_config(config_yaml: Path) -> PointPillarsConfig:
     """Our configuration of the detector that an OpenPCDet YAML file describes.
 
     Raises:
@@ -131,7 +133,7 @@ def read_config(config_yaml: Path) -> ModelConfig:
         )
     if problems := _missing(settings) or _unsupported(settings):
         raise ConfigError('\n  '.join([f'{config_yaml}: cannot be imported:', *problems]))
-    return parse_config(ModelConfig, _our_values(settings), where=str(config_yaml))
+    return parse_config(PointPillarsConfig, _our_values(settings), where=str(config_yaml))
 
 
 def our_name(name: str) -> str:
@@ -210,7 +212,7 @@ def _unsupported(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _our_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {'encoder_channels': settings['MODEL.VFE.NUM_FILTERS'][0]}
+    values: dict[str, Any] = {'encoder': {'channels': settings['MODEL.VFE.NUM_FILTERS'][0]}}
     for ours, theirs in _KEYS.items():
         section, _, key = ours.rpartition('.')
         target = values.setdefault(section, {}) if section else values

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a student can be taught by: one term a file."""
+"""Terms of the distillation loss, one per file."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Adapters: what bridges the widths of student and teacher; trained, never deployed."""
+"""Adapters between the widths of student and teacher; trained, never deployed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ADAPTER_EPS = 1e-5
 
 
 class RowNorm(BatchNormRows):
-    """Batch norm of rows, always with the statistics of the batch: an adapter is not deployed."""
+    """Batch norm of rows, always with the statistics of the batch; it is not deployed."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=ADAPTER_EPS, tracks=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Normalize (N, C)."""
-        # Without rows, too: other processes wait for this one's statistics.
+        # Also without rows, because other processes wait for this one's statistics.
         mean, scale = self.statistics(*_moments(rows), len(rows))
         return torch.addcmul(self.bias - mean * scale, rows, scale)
 

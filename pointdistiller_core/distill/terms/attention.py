@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Attention transfer (Zagoruyko and Komodakis, ICLR 2017): where a network's energy is."""
+"""Attention transfer (Zagoruyko and Komodakis, ICLR 2017)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention-guided and non-local distillation (Zhang and Ma, ICLR 2021).
 
-Its authors released the supplement alone; forms and numbers are those of the known ports to
+Its authors released only the supplement; forms and numbers are those of the known ports to
 mmdetection, which were made from it.
 """
 
@@ -93,7 +93,8 @@ class AttentionNonlocalLevel(nn.Module):
     def _mask(self, pair: Pair, adapted: Tensor) -> Tensor:
         """(N, C_T) product of a mask over rows and one over channels, each of both networks.
 
-        The student has a channel mask of its own only once it has the teacher's channels.
+        The student has a channel mask of its own only after it is adapted to the teacher's
+        channels.
         """
         rows = [
             row_mask(features, pair.rows.sizes, temperature=self.temperature)
@@ -123,7 +124,7 @@ class NonLocalBlock(nn.Module):
 
     The affinities, Q K^T over the number of keys, are never built: without a softmax Q (K^T V) is
     the same and grows with the number of rows instead of its square. There is no batch norm, and
-    no start at zero, from which the block would be no more than its input.
+    no start at zero, with which the block would only return its input.
 
     Args:
         channels: C.
@@ -138,7 +139,7 @@ class NonLocalBlock(nn.Module):
         self.output = nn.Linear(inner, channels)
 
     def forward(self, rows: Rows, features: Tensor) -> Tensor:
-        """Features (N, C) plus what they take from those of their frame."""
+        """Features (N, C) plus what they gather from their frame."""
         queries = rows.split(self.query(features))
         keys, values = (self._pooled(rows, layer(features)) for layer in (self.key, self.value))
         taken = [

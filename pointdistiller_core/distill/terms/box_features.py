@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Imitation of features inside labelled boxes.
 
-Wang et al. (FGFI, CVPR 2019) imitate near objects alone, LiDAR Distillation (Wei et al., ECCV
-2022) inside regions of interest; here the regions are the labelled boxes, seen from above.
+Wang et al. (FGFI, CVPR 2019) imitate only near objects, LiDAR Distillation (Wei et al., ECCV 2022)
+only inside regions of interest. Here the regions are the labelled boxes, seen from above.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class BoxFeaturesTerm(FeatureTerm):
 
 
 def rows_in_boxes(rows: Rows, batch: Batch, *, margin: float) -> Tensor:
-    """(N,) whether a row lies, seen from above, in a box of its frame; ignored boxes do not count.
+    """(N,) whether a row lies, seen from above, in a box of its frame that is not ignored.
 
     Args:
         rows: of the frames.

@@ -16,9 +16,9 @@ from pointdistiller_core.distill.terms.feature_term import FeatureTerm, Pair, sa
 
 
 class ContrastiveTerm(FeatureTerm):
-    """Of all sampled rows of a batch, the student's knows its teacher's, and the reverse.
+    """Each sampled row of the student finds its teacher's among all of a batch, and vice versa.
 
-    CRD contrasts images with a memory of 16384 others; the rows of a batch are as many. Both
+    CRD contrasts images with a memory of 16384 others; a batch has about as many rows. Both
     embeddings are trained, as in CRD: agreeing on a constant would cost the most, not the least.
     """
 
@@ -44,7 +44,7 @@ class ContrastiveTerm(FeatureTerm):
 
 
 def contrast(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """InfoNCE of both directions, added: row i of the one is positive to row i of the other.
+    """Sum of InfoNCE in both directions: row i of one is the positive of row i of the other.
 
     Args:
         student: (S, D) embeddings.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the terms that compare features share: paired rows of features, one pair per tap."""
+"""Base of the terms that compare features: paired rows of features, one pair per tap."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pair:
         tap: the layer's name.
         teacher: (N, C_T) float32, without gradients.
         student: (N, C_S) float32.
-        rows: where both stand.
+        rows: positions of both.
     """
 
     tap: str
@@ -36,7 +36,7 @@ class Pair:
     rows: Rows
 
     def frame_means(self, values: Tensor) -> Tensor:
-        """(B, C) mean of the values (N, C) of each frame; 0 where there are none."""
+        """(B, C) mean of the values (N, C) of each frame; 0 for a frame without any."""
         parts = self.rows.split(values)
         return torch.stack([part.sum(dim=0) / max(len(part), 1) for part in parts])
 
@@ -45,7 +45,7 @@ class FeatureTerm(Term):
     """A term that compares one layer after the other.
 
     Args:
-        config: with the taps; none of them stands for all levels of the backbone.
+        config: with the taps; an empty list means all levels of the backbone.
         teacher: C of each layer of the teacher.
         student: C of each layer of the student.
 
@@ -74,14 +74,14 @@ class FeatureTerm(Term):
     def default_taps(
         self, teacher: Mapping[str, int], student: Mapping[str, int]
     ) -> tuple[str, ...]:
-        """The taps where the configuration names none."""
+        """The taps if the configuration names none."""
         return backbone_levels(teacher, student, term=self.config.name)
 
     def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
-        """See that both have rows of one kind: cells of maps, or the same places.
+        """Check that both have rows of one kind: cells of maps, or the same places.
 
         Raises:
-            ConfigError: they have not, or the term needs cells of a map; names the layer.
+            ConfigError: they do not, or the term needs cells of a map; names the layer.
         """
         where = f'distillation.terms.{self.config.name}.taps'
         for tap in self.taps:
@@ -95,7 +95,7 @@ class FeatureTerm(Term):
                 )
 
     def forward(self, lesson: Lesson) -> Tensor:
-        """Weighted sum over the taps; finite where there are no rows."""
+        """Weighted sum over the taps; finite without rows."""
         # Outside autocast: half precision is too coarse for distances and variances.
         with torch.autocast(device_type(lesson.batch), enabled=False):
             pairs = [pair_features(lesson, tap) for tap in self.taps]
@@ -113,7 +113,7 @@ def backbone_levels(
     """The layers behind each stage of the backbone, finest first.
 
     Raises:
-        ConfigError: teacher and student have not as many, or none.
+        ConfigError: teacher and student have different numbers of them, or none.
     """
     ours, theirs = (
         tuple(name for name in side if name.startswith('backbone.') and not name.endswith('.norm'))
@@ -140,7 +140,7 @@ def pair_features(lesson: Lesson, tap: str) -> Pair:
 
 
 def pool_to(rows: Rows, map_shape: MapShape | None, features: Tensor) -> Tensor:
-    """Features (R, C) of the cells of a map, averaged to a coarser one; else as they are."""
+    """Features (R, C) of the cells of a map, averaged to a coarser map if there is one."""
     if rows.map_shape == map_shape:
         return features
     assert map_shape is not None
@@ -148,9 +148,9 @@ def pool_to(rows: Rows, map_shape: MapShape | None, features: Tensor) -> Tensor:
 
 
 def sample_frames(rows: Rows, num_samples: int) -> list[Tensor]:
-    """(n,) random rows of each frame, fewer where it has fewer; only those with points behind.
+    """(n,) random rows with points of each frame, fewer if it has fewer.
 
-    Most cells of a map are empty and alike: they would say little, and nothing of each other.
+    Most cells of a map are empty and alike, so they would say little.
     """
     samples, start = [], 0
     for num_points in rows.split(rows.num_points):
@@ -161,11 +161,11 @@ def sample_frames(rows: Rows, num_samples: int) -> list[Tensor]:
 
 
 def mean_square(first: Tensor, second: Tensor) -> Tensor:
-    """Mean of the squared differences; 0 without any, and yet a way for gradients."""
+    """Mean of the squared differences; without any it is 0, but still has gradients."""
     difference = first - second
     return difference.square().sum() / max(difference.numel(), 1)
 
 
 def safe_norm(values: Tensor, dim: int | None = None) -> Tensor:
-    """Euclidean norm, of everything without `dim`; its slope at 0 is 0 instead of undefined."""
+    """Euclidean norm along `dim`, or of everything; its slope at 0 is 0."""
     return values.square().sum(dim=dim).clamp(min=1e-12).sqrt()

@@ -17,7 +17,7 @@ from pointdistiller_core.distill.terms.feature_term import FeatureTerm, Pair, me
 class FitNetsTerm(FeatureTerm):
     """Mean squared error of regressed student features.
 
-    One stage, as RepDistiller does it: the paper trains the hint first and the student then.
+    One stage, as in RepDistiller; the paper trains the hint first and then the student.
     """
 
     config: FitNetsConfig

@@ -26,7 +26,7 @@ def new_labels(
     score_thresholds: Tensor,
     max_overlap: float,
 ) -> BoxPredictions:
-    """The detections of one frame that are to be labels beside those that it has.
+    """The detections of one frame to be added to its labels.
 
     Those that overlap a labelled box of their class are left out: the label is right. So are
     those that overlap a box labelled `IGNORE_LABEL`: somebody looked, and did not want it.
@@ -72,11 +72,11 @@ class LabelsTerm(Term):
             )
 
     def forward(self, lesson: Lesson) -> None:
-        """No loss: the labels are its effect."""
+        """No loss; the term only changes labels."""
 
     @torch.no_grad()
     def relabel(self, batch: Batch, teacher: View) -> Batch:
-        """The batch with the teacher's boxes behind its own."""
+        """The batch with the teacher's boxes appended to its own."""
         thresholds = list(self._thresholds(teacher.model.config.class_names).values())
         with torch.autocast(device_type(batch), enabled=False):
             added = [
@@ -102,7 +102,7 @@ class LabelsTerm(Term):
 
 
 def append_labels(batch: Batch, added: list[BoxPredictions]) -> Batch:
-    """The batch with further boxes in each frame, behind those that it has."""
+    """The batch with further boxes appended in each frame."""
     return replace(
         batch,
         boxes=tuple(

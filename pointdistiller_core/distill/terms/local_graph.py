@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local graph distillation with reweighting (PointDistiller, section 3).
 
-Around each of the S most important rows of a tap, which are pillars or cells of a map, stands a
-graph of its k nearest neighbors in the teacher's feature space. An adapter per network maps every
+Each of the S most important rows of a tap (pillars or cells of a map) is the center of a graph of
+its k nearest neighbors in the teacher's feature space. An adapter per network maps every
 edge, the pair of a center i and a neighbor j, to H = ReLU(BN(W e)), and the student's H is drawn
 to the teacher's.
 
@@ -12,8 +12,8 @@ The S x k edges are never built as feature pairs: W is linear in the two ends of
     W [x_j, x_i] = W_1 x_j + W_2 x_i
 
 is two products per *row*, batch normalization shifts and scales those, and an edge costs one
-addition. This is exact. What remains per edge is done in chunks that fit a cache and computed
-again in the backward pass, so memory does not grow with S x k x channels.
+addition. This is exact. The remaining work per edge is done in chunks that fit a cache, and
+repeated in the backward pass, so memory does not grow with S x k x channels.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LocalGraphs:
 
     Attributes:
         centers: (S,) int64 the sampled rows.
-        neighbors: (S, k) int64 their neighbors, themselves among them.
+        neighbors: (S, k) int64 their neighbors, including themselves.
         weights: (S,) weight of each graph in the loss.
     """
 
@@ -93,7 +93,7 @@ def build_graphs(
         num_samples: graphs to build, clipped to P.
         num_neighbors: nodes of a graph, clipped to P.
         sample: see `sample_rows`.
-        temperature: of the weights; None weights all graphs alike.
+        temperature: of the weights; None gives all graphs the same weight.
     """
     centers = sample_rows(importance, num_samples, sample)
     neighbors = knn(features[centers], features, num_neighbors)
@@ -154,7 +154,7 @@ def edge_product(features: Tensor, weight: Tensor, edge: str) -> EdgeTerms:
 def normalize_edges(
     terms: EdgeTerms, graphs: Sequence[LocalGraphs], norm: BatchNormRows
 ) -> EdgeTerms:
-    """Batch normalization of terms (P, C) over all edges; over those of all processes."""
+    """Batch normalization of terms (P, C) over all edges of all processes."""
     num_edges = sum(graph.neighbors.numel() for graph in graphs)
     mean, scale = norm.statistics(*edge_moments(terms, graphs), num_edges)
     return EdgeTerms(terms.neighbor * scale, (terms.center - mean) * scale + norm.bias)
@@ -172,7 +172,7 @@ def edge_moments(terms: EdgeTerms, graphs: Sequence[LocalGraphs]) -> tuple[Tenso
     as_center, as_neighbor = _edge_counts(graphs, len(terms.center))
     neighbor_mean = (as_neighbor @ terms.neighbor) / num_edges
     center_mean = (as_center @ terms.center) / num_edges
-    # Centered before they are squared, or the variance would drown in the mean's rounding.
+    # Centered before they are squared; otherwise rounding of the mean would swamp the variance.
     neighbor, center = terms.neighbor - neighbor_mean, terms.center - center_mean
     squares = as_neighbor @ neighbor.square() + as_center @ center.square()
     products = torch.stack(
@@ -329,7 +329,7 @@ class GraphAdapter(nn.Module):
 
 
 class PlainEdges(nn.Module):
-    """Edges as they are, where the student's adapter alone bridges the widths."""
+    """Edges without an adapter, for when only the student's adapter bridges the widths."""
 
     def __init__(self, *, edge: str) -> None:
         super().__init__()
@@ -381,7 +381,7 @@ class LocalGraphLoss(nn.Module):
             importance = IMPORTANCE[config.importance](teacher, num_points)
             groups = frames if config.per_frame else [torch.cat([*frames])]
             graphs = build_graphs_per_group(teacher, importance, groups, config)
-        # Without rows, too: other processes wait for this one's statistics.
+        # Also without rows, because other processes wait for this one's statistics.
         ours, theirs = self.student_adapter(student, graphs), self.teacher_adapter(teacher, graphs)
         if not graphs:
             return sum_terms(ours) + sum_terms(theirs)
@@ -391,7 +391,7 @@ class LocalGraphLoss(nn.Module):
     def _reweight(
         self, graphs: list[LocalGraphs], teacher: EdgeTerms, *, batch_size: int
     ) -> list[LocalGraphs]:
-        """Weights that are not known before the teacher's adapter, or not from the graphs."""
+        """Weights that follow only from the teacher's adapter, or not from the graphs."""
         config = self.config
         if config.reweight == 'graph':
             return reweight_by_features(
@@ -427,12 +427,12 @@ class LocalGraphTerm(Term):
         )
 
     def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
-        """Check that both have the same rows to compare, and as many as are to be sampled.
+        """Check that both have the same rows to compare, and enough for the samples.
 
-        A frame may still have fewer; then all of its rows are taken.
+        A single frame may still have fewer; then all of its rows are taken.
 
         Raises:
-            ConfigError: lists what differs, or is too little, with both sides.
+            ConfigError: lists what differs or is too small, with both values.
         """
         where = f'distillation.terms.{self.config.name}'
         sides = [
@@ -445,7 +445,7 @@ class LocalGraphTerm(Term):
         if differences:
             raise ConfigError(
                 f'{where}.taps: compared cell by cell; tap another layer, or make '
-                'backbone_strides and neck_strides equal:\n' + '\n'.join(differences)
+                'backbone.strides and neck.strides equal:\n' + '\n'.join(differences)
             )
         for name, layer in sides[1].items():
             if self.config.per_frame and self.config.num_samples > layer.most_rows:
@@ -455,7 +455,7 @@ class LocalGraphTerm(Term):
                 )
 
     def forward(self, lesson: Lesson) -> Tensor:
-        """Weighted loss; 0 where there are no rows."""
+        """Weighted loss; 0 without rows."""
         losses = [
             self._loss_of_tap(loss, lesson, tap)
             for loss, tap in zip(self.losses, self.taps, strict=True)
@@ -476,5 +476,5 @@ class LocalGraphTerm(Term):
 
 
 def sum_terms(terms: EdgeTerms) -> Tensor:
-    """Sum of all entries: 0 without rows, and yet a way for gradients."""
+    """Sum of all entries; without rows it is 0, but still has gradients."""
     return terms.neighbor.sum() + terms.center.sum()

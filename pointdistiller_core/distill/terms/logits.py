@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distillation of raw outputs, anchor by anchor (SparseKD, NeurIPS 2022, its anchor head).
 
-Almost all anchors are background, of which both networks are sure: a mask picks those that the
-teacher has something to say about. All sums are per frame, over its masked anchors, and averaged
-over the frames as the detection loss is: so it does not matter how frames are shared out.
+Almost all anchors are background, of which both networks are sure. A mask picks those that the
+teacher can teach something about. All sums are per frame, over its masked anchors, and averaged
+over the frames as in the detection loss, so it does not matter how frames are shared among
+processes.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 class LogitsTerm(Term):
     """Class scores, box residuals and directions of the student are drawn to the teacher's.
 
-    Boxes and directions are taught where the teacher is confident, whatever the mask: elsewhere
-    its residuals mean nothing.
+    Boxes and directions are taught only where the teacher is confident, whatever the mask, because
+    its residuals mean nothing elsewhere.
     """
 
     needs_teacher_output = True
@@ -83,10 +84,12 @@ class LogitsTerm(Term):
             if not isinstance(model, AnchorDetector)
         ]:
             raise ConfigError(f'{purpose}: {" and ".join(wrong)} has no anchors; leave it out')
+        assert isinstance(teacher, AnchorDetector)
+        assert isinstance(student, AnchorDetector)
         check_same_anchors(teacher.config, student.config, purpose=purpose)
 
     def forward(self, lesson: Lesson) -> Tensor:
-        """Weighted loss of scores, boxes and directions; 0 where nothing is masked."""
+        """Weighted loss of scores, boxes and directions; 0 if nothing is masked."""
         teacher, student = lesson.teacher.output, lesson.student.output
         assert isinstance(teacher, AnchorOutput)
         assert isinstance(student, AnchorOutput)

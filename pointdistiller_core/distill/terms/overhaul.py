@@ -40,7 +40,7 @@ class OverhaulTerm(FeatureTerm):
         return tuple(f'{level}.norm' for level in levels)
 
     def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
-        """See that the teacher's features have a batch norm, whose ReLU cut them or will."""
+        """Check that the teacher's features have a batch norm before their ReLU."""
         super().check(teacher, student)
         allowed = [name for name, layer in teacher.layers().items() if layer.norm is not None]
         if wrong := [tap for tap in self.taps if tap not in allowed]:
@@ -50,10 +50,11 @@ class OverhaulTerm(FeatureTerm):
             )
 
     def compare(self, level: int, pair: Pair, lesson: Lesson) -> Tensor:
-        """Sum over rows and channels, per frame; half as much for each level below the last."""
+        """Sum over rows and channels per frame; each level counts half of the next one."""
         layer = lesson.teacher.model.layers()[pair.tap]
         margin = margins(*scale_of(layer))
-        # Of voxels only the features behind the ReLU exist: what it cut has the margin's value.
+        # Of voxels only the features behind the ReLU exist; values it cut off get the margin's
+        # value.
         cut = torch.where(pair.teacher > 0, pair.teacher, margin)
         target = pair.teacher.maximum(margin) if layer.is_before_relu else cut
         loss = partial_distance(self.adapters[level](pair.student), target)
@@ -70,7 +71,7 @@ def scale_of(layer: Layer) -> tuple[Tensor, Tensor]:
 def margins(mean: Tensor, deviation: Tensor) -> Tensor:
     """(C,) expectation of the negative values of normal distributions; the margin ReLU's m.
 
-    -3 deviations where nearly nothing is negative, as in the authors' code.
+    -3 deviations if almost nothing is negative, as in the authors' code.
 
     Args:
         mean: (C,).
@@ -85,6 +86,6 @@ def margins(mean: Tensor, deviation: Tensor) -> Tensor:
 
 
 def partial_distance(student: Tensor, target: Tensor) -> Tensor:
-    """Sum of squared differences, but where both are negative and the student's is lower."""
+    """Sum of squared differences, except where both are negative and the student's is lower."""
     counts = (student > target) | (target > 0)
     return ((student - target).square() * counts).sum()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Similarity-preserving distillation (Tung and Mori, ICCV 2019): what a network holds alike."""
+"""Similarity-preserving distillation (Tung and Mori, ICCV 2019)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ PANEL = (3.1, 2.35)  # width, height [inches]
 _MARGINS = {'left': 0.85, 'right': 0.2, 'bottom': 0.6, 'top': 0.9}  # [inches]
 _DPI = 160
 _INK, _FAINT, _GRID = '#1d2433', '#8a93a6', '#e4e8ef'
-# Told apart by their line too, in print and by those who see few colors.
+# Also told apart by their line, in print and by color-blind people.
 _STYLES = {
     'easy': ('#0f9d8a', 'solid'),
     'moderate': ('#2f5fd0', (0, (5, 1.5))),

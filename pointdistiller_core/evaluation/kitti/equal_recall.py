@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""False positives of several detectors where they find equally much.
+"""False positives of several detectors at equal recall.
 
 Average precision mixes what a detector finds with what it makes up. At equal recall only the
-second is left: the number of false alarms in a frame.
+second is left: the number of false alarms per frame.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class EqualRecall:
     """Several detectors at one recall.
 
     Attributes:
-        recall: that all of them reach, one of `RECALLS`.
+        recall: recall that all of them reach, one of `RECALLS`.
         false_positives: by detector, per frame.
         score_thresholds: by detector, the highest score that reaches the recall; none for all
             classes together, which have one threshold each.
@@ -45,14 +45,14 @@ def compare_at_equal_recall(
 ) -> dict[str, list[EqualRecall]]:
     """False positives at the recalls that all detectors reach, for each class and for all.
 
-    All classes together are the sum over the classes that have labels, each at the recall.
+    All classes together are the sum over the classes with labels, each at that recall.
 
     Args:
         ground_truth: all labels of each frame.
         detections: by detector, of the same frames.
         class_names: classes to compare.
         metric: `bbox`, `bev` or `3d`: which overlap makes a hit.
-        difficulty: whose labels count.
+        difficulty: difficulty of the labels that count.
 
     Returns:
         Class, and last `ALL_CLASSES`, -> recalls, ascending.
@@ -76,7 +76,7 @@ def compare_at_equal_recall(
 
 
 def _rows(alarms: Mapping[str, Alarms], num_frames: int) -> list[EqualRecall]:
-    """The recalls that all detectors reach: as many as the worst of them does."""
+    """The recalls that all detectors, also the worst, reach."""
     reached = min(len(of.scores) for of in alarms.values())
     return [
         EqualRecall(

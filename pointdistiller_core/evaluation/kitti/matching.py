@@ -93,8 +93,8 @@ class Curve:
     def points(self) -> FloatArray:
         """(41,) the best value at each threshold or a later one.
 
-        The official program stores the values by the number of their threshold, not by recall:
-        where there are fewer than 41, the rest is 0.
+        The official program stores the values by the number of their threshold, not by recall. If
+        there are fewer than 41, the rest is 0.
         """
         values = np.zeros(NUM_RECALLS)
         values[: len(self.values)] = self.values
@@ -152,7 +152,7 @@ def measure(pairs: Pairs, truth: Truth, candidates: Candidates) -> tuple[Curve, 
 def alarms_at(
     pairs: Pairs, truth: Truth, candidates: Candidates, recalls: Sequence[float]
 ) -> Alarms:
-    """False alarms where a detector reaches some recalls.
+    """False alarms of a detector at some recalls.
 
     Args:
         pairs: see `measure`.
@@ -203,7 +203,7 @@ class _Outcome:
 
 
 def _count(pairs: Pairs, truth: Truth, candidates: Candidates, scores: FloatArray) -> _Outcome:
-    """What the detections with at least each of some scores find, miss and make up."""
+    """What detections with at least each of some scores find, miss and make up."""
     counted = candidates.counts[pairs.detection]
     # The largest overlap wins; ignored detections come after all others, in the file's order.
     preference = (pairs.detection, np.where(counted, -pairs.overlap, 0))
@@ -278,5 +278,5 @@ def _first_of_each(free: BoolArray, owners: IntArray) -> tuple[IntArray, IntArra
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
-    """Quotient, 0 where the divisor is."""
+    """Quotient; 0 if the divisor is 0."""
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)

@@ -63,8 +63,8 @@ class KittiResult:
             program.
         num_labels: by class and difficulty, labels that a detector should find.
         num_excluded: by class, labels that count at no difficulty, by the reason.
-        num_unjudged: by class, detections without a 2D box; as too low in the image, they are
-            neither hits nor false alarms.
+        num_unjudged: by class, detections without a 2D box, which are neither hits nor false
+            alarms because they are too low in the image.
     """
 
     curves: Mapping[str, ClassCurves]
@@ -81,7 +81,7 @@ class KittiResult:
 
 
 def highest_ap40(num_labels: int) -> float:
-    """AP|R40 [%] of a perfect detector, which the metric's rules keep low where labels are few.
+    """AP|R40 [%] of a perfect detector, which the metric's rules keep low if there are few labels.
 
     Precision is taken at no more points than there are hits, the first of which does not count
     (rules 2 and 12 of docs/reference/kitti_metric.md).
@@ -90,7 +90,7 @@ def highest_ap40(num_labels: int) -> float:
 
 
 def highest_ap11(num_labels: int) -> float:
-    """AP|R11 [%] of a perfect detector: as `highest_ap40`, of every fourth point."""
+    """AP|R11 [%] of a perfect detector: like `highest_ap40`, of every fourth point."""
     return 100 * math.ceil(min(num_labels, NUM_RECALLS) / 4) / 11
 
 
@@ -166,10 +166,10 @@ def count_false_positives(
     difficulty: str = 'moderate',
     min_overlaps: Mapping[str, float] = MIN_OVERLAPS,
 ) -> dict[str, Alarms]:
-    """False positives of each class where it reaches some recalls.
+    """False positives of each class at some recalls.
 
-    Matched as in the metric, with one exception: what lies in a `DontCare` area of the image was
-    never labelled, so it is no false positive from above and in 3D either.
+    Matching is that of the metric, with one exception: what lies in a `DontCare` area of the image
+    was never labelled, so it is no false positive from above and in 3D either.
 
     Args:
         ground_truth: all labels of each frame, those of other classes and `DontCare` too.
@@ -220,7 +220,7 @@ def read_results_folder(
     Args:
         labels: folder of label files, e.g. `training/label_2`.
         results: folder of result files `<frame>.txt`; an empty one is a frame without detections.
-        split: file that lists frames, e.g. `ImageSets/val.txt`; these frames alone are read, and
+        split: file that lists frames, e.g. `ImageSets/val.txt`; only these frames are read, and
             each must have a result file.
 
     Raises:
@@ -262,7 +262,7 @@ def _problem(
     min_overlaps: Mapping[str, float],
     metrics: Sequence[str],
 ) -> str:
-    """Why this cannot be evaluated; empty where it can."""
+    """Why this cannot be evaluated; empty if it can."""
     if unknown := sorted(set(metrics) - set(METRICS)):
         return f'unknown metrics {unknown}; choose from {list(METRICS)}'
     if missing := sorted(set(class_names) - set(min_overlaps)):
@@ -338,7 +338,7 @@ def _see_class(
     found: _Table,
     excused: BoolArray,
 ) -> tuple[Pairs, Truth, Candidates]:
-    """Everything as one class and difficulty see it."""
+    """All labels and detections as one class and difficulty see them."""
     labels, detections = truth.objects, found.objects
     assert detections.scores is not None
     same = truth.names == name

@@ -50,7 +50,7 @@ def detect_boxes(
 def decode_candidates(output: AnchorOutput, config: DetectionConfig) -> list[BoxPredictions]:
     """The best boxes of each frame before suppression, with gradients; all are finite.
 
-    Their yaws may be half a turn off: the direction bins are not looked at.
+    Their yaws may be half a turn off, because the direction bins are not used.
     """
     found = []
     for frame, all_logits in enumerate(output.class_logits):

@@ -73,9 +73,9 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float, gamma: float) ->
 
     Args:
         logits: (N, K).
-        labels: (N,) int64 class index, K for background, negative for anchors that do not count.
+        labels: (N,) int64 class index, K for background, negative for ignored anchors.
         alpha: weight of the positives; the negatives have 1 - alpha.
-        gamma: how much less the easy ones count.
+        gamma: the higher, the less easy ones count.
     """
     positive = labels[:, None] == torch.arange(logits.shape[1], device=logits.device)
     # with this sign, sigmoid is the probability of being wrong and softplus the cross entropy
@@ -88,8 +88,8 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float, gamma: float) ->
 def box_loss(residuals: Tensor, targets: Tensor, *, beta: float) -> Tensor:
     """Sum of the smooth L1 loss of residuals (n, 7) over boxes and their coordinates.
 
-    Of the yaws it takes the sine of their difference: opposite headings cost nothing, the
-    direction tells them apart.
+    Yaws enter as the sine of their difference: opposite headings cost nothing, because the
+    direction distinguishes them.
     """
     difference = residuals.float() - targets
     difference = torch.cat([difference[:, :6], difference[:, 6:].sin()], dim=1)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What each anchor should say: anchors matched with the ground truth of one frame."""
+"""Targets of the anchors: anchors matched with the ground truth of one frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AnchorTargets:
 
     Attributes:
         labels: (num_anchors,) int64 class index of a positive anchor, K of a negative one,
-            `IGNORE_LABEL` of one that counts neither way.
+            `IGNORE_LABEL` of an ignored one.
         positives: (n,) int64 indices of the positive anchors, ascending.
         boxes: (n, 7) the ground-truth box of each positive anchor.
     """

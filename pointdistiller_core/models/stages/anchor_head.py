@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-_PRIOR = 0.01  # first probability of an object: the negatives are many and must not dominate
+_PRIOR = 0.01  # initial probability of an object: negatives are many and must not dominate
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class AnchorOutput:
         box_residuals: (B, num_anchors, 7), see `encode_boxes`.
         direction_logits: (B, num_anchors, 2), see `direction_bins`.
         anchors: (num_anchors, 7) x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
-        velocities: (B, num_anchors, 2) along x and y [m/s]; None of a head that gives none.
+        velocities: (B, num_anchors, 2) along x and y [m/s]; None if the head gives none.
     """
 
     class_logits: Tensor
@@ -35,13 +35,13 @@ class AnchorOutput:
     velocities: Tensor | None = None
 
     def float(self) -> AnchorOutput:
-        """The same in single precision, which it is not under autocast."""
+        """The same in single precision, which is needed under autocast."""
         tensors = {name: value.float() for name, value in vars(self).items() if value is not None}
         return AnchorOutput(**tensors)
 
 
 class AnchorHead(nn.Module):
-    """A 1x1 convolution; every anchor has a logit for every class, whatever its own.
+    """A 1x1 convolution; every anchor has a logit for every class, not only for its own.
 
     Channels: the class logits of all A anchors, their box residuals, their direction logits, and
     their velocities if it gives these. One convolution, because three would read the large map
@@ -63,7 +63,7 @@ class AnchorHead(nn.Module):
         sizes = (num_classes, 7, 2, 2) if velocities else (num_classes, 7, 2)
         self.channels = [anchors[0].shape[2] * size for size in sizes]
         self.conv = nn.Conv2d(in_channels, sum(self.channels), 1)
-        # derived from the configuration, hence not part of a checkpoint
+        # derived from the configuration, so not part of a checkpoint
         all_anchors = torch.cat([of_map.reshape(-1, 7) for of_map in anchors])
         self.register_buffer('anchors', all_anchors, persistent=False)
         self._initialize()
@@ -86,7 +86,7 @@ class AnchorHead(nn.Module):
         ]
 
     def _initialize(self) -> None:
-        """OpenPCDet's: few positives and small residuals at first."""
+        """As OpenPCDet: few positives and small residuals at first."""
         assert self.conv.bias is not None
         num_logits, num_residuals = self.channels[:2]
         nn.init.constant_(self.conv.bias[:num_logits], -math.log((1 - _PRIOR) / _PRIOR))
@@ -94,5 +94,5 @@ class AnchorHead(nn.Module):
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
-    """(B, n, ...) of each map as those of all maps; a copy only where there are several."""
+    """(B, n, ...) of each map, joined; copied only if there are several."""
     return parts[0] if len(parts) == 1 else torch.cat([*parts], dim=1)

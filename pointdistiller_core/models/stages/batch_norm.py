@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batch norm whose batch is that of all processes.
 
-`nn.SyncBatchNorm` knows neither CPUs nor rows that are counted instead of computed. Here a layer
-computes the statistics of its own rows, and `pool_statistics` makes one of those of all processes.
+`nn.SyncBatchNorm` supports neither CPUs nor rows that are counted instead of computed. Here a
+layer computes the statistics of its own rows, and `pool_statistics` joins those of all processes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def num_processes() -> int:
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d`; where several processes train together, over the maps of all of them."""
+    """`nn.BatchNorm2d` over the maps of all processes that train together."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Normalize (B, C, H, W)."""
@@ -43,14 +43,14 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class BatchNormRows(nn.Module):
-    """Batch norm of rows, of which zero ones may be counted instead of given.
+    """Batch norm of rows; zero rows may be counted instead of given.
 
-    Where several processes train together, over the rows of all of them.
+    The statistics are over the rows of all processes that train together.
 
     Args:
         channels: C.
         eps: added to the variances.
-        tracks: whether running statistics are kept, which take the batch's place in evaluation.
+        tracks: whether running statistics are kept, which are used in evaluation.
     """
 
     running_mean: Tensor
@@ -89,10 +89,10 @@ class BatchNormRows(nn.Module):
         return torch.addcmul(shift, rows, scale), shift
 
     def statistics(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """What a batch is shifted and scaled by; see `pool_statistics` for the arguments.
+        """Shift and scale for a batch; see `pool_statistics` for the arguments.
 
         Returns:
-            (C,) mean and (C,) factor of what is left; the running ones where nobody has rows.
+            (C,) mean and (C,) factor; the running ones if no process has rows.
         """
         mean, variance, total = pool_statistics(mean, variance, count)
         if self.tracks:
@@ -107,7 +107,7 @@ class BatchNormRows(nn.Module):
 
 
 def _moments(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-    """(C,) mean and biased variance of `rows` and as many zero rows as make `num_rows`."""
+    """(C,) mean and biased variance of `rows`, filled up to `num_rows` with zero rows."""
     if not len(rows):
         return rows.sum(0), rows.sum(0)
     part = len(rows) / num_rows
@@ -118,7 +118,7 @@ def _moments(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
 
 
 def _track(norm: Any, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
-    """Draw the running statistics of a layer to those of a batch of `count` rows."""
+    """Move the running statistics of a layer towards those of a batch of `count` rows."""
     norm.running_mean.lerp_(mean.detach(), norm.momentum)
     unbiased = variance.detach() * (count / max(count - 1, 1))
     norm.running_var.lerp_(unbiased, norm.momentum)
@@ -128,7 +128,7 @@ def _track(norm: Any, mean: Tensor, variance: Tensor, count: int | Tensor) -> No
 def pool_statistics(
     mean: Tensor, variance: Tensor, count: int
 ) -> tuple[Tensor, Tensor, int | Tensor]:
-    """Statistics of the rows of all processes, from those of each; one alone keeps its own.
+    """Statistics of the rows of all processes, from those of each; a single one keeps its own.
 
     Gradients flow back into the rows of all processes. Every process must call this, even one
     without rows.
@@ -146,7 +146,7 @@ def pool_statistics(
     sums = sum_over_processes(torch.cat([mean * count, mean.new_tensor([count])]))
     total = sums[-1].detach()
     pooled_mean = sums[:-1] / total.clamp(min=1)
-    # Around the common mean, or the variance would drown in the mean's rounding.
+    # Around the common mean; otherwise rounding of the mean would swamp the variance.
     squares = sum_over_processes(count * (variance + (mean - pooled_mean).square()))
     return pooled_mean, squares / total.clamp(min=1), total
 
@@ -158,7 +158,7 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """Each process minimises a part of one loss: gradients add up as values do."""
+    """Each process minimises a part of one loss, so gradients add up as values do."""
 
     @staticmethod
     def forward(_context: Any, tensor: Tensor) -> Tensor:

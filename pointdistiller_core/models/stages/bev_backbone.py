@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""2D backbone and neck: maps of falling resolution, stacked (PointPillars, section 2.2)."""
+"""2D backbone and neck: maps of decreasing resolution, stacked (PointPillars, section 2.2)."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ class StackNeck(nn.Module):
         self.out_channels = sum(channels)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor]:
-        """One map per level to one map in all, (B, sum of channels, H, W)."""
+        """One map per level to a single map (B, sum of channels, H, W)."""
         maps = [upsample(level) for upsample, level in zip(self.upsamplers, levels, strict=True)]
         return (torch.cat(maps, dim=1),)

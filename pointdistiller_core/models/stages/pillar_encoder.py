@@ -17,9 +17,9 @@ NUM_POINT_FEATURES = 10
 class PillarEncoder(nn.Module):
     """Linear, batch norm, ReLU, maximum over a pillar's slots (PointPillars, section 2.1).
 
-    As in the published code, all M slots of a pillar pass through the layer, take part in the
-    statistics of the batch norm and in the maximum; an unused slot is a row of zeros. Most slots
-    are unused and all of these give the same value, so they are counted instead of computed.
+    As in the published code, all M slots of a pillar pass through the layer and take part in the
+    batch norm's statistics and in the maximum; an unused slot is a row of zeros. Most slots are
+    unused and give the same value, so they are counted instead of computed.
     """
 
     def __init__(self, channels: int, grid: Grid) -> None:
@@ -39,7 +39,7 @@ class PillarEncoder(nn.Module):
             values, zero_value = self.norm.with_zeros(
                 self.linear(point_features(pillars, self.grid)), num_pillars * num_slots
             )
-            # `unsafe` skips checks of the lengths, which fail on no pillars at all
+            # `unsafe` skips checks of the lengths, which fail without pillars
             maxima = torch.segment_reduce(values, 'max', lengths=pillars.num_points, unsafe=True)
             has_unused = (pillars.num_points < num_slots)[:, None]
             return torch.where(has_unused, maxima.maximum(zero_value), maxima).relu()

@@ -7,5 +7,6 @@ from pointdistiller_core.pipelines.bag_conversion.conversion import (
     convert_bags,
     drive_names,
 )
+from pointdistiller_core.pipelines.bag_conversion.inspection import BagInspection, inspect_bag
 
-__all__ = ['ConvertedDrive', 'convert_bags', 'drive_names']
+__all__ = ['BagInspection', 'ConvertedDrive', 'convert_bags', 'drive_names', 'inspect_bag']

@@ -118,14 +118,23 @@ class PoseChoice(_Choice):
     child_frame: str = ''
     evidence: str = ''
 
-    def build(self, stream: CloudStream, frame: str, truth: Truth | None) -> PoseSource:
-        """The source, fed by a stream."""
+    def build(
+        self, stream: CloudStream, frame: str, truth: Truth | None, height: float | None
+    ) -> PoseSource:
+        """The source, fed by a stream.
+
+        Args:
+            stream: of the recording.
+            frame: of its points.
+            truth: of a simulated drive.
+            height: of the sensor above the ground [m], where that is known.
+        """
         if self.source == 'tf':
             return TfPoses(stream.tree, self.fixed_frame, frame)
         if self.source == 'odometry':
             return OdometryPoses(stream.track, stream.tree, self.child_frame, frame)
         if self.source == 'icp':
-            return IcpPoses()
+            return IcpPoses(height)
         if self.source == 'simulation' and truth is not None:
             return KnownPoses(truth.poses)
         return NoPoses()
@@ -335,7 +344,7 @@ def _choose_poses(
     if wanted == 'odometry':
         raise ConfigError(f'{bag}: {topic} has no message near the first clouds')
     if wanted == 'icp' or is_icp_installed():
-        IcpPoses()  # refuses where it is not installed
+        IcpPoses(None)  # refuses where it is not installed
         return PoseChoice(
             source='icp',
             evidence=f'{ICP_PACKAGE} {icp_version()} aligns each cloud to those before; it '

@@ -124,6 +124,8 @@ def convert_bags(
             other settings.
         WriteError: the file system refuses; what was converted before is intact.
     """
+    for name in drives:
+        FrameRow(name, name)  # refuses what cannot be one
     if unknown := sorted(set(splits.val_drives) - set(drives)):
         known = _known_drives(root)
         if unknown := [name for name in unknown if name not in known]:
@@ -242,7 +244,7 @@ class _Conversion:
             )
         names, stamps = self._writer.stamps(self._name)
         ranges = split_drive(self._name, names, stamps, splits)
-        self._writer.set_ranges(self._name, ranges)
+        self._writer.set_ranges(names, ranges)
         drive = DriveInfo(
             source=self._source,
             settings=self._settings,
@@ -271,7 +273,8 @@ class _Conversion:
             odometry_topic=choices.poses.topic,
             on_time=tell,
         )
-        poses = choices.poses.build(stream, choices.frame, self._truth)
+        height = choices.height.height
+        poses = choices.poses.build(stream, choices.frame, self._truth, height)
         stream.is_ready = poses.is_ready
         reader = CloudReader(config, choices.scales, stream.tree, self._findings)
         chooser = _FrameChooser(config, self._findings)

@@ -71,10 +71,10 @@ class Findings:
     def notes(self) -> list[str]:
         """All that is to be said, in sentences."""
         told = [
-            f'{self.counts[kind]} {PROBLEMS[kind]}; the first: {first}'
+            f'{PROBLEMS[kind]}: {self.counts[kind]}; the first: {first}'
             for kind, first in self._firsts.items()
         ]
         left_out = [
-            f'{self.counts[kind]} {text}' for kind, text in REASONS.items() if self.counts[kind]
+            f'{text}: {self.counts[kind]}' for kind, text in REASONS.items() if self.counts[kind]
         ]
         return [*self._notes, *told, *left_out]

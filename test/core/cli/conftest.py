@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 import sys
 
+from changed_config import changed
 import pytest
 import torch
 
@@ -40,7 +41,7 @@ def make_bundle(tmp_path, tiny_model) -> Callable[..., Path]:
     def make(name: str, *, seed: int = 0, **changes: object) -> Path:
         torch.manual_seed(seed)
         detection = DetectionConfig(score_threshold=0.0, max_detections=20)
-        config = tiny_model.model_copy(update={'detection': detection, **changes})
+        config = changed(tiny_model.model_copy(update={'detection': detection}), **changes)
         save_bundle(tmp_path / name, build_detector(config), BundleInfo(model=config))
         return tmp_path / name
 

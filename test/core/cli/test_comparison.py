@@ -15,7 +15,7 @@ import pytest
 
 from pointdistiller_core.cli import comparison
 from pointdistiller_core.cli.comparison import choose_frames, name_bundles, shown
-from pointdistiller_core.config import DatasetConfig, ModelConfig
+from pointdistiller_core.config import KittiConfig, PointPillarsConfig
 from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.evaluation.kitti.equal_recall import EqualRecall
@@ -30,7 +30,7 @@ class KnownDetector:
 
     class_names = ('Car',)
 
-    info = BundleInfo(model=ModelConfig())
+    info = BundleInfo(model=PointPillarsConfig())
 
     def __init__(self, answers: Mapping[bytes, Detections]) -> None:
         self._answers = answers  # by the points
@@ -47,7 +47,7 @@ class KnownDetector:
 @pytest.fixture
 def known_detectors(monkeypatch, dataset) -> None:
     """Both find all cars; `rash` makes one up in the first frame, and in both at a low score."""
-    frames = KittiDataset(DatasetConfig(root=dataset, split='val'), ('Car',))
+    frames = KittiDataset(KittiConfig(root=dataset, split='val'), ('Car',))
     answers: dict[str, dict[bytes, Detections]] = {'sure': {}, 'rash': {}}
     for index, frame in enumerate(frames):
         cars, cloud = frame.ground_truth.boxes, frame.points.tobytes()
@@ -151,7 +151,7 @@ def test_what_cannot_be_compared(run, make_bundle, dataset, tmp_path):
 
 
 def test_frames_to_draw(dataset):
-    frames = KittiDataset(DatasetConfig(root=dataset, split='val'), ('Car',))
+    frames = KittiDataset(KittiConfig(root=dataset, split='val'), ('Car',))
     assert choose_frames(frames, ['000001']) == [1]
     label = dataset / 'training' / 'label_2' / '000001.txt'
     label.write_text(label.read_text(encoding='utf-8') * 2, encoding='utf-8')
@@ -225,9 +225,8 @@ def test_a_teacher_is_like_itself(run, make_bundle, dataset):
         assert of_tap['student']['cka'] == pytest.approx(1.0)
 
 
-def test_features_of_other_pillars_are_refused(run, make_bundle, dataset, tiny_model):
-    pillars = tiny_model.pillars.model_copy(update={'max_points_per_pillar': 20})
-    other = make_bundle('other', pillars=pillars)
+def test_features_of_other_pillars_are_refused(run, make_bundle, dataset):
+    other = make_bundle('other', voxels={'max_points': 20})
     teacher = make_bundle('teacher')
     code, output, error = run('compare-features', teacher, other, '--dataset', dataset)
     assert (code, output) == (2, '')

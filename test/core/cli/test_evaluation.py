@@ -293,9 +293,9 @@ def test_the_lidar_metric_says_what_does_not_count(run, bundle, dataset):
     assert '1 labels of other classes, or out of view, count neither way' in notes
 
 
-def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):
-    caps = {'max_points_per_pillar': 1, 'max_pillars': 10}
-    cut = make_bundle('cut', pillars=tiny_model.pillars.model_copy(update=caps))
+def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset):
+    caps = {'max_points': 1, 'max_voxels': 10}
+    cut = make_bundle('cut', voxels=caps)
     notes = run('evaluate', cut, '--dataset', dataset)[2]
     # Ten points of each of the two clouds remain, one in a pillar.
     points, used = re.search(r'(\d+) of (\d+) points', notes).groups()
@@ -304,8 +304,8 @@ def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset, tiny_model):
     assert int(occupied) - int(voxels) == 20
     clouds = [dataset / 'training' / 'velodyne' / f'00000{index}.bin' for index in (0, 1)]
     assert notes_of_cuts(run('detect', cut, *clouds, '--backend', 'torch')[2])
-    caps = {'max_points_per_pillar': 1000, 'max_pillars': 1024}
-    whole = make_bundle('whole', pillars=tiny_model.pillars.model_copy(update=caps))
+    caps = {'max_points': 1000, 'max_voxels': 1024}
+    whole = make_bundle('whole', voxels=caps)
     assert not notes_of_cuts(run('evaluate', whole, '--dataset', dataset)[2])
     assert not notes_of_cuts(run('detect', whole, *clouds, '--backend', 'torch')[2])
 

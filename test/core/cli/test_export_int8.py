@@ -16,8 +16,8 @@ import torch
 from pointdistiller_core.cli import export
 from pointdistiller_core.config import (
     AugmentationConfig,
-    DatasetConfig,
     ExperimentConfig,
+    KittiConfig,
     TrainingConfig,
 )
 from pointdistiller_core.deploy.backends.dense_backend import INPUT_SCALE
@@ -39,7 +39,7 @@ def trained(tiny_model, tiny_dataset, tmp_path_factory):
     folder, dataset = tmp_path_factory.mktemp('trained'), tiny_dataset(FRAMES)
     config = ExperimentConfig(
         model=tiny_model,
-        dataset=DatasetConfig(root=Path('tiny')),
+        dataset=KittiConfig(root=Path('tiny')),
         augmentation=AugmentationConfig(rotation=(0, 0), flip_probability=0),
         training=TrainingConfig(epochs=60, batch_size=4, num_workers=0, learning_rate=0.02),
     )

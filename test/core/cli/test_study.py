@@ -34,13 +34,10 @@ experiment:
   model:
     class_names: [Car]
     grid: {point_cloud_range: [0, -12.8, -3, 25.6, 12.8, 1], voxel_size: [0.8, 0.8, 4]}
-    pillars: {max_points_per_pillar: 8, max_pillars: 1024, max_pillars_training: 1024}
-    encoder_channels: 8
-    backbone_layers: [1, 1]
-    backbone_strides: [1, 2]
-    backbone_channels: [8, 16]
-    neck_strides: [1, 2]
-    neck_channels: [8, 8]
+    voxels: {max_points: 8, max_voxels: 1024, max_voxels_training: 1024}
+    encoder: {channels: 8}
+    backbone: {layers: [1, 1], strides: [1, 2], channels: [8, 16]}
+    neck: {kind: stack, strides: [1, 2], channels: [8, 8]}
   training: {epochs: 1, batch_size: 2, num_workers: 0}
 teacher: {training: {seed: 5}}
 students: {4x: {model: {width: 0.5}}}

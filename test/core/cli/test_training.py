@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `train --from` says at its start, and `distill` at its end."""
+"""What `train` and `distill` say at their start, at their end, and where they are stopped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import json
 
 import pytest
 import yaml
+
+from pointdistiller_core.training.checkpoint import Position
+from pointdistiller_core.training.fit import _Trainer
 
 
 @pytest.mark.parametrize('validated', [True, False])
@@ -50,7 +53,7 @@ def test_a_training_begins_with_a_bundle(run, make_bundle, dataset, tmp_path, ti
     source = make_bundle('source')
     code, _, said = run('train', config, '-o', output, '--from', source, '--set', 'model.width=2')
     assert code == 2
-    assert 'encoder_channels: source has (8,), configuration has (16,)' in said
+    assert 'encoder.channels: source has (8,), configuration has (16,)' in said
     assert not output.exists()
     code, _, said = run('train', config, '-o', output, '--from', source)
     assert code == 0
@@ -60,3 +63,56 @@ def test_a_training_begins_with_a_bundle(run, make_bundle, dataset, tmp_path, ti
     bundle = json.loads((output / 'bundle' / 'bundle.json').read_text())
     weights = json.loads((source / 'bundle.json').read_text())['sha256']['model.safetensors']
     assert bundle['training']['from_sha256'] == weights
+
+
+@pytest.fixture
+def config(dataset, tmp_path, tiny_model):
+    """An experiment of two steps."""
+    experiment = {
+        'model': tiny_model.model_dump(mode='json'),
+        'dataset': {'root': str(dataset), 'split': 'val'},
+        'training': {'epochs': 2, 'batch_size': 2, 'num_workers': 0},
+    }
+    path = tmp_path / 'experiment.yaml'
+    path.write_text(yaml.safe_dump(experiment))
+    return path
+
+
+@pytest.mark.parametrize(('first', 'where'), [(1, 'at its beginning'), (2, 'from epoch_000001')])
+def test_ctrl_c_says_how_to_go_on(run, config, tmp_path, monkeypatch, first, where):
+    output, steps = tmp_path / 'run', []
+    step = _Trainer._run_step
+
+    def stopping(*arguments, **options):
+        steps.append(0)
+        if len(steps) == first:
+            raise KeyboardInterrupt
+        return step(*arguments, **options)
+
+    monkeypatch.setattr(_Trainer, '_run_step', stopping)
+    code, _, said = run('train', config, '-o', output)
+    assert code == 130
+    assert f'{output}: stopped; repeat it with --resume to go on {where}' in said
+    code, _, said = run('train', config, '-o', output, '--resume')
+    assert code == 0
+    assert len(steps) == 3
+
+
+def test_an_error_before_the_first_step_stands_alone(run, config, tmp_path):
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'mine').touch()
+    code, _, said = run('train', config, '-o', tmp_path / 'run')
+    assert code == 2
+    assert said.startswith(f'error: {tmp_path / "run"} is in use')
+
+
+def test_stopped_before_the_first_step(run, config, tmp_path):
+    code, _, said = run('train', config, '-o', tmp_path / 'run', '--stop-after', 0)
+    assert code == 75
+    assert said.startswith(f'{tmp_path / "run"}: stopped in time after 0 of 2 epochs; resume it')
+
+
+def test_positions_in_words():
+    assert Position(1).of(10) == '1 of 10 epochs'
+    assert Position(0, losses=[{}]).of(1) == '0 of 1 epoch and 1 step'
+    assert Position(3, losses=[{}, {}]).of(5) == '3 of 5 epochs and 2 steps'

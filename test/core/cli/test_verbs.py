@@ -15,7 +15,7 @@ import yaml
 
 from pointdistiller_core import cli
 from pointdistiller_core.cli.app import app
-from pointdistiller_core.config import ModelConfig, parse_config
+from pointdistiller_core.config import DetectorConfig, parse_config
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import build_detector
@@ -33,7 +33,7 @@ def run(*words: str):
 
 @pytest.fixture(scope='module')
 def bundle(tmp_path_factory):
-    config = parse_config(ModelConfig, TINY, where='test')
+    config = parse_config(DetectorConfig, TINY, where='test')
     folder = tmp_path_factory.mktemp('cli') / 'bundle'
     save_bundle(folder, build_detector(config), BundleInfo(model=config))
     return folder

@@ -11,7 +11,7 @@ from kitti_folder import write_frame, write_splits
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets.camera_view import ViewSurvey, check_camera_view, survey_view
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError
@@ -26,7 +26,7 @@ def make(root: Path, *frames: list[list[float]], labelled: bool = True, **option
     for name, boxes in zip(names, frames, strict=True):
         write_frame(root, name, POINTS, boxes, ['Car'] * len(boxes))
     write_splits(root, {'train': names})
-    return KittiDataset(DatasetConfig(root=root, **options), ['Car'], labelled=labelled)
+    return KittiDataset(KittiConfig(root=root, **options), ['Car'], labelled=labelled)
 
 
 def test_a_survey_by_hand():
@@ -75,7 +75,7 @@ def test_a_frame_that_loses_all_points_is_refused(tmp_path, labelled):
 def test_sizes_of_the_images_count(tmp_path):
     make(tmp_path, [AHEAD])
     (tmp_path / 'image_sizes.json').write_text(json.dumps({'0': [100, 375]}), encoding='utf-8')
-    frames = KittiDataset(DatasetConfig(root=tmp_path), ['Car'])
+    frames = KittiDataset(KittiConfig(root=tmp_path), ['Car'])
     np.float32([[10, 9, 0, 0.5]]).tofile(tmp_path / 'training' / 'velodyne' / '0.bin')
     with pytest.raises(DatasetError, match=r'the camera sees none of 1 labels \(image of 100'):
         check_camera_view(frames, where='here')

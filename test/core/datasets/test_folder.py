@@ -29,13 +29,13 @@ def write_dataset(root, labels=(), *, points=POINTS, columns=('x', 'y', 'z', 'in
         for number in range(3):
             row = FrameRow(f'a_{number:06d}', 'a', 10**9 * (number + 1))
             writer.add(row, points, labels)
-        writer.set_ranges('a', {'train': [FrameRange('a_000001', 'a_000002')]})
+        writer.set_ranges(['a_000001'], {'train': [FrameRange('a_000001', 'a_000002')]})
     return root
 
 
 def test_frames_come_with_labels_and_times(tmp_path):
     labels = [Label('Van', BOX), Label('Tree', BOX), Label('Car', BOX, ignore=True)]
-    config = FolderConfig(root=write_dataset(tmp_path, labels), classes={'Van': 'Car'})
+    config = FolderConfig(root=write_dataset(tmp_path, labels), class_map={'Van': 'Car'})
     dataset = FolderDataset(config, ['Pedestrian', 'Car'])
     assert len(dataset) == 2
     assert list(dataset.frame_ids) == ['a_000001', 'a_000002']
@@ -98,7 +98,7 @@ def test_a_fingerprint_changes_with_what_a_frame_is_made_of(tmp_path):
     first = FolderDataset(config, ['Car']).fingerprint(0)
     assert FolderDataset(config, ['Car']).fingerprint(0) == first
     assert FolderDataset(config, ['Van']).fingerprint(0) != first
-    mapped = FolderConfig(root=tmp_path, classes={'Van': 'Car'})
+    mapped = FolderConfig(root=tmp_path, class_map={'Van': 'Car'})
     assert FolderDataset(mapped, ['Car']).fingerprint(0) != first
     (tmp_path / 'labels' / 'a_000001.json').write_text('{"objects": []}')
     assert FolderDataset(config, ['Car']).fingerprint(0) != first

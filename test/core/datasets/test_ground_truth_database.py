@@ -15,11 +15,7 @@ from kitti_folder import points_in, write_frame, write_splits
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import (
-    DatasetConfig,
-    GroundTruthSamplingConfig,
-    SampledClassConfig,
-)
+from pointdistiller_core.config import GroundTruthSamplingConfig, KittiConfig, SampledClassConfig
 from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.datasets import ground_truth_database as module
 from pointdistiller_core.datasets.ground_truth_database import (
@@ -53,7 +49,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def dataset(root: Path, class_names=CLASSES, **options) -> KittiDataset:
-    return KittiDataset(DatasetConfig(root=root, **options), class_names)
+    return KittiDataset(KittiConfig(root=root, **options), class_names)
 
 
 def columns_of(database: GroundTruthDatabase) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from PIL import Image
 import pytest
 import torch
 
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError, WriteError
 from pointdistiller_core.formats.kitti import (
@@ -80,7 +80,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def dataset(root: Path, split='val', class_names=CLASSES, **options) -> KittiDataset:
-    return KittiDataset(DatasetConfig(root=root, split=split, **options), class_names)
+    return KittiDataset(KittiConfig(root=root, split=split, **options), class_names)
 
 
 def test_frames_come_in_the_order_of_the_split(root):
@@ -423,7 +423,7 @@ def test_a_damaged_kept_frame_is_made_again(root, caplog, content):
 
 
 def bare(root, **options) -> KittiDataset:
-    return KittiDataset(DatasetConfig(root=root, split='val', **options), CLASSES, labelled=False)
+    return KittiDataset(KittiConfig(root=root, split='val', **options), CLASSES, labelled=False)
 
 
 def test_frames_without_labels_need_no_label_files(root):

@@ -62,8 +62,8 @@ def edit_json(bundle: Path, **values: object) -> None:
 
 def test_bundle_says_all_that_it_is(bundle, info):
     values = json.loads((bundle / 'bundle.json').read_text())
-    assert values['format_version'] == 1
-    assert values['point_features'] == ['x', 'y', 'z', 'intensity']
+    assert values['format_version'] == 2
+    assert values['model']['point_features'] == ['x', 'y', 'z', 'intensity']
     assert values['intensity_range'] == [0.0, 255.0]
     assert values['sensor_height'] == 2.1
     assert values['model']['class_names'] == ['Car']
@@ -178,7 +178,7 @@ def test_altered_weights(bundle):
 
 def test_newer_format_names_both_versions(bundle):
     edit_json(bundle, format_version=7, something_new=True)
-    with pytest.raises(CheckpointError, match=r'bundle format 7.* format 1; update'):
+    with pytest.raises(CheckpointError, match=r'bundle format 7.* format 2; update'):
         load_bundle(bundle)
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from changed_config import changed
 import numpy as np
 import pytest
 import torch
@@ -32,8 +33,7 @@ def model(tiny_model):
 @pytest.mark.parametrize('max_points_per_pillar', [1, 2, 8])
 def test_canvas_is_that_of_torch(model, tiny_dataset, max_points_per_pillar):
     points = tiny_dataset(1)[0].points
-    caps = model.config.pillars.model_copy(update={'max_points_per_pillar': max_points_per_pillar})
-    model.config = model.config.model_copy(update={'pillars': caps})
+    model.config = changed(model.config, voxels={'max_points': max_points_per_pillar})
     arrays, expected = split_detector(model).arrays, make_canvas(model, points)
     host = HOSTS['pointpillars'](model.config, arrays)
     pillars = host.prepare(points)

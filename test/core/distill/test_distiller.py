@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from changed_config import changed
 import pytest
 import torch
 
@@ -144,8 +145,7 @@ def test_more_samples_than_pillars_are_refused(tiny_model):
 
 
 def test_more_samples_than_cells_are_refused_whatever_the_cap(tiny_model):
-    pillars = tiny_model.pillars.model_copy(update={'max_pillars_training': 16000})
-    model = tiny_model.model_copy(update={'pillars': pillars})
+    model = changed(tiny_model, voxels={'max_voxels_training': 16000})
     config = DistillationConfig(terms=(LocalGraphConfig(num_samples=1025),))
     with pytest.raises(ConfigError, match='in a frame, which is 1024'):
         build_terms(config, *[PointPillars(model)] * 2)
@@ -153,8 +153,7 @@ def test_more_samples_than_cells_are_refused_whatever_the_cap(tiny_model):
 
 def test_both_sides_of_a_difference_are_named(tiny_model):
     grid = Grid(point_cloud_range=(0, -12.8, -3, 51.2, 12.8, 1), voxel_size=(0.8, 0.8, 4))
-    pillars = tiny_model.pillars.model_copy(update={'max_points_per_pillar': 20})
-    other = tiny_model.model_copy(update={'grid': grid, 'pillars': pillars})
+    other = changed(tiny_model, grid=grid, voxels={'max_points': 20})
     with pytest.raises(ConfigError) as error:
         Distiller(PointPillars(tiny_model), PointPillars(other), CONFIG)
     message = str(error.value)
@@ -162,7 +161,7 @@ def test_both_sides_of_a_difference_are_named(tiny_model):
     assert 'student has' in message
     assert '25.6, 12.8, 1.0' in message
     assert '51.2, 12.8, 1.0' in message
-    assert 'max_points_per_pillar=20' in message
+    assert 'max_points=20' in message
     assert 'class_names' not in message
 
 
@@ -182,9 +181,8 @@ def test_maps_teach_every_stage(tiny_model, make_batch):
 
 
 def test_maps_of_other_resolutions_are_refused(tiny_model):
-    student = tiny_model.model_copy(
-        update={'backbone_strides': (2, 2), 'neck_strides': (2, 4), 'width': 0.5}
-    )
+    strides = {'backbone': {'strides': (2, 2)}, 'neck': {'strides': (2, 4)}}
+    student = changed(tiny_model, width=0.5, **strides)
     with pytest.raises(ConfigError) as error:
         Distiller(PointPillars(tiny_model), PointPillars(student), on_maps())
     message = str(error.value)

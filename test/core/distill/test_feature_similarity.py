@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from changed_config import changed
 import pytest
 import torch
 from torch import Tensor
@@ -168,7 +169,7 @@ def test_rows_are_cells_with_points_and_the_same_of_every_network(teacher, make_
 
 
 def test_maps_of_another_resolution_are_left_out(tiny_model):
-    coarse = tiny_model.model_copy(update={'backbone_strides': (2, 1), 'neck_strides': (1, 1)})
+    coarse = changed(tiny_model, backbone={'strides': (2, 1)}, neck={'strides': (1, 1)})
     assert shared_layers([PointPillars(tiny_model), PointPillars(coarse)]) == [
         'voxels',
         'backbone.1',

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from changed_config import changed
 import pytest
 import torch
 from torch import nn
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.distill.initialization import CHOICES, slice_weights
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import PointPillars
@@ -22,8 +23,8 @@ def teacher(tiny_model) -> PointPillars:
     return model
 
 
-def student_of(config: ModelConfig, **values) -> PointPillars:
-    return PointPillars(config.model_copy(update=values))
+def student_of(config: PointPillarsConfig, **values) -> PointPillars:
+    return PointPillars(changed(config, **values))
 
 
 @pytest.mark.parametrize('method', CHOICES)
@@ -108,12 +109,15 @@ def test_neither_model_is_changed(teacher):
 @pytest.mark.parametrize(
     ('values', 'line'),
     [
-        ({'width': 2.0}, 'backbone_channels: teacher has only (8, 16), student has (16, 32)'),
+        ({'width': 2.0}, 'backbone.channels: teacher has only (8, 16), student has (16, 32)'),
         (
-            {'neck_channels': (4, 9)},
-            'neck_channels: teacher has only (8, 8), student has (4, 9)',
+            {'neck': {'channels': (4, 9)}},
+            'neck.channels: teacher has only (8, 8), student has (4, 9)',
         ),
-        ({'backbone_layers': (1, 2)}, 'backbone_layers: teacher has (1, 1), student has (1, 2)'),
+        (
+            {'backbone': {'layers': (1, 2)}},
+            'backbone.layers: teacher has (1, 1), student has (1, 2)',
+        ),
     ],
 )
 def test_another_architecture_is_named_with_both_sides(teacher, values, line):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointdistiller_core.config import ModelConfig, load_config, shipped_configs
+from pointdistiller_core.config import DetectorConfig, load_config, shipped_configs
 from pointdistiller_core.evaluation.efficiency import (
     count_detector_multiply_adds,
     count_multiply_adds,
@@ -78,7 +78,7 @@ def test_parameters_by_hand():
 )
 def test_sizes_of_the_shipped_models(name, parameters, multiply_adds):
     (path,) = (path for path in shipped_configs('models') if path.stem == name)
-    detector = build_detector(load_config(ModelConfig, path))
+    detector = build_detector(load_config(DetectorConfig, path))
     assert count_parameters(detector) == parameters
     assert count_detector_multiply_adds(detector) == multiply_adds
 
@@ -86,7 +86,7 @@ def test_sizes_of_the_shipped_models(name, parameters, multiply_adds):
 def test_work_on_points_comes_on_top(tiny_model):
     detector = build_detector(tiny_model)
     points = torch.tensor([[1.0, 0, 0, 0], [1.1, 0, 0, 0], [9.0, 0, 0, 0]])
-    on_points = 3 * 10 * tiny_model.encoder_channels
+    on_points = 3 * 10 * tiny_model.encoder.channels
     assert count_multiply_adds(detector, detector.prepare([points])) == (
         count_detector_multiply_adds(detector) + on_points
     )

@@ -151,8 +151,11 @@ def test_a_range_takes_the_frames_of_its_drive(tmp_path):
     with FolderWriter(tmp_path, FolderInfo(class_names=('Car',))) as writer:
         writer.add(FrameRow('a_000003', 'a'), points_of(3))
         ranges = [FrameRange('a_000001', 'a_000003')]
-        writer.set_ranges('a', {'train': ranges, 'val': [FrameRange('a_000000', 'a_000000')]})
-        writer.set_ranges('b', {'train': [FrameRange('b_000000', 'b_000000')]})
+        writer.set_ranges(['a_000002'], {'train': [FrameRange('a_000002', 'a_000002')]})
+        alone = [FrameRange('a_000000', 'a_000000')]
+        own = [f'a_00000{number}' for number in range(4)]
+        writer.set_ranges(own, {'train': ranges, 'val': alone})
+        writer.set_ranges(['b_000000'], {'train': [FrameRange('b_000000', 'b_000000')]})
     assert (tmp_path / 'splits' / 'train.txt').read_text() == 'a_000001..a_000003\nb_000000\n'
     table = FrameTable(tmp_path / 'frames.csv')
     chosen = resolve_split(table, read_split(tmp_path, 'train+val'), 'here')

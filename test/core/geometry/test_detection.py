@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.config import DetectionConfig, ModelConfig
+from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.geometry.arrays import library_of, sigmoid
 from pointdistiller_core.geometry.box_coding import encode_boxes
 from pointdistiller_core.geometry.detection import best_anchors, box_limits, detect_frame
@@ -95,7 +95,7 @@ def test_sigmoid_does_not_overflow(recwarn):
 
 
 def test_limits_of_boxes_by_hand():
-    config = ModelConfig(class_names=('Cyclist', 'Car'))
+    config = PointPillarsConfig(class_names=('Cyclist', 'Car'))
     assert box_limits(config, config.detection) is None
     bounds = ((1, 0.5, 1), (2, 1, 2)), ((3, 1, 1), (6, 2, 2))
     limits = box_limits(config, DetectionConfig(size_bounds=bounds))
@@ -115,7 +115,7 @@ def test_limits_of_boxes_by_hand():
 
 def test_bounds_of_other_classes():
     with pytest.raises(ValueError, match='1 size_bounds for 3 classes'):
-        ModelConfig(detection={'size_bounds': [[[1, 1, 1], [2, 2, 2]]]})
+        PointPillarsConfig(detection={'size_bounds': [[[1, 1, 1], [2, 2, 2]]]})
     with pytest.raises(ValueError, match='give the least size first'):
         DetectionConfig(size_bounds=(((1, 3, 1), (2, 2, 2)),))
 

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+from changed_config import changed
 import pytest
 import torch
 
-from pointdistiller_core.config import ModelConfig, load_config, shipped_configs
+from pointdistiller_core.config import DetectorConfig, load_config, shipped_configs
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.models import PointPillars, build_detector, sketch_detector
 from pointdistiller_core.records import IGNORE_LABEL, Batch
@@ -51,8 +52,8 @@ def test_output_has_one_row_per_anchor(detector, tiny_dataset):
 
 
 def test_training_has_its_own_pillar_cap(tiny_model):
-    caps = tiny_model.pillars.model_copy(update={'max_pillars': 2, 'max_pillars_training': 1})
-    detector = build_detector(tiny_model.model_copy(update={'pillars': caps}))
+    caps = {'max_voxels': 2, 'max_voxels_training': 1}
+    detector = build_detector(changed(tiny_model, voxels=caps))
     points = torch.tensor([[1.0, 0, 0, 0], [2.0, 0, 0, 0], [3.0, 0, 0, 0]])
     assert len(detector.train().prepare([points])) == 1
     assert len(detector.eval().prepare([points])) == 2
@@ -171,7 +172,7 @@ def test_cpu_and_gpu_agree(detector, tiny_dataset, gpu):
 
 @pytest.mark.parametrize('path', shipped_configs('models'), ids=lambda path: path.stem)
 def test_a_sketch_has_the_shapes_and_no_memory(path):
-    config = load_config(ModelConfig, path)
+    config = load_config(DetectorConfig, path)
     before = torch.random.get_rng_state()
     sketch = sketch_detector(config)
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.datasets.point_files import read_points
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud import voxel_arrays
@@ -78,7 +78,7 @@ def test_real_sweeps(kitti_mini):
         points = read_points(kitti_mini / 'training' / 'velodyne' / f'{name}.bin')
         for caps in ((32, 40_000), (5, 3_000)):
             found = assert_same_voxels(
-                points, grid=ModelConfig().grid, max_points=caps[0], max_voxels=caps[1]
+                points, grid=PointPillarsConfig().grid, max_points=caps[0], max_voxels=caps[1]
             )
             assert found.cuts['points'].dropped > 0
 

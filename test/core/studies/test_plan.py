@@ -8,6 +8,7 @@ from itertools import product
 import json
 from pathlib import Path
 
+from changed_config import changed
 import pytest
 
 from pointdistiller_core.config import (
@@ -163,7 +164,7 @@ def test_problems_of_all_arms_are_reported_together():
         (
             {
                 'distillation': {'terms': [], 'initialization': 'slice'},
-                'model': {'backbone_layers': [1, 1, 1]},
+                'model': {'backbone': {'layers': [1, 1, 1]}},
             },
             'arm a: distillation.initialization: the student must be its teacher',
         ),
@@ -227,7 +228,7 @@ def test_runs_that_began_otherwise(output):
 
 
 def test_runs_that_another_teacher_taught(output, tiny_model):
-    wide = tiny_model.model_copy(update={'encoder_channels': 16})
+    wide = changed(tiny_model, encoder={'channels': 16})
     bundle = output / 'runs/teacher-seed9/bundle'
     bundle.rename(bundle.with_name('before'))
     check_begun(output, a_plan())  # until there is a new teacher, nothing has changed

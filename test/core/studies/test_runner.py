@@ -15,9 +15,9 @@ from time import monotonic, sleep
 import pytest
 
 from pointdistiller_core.config import (
-    DatasetConfig,
     DistillationConfig,
     ExperimentConfig,
+    KittiConfig,
     TrainingConfig,
 )
 from pointdistiller_core.cores import usable_cores
@@ -52,7 +52,7 @@ TEACHER = 'runs/teacher-seed0'
 
 def job(arm, seed=0, teacher=None):
     experiment = ExperimentConfig(
-        dataset=DatasetConfig(root=Path('data')),
+        dataset=KittiConfig(root=Path('data')),
         training=TrainingConfig(seed=seed),
         distillation=DistillationConfig() if teacher else None,
     )

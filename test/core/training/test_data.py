@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pointdistiller_core.config import (
     AugmentationConfig,
-    DatasetConfig,
     GroundTruthSamplingConfig,
+    KittiConfig,
     SampledClassConfig,
     TrainingConfig,
 )
@@ -93,7 +93,7 @@ def two_cars(tmp_path: Path) -> KittiDataset:
     for name, x in (('000003', 10), ('000007', 30)):
         write_frame(tmp_path, name, [[x, 0, 0, 0.5]] * 9, [[x, 0, 0, 4, 2, 1.5, 0]], ['Car'])
     write_splits(tmp_path, {'train': ['000003', '000007']})
-    return KittiDataset(DatasetConfig(root=tmp_path), ['Car'])
+    return KittiDataset(KittiConfig(root=tmp_path), ['Car'])
 
 
 def still(**values) -> AugmentationConfig:
@@ -138,7 +138,7 @@ def test_frames_without_labels_are_mixed_in_without_boxes(tiny_dataset):
 def test_objects_are_of_labelled_frames_and_pasted_into_those_alone(two_cars, tmp_path):
     write_frame(tmp_path, '000009', [[50, 0, 0, 0.5]] * 9, [[50, 0, 0, 4, 2, 1.5, 0]], ['Car'])
     write_splits(tmp_path, {'rest': ['000009']})
-    rest = KittiDataset(DatasetConfig(root=tmp_path, split='rest'), ['Car'], labelled=False)
+    rest = KittiDataset(KittiConfig(root=tmp_path, split='rest'), ['Car'], labelled=False)
     sampling = GroundTruthSamplingConfig(classes={'Car': SampledClassConfig(count=3)})
     batches = load_batches(
         two_cars, still(ground_truth_sampling=sampling), config(batch_size=3), unlabelled=rest
@@ -158,10 +158,9 @@ def test_what_is_out_of_range_is_left_out(two_cars):
 
 
 def test_a_class_without_objects_to_paste_is_reported(two_cars):
-    batches = load_batches(
-        two_cars, still(ground_truth_sampling=GroundTruthSamplingConfig()), config()
-    )
-    with pytest.raises(ConfigError, match=r"\['Pedestrian', 'Cyclist'\] are not in the database"):
+    sampling = GroundTruthSamplingConfig(classes={'Car': {}, 'Tram': {}})
+    batches = load_batches(two_cars, still(ground_truth_sampling=sampling), config())
+    with pytest.raises(ConfigError, match=r"\['Tram'\] are not in the database"):
         next(batches)
 
 

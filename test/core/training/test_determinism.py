@@ -23,7 +23,7 @@ from pointdistiller_core.training.fit import fit
 
 config = ExperimentConfig(
     model=tiny_model.__wrapped__() if hasattr(tiny_model, '__wrapped__') else tiny_model(),
-    dataset=DatasetConfig(root=Path('data/tiny')),
+    dataset=KittiConfig(root=Path('data/tiny')),
     training=TrainingConfig(
         epochs=2, batch_size=2, accumulate=2, ema_decay=0.9, num_workers=1, deterministic=True
     ),

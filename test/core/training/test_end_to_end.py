@@ -13,9 +13,9 @@ import torch
 
 from pointdistiller_core.config import (
     AugmentationConfig,
-    DatasetConfig,
     DistillationConfig,
     ExperimentConfig,
+    KittiConfig,
     LocalGraphConfig,
     TrainingConfig,
 )
@@ -32,7 +32,7 @@ def make_config(model, **training):
     values = {'epochs': 150, 'batch_size': 2, 'num_workers': 0, 'checkpoint_every': 100}
     return ExperimentConfig(
         model=model,
-        dataset=DatasetConfig(root=Path('tiny')),
+        dataset=KittiConfig(root=Path('tiny')),
         augmentation=AugmentationConfig(rotation=(-0.1, 0.1), flip_probability=0),
         training=TrainingConfig(**(values | {'learning_rate': 0.02} | training)),
     )

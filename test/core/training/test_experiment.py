@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from pointdistiller_core.config import (
-    DatasetConfig,
     DistillationConfig,
     ExperimentConfig,
+    KittiConfig,
     LabelsConfig,
     LogitsConfig,
     TrainingConfig,
@@ -53,14 +53,14 @@ def make_config(tiny_model, root, *, width=0.5, **distillation) -> ExperimentCon
     terms = {'terms': (LogitsConfig(mask='rank', num_anchors=10), LabelsConfig())}
     return ExperimentConfig(
         model=tiny_model.model_copy(update={'width': width}),
-        dataset=DatasetConfig(root=root),
+        dataset=KittiConfig(root=root),
         training=TrainingConfig(epochs=1, batch_size=3, num_workers=0),
         distillation=DistillationConfig(**(terms | distillation)),
     )
 
 
 def test_frames_without_labels_are_learned_from(tiny_model, teacher, frames, tmp_path):
-    config = make_config(tiny_model, frames, unlabelled=DatasetConfig(root=frames, split='rest'))
+    config = make_config(tiny_model, frames, unlabelled=KittiConfig(root=frames, split='rest'))
     bundle = run_experiment(config, tmp_path / 'run', teacher=teacher, device='cpu')
     facts = read_info(bundle).training
     assert facts['frames'] == 2
@@ -95,7 +95,7 @@ def test_a_teacher_of_another_height_is_told(tiny_model, teacher, caplog):
 
 def test_a_student_that_is_no_slice_is_refused(tiny_model, teacher):
     config = make_config(tiny_model, Path('data'), width=2.0, initialization='slice')
-    message = r'encoder_channels: teacher has only \(8,\), student has \(16,\)'
+    message = r'encoder\.channels: teacher has only \(8,\), student has \(16,\)'
     with pytest.raises(ConfigError, match=message):
         build_objective(config, teacher)
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 import shutil
 
+from changed_config import changed
 from kitti_folder import points_in, write_frame, write_splits
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ import torch
 
 from pointdistiller_core.config import (
     AnchorConfig,
-    DatasetConfig,
     DistillationConfig,
     ExperimentConfig,
-    ModelConfig,
+    KittiConfig,
+    PointPillarsConfig,
     TrainingConfig,
 )
 from pointdistiller_core.deploy.bundle import (
@@ -41,14 +42,14 @@ VAN = AnchorConfig(
 
 
 @pytest.fixture
-def model(tiny_model) -> ModelConfig:
+def model(tiny_model) -> PointPillarsConfig:
     """The tiny model for three classes, of which Van has one yaw."""
     anchors = tiny_model.head.anchors | {'Van': VAN}
     head = tiny_model.head.model_copy(update={'anchors': anchors})
     return tiny_model.model_copy(update={'head': head, 'class_names': ('Car', 'Van', 'Cyclist')})
 
 
-def save_source(folder: Path, config: ModelConfig, **facts) -> Path:
+def save_source(folder: Path, config: PointPillarsConfig, **facts) -> Path:
     """A bundle of which every number is another one."""
     torch.manual_seed(5)
     detector = build_detector(config)
@@ -58,14 +59,16 @@ def save_source(folder: Path, config: ModelConfig, **facts) -> Path:
     return folder
 
 
-def experiment(config: ModelConfig, root: Path = Path('data'), **training) -> ExperimentConfig:
+def experiment(
+    config: PointPillarsConfig, root: Path = Path('data'), **training
+) -> ExperimentConfig:
     options = {'epochs': 2, 'batch_size': 2, 'num_workers': 0, **training}
     return ExperimentConfig(
-        model=config, dataset=DatasetConfig(root=root), training=TrainingConfig(**options)
+        model=config, dataset=KittiConfig(root=root), training=TrainingConfig(**options)
     )
 
 
-def start(source: Path, config: ModelConfig) -> tuple[PointPillars, PointPillars, Start]:
+def start(source: Path, config: PointPillarsConfig) -> tuple[PointPillars, PointPillars, Start]:
     """A detector that begins with the source's weights, its twin that does not, what is said."""
     torch.manual_seed(7)
     fresh = build_detector(config)
@@ -195,20 +198,20 @@ def test_another_height_of_the_sensor_is_told(model, tmp_path, caplog):
         (
             {'width': 0.5},
             [
-                '  encoder_channels: source has (8,), configuration has (4,)',
-                '  backbone_channels: source has (8, 16), configuration has (4, 8)',
-                '  neck_channels: source has (8, 8), configuration has (4, 4)',
+                '  encoder.channels: source has (8,), configuration has (4,)',
+                '  backbone.channels: source has (8, 16), configuration has (4, 8)',
+                '  neck.channels: source has (8, 8), configuration has (4, 4)',
             ],
         ),
         (
-            {'backbone_layers': (1, 2)},
-            ['  backbone_layers: source has (1, 1), configuration has (1, 2)'],
+            {'backbone': {'layers': (1, 2)}},
+            ['  backbone.layers: source has (1, 1), configuration has (1, 2)'],
         ),
         (
-            {'backbone_strides': (2, 1), 'neck_strides': (2, 2)},
+            {'backbone': {'strides': (2, 1)}, 'neck': {'strides': (2, 2)}},
             [
-                '  backbone_strides: source has (1, 2), configuration has (2, 1)',
-                '  neck_strides: source has (1, 2), configuration has (2, 2)',
+                '  backbone.strides: source has (1, 2), configuration has (2, 1)',
+                '  neck.strides: source has (1, 2), configuration has (2, 2)',
             ],
         ),
         (
@@ -222,7 +225,7 @@ def test_another_height_of_the_sensor_is_told(model, tmp_path, caplog):
 )
 def test_another_network_is_refused(model, frames, tmp_path, changes, lines):
     source = save_source(tmp_path / 'source', model)
-    config = experiment(model.model_copy(update=changes), frames)
+    config = experiment(changed(model, **changes), frames)
     with pytest.raises(ConfigError, match='do not fit this configuration') as caught:
         run_experiment(config, tmp_path / 'run', source=source, device='cpu')
     assert str(caught.value).splitlines()[1:] == lines
@@ -230,10 +233,13 @@ def test_another_network_is_refused(model, frames, tmp_path, changes, lines):
 
 
 def test_points_that_are_read_in_another_order_are_refused(model, tmp_path):
-    order = ('intensity', 'x', 'y', 'z')
-    source = save_source(tmp_path / 'source', model, point_features=order)
-    with pytest.raises(ConfigError, match=r"point_features: source has \('intensity', 'x'"):
-        start(source, model)
+    file = save_source(tmp_path / 'source', model) / 'bundle.json'
+    values = json.loads(file.read_text())
+    values['model']['point_features'] = ['x', 'z', 'y']
+    del values['info_sha256']
+    file.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"point_features \['x', 'z', 'y'\]: no detector"):
+        start(file.parent, model)
 
 
 def test_a_damaged_source_is_refused(model, frames, tmp_path):

@@ -17,8 +17,10 @@ from torch import nn
 
 from pointdistiller_core.config import (
     AugmentationConfig,
-    DatasetConfig,
     ExperimentConfig,
+    KittiConfig,
+    OneCycleConfig,
+    StepConfig,
     TrainingConfig,
     load_config,
 )
@@ -85,7 +87,7 @@ def make_config(tiny_model):
         values = {'epochs': 4, 'batch_size': 2, 'num_workers': 0, 'seed': 3} | training
         return ExperimentConfig(
             model=tiny_model,
-            dataset=DatasetConfig(root=Path('data/tiny'), sensor_height=1.9),
+            dataset=KittiConfig(root=Path('data/tiny'), sensor_height=1.9),
             training=TrainingConfig(**values),
         )
 
@@ -419,7 +421,7 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
 from conftest import TinyDataset
 from test_fit import Objective
-from pointdistiller_core.config import ExperimentConfig, load_config
+from pointdistiller_core.config import ExperimentConfig, KittiConfig, load_config
 from pointdistiller_core.training import checkpoint, fit
 
 def write_half(folder, *_args, **_kwargs):
@@ -508,10 +510,15 @@ def test_points_stay_float32_in_mixed_precision(tmp_path, frames, make_config):
         ('weight_decay', 0.1),
         ('betas', (0.9, 0.99)),
         ('betas', (0.95, 0.9)),
-        ('peak_beta1', 0.5),
-        ('warmup_fraction', 0.9),
-        ('initial_factor', 2.0),
-        ('final_factor', 2.0),
+        ('schedule', OneCycleConfig(peak_beta1=0.5)),
+        ('schedule', OneCycleConfig(warmup_fraction=0.9)),
+        ('schedule', OneCycleConfig(initial_factor=2.0)),
+        ('schedule', OneCycleConfig(final_factor=2.0)),
+        ('schedule', StepConfig(warmup_steps=0, milestones=())),
+        ('schedule', StepConfig(warmup_steps=2, milestones=())),
+        ('schedule', StepConfig(warmup_steps=2, milestones=(), initial_factor=2.0)),
+        ('schedule', StepConfig(milestones=(1,))),
+        ('schedule', StepConfig(milestones=(1,), step_factor=3.0)),
         ('gradient_clip', 1e-6),
         ('precision', 'bf16-mixed'),
         ('seed', 1),

@@ -15,9 +15,9 @@ import torch
 import training_workers as workers
 
 from pointdistiller_core.config import (
-    DatasetConfig,
     DistillationConfig,
     ExperimentConfig,
+    KittiConfig,
     LocalGraphConfig,
     TrainingConfig,
     dump_config,
@@ -35,7 +35,7 @@ def config(tiny_model) -> ExperimentConfig:
     term = LocalGraphConfig(num_samples=32, num_neighbors=8, teacher_adapter='trained')
     return ExperimentConfig(
         model=tiny_model,
-        dataset=DatasetConfig(root=Path('data/tiny')),
+        dataset=KittiConfig(root=Path('data/tiny')),
         training=TrainingConfig(
             epochs=10, batch_size=2, accumulate=2, num_workers=0, ema_decay=0.9
         ),

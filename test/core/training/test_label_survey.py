@@ -9,7 +9,7 @@ from pathlib import Path
 from kitti_folder import write_frame, write_splits
 import pytest
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig, TrainingConfig
+from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingConfig
 from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.training.experiment import run_experiment
@@ -35,13 +35,13 @@ def write_data(root: Path, *frames: list[list[float]], names: str = 'Car') -> Pa
 def experiment(tiny_model, root: Path, **options) -> ExperimentConfig:
     training = TrainingConfig(epochs=1, batch_size=2, num_workers=0)
     return ExperimentConfig(
-        model=tiny_model, dataset=DatasetConfig(root=root), training=training, **options
+        model=tiny_model, dataset=KittiConfig(root=root), training=training, **options
     )
 
 
 def test_labels_are_counted(tmp_path):
     root = write_data(tmp_path, [NEAR, FAR], [], [FAR])
-    dataset = KittiDataset(DatasetConfig(root=root), ('Car', 'Cyclist'))
+    dataset = KittiDataset(KittiConfig(root=root), ('Car', 'Cyclist'))
     survey = survey_labels(dataset, dataset.class_names, RANGE)
     assert survey == LabelSurvey(3, {'Car': 3, 'Cyclist': 0}, {'Car': 1, 'Cyclist': 0})
     assert survey.gaps == [
@@ -91,7 +91,7 @@ def test_an_identity_as_calibration_does_not_start(tiny_model, tmp_path):
 def test_a_validation_that_measures_nothing_is_warned_of(tiny_model, tmp_path, caplog):
     root = write_data(tmp_path / 'data', [NEAR])
     empty = write_data(tmp_path / 'empty', [])
-    validation = DatasetConfig(root=empty, split='train')
+    validation = KittiConfig(root=empty, split='train')
     config = experiment(tiny_model, root, validation=validation)
     bundle = run_experiment(config, tmp_path / 'run', device='cpu')
     what = 'class Car: no label in 1 frames; its average precision will tell little'

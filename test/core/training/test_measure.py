@@ -13,9 +13,9 @@ import torch
 
 from pointdistiller_core.config import (
     AugmentationConfig,
-    DatasetConfig,
     ExperimentConfig,
-    ModelConfig,
+    KittiConfig,
+    PointPillarsConfig,
     TrainingConfig,
 )
 from pointdistiller_core.datasets import KittiDataset
@@ -45,8 +45,8 @@ def root(tmp_path):
 
 
 def test_sizes_by_hand(root):
-    dataset = KittiDataset(DatasetConfig(root=root), ('Car', 'Cyclist'))
-    car, cyclist = measure_sizes(dataset, ModelConfig(class_names=('Car', 'Cyclist')))
+    dataset = KittiDataset(KittiConfig(root=root), ('Car', 'Cyclist'))
+    car, cyclist = measure_sizes(dataset, PointPillarsConfig(class_names=('Car', 'Cyclist')))
     assert car == ((1.95, 0.8, 0.6), (10.0, 4.0, 3.12))  # a factor of two around the labels
     # of a class without labels, a factor of two, twice, around its anchor
     assert cyclist == ((0.44, 0.15, 0.432), (7.04, 2.4, 6.92))
@@ -58,21 +58,20 @@ def test_a_mistaken_label_is_no_size(tmp_path, tiny_model):
         boxes = [CAR, LONG if index else [20, 5, -1, 500, 2, 1.2, 0]]
         write_frame(tmp_path, f'{index:06}', points_in([CAR], 5, rng)[0], boxes, ['Car', 'Car'])
     write_splits(tmp_path, {'train': [f'{index:06}' for index in range(60)]})
-    dataset = KittiDataset(DatasetConfig(root=tmp_path), ('Car',))
+    dataset = KittiDataset(KittiConfig(root=tmp_path), ('Car',))
     ((_, largest),) = measure_sizes(dataset, tiny_model)
     assert largest == (10.0, 4.0, 3.12)
 
 
 @pytest.mark.parametrize(('scale', 'expected'), [(1.0, 255), (1 / 255, 1)])
 def test_range_is_that_of_the_scaled_clouds(root, scale, expected):
-    dataset = KittiDataset(DatasetConfig(root=root, intensity_scale=scale), ('Car',))
+    dataset = KittiDataset(KittiConfig(root=root, intensity_scale=scale), ('Car',))
     assert measure_range(dataset) == (0, expected)
 
 
 def test_the_scale_makes_another_frame(root):
     plain, scaled = (
-        KittiDataset(DatasetConfig(root=root, intensity_scale=scale), ('Car',))
-        for scale in (1, 0.5)
+        KittiDataset(KittiConfig(root=root, intensity_scale=scale), ('Car',)) for scale in (1, 0.5)
     )
     assert plain.fingerprint(0) != scaled.fingerprint(0)
     np.testing.assert_array_equal(scaled[0].points[:, 3], plain[0].points[:, 3] * 0.5)
@@ -80,7 +79,7 @@ def test_the_scale_makes_another_frame(root):
 
 
 def test_training_clouds_are_clipped_as_those_of_the_detector(root):
-    dataset = KittiDataset(DatasetConfig(root=root), ('Car',))
+    dataset = KittiDataset(KittiConfig(root=root), ('Car',))
     config = TrainingConfig(epochs=1, batch_size=4, num_workers=0)
     (free,), (clipped,) = (
         load_batches(dataset, AugmentationConfig(), config, **options)
@@ -95,8 +94,8 @@ def test_training_clouds_are_clipped_as_those_of_the_detector(root):
 def test_a_trained_bundle_says_what_it_was_trained_on(root, tiny_model, tmp_path):
     config = ExperimentConfig(
         model=tiny_model,
-        dataset=DatasetConfig(root=root),
-        validation=DatasetConfig(root=root),
+        dataset=KittiConfig(root=root),
+        validation=KittiConfig(root=root),
         training=TrainingConfig(epochs=1, batch_size=2, num_workers=0),
     )
     bundle = run_experiment(config, tmp_path / 'run', device='cpu')
@@ -120,7 +119,7 @@ def test_bounds_that_a_configuration_gives_are_kept(root, tiny_model, tmp_path):
     detection = tiny_model.detection.model_copy(update={'size_bounds': bounds})
     config = ExperimentConfig(
         model=tiny_model.model_copy(update={'detection': detection}),
-        dataset=DatasetConfig(root=root),
+        dataset=KittiConfig(root=root),
         training=TrainingConfig(epochs=1, batch_size=4, num_workers=0),
     )
     bundle = run_experiment(config, tmp_path / 'run', device='cpu')

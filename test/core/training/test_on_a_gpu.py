@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig, TrainingConfig
+from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingConfig
 from pointdistiller_core.deploy.bundle import load_bundle, load_detector_model
 from pointdistiller_core.errors import TrainingStopped
 from pointdistiller_core.models import build_detector
@@ -38,7 +38,7 @@ def train(tiny_model, tiny_dataset, monkeypatch, gpu):
         values = {'epochs': 4, 'batch_size': 2, 'num_workers': 0} | training
         config = ExperimentConfig(
             model=tiny_model,
-            dataset=DatasetConfig(root=Path('data')),
+            dataset=KittiConfig(root=Path('data')),
             training=TrainingConfig(**values),
         )
         torch.manual_seed(0)

@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from pointdistiller_core.cli.app import app
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig, TrainingConfig
+from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingConfig
 from pointdistiller_core.deploy.bundle import load_bundle, read_info
 from pointdistiller_core.errors import CheckpointError, TrainingStopped, WriteError
 from pointdistiller_core.models import build_detector
@@ -42,7 +42,7 @@ def train(tiny_model, tiny_dataset, monkeypatch):
     frames = tiny_dataset(4)
     config = ExperimentConfig(
         model=tiny_model,
-        dataset=DatasetConfig(root=Path('data')),
+        dataset=KittiConfig(root=Path('data')),
         training=TrainingConfig(epochs=3, batch_size=2, num_workers=0, ema_decay=0.9),
     )
 

@@ -16,10 +16,10 @@ import training_workers as workers
 
 from pointdistiller_core.config import (
     AugmentationConfig,
-    DatasetConfig,
     DistillationConfig,
     ExperimentConfig,
     GroundTruthSamplingConfig,
+    KittiConfig,
     LocalGraphConfig,
     SimulationConfig,
     TrainingConfig,
@@ -52,7 +52,7 @@ def train(tmp_path, tiny_model):
         config = ExperimentConfig(
             model=tiny_model,
             training=TrainingConfig(**values),
-            **{'dataset': DatasetConfig(root=Path('data/tiny')), **parts},
+            **{'dataset': KittiConfig(root=Path('data/tiny')), **parts},
         )
         (tmp_path / f'{name}.yaml').write_text(dump_config(config))
         run = tmp_path / name
@@ -152,7 +152,7 @@ def test_the_first_process_builds_the_database_of_objects(train, tmp_path):
         'run',
         2,
         'dataset',
-        dataset=DatasetConfig(root=data),
+        dataset=KittiConfig(root=data),
         augmentation=AugmentationConfig(
             ground_truth_sampling=GroundTruthSamplingConfig(classes={'Car': {'count': 5}})
         ),
@@ -167,7 +167,7 @@ def test_torchrun_starts_the_command(tmp_path, tiny_model):
     simulate_dataset(data, SimulationConfig(), splits={'train': 4}, seed=0)
     config = ExperimentConfig(
         model=tiny_model,
-        dataset=DatasetConfig(root=data),
+        dataset=KittiConfig(root=data),
         training=TrainingConfig(epochs=1, batch_size=4, num_workers=0),
     )
     (tmp_path / 'config.yaml').write_text(dump_config(config))

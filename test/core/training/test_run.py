@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig
+from pointdistiller_core.config import ExperimentConfig, KittiConfig
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.training.run import (
     keep_history,
@@ -20,7 +20,7 @@ from pointdistiller_core.training.run import (
     record_session,
 )
 
-CONFIG = ExperimentConfig(dataset=DatasetConfig(root='data'))
+CONFIG = ExperimentConfig(dataset=KittiConfig(root='data'))
 
 
 def test_a_run_that_was_killed_at_its_very_start_can_begin_again(tmp_path):

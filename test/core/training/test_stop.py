@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig, TrainingConfig
+from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingConfig
 from pointdistiller_core.errors import TrainingStopped
 from pointdistiller_core.training import fit as module
 from pointdistiller_core.training.checkpoint import list_checkpoints
@@ -66,7 +66,7 @@ def train(tmp_path, frames, tiny_model, clock):
         values = {'epochs': 3, 'batch_size': 2, 'num_workers': 0, 'seed': 3} | training
         config = ExperimentConfig(
             model=tiny_model,
-            dataset=DatasetConfig(root=Path('data/tiny')),
+            dataset=KittiConfig(root=Path('data/tiny')),
             training=TrainingConfig(**values),
         )
         folder = tmp_path / name
@@ -119,18 +119,18 @@ def test_stopped_after_every_step_it_ends_as_if_it_had_not_been(tmp_path, train,
 
 def test_it_says_where_it_stopped(tmp_path, train):
     run = tmp_path / 'run'
-    with pytest.raises(TrainingStopped, match=r'after 1 epochs and 2 steps, of 3 epochs; resume'):
+    with pytest.raises(TrainingStopped, match=r'after 1 of 3 epochs and 2 steps; resume'):
         train(stop_at=6)
     assert names_of_checkpoints(run) == ['epoch_000001', 'epoch_000001_step_000002']
-    with pytest.raises(TrainingStopped, match='after 1 epochs and 2 steps'):  # at once
+    with pytest.raises(TrainingStopped, match='after 1 of 3 epochs and 2 steps'):  # at once
         train(stop_at=6)
-    with pytest.raises(TrainingStopped, match='after 2 epochs, of 3'):
+    with pytest.raises(TrainingStopped, match='after 2 of 3 epochs'):
         train(stop_at=8)
     assert names_of_checkpoints(run)[-1] == 'epoch_000002'
 
 
 def test_before_the_first_step_nothing_is_lost(train, clock):
-    with pytest.raises(TrainingStopped, match='after 0 epochs, of 3 epochs'):
+    with pytest.raises(TrainingStopped, match='after 0 of 3 epochs'):
         train(stop_at=0)
     train()
     assert [step for step, _ in clock.steps] == list(range(1, 13))

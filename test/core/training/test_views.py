@@ -11,7 +11,7 @@ from kitti_folder import write_frame, write_splits
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig, TrainingConfig
+from pointdistiller_core.config import DatasetConfig, ExperimentConfig, KittiConfig, TrainingConfig
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.training.experiment import run_experiment
 
@@ -23,7 +23,7 @@ def write_data(root: Path, image_size: tuple[int, int]) -> DatasetConfig:
     write_frame(root, '0', [[10, 0, -1, 0.5]], [CAR], ['Car'])
     write_splits(root, {'train': ['0']})
     (root / 'image_sizes.json').write_text(json.dumps({'0': image_size}), encoding='utf-8')
-    return DatasetConfig(root=root)
+    return KittiConfig(root=root)
 
 
 @pytest.mark.parametrize(

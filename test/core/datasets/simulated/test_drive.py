@@ -12,7 +12,9 @@ import torch
 
 from pointdistiller_core.config import SceneConfig, SensorConfig, SimulationConfig
 from pointdistiller_core.datasets.simulated.drive import simulate_drive, simulate_scene
-from pointdistiller_core.datasets.simulated.scene import EGO_PLACE, _Placer, build_scene
+from pointdistiller_core.datasets.simulated.placement import Placer
+from pointdistiller_core.datasets.simulated.plain_street import build_plain_street
+from pointdistiller_core.datasets.simulated.scene import EGO_PLACE
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.geometry.transforms import transform_points
@@ -76,7 +78,7 @@ def test_other_index_or_seed_is_another_scene(frames):
 
 def test_numbers_of_things_follow_the_configuration():
     config = SceneConfig(cars=(3, 3), pedestrians=(0, 0), cyclists=(2, 2), trucks=(0, 0))
-    names = [actor.name for actor in build_scene(config, np.random.default_rng(0)).actors]
+    names = [actor.name for actor in build_plain_street(config, np.random.default_rng(0)).actors]
     assert len(names) == 5
     assert names.count('Cyclist') == 2
     assert 'Pedestrian' not in names
@@ -108,7 +110,7 @@ def test_objects_move_straight_and_steadily_in_the_world(drive):
 
 def test_nothing_runs_through_anything_in_a_drive():
     config, duration_s = SceneConfig(), 20.0
-    scene = build_scene(config, np.random.default_rng(0), duration_s=duration_s)
+    scene = build_plain_street(config, np.random.default_rng(0), duration_s=duration_s)
     assert sum(actor.speed > 0 for actor in scene.actors) >= 10
     for time_s in np.arange(0, duration_s, 0.5):
         ego = (EGO_PLACE[0] + config.ego_speed * time_s, EGO_PLACE[1], 0, 4.5, 1.9, 1.5, 0)
@@ -123,7 +125,7 @@ def test_nothing_runs_through_anything_in_a_drive():
 @pytest.mark.parametrize('seed', range(5))
 def test_road_users_stay_out_of_houses(seed):
     config = SceneConfig(poles=(0, 0), bushes=(0, 0), fences=(0, 0), walls=(25, 25))
-    scene = build_scene(config, np.random.default_rng(seed))
+    scene = build_plain_street(config, np.random.default_rng(seed))
     num_ground = len(scene.ground.mesh((-100, 100), (-100, 100)).vertices)
     houses = scene.static.vertices[num_ground:].reshape(-1, 8, 3)
     weights = np.random.default_rng(2).dirichlet(np.ones(8), size=500)
@@ -147,7 +149,7 @@ def test_road_users_stay_out_of_houses(seed):
     ],
 )
 def test_a_claimed_way_is_free(place, velocity, is_free):
-    placer = _Placer(np.random.default_rng(0), x_range=(place[0], place[0]), duration_s=10.0)
+    placer = Placer(np.random.default_rng(0), x_range=(place[0], place[0]), duration_s=10.0)
     placer._along = lambda: place[0]
     placer.stand((0.0, 0.0), (1.0, 1.0), (0.0, 0.0))
     found = placer.claim(lambda: place[1], (1.0, 1.0), velocity)

@@ -11,18 +11,20 @@ import pytest
 
 from pointdistiller_core.config import SensorConfig
 from pointdistiller_core.datasets.simulated.meshes import (
-    CAR_SHAPES,
     Material,
     block,
-    car,
-    cyclist,
     ellipsoid,
     foliage,
     merge,
-    pedestrian,
     prism,
-    truck,
     tube,
+)
+from pointdistiller_core.datasets.simulated.road_users import (
+    CAR_SHAPES,
+    car,
+    cyclist,
+    pedestrian,
+    truck,
     van,
 )
 from pointdistiller_core.datasets.simulated.sensor import scan

@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.config import SensorConfig
-from pointdistiller_core.datasets.simulated import sensor
-from pointdistiller_core.datasets.simulated.meshes import Material, block, car, merge
-from pointdistiller_core.datasets.simulated.sensor import (
-    REFLECTIVITY,
-    beam_elevations,
-    ray_directions,
-    scan,
-)
+from pointdistiller_core.datasets.simulated import surfaces
+from pointdistiller_core.datasets.simulated.meshes import Material, block, merge
+from pointdistiller_core.datasets.simulated.rays import beam_elevations, draw_rays
+from pointdistiller_core.datasets.simulated.road_users import car
+from pointdistiller_core.datasets.simulated.sensor import scan
+from pointdistiller_core.datasets.simulated.surfaces import REFLECTIVITY
 
 CLEAN = SensorConfig(range_noise=0.0, dropout=0.0, num_columns=720)
 FAR_AWAY = block((-900, -900, -900), (-899, -899, -899), Material.CONCRETE)
@@ -36,11 +34,11 @@ def test_default_sensor_is_the_hdl_64e():
     assert degrees[[0, 31, 32, 63]] == pytest.approx([2.0, -8.33, -8.83, -24.33])
     assert np.diff(degrees[:32]) == pytest.approx(-1 / 3, abs=1e-3)
     assert np.diff(degrees[32:]) == pytest.approx(-0.5)
-    assert len(ray_directions(SensorConfig())) == 120_000
+    assert len(draw_rays(SensorConfig()).directions) == 120_000
 
 
 def test_rays_are_unit_vectors_all_around():
-    rays = ray_directions(CLEAN)
+    rays = draw_rays(CLEAN).directions
     np.testing.assert_allclose(np.linalg.norm(rays, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(rays.mean(axis=0)[:2], 0, atol=1e-6)
 
@@ -105,7 +103,7 @@ def test_a_car_does_not_occlude_itself_with_its_windows():
 
 def test_intensity_of_a_matt_wall_by_hand(monkeypatch):
     reflectivity = {**REFLECTIVITY, Material.CLOTH: (0.4, 0.0, 1.0)}
-    monkeypatch.setattr(sensor, 'REFLECTIVITY', reflectivity)
+    monkeypatch.setattr(surfaces, 'REFLECTIVITY', reflectivity)
     wall = block((10, -40, -3), (11, 40, 3), Material.CLOTH)
     points = scan(wall, [], CLEAN, rng()).points
     heard = points[points[:, 3] > 0]
@@ -118,7 +116,7 @@ def test_intensity_of_a_matt_wall_by_hand(monkeypatch):
 
 def test_grazing_and_distant_rays_are_lost_more_often():
     def kept(x: float, bearing: float) -> float:
-        rays = ray_directions(CLEAN)
+        rays = draw_rays(CLEAN).directions
         wall = block((x, -400, -0.5), (x + 1, 400, 0.5), Material.ASPHALT)
         found = scan(wall, [], CLEAN, rng()).points
         sector = (np.abs(np.arctan2(v[:, 1], v[:, 0]) - bearing) < 0.05 for v in (found, rays))

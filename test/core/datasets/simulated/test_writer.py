@@ -11,12 +11,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pointdistiller_core.config import (
-    CameraConfig,
-    DatasetConfig,
-    SensorConfig,
-    SimulationConfig,
-)
+from pointdistiller_core.config import CameraConfig, KittiConfig, SensorConfig, SimulationConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.datasets.simulated import (
     SimulatedObject,
@@ -51,7 +46,7 @@ def dataset(tmp_path_factory) -> Path:
 
 
 def test_reads_as_a_kitti_folder(dataset):
-    frames = KittiDataset(DatasetConfig(root=dataset, split='train', camera_view=False), CLASSES)
+    frames = KittiDataset(KittiConfig(root=dataset, split='train', camera_view=False), CLASSES)
     assert len(frames) == 2
     expected = simulate_scene(SMALL, seed=7, index=1)
     np.testing.assert_array_equal(frames[1].points, expected.points)
@@ -59,7 +54,7 @@ def test_reads_as_a_kitti_folder(dataset):
 
 
 def test_labels_are_the_exact_boxes(dataset):
-    frames = KittiDataset(DatasetConfig(root=dataset, split='val'), CLASSES)
+    frames = KittiDataset(KittiConfig(root=dataset, split='val'), CLASSES)
     exact = json.loads((dataset / 'training' / 'objects' / '000002.json').read_text())
     boxes = np.array([item['box'] for item in exact])
     truth = frames[0].ground_truth

@@ -10,7 +10,7 @@ from backend_parameters import installed
 import pytest
 import torch
 
-from pointdistiller_core.config import ModelConfig, find_config, load_config
+from pointdistiller_core.config import DetectorConfig, find_config, load_config
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
 from pointdistiller_core.deploy.bundle_format import add_files
 from pointdistiller_core.deploy.export.exporters import EXPORTERS, export_detector
@@ -32,7 +32,7 @@ def build_random(config):
 @pytest.fixture(scope='session')
 def kitti_bundle(tmp_path_factory):
     """The demo's 4x student, without training, for the backends that compute in float32."""
-    config = load_config(ModelConfig, find_config('models', 'pointpillars_small_4x'))
+    config = load_config(DetectorConfig, find_config('models', 'pointpillars_small_4x'))
     model = build_random(config)
     folder = tmp_path_factory.mktemp('bundles') / 'small'
     save_bundle(folder, model, BundleInfo(model=model.config))

@@ -177,7 +177,7 @@ def test_arrays_of_other_layouts(full_bundle, name, convert):
 def test_what_the_caps_cut_is_counted(bundle, name):
     file = bundle / 'bundle.json'
     values = json.loads(file.read_text())
-    values['model']['pillars'] |= {'max_points_per_pillar': 2, 'max_pillars': 3}
+    values['model']['voxels'] |= {'max_points': 2, 'max_voxels': 3}
     del values['info_sha256']  # as if it had been saved like that
     file.write_text(json.dumps(values))
     columns = np.repeat(np.arange(5), [1, 2, 3, 4, 5])  # five cells, 15 points

@@ -8,32 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from pointdistiller_core.config import ModelConfig
+from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.deploy.export.equalization import equalize
 from pointdistiller_core.models import build_detector
 
 SHAPES = {
     'one stage': {
-        'backbone_layers': (1,),
-        'backbone_strides': (2,),
-        'backbone_channels': (8,),
-        'neck_strides': (1,),
-        'neck_channels': (4,),
+        'backbone': {'layers': (1,), 'strides': (2,), 'channels': (8,)},
+        'neck': {'strides': (1,), 'channels': (4,)},
     },
     'finer than its first stage': {
-        'backbone_layers': (0, 1),
-        'backbone_strides': (2, 2),
-        'backbone_channels': (8, 16),
-        'neck_strides': (2, 4),
-        'neck_channels': (8, 4),
+        'backbone': {'layers': (0, 1), 'strides': (2, 2), 'channels': (8, 16)},
+        'neck': {'strides': (2, 4), 'channels': (8, 4)},
     },
     'three stages': {
-        'backbone_layers': (1, 0, 2),
-        'backbone_strides': (1, 2, 2),
-        'backbone_channels': (8, 16, 8),
-        'neck_strides': (1, 2, 4),
-        'neck_channels': (4, 8, 12),
+        'backbone': {'layers': (1, 0, 2), 'strides': (1, 2, 2), 'channels': (8, 16, 8)},
+        'neck': {'strides': (1, 2, 4), 'channels': (4, 8, 12)},
     },
 }
 
@@ -42,8 +33,8 @@ SHAPES = {
 def detector(request, tiny_model):
     torch.manual_seed(0)
     values = tiny_model.model_dump() | SHAPES[request.param] | {'width': 1.0}
-    values['encoder_channels'] = 8
-    model = build_detector(ModelConfig(**values)).eval()
+    values['encoder'] = {'channels': 8}
+    model = build_detector(PointPillarsConfig(**values)).eval()
     for name, tensor in model.state_dict().items():
         if name.endswith(('norm.weight', '1.weight', '1.bias', 'running_mean', 'running_var')):
             tensor.copy_(torch.rand(tensor.shape) + 0.5)

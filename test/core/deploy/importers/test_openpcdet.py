@@ -129,14 +129,14 @@ def test_configuration_is_translated(config_yaml):
     assert config.class_names == ('Car', 'Truck')
     assert config.grid.point_cloud_range == (0, -8, -3, 16, 8, 1)
     assert config.grid.voxel_size == (1, 1, 4)
-    assert config.pillars.model_dump() == {
-        'max_points_per_pillar': 20,
-        'max_pillars': 200,
-        'max_pillars_training': 100,
+    assert config.voxels.model_dump() == {
+        'max_points': 20,
+        'max_voxels': 200,
+        'max_voxels_training': 100,
     }
-    assert (config.width, config.encoder_channels) == (1, 8)
-    assert (config.backbone_layers, config.backbone_strides) == ((1,), (1,))
-    assert (config.backbone_channels, config.neck_strides, config.neck_channels) == (
+    assert (config.width, config.encoder.channels) == (1, 8)
+    assert (config.backbone.layers, config.backbone.strides) == ((1,), (1,))
+    assert (config.backbone.channels, config.neck.strides, config.neck.channels) == (
         (6,),
         (1,),
         (4,),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from changed_config import changed
 import pytest
 import torch
 from torch import Tensor
@@ -92,14 +93,10 @@ def test_gradients_reach_the_student_and_not_the_teacher(make_lesson, name, kind
 
 @every_term
 def test_default_taps_are_there_with_any_number_of_stages(make_lesson, tiny_model, name):
-    config = tiny_model.model_copy(
-        update={
-            'backbone_layers': (1, 1, 1),
-            'backbone_strides': (1, 2, 2),
-            'backbone_channels': (8, 16, 16),
-            'neck_strides': (1, 2, 4),
-            'neck_channels': (8, 8, 8),
-        }
+    config = changed(
+        tiny_model,
+        backbone={'layers': (1, 1, 1), 'strides': (1, 2, 2), 'channels': (8, 16, 16)},
+        neck={'strides': (1, 2, 4), 'channels': (8, 8, 8)},
     )
     for model in (tiny_model, config):
         channels = channels_of(sketch_detector(model))

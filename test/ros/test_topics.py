@@ -17,7 +17,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
 
 from pointdistiller_core.errors import CloudError
-from pointdistiller_ros.messages import message_class, read_message, subscribe
+from pointdistiller_ros.topics import message_class, read_message, subscribe
 
 GOOD = bytes(serialize_message(PointCloud2(header=Header(frame_id='lidar'), width=5)))
 GARBAGE = {

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the configurations of all detectors have."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, model_validator
+
+from pointdistiller_core.config.base import (
+    MAX_CLASSES,
+    Choice,
+    Config,
+    Positive,
+    Probability,
+)
+from pointdistiller_core.grid import Range
+
+POINT_FEATURES = ('x', 'y', 'z', 'intensity')
+
+Size = tuple[Positive, Positive, Positive]
+
+
+class DetectionConfig(Config):
+    """From raw head outputs to boxes."""
+
+    score_threshold: Probability = 0.1
+    score_thresholds: tuple[Probability, ...] = Field(
+        (), description='of each class, instead of score_threshold for all'
+    )
+    nms_iou_threshold: Probability = 0.01
+    max_candidates: int = Field(
+        4096, ge=1, le=2**14, description='boxes that enter NMS, per frame'
+    )
+    max_detections: int = Field(500, ge=1, le=2**14, description='boxes kept after NMS, per frame')
+    class_wise_nms: bool = True
+    size_bounds: tuple[tuple[Size, Size], ...] = Field(
+        (),
+        description='least and largest dx, dy, dz [m] of a box of each class; other boxes, and '
+        'those further out of the range than an anchor reaches, are refused. A training learns '
+        'them from its labels; without any, no box is refused',
+    )
+
+    @model_validator(mode='after')
+    def _check_bounds(self) -> DetectionConfig:
+        for least, largest in self.size_bounds:
+            if any(low > high for low, high in zip(least, largest, strict=True)):
+                raise ValueError(f'size_bounds {least}, {largest}: give the least size first')
+        return self
+
+
+class DetectorConfig(Choice):
+    """A detector. `width` scales every channel count; a student is its teacher, narrower."""
+
+    name: str
+    width: float = Field(1.0, gt=0.0, le=64.0, description='channel multiplier')
+    class_names: tuple[str, ...] = Field(min_length=1, max_length=MAX_CLASSES)
+    point_features: tuple[str, ...] = Field(POINT_FEATURES, description='columns of a cloud')
+    sweeps: int = Field(1, ge=1, description='of the sensor that are merged into one cloud')
+    detection: DetectionConfig = DetectionConfig()
+
+    @model_validator(mode='after')
+    def _check_classes(self) -> DetectorConfig:
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(f'class_names {list(self.class_names)} has a name twice')
+        self.check_detection(self.detection)
+        return self
+
+    @model_validator(mode='after')
+    def _check_input(self) -> DetectorConfig:
+        if self.point_features != POINT_FEATURES:
+            raise ValueError(
+                f'point_features {list(self.point_features)}: no detector reads other columns '
+                f'than {list(POINT_FEATURES)} so far'
+            )
+        if self.sweeps != 1:
+            raise ValueError(f'sweeps {self.sweeps}: no detector merges sweeps so far; give 1')
+        return self
+
+    def check_detection(self, detection: DetectionConfig) -> None:
+        """See that thresholds and bounds of classes fit the classes.
+
+        Raises:
+            ValueError: their number is another one.
+        """
+        if len(detection.score_thresholds) not in {0, len(self.class_names)}:
+            raise ValueError(
+                f'{len(detection.score_thresholds)} score_thresholds for {len(self.class_names)} '
+                f'classes: give one for each of {list(self.class_names)}, or none'
+            )
+        if len(detection.size_bounds) not in {0, len(self.class_names)}:
+            raise ValueError(
+                f'{len(detection.size_bounds)} size_bounds for {len(self.class_names)} classes: '
+                f'give those of each of {list(self.class_names)}, or none'
+            )
+
+    @property
+    def point_cloud_range(self) -> Range:
+        """x_min, y_min, z_min, x_max, y_max, z_max [m], LiDAR frame, of what is looked at."""
+        raise NotImplementedError
+
+    def usual_size(self, name: str) -> tuple[float, float, float] | None:  # noqa: ARG002
+        """dx, dy, dz [m] of an object of a class, where the detector has an idea of it."""
+        return None
+
+    def scaled(self, channels: int) -> int:
+        """Channels after the width factor: rounded down, at least 1."""
+        return max(1, math.floor(channels * self.width + 1e-6))

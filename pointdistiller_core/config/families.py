@@ -1,0 +1,18 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which detectors and datasets there are, by their `name`; the first is meant where none is given.
+
+Entries may be added at any time: a name is looked up when a configuration is read.
+"""
+
+from __future__ import annotations
+
+from pointdistiller_core.config.data import DatasetConfig, FolderConfig, KittiConfig
+from pointdistiller_core.config.detector import DetectorConfig
+from pointdistiller_core.config.pointpillars import PointPillarsConfig
+
+MODEL_CONFIGS: dict[str, type[DetectorConfig]] = {'pointpillars': PointPillarsConfig}
+DATASET_CONFIGS: dict[str, type[DatasetConfig]] = {'kitti': KittiConfig, 'folder': FolderConfig}
+
+DetectorConfig.choices = MODEL_CONFIGS
+DatasetConfig.choices = DATASET_CONFIGS

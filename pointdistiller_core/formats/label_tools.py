@@ -1,0 +1,263 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Label files of annotation tools, one per frame, in the LiDAR frame; no camera is asked for.
+
+All of them give a box by its center, its size along and across its heading, and a turn about each
+axis, so nothing has to be shifted. What a tool has no place for (scores, velocities) is written
+under a key of its own, which the tools leave alone, and is read back.
+
+* `sustech`: SUSTechPOINTS, a list of `obj_type`, `obj_id` and `psr` (position, scale, rotation);
+* `xtreme1`: Xtreme1 and BasicAI, `objects` of type `3D_BOX` with `center3D`, `size3D`,
+  `rotation3D`;
+* `labelcloud-rel`, `labelcloud-abs`: labelCloud's `centroid_rel` (radians) and `centroid_abs`
+  (degrees). A file does not say which of them it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+import json
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.formats.folder import Label
+from pointdistiller_core.geometry.transforms import wrap_angle
+
+AXES = ('x', 'y', 'z')
+LENGTHS = ('length', 'width', 'height')
+TILT = 0.02  # [rad] about x or y, beyond which a box is not upright
+
+
+class ToolLabels(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        labels: its boxes, upright.
+        num_tilted: of them that the file has tilted by more than `TILT`.
+        num_others: objects that are no boxes, which are left out.
+    """
+
+    labels: list[Label]
+    num_tilted: int
+    num_others: int
+
+
+class LabelTool(NamedTuple):
+    """How a tool keeps labels.
+
+    Attributes:
+        folder: where its label files lie in a scene.
+        points_folder: where its points lie.
+        read: the value of a JSON file to labels.
+        write: labels of a frame of this name to such a value.
+    """
+
+    folder: str
+    points_folder: str
+    read: Callable[[Any], ToolLabels]
+    write: Callable[[Sequence[Label], str], Any]
+
+
+def read_tool_labels(tool: str, text: str, where: str) -> ToolLabels:
+    """The labels of a file of a tool.
+
+    Raises:
+        DatasetError: it is no such file.
+    """
+    try:
+        return LABEL_TOOLS[tool].read(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f'there is no {error}' if isinstance(error, KeyError) else str(error)
+        raise DatasetError(f'{where}: no label file of {tool}: {reason}') from error
+
+
+def format_tool_labels(tool: str, labels: Sequence[Label], frame: str) -> str:
+    """The text of a label file for a tool."""
+    return json.dumps(LABEL_TOOLS[tool].write(labels, frame), ensure_ascii=False, indent=1) + '\n'
+
+
+# --- SUSTechPOINTS ---------------------------------------------------------------------------
+
+
+def _read_sustech(value: Any) -> ToolLabels:
+    objects = value['objs'] if isinstance(value, dict) else value
+    return _collect(_from_sustech(item) for item in objects)
+
+
+def _from_sustech(item: Mapping[str, Any]) -> tuple[Label, bool]:
+    psr = item['psr']
+    parts = (_values(psr[part], AXES) for part in ('position', 'scale', 'rotation'))
+    return _label(item['obj_type'], *parts, track=item.get('obj_id'), further=item)
+
+
+def _write_sustech(labels: Sequence[Label], _frame: str) -> Any:
+    def psr(label: Label) -> dict[str, Any]:
+        position, scale, yaw = _parts(label)
+        return {
+            'position': dict(zip(AXES, position, strict=True)),
+            'scale': dict(zip(AXES, scale, strict=True)),
+            'rotation': {'x': 0.0, 'y': 0.0, 'z': yaw},
+        }
+
+    return [
+        {
+            'obj_type': label.name,
+            'obj_id': '' if label.track is None else str(label.track),
+            'psr': psr(label),
+            **_further(label),
+        }
+        for label in labels
+    ]
+
+
+# --- Xtreme1 ---------------------------------------------------------------------------------
+
+
+def _read_xtreme1(value: Any) -> ToolLabels:
+    sources = value if isinstance(value, list) else [value]
+    objects = [item for source in sources for item in source['objects']]
+    boxes = [item for item in objects if item.get('type') in {None, '3D_BOX'}]
+    found = _collect(map(_from_xtreme1, boxes))
+    return found._replace(num_others=len(objects) - len(boxes))
+
+
+def _from_xtreme1(item: Mapping[str, Any]) -> tuple[Label, bool]:
+    contour = item.get('contour', item)  # models answer without one
+    parts = (_values(contour[part], AXES) for part in ('center3D', 'size3D', 'rotation3D'))
+    name = item.get('className') or item.get('modelClass')
+    track = item.get('trackName') or item.get('trackId')
+    score = item.get('modelConfidence', item.get('confidence'))
+    return _label(name, *parts, track=track, further={'score': score, **item})
+
+
+def _write_xtreme1(labels: Sequence[Label], frame: str) -> Any:
+    def contour(label: Label) -> dict[str, Any]:
+        center, size, yaw = _parts(label)
+        return {
+            'center3D': dict(zip(AXES, center, strict=True)),
+            'size3D': dict(zip(AXES, size, strict=True)),
+            'rotation3D': {'x': 0.0, 'y': 0.0, 'z': yaw},
+        }
+
+    objects = [
+        {
+            'type': '3D_BOX',
+            'className': label.name,
+            'modelClass': label.name,
+            'modelConfidence': label.score,
+            'trackId': None if label.track is None else str(label.track),
+            'trackName': None if label.track is None else str(label.track),
+            'contour': contour(label),
+            **_further(label),
+        }
+        for label in labels
+    ]
+    return {'sourceName': frame, 'objects': objects}
+
+
+# --- labelCloud ------------------------------------------------------------------------------
+
+
+def _read_labelcloud(value: Any, *, degrees: bool) -> ToolLabels:
+    return _collect(_from_labelcloud(item, degrees=degrees) for item in value['objects'])
+
+
+def _from_labelcloud(item: Mapping[str, Any], *, degrees: bool) -> tuple[Label, bool]:
+    turns = _values(item['rotations'], AXES)
+    if not degrees and any(abs(turn) > 2 * math.pi + 1e-6 for turn in turns):
+        raise ValueError(f'rotations {turns} are no radians; it may be labelcloud-abs')
+    turns = tuple(math.radians(turn) for turn in turns) if degrees else turns
+    center, size = _values(item['centroid'], AXES), _values(item['dimensions'], LENGTHS)
+    return _label(item['name'], center, size, turns, track=None, further=item)
+
+
+def _write_labelcloud(labels: Sequence[Label], frame: str, *, degrees: bool) -> Any:
+    def turns(yaw: float) -> dict[str, float]:
+        return {'x': 0.0, 'y': 0.0, 'z': math.degrees(yaw) % 360 if degrees else yaw}
+
+    objects = []
+    for label in labels:
+        center, size, yaw = _parts(label)
+        objects.append(
+            {
+                'name': label.name,
+                'centroid': dict(zip(AXES, center, strict=True)),
+                'dimensions': dict(zip(LENGTHS, size, strict=True)),
+                'rotations': turns(yaw),
+                **({} if label.track is None else {'track': label.track}),
+                **_further(label),
+            }
+        )
+    file = f'{frame}.pcd'
+    return {'folder': 'pointclouds', 'filename': file, 'path': f'pointclouds/{file}'} | {
+        'objects': objects
+    }
+
+
+# --- what they share -------------------------------------------------------------------------
+
+
+def _collect(found: Iterable[tuple[Label, bool]]) -> ToolLabels:
+    pairs = list(found)
+    return ToolLabels([label for label, _ in pairs], sum(tilted for _, tilted in pairs), 0)
+
+
+def _label(
+    name: Any,
+    center: Sequence[float],
+    size: Sequence[float],
+    turns: Sequence[float],
+    *,
+    track: Any,
+    further: Mapping[str, Any],
+) -> tuple[Label, bool]:
+    """A label, and whether the file has it tilted."""
+    values = {
+        'class': name,
+        'box': [*center, *size, float(wrap_angle(turns[2]))],
+        'track': further.get('track') if track in {None, ''} else track,
+        'score': further.get('score'),
+        'velocity': further.get('velocity'),
+        'ignore': further.get('ignore', False),
+    }
+    tilted = max(abs(wrap_angle(turn)) for turn in turns[:2]) > TILT
+    return Label.from_dict(values), tilted
+
+
+def _parts(label: Label) -> tuple[list[float], list[float], float]:
+    """Center, size and yaw as plain numbers."""
+    box = [float(str(np.float32(value))) for value in label.box]
+    return box[:3], box[3:6], box[6]
+
+
+def _further(label: Label) -> dict[str, Any]:
+    """What the tools have no place for; only where it is known."""
+    known = {
+        'score': label.score,
+        'velocity': list(label.velocity) if label.velocity else None,
+        'ignore': label.ignore or None,
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _values(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[float, ...]:
+    return tuple(float(item[key]) for key in keys)
+
+
+LABEL_TOOLS: Mapping[str, LabelTool] = {
+    'sustech': LabelTool('label', 'lidar', _read_sustech, _write_sustech),
+    'xtreme1': LabelTool('result', 'lidar_point_cloud_0', _read_xtreme1, _write_xtreme1),
+    **{
+        f'labelcloud-{name}': LabelTool(
+            'labels',
+            'pointclouds',
+            partial(_read_labelcloud, degrees=degrees),
+            partial(_write_labelcloud, degrees=degrees),
+        )
+        for name, degrees in (('rel', False), ('abs', True))
+    },
+}

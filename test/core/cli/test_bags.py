@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+from recording_bags import write_recording
+from typer.testing import CliRunner
+
+from pointdistiller_core.cli.app import app
+from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.formats.folder import FrameTable, read_info
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    if isinstance(result.exception, ConfigError | DatasetError):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def bag(tmp_path):
+    return write_recording(tmp_path / 'bag', tf=True)
+
+
+def test_info_names_topics_and_what_would_become_of_them(bag, tmp_path):
+    json_file = tmp_path / 'info.json'
+    output = run('bag', 'info', bag, '--full', '--json', json_file)
+    assert "300 points in 'lidar': x:float32 y:float32 z:float32 intensity:float32" in output
+    facts = json.loads(json_file.read_text())
+    assert facts['topics']['/points']['count'] == 10
+    assert facts['topics']['/points']['longest_gap_s'] == pytest.approx(0.1)
+    choices = facts['clouds']['/points']['choices']
+    assert choices['poses']['source'] == 'tf'
+    assert choices['height']['height'] == pytest.approx(1.73, abs=0.02)
+
+
+def test_info_of_a_damaged_bag_says_so(bag):
+    (file,) = bag.glob('*.mcap')
+    file.write_bytes(file.read_bytes()[:-300])
+    assert 'was cut off' in run('bag', 'info', bag)
+
+
+def test_convert_says_what_it_chose_and_left_out(bag, tmp_path):
+    options = ('--min-distance', 1.5, '--intensity-scale', '1/2', '--height', 1.9)
+    json_file = tmp_path / 'drives.json'
+    output = run('bag', 'convert', bag, tmp_path / 'data', *options, '--json', json_file)
+    for part in (
+        'intensity of /points: as asked for',
+        'points are moved by +0.170 m',
+        "TF moves 'lidar' in 'odom'",
+        'left out by min_distance: 5',
+    ):
+        assert part in output
+    counts = json.loads(json_file.read_text())['bag']['counts']
+    assert (counts['clouds'], counts['frames'], counts['too_near']) == (10, 5, 5)
+    again = run('bag', 'convert', bag, tmp_path / 'data', *options)
+    assert 'was converted before; nothing is new' in again
+
+
+def test_several_bags_and_options_become_settings(bag, tmp_path):
+    other = write_recording(tmp_path / 'other', tf=True)
+    box = '--ego-box=-2,-1,-2,2,1,1'
+    options = ('--topic', '/points', '--stride', 2, '--poses', 'none', '--val-drive', 'other')
+    run('bag', 'convert', bag, other, tmp_path / 'data', box, *options)
+    drives = read_info(tmp_path / 'data').drives
+    assert list(drives) == ['bag', 'other']
+    assert drives['bag'].settings['ego_box'] == [-2, -1, -2, 2, 1, 1]
+    assert (tmp_path / 'data' / 'splits' / 'val.txt').read_text().startswith('other_000000')
+
+
+@pytest.mark.parametrize(
+    ('options', 'problem'),
+    [
+        (('--height', 'tall'), 'expected auto, keep, or metres'),
+        (('--ego-box', '1,2,3'), 'expected six numbers'),
+        (('--ego-box', '1,1,1,0,0,0'), 'must be below'),
+        (('--min-turn', 10), 'min_turn needs min_distance'),
+        (('--poses', 'gps'), 'poses'),
+        (('--drive', 'x y'), 'is no name'),
+    ],
+)
+def test_wrong_options_are_named(bag, tmp_path, options, problem):
+    with pytest.raises((ConfigError, DatasetError), match=problem):
+        run('bag', 'convert', bag, tmp_path / 'data', *options)
+    assert not (tmp_path / 'data' / 'frames.csv').exists() or not list(
+        FrameTable(tmp_path / 'data' / 'frames.csv')
+    )
+
+
+def test_a_dataset_alone_is_no_conversion(tmp_path):
+    with pytest.raises(ConfigError, match='give one bag or several'):
+        run('bag', 'convert', tmp_path / 'data')
+
+
+def test_folders_are_joined_and_converted(bag, tmp_path):
+    for name in ('one', 'two'):
+        run('bag', 'convert', bag, tmp_path / name, '--poses', 'none')
+    output = run('bag', 'merge', tmp_path / 'one', tmp_path / 'two', tmp_path / 'all')
+    assert 'begin with two_' in output
+    assert 'no frames' not in run('check-dataset', tmp_path / 'all')
+    output = run('convert', tmp_path / 'all', tmp_path / 'kitti')
+    assert '20 frames with a time' in output
+    with pytest.raises(ConfigError, match='is of the layout folder'):
+        run('convert', tmp_path / 'all', tmp_path / 'x', '--to', 'folder')
