@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.sparse.convolution import SparseConv3d, SparseTensor
-from pointdistiller_core.sparse.sites import Triple
 
 HALF, NEAR = (2, 2, 2), (1, 1, 1)
 NO_PADDING_UP = (0, 1, 1)  # of the last stage: 11 layers become 5, and these 2
@@ -78,16 +77,6 @@ class SparseBackbone(nn.Module):
                 tensor = stage(tensor)
             result: SparseTensor = self.output(tensor)
         return result
-
-
-def strided_shape(shape: Triple, num_stages: int) -> Triple:
-    """Layers, rows and columns behind a backbone of so many stages."""
-    depth, height, width = shape
-    for number in range(1, num_stages):
-        up = NO_PADDING_UP[0] if number == num_stages - 1 else NEAR[0]
-        depth = (depth + 2 * up - 3) // 2 + 1
-        height, width = (height - 1) // 2 + 1, (width - 1) // 2 + 1
-    return (depth - FLAT_KERNEL[0]) // FLAT_STRIDE[0] + 1, height, width
 
 
 def mean_features(points: Tensor, num_points: Tensor) -> Tensor:
