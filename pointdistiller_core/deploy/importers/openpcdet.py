@@ -118,10 +118,9 @@ def import_openpcdet(
             do not fit the configuration; lists their names.
     """
     config = read_config(config_yaml)
-    family = _FAMILIES[config.name]
     state = read_state(checkpoint)
     _check_family(state, config.name, checkpoint)
-    state = _join_head({our_name(name, family): t for name, t in state.items()})
+    state = _join_head({our_name(name, config.name): t for name, t in state.items()})
     _order_kernels(state, config)
     build_with_weights(config, state, where=str(checkpoint))
     return config, state
@@ -191,9 +190,9 @@ def read_config(config_yaml: Path) -> AnchorDetectorConfig:
     return parse_config(family.config, _our_values(settings, family), where=str(config_yaml))
 
 
-def our_name(name: str, family: _Family) -> str:
-    """Our name of an OpenPCDet weight; an unknown name stays as it is."""
-    name = family.our_name(name)
+def our_name(name: str, family: str) -> str:
+    """Our name of an OpenPCDet weight of a detector; an unknown name stays as it is."""
+    name = _FAMILIES[family].our_name(name)
     name = re.sub(r'^backbone_2d\.deblocks\.', 'neck.upsamplers.', name)
     if not (match := re.match(r'^backbone_2d\.blocks\.(\d+)\.(\d+)\.(.+)$', name)):
         return name
