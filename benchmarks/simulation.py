@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sweeps per second that one core simulates, scene building and labels included.
 
-python benchmarks/simulation.py [--frames 30] [--json bench_output/simulation.json]
+python benchmarks/simulation.py [--config streets] [--frames 30] [--json FILE]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
-from pointdistiller_core.config import SimulationConfig
+from pointdistiller_core.config import SimulationConfig, find_config, load_config
 from pointdistiller_core.datasets.simulated import simulate_drive, simulate_scene
 from pointdistiller_core.files import write_text
 
@@ -21,11 +21,14 @@ from pointdistiller_core.files import write_text
 def main() -> None:
     """Time scenes and a drive in processor seconds, which other processes do not disturb."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--config', help='a shipped simulation; the default is a plain street')
     parser.add_argument('--frames', type=int, default=30)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', type=Path, default=Path('bench_output/simulation.json'))
     arguments = parser.parse_args()
     config = SimulationConfig()
+    if arguments.config:
+        config = load_config(SimulationConfig, find_config('simulations', arguments.config))
     simulate_scene(config, seed=arguments.seed, index=0)  # imports and caches
 
     scene_times, points = [], []

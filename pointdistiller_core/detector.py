@@ -20,6 +20,7 @@ from pointdistiller_core.errors import BackendError, CloudError
 from pointdistiller_core.geometry.intensity import (
     IntensityJudge,
     clip_intensity,
+    describe_constant,
     parse_scale,
 )
 from pointdistiller_core.geometry.mounting import Mounting
@@ -29,7 +30,15 @@ from pointdistiller_core.records import Detections, Importance, Places
 if TYPE_CHECKING:
     from pointdistiller_core.models import AnyDetector
 
-__all__ = ['BundleInfo', 'Detector', 'IntensityJudge', 'Mounting', 'parse_scale', 'to_importance']
+__all__ = [
+    'BundleInfo',
+    'Detector',
+    'IntensityJudge',
+    'Mounting',
+    'describe_constant',
+    'parse_scale',
+    'to_importance',
+]
 
 BEYOND = 1000.0  # [m]
 
@@ -159,11 +168,8 @@ class Detector:
         cloud = self._read(points, mounting)
         found, places = backend(cloud.used, watch, importance=importance, detection=detection)
         counts = {**cloud.counts, **_count_in_range(cloud.used, found)}
-        if mounting:
-            boxes, orientations = mounting.boxes_to_sensor(found.boxes)
-            found = replace(found, boxes=boxes, orientations=orientations)
         return replace(
-            found,
+            _to_sensor(found, mounting) if mounting else found,
             importance=_importance(places, cloud.valid, mounting),
             counts={**counts, 'boxes_refused': 0, **found.counts},
             latency_ms=watch.finish(),
@@ -239,6 +245,15 @@ def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:
     if not len(points):
         return None
     return float(points[:, 3].min()), float(points[:, 3].max())
+
+
+def _to_sensor(found: Detections, mounting: Mounting) -> Detections:
+    """The same objects, seen from where the sensor is."""
+    boxes, orientations = mounting.boxes_to_sensor(found.boxes)
+    velocities = found.velocities
+    if velocities is not None:
+        velocities = mounting.velocities_to_sensor(velocities)
+    return replace(found, boxes=boxes, orientations=orientations, velocities=velocities)
 
 
 def _importance(

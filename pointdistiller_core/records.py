@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames and detections as frozen records; they travel between all rooms and ROS.
 
-Everything outside the network is NumPy, so that datasets, metrics and the ROS nodes need no torch;
-`Batch` is what a network trains on. Boxes are (x, y, z, dx, dy, dz, yaw): LiDAR frame, x forward,
+Everything outside the network is NumPy, so datasets, metrics and the ROS nodes need no torch; a
+network trains on a `Batch`. Boxes are (x, y, z, dx, dy, dz, yaw): LiDAR frame, x forward,
 y left, z up, metres, geometric center, yaw counter-clockwise from +x in [-pi, pi).
 """
 
@@ -41,7 +41,7 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True)
 class _Rows:
-    """Boxes, and columns that belong to them; None is a column that is not there."""
+    """Boxes with their columns; a missing column is None."""
 
     boxes: FloatArray
 
@@ -63,7 +63,7 @@ class _Rows:
         return replace(self, boxes=self.boxes[keep], **kept)
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """By name, the columns that are there, without the boxes."""
+        """The existing columns by name, without the boxes."""
         found = {name: getattr(self, name) for name in self.COLUMNS}
         return {name: column for name, column in found.items() if column is not None}
 
@@ -74,11 +74,11 @@ class GroundTruth(_Rows):
 
     Attributes:
         boxes: (G, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad].
-        labels: (G,) int64 index into the class names; `IGNORE_LABEL` counts neither way.
-        velocities: (G, 2) float32 along x and y of the LiDAR frame [m/s], NaN where not known;
-            None where the dataset has none.
-        levels: (G,) int64 index into the dataset's levels of difficulty, -1 for none; None where
-            the dataset has no levels.
+        labels: (G,) int64 index into the class names; boxes with `IGNORE_LABEL` are ignored.
+        velocities: (G, 2) float32 along x and y of the LiDAR frame [m/s], NaN if not known; None
+            if the dataset has none.
+        levels: (G,) int64 index into the dataset's levels of difficulty, -1 for none; None if the
+            dataset has no levels.
     """
 
     labels: IntArray
@@ -106,8 +106,8 @@ class Frame:
     Attributes:
         points: (N, F) float32, a column for each of the point features, LiDAR frame.
         frame_id: name of the sweep within its dataset, e.g. `000008`.
-        ground_truth: labels, or None where there are none.
-        stamp_ns: time of the sweep, or None where it is not known.
+        ground_truth: labels, or None if there are none.
+        stamp_ns: time of the sweep, or None if it is not known.
         point_features: names of the F columns; x, y and z come first.
     """
 
@@ -166,17 +166,16 @@ class Detections(_Rows):
         scores: (N,) float32 in [0, 1].
         labels: (N,) int64 index into the class names.
         importance: where the detector looked, if that was asked for.
-        counts: what was used and what was dropped, e.g. `points`, `points_in_range`,
-            `points_not_finite`, `points_without_return`, `points_over_cap`, `pillars`,
-            `pillars_over_cap`; `intensity_outside`, the points whose intensity was clipped, and
-            `boxes_refused`, the candidates that no object can be.
+        counts: numbers of what was used and dropped, e.g. `points`, `points_in_range`,
+            `points_not_finite`, `points_without_return`; `intensity_outside`, points whose
+            intensity was clipped; `boxes_refused`, candidates that no object can be.
         latency_ms: time of each stage and their `total`.
         intensity_range: least and largest intensity of the points before they were clipped; None
             without any point.
         orientations: (N, 4) float32 quaternions x, y, z, w of boxes that are tilted in their
-            frame, where `yaw` is that of the heading from above; None where yaw says it all.
-        velocities: (N, 2) float32 along x and y [m/s]; None of a detector that gives none.
-        cuts: what the caps of the detector cut off, by what it is, e.g. `points`, `voxels`.
+            frame, where `yaw` is that of the heading from above; None if yaw suffices.
+        velocities: (N, 2) float32 along x and y [m/s]; None if the detector gives none.
+        cuts: what the caps of the detector kept and cut off, by kind, e.g. `points`, `voxels`.
     """
 
     scores: FloatArray
@@ -206,7 +205,7 @@ class Batch:
         boxes: B tensors (G, 7) float32 ground-truth boxes.
         labels: B tensors (G,) int64 ground-truth labels.
         frame_ids: B names, for error messages.
-        velocities: B tensors (G, 2) float32 [m/s], NaN where not known; None without any.
+        velocities: B tensors (G, 2) float32 [m/s], NaN if not known; None without any.
     """
 
     points: tuple[Tensor, ...]
@@ -219,7 +218,7 @@ class Batch:
         return len(self.points)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device; from pinned memory a GPU fetches it by itself."""
+        """The same batch on another device; a GPU copies from pinned memory by itself."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
@@ -227,7 +226,7 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def tensors(self) -> dict[str, tuple[Tensor, ...]]:
-        """By name, the tensors that there are."""
+        """The existing tensors by name."""
         found = {name: getattr(self, name) for name in ('points', 'boxes', 'labels', 'velocities')}
         return {name: tensors for name, tensors in found.items() if tensors is not None}
 

@@ -40,7 +40,10 @@ class CloudReader:
             IntensityJudge(
                 info.intensity_range,
                 expected=f'the {name} was trained on {info.intensity_text}',
-                remedy='(intensity_auto, or intensity_scale {:.6g})'.format,
+                remedy=(
+                    '(parameter intensity_auto, or intensity_scale {:.6g}; '
+                    'of pointdistiller run: --intensity-scale auto)'
+                ).format,
                 auto=settings.intensity_auto and index == 0,
             )
             for index, (name, info) in enumerate(infos.items())

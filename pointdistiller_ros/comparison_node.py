@@ -169,7 +169,7 @@ class ComparisonNode(Node):
 
     def report(self) -> None:
         """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
-        report = self.health.next_report(self._settings.reliability)
+        report = self.health.next_report(self._settings.reliability, self._reader.problem)
         level, message = judge_comparison(
             report,
             self._settings.diagnostics,

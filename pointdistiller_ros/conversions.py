@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 try:
     from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
-except ImportError:  # not part of every installation; ~/boxes carries the same numbers
+except ImportError:  # not in every installation; ~/boxes carries the same numbers
     Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
 
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
@@ -76,7 +76,7 @@ def to_cloud(
     """A PointCloud2 of (N, 3) or (N, 4) points and further columns (N,)."""
     layout = cloud_layout(points, extra_fields)
     layout['fields'] = [PointField(**field) for field in layout['fields']]
-    data = array('B')  # rclpy of ROS 2 Humble would look at each byte of anything else
+    data = array('B')  # rclpy of ROS 2 Humble would check each byte of any other type
     data.frombytes(layout.pop('data'))
     return PointCloud2(header=header, data=data, **layout)
 
@@ -90,7 +90,7 @@ def to_boxes_cloud(detections: Detections, header: Header) -> PointCloud2:
 def to_detection_array(
     detections: Detections, header: Header, class_names: Sequence[str]
 ) -> Detection3DArray:
-    """vision_msgs/Detection3DArray; `id` stays empty, since nothing is tracked."""
+    """vision_msgs/Detection3DArray; `id` stays empty, because nothing is tracked."""
     array_message = Detection3DArray(header=header)
     for box, turn, score, label in _rows(detections):
         detection = Detection3D(header=header)
@@ -114,13 +114,14 @@ def to_box_markers(
     """Boxes with a line to the front, and text with class and score.
 
     A marker's namespace is its class, so that a display can hide classes, and its id counts
-    within the class. Markers that no box needs any more are deleted one by one: nothing flickers.
+    within the class. Markers that no box needs any more are deleted one by one, so that nothing
+    flickers.
 
     Args:
         detections: boxes in the frame of `header`.
         header: of the cloud.
         class_names: names that the labels index.
-        shown: `marker_keys` of the message before; None deletes whatever is displayed.
+        shown: `marker_keys` of the message before; None deletes everything displayed.
     """
     markers: list[Marker] = []
     counts: dict[int, int] = {}
@@ -202,7 +203,7 @@ def to_diagnostics(
 ) -> DiagnosticArray:
     """The state of a node: a level of `DiagnosticStatus`, a message for people, and all values.
 
-    `device` is what its network runs on; empty where none does.
+    `device` is what its network runs on; empty if there is none.
     """
     status = DiagnosticStatus(
         level=level,
@@ -222,7 +223,7 @@ def hardware_id(device: str = '') -> str:
 def _rows(
     detections: Detections,
 ) -> Iterator[tuple[list[float], list[float], float, int]]:
-    """Box, quaternion, score and label of each detection, as the numbers messages insist on."""
+    """Box, quaternion, score and label of each detection, in the number types of messages."""
     turns = detections.orientations
     if turns is None:
         half = detections.boxes[:, 6] / 2

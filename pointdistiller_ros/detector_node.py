@@ -226,12 +226,13 @@ class DetectorNode(ManagedNode):
     def report(self) -> None:
         """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
         self._leavings.clear()
-        report, setup = self.health.next_report(self._settings.reliability), self._setup
+        setup = self._setup
+        problem = setup.reader.problem if setup is not None else ''
+        report = self.health.next_report(self._settings.reliability, problem)
         level, message = OK, self.state
         if self.problem:
             level, message = ERROR, self.problem
         elif self._clouds is not None:
-            problem = setup.reader.problem if setup is not None else ''
             level, message = judge(report, self._settings.diagnostics, problem)
         values = values_of(report) | (setup.describe() if setup is not None else {})
         self.health.publish(level, message, values, device=self._settings.device)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a detector sends for each cloud; what nobody subscribes to is not built."""
+"""What a detector sends for each cloud; outputs without subscribers are not built."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pointdistiller_ros.topics import create_publisher
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
 
-OUTPUTS = {  # name and type of each result; None where the message package is not installed
+OUTPUTS = {  # name and type of each result; None if the message package is not installed
     'boxes': PointCloud2,
     'detections': Detection3DArray,
     'markers': MarkerArray,
@@ -43,7 +43,7 @@ OUTPUTS = {  # name and type of each result; None where the message package is n
     'importance_markers': MarkerArray,
 }
 IMPORTANCE_OUTPUTS = {'importance', 'importance_markers'}
-MARKER_OUTPUTS = {'markers', 'importance_markers'}  # stay on a display until they are deleted
+MARKER_OUTPUTS = {'markers', 'importance_markers'}  # stay on display until they are deleted
 QUEUE_DEPTH = 5
 
 
@@ -62,7 +62,7 @@ class Outputs:
     def __init__(self, node: Node, parameters: OutputParameters) -> None:
         self._node = node
         self._parameters = parameters
-        self._sending = Lock()  # so that markers of a cloud in work do not follow their deletion
+        self._sending = Lock()  # so that markers of the current cloud do not follow their deletion
         self._publishers: dict[str, Publisher] = {}
         with ExitStack() as undo:
             for name, kind in OUTPUTS.items():
@@ -81,7 +81,7 @@ class Outputs:
         return [publisher.topic_name for publisher in self._publishers.values()]
 
     def change(self, parameters: OutputParameters) -> None:
-        """Build these from now on, and delete what is displayed of those that are turned off."""
+        """Build these from now on, and delete what those that are turned off display."""
         with self._sending:
             before, self._parameters = self._parameters, parameters
             self._delete_markers(
@@ -99,7 +99,7 @@ class Outputs:
         }
 
     def describe(self, info: BundleInfo, bundle: str, backend: str) -> None:
-        """Say what the detector is, also to whoever subscribes later."""
+        """Say what the detector is, also to later subscribers."""
         self._model_info.publish(to_model_info(info, bundle, backend))
 
     def publish(
@@ -115,10 +115,10 @@ class Outputs:
         """Build and send the wanted results of one cloud, `~/boxes` last.
 
         Args:
-            wanted: names of results; those that are turned off meanwhile are left out.
+            wanted: names of results; those turned off since are left out.
             header: of the cloud.
             points: (N, 4) of the cloud.
-            detections: in the frame of the cloud; with importance where that is wanted.
+            detections: in the frame of the cloud; with importance if that is wanted.
             class_names: names that the labels index.
             max_importance_markers: most places in `~/importance_markers`.
         """
@@ -139,7 +139,7 @@ class Outputs:
                 self._publishers[name].publish(builders[name]())
 
     def clear_markers(self) -> None:
-        """Delete whatever is displayed."""
+        """Delete everything displayed."""
         with self._sending:
             self._delete_markers(MARKER_OUTPUTS)
 

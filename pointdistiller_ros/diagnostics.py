@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 
+from pointdistiller_core.detector import describe_constant
 from pointdistiller_core.errors import describe
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections
@@ -175,7 +176,7 @@ def judge(
     if isinstance(report.last, str):
         findings.append((ERROR, f'the last cloud failed: {report.last}'))
     if isinstance(report.last, Detections):
-        findings += list(find_useless(report.last))
+        findings += list(find_useless(report.last, problem))
     if problem:
         findings.append((WARN, problem))
     return _worst(findings, 'waiting for the first cloud' if report.last is None else 'detecting')
@@ -199,7 +200,7 @@ def judge_comparison(
     if lost := report.recent.lost:
         findings.append((WARN, f'{lost} clouds lost on their way'))
     if isinstance(report.last, Detections):
-        findings += find_useless(report.last)
+        findings += find_useless(report.last, warning)
     findings += [(ERROR, problem)] if problem else []
     findings += [(WARN, warning)] if warning else []
     return _worst(findings, 'comparing')
@@ -212,11 +213,12 @@ def _worst(findings: Sequence[tuple[bytes, str]], otherwise: str) -> tuple[bytes
     return max(level for level, _ in findings), '; '.join(text for _, text in findings)
 
 
-def find_useless(found: Detections) -> Iterator[tuple[bytes, str]]:
+def find_useless(found: Detections, said: str = '') -> Iterator[tuple[bytes, str]]:
     """Level and description of why nothing, or nothing right, can be detected in a cloud.
 
     Args:
         found: in it, with the counts of a `Detector`.
+        said: of the intensity of all clouds, which is not said again.
     """
     counts, points = found.counts, found.counts.get('points', 0)
     usable = points - max(
@@ -234,7 +236,9 @@ def find_useless(found: Detections) -> Iterator[tuple[bytes, str]]:
     elif not in_range:
         yield ERROR, f'none of {points} points is in the range of the bundle'
     elif in_range > 1 and found.intensity_range and len(set(found.intensity_range)) == 1:
-        yield WARN, f'all points have the intensity {found.intensity_range[0]:g}'
+        text = describe_constant(found.intensity_range[0])
+        if text not in said:
+            yield WARN, text
 
 
 def without_filled_intensity(found: Detections, parameters: InputParameters) -> Detections:
@@ -246,12 +250,13 @@ def without_filled_intensity(found: Detections, parameters: InputParameters) -> 
     return replace(found, intensity_range=None)
 
 
-def warnings_of(report: Report, reliability: str) -> Iterator[tuple[str, str]]:
+def warnings_of(report: Report, reliability: str, said: str = '') -> Iterator[tuple[str, str]]:
     """Kind and text of what else than errors belongs on the console.
 
     Args:
         report: of the time since the report before.
         reliability: of the subscription, as the node's parameter says it.
+        said: of the intensity of all clouds, which is not said again.
     """
     if lost := report.recent.lost:
         sent = lost + report.recent.received
@@ -266,7 +271,7 @@ def warnings_of(report: Report, reliability: str) -> Iterator[tuple[str, str]]:
             f'/config/dds/fastdds.xml there){remedy}',
         )
     if report.recent.results and isinstance(report.last, Detections):
-        for _, text in find_useless(report.last):
+        for _, text in find_useless(report.last, said):
             yield 'useless', f'a cloud of little use: {text}'
 
 

@@ -74,14 +74,15 @@ class Health:
         self.monitor.fail(error)
         self.log.error(type(error).__name__, f'{consequence}: {describe(error)}')
 
-    def next_report(self, reliability: str) -> Report:
+    def next_report(self, reliability: str, said: str = '') -> Report:
         """What has happened since the report before; what went wrong is logged.
 
         Args:
             reliability: of the subscription, as the node's parameter says it.
+            said: of the intensity of all clouds, which is not said again.
         """
         report = self.monitor.report(self._node.get_clock().now().nanoseconds)
-        for kind, text in warnings_of(report, reliability):
+        for kind, text in warnings_of(report, reliability, said):
             self.log.warning(kind, text)
         self.log.flush()
         return report

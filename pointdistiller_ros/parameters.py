@@ -41,7 +41,7 @@ def parameter(
     """A field of a parameter table.
 
     Args:
-        default: value where nothing is given; its type is the parameter's.
+        default: default value; its type is the parameter's.
         description: what `ros2 param describe` shows.
         range: smallest and largest value of a number.
         choices: the values that a text may have.
@@ -91,7 +91,7 @@ class MountingParameters:
 
 @dataclass(frozen=True)
 class Limits:
-    """What makes a level of the diagnostics: a value above any of these."""
+    """Limits of a level of the diagnostics: a value above any of these reaches it."""
 
     max_latency_ms: float = changeable(
         100.0, 'of a cloud, from its arrival to its last result', range=(0.0, 1e6)
@@ -244,8 +244,7 @@ def declare_parameters(
     Args:
         node: node without these parameters.
         table: dataclass whose fields are made by `parameter`, or are such tables.
-        fixed: none of them may be set while the node runs, also not those that are changeable
-            elsewhere.
+        fixed: none of them may be set while the node runs, not even changeable ones.
 
     Raises:
         ConfigError: a value has the wrong type or is out of range, or a required one is missing.
@@ -268,7 +267,7 @@ def changed_parameters(
 ) -> tuple[ParametersT, SetParametersResult]:
     """The table after a request to set parameters, and the answer to it.
 
-    Types and ranges are the middleware's to check; parameters of other tables pass.
+    The middleware checks types and ranges; parameters of other tables pass.
     """
     fields = {name: field for name, field, _ in _leaves(current)}
     ours = {change.name: change.value for change in changes if change.name in fields}
@@ -279,7 +278,7 @@ def changed_parameters(
 
 
 class ClassThresholds:
-    """The parameters `score_thresholds.<class>` of a node, which a bundle's classes decide."""
+    """The parameters `score_thresholds.<class>` of a node, one for each class of its bundle."""
 
     PREFIX = 'score_thresholds.'
     FIELD = changeable(
@@ -293,7 +292,7 @@ class ClassThresholds:
     def declare(
         self, class_names: Sequence[str], changes: Sequence[Parameter] = ()
     ) -> list[float]:
-        """Declare one for each class, and those of other classes no longer.
+        """Declare one for each class, and undeclare those of other classes.
 
         Args:
             class_names: names of the classes.
@@ -303,12 +302,12 @@ class ClassThresholds:
             Threshold of each class after the changes; -1 is none.
 
         Raises:
-            ConfigError: a value that was given has the wrong type or is out of range, or a change
-                is of another class; then nothing is declared that was not before.
+            ConfigError: a given value has the wrong type or is out of range, or a change is of
+                another class; then nothing new is declared.
         """
         names = [f'{self.PREFIX}{name}' for name in class_names]
         changed = {change.name: change.value for change in changes}
-        # rclpy would store it after this, without a range, and could not declare it again.
+        # Otherwise rclpy would store it without a range, and could not declare it again.
         if strangers := sorted(self._names.intersection(changed).difference(names)):
             raise ConfigError(f'no such class: {strangers}; the bundle has {list(class_names)}')
         self._declare(set(names) - self._names)
@@ -318,7 +317,7 @@ class ClassThresholds:
         return [changed.get(name, self._node.get_parameter(name).value) for name in names]
 
     def concern(self, changes: Sequence[Parameter]) -> bool:
-        """Whether any of these changes is of one of them."""
+        """Whether any of these changes concerns one of them."""
         return any(change.name in self._names for change in changes)
 
     def _declare(self, names: Set[str]) -> None:
@@ -338,7 +337,7 @@ def to_detection_config(
     """Thresholds and caps that parameters ask for.
 
     Args:
-        own: the bundle's, for what is not asked for.
+        own: the bundle's, for what the parameters leave open.
         parameters: of the node.
         class_thresholds: lowest score of each class; negative is that of all classes.
     """
@@ -364,7 +363,7 @@ def to_detection_config(
 
 @contextmanager
 def _naming(node: Node, name: str) -> Iterator[None]:
-    """Say which parameter the middleware does not like."""
+    """Name the parameter that the middleware refuses."""
     try:
         yield
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
@@ -411,7 +410,7 @@ def _descriptor(name: str, field: dataclasses.Field[Any]) -> ParameterDescriptor
 
 
 def _problem(name: str, field: dataclasses.Field[Any], value: Any) -> str | None:
-    """What a descriptor cannot express."""
+    """Problems that a descriptor cannot express."""
     if field.metadata['required'] and not value:
         return f'parameter {name} is empty; give it: {field.metadata["description"]}'
     choices = field.metadata['choices']

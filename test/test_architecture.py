@@ -125,6 +125,7 @@ def test_ros_package_computes_nothing():
         *(
             'detector',
             'deploy.backends',
+            'deploy.hosts',
             'pointcloud.voxel_arrays',
             'evaluation.comparison.same_boxes',
         ),

@@ -186,7 +186,11 @@ def timed(objective: Any, device: str) -> Iterator[dict[str, list[float]]]:
     """Times of the stages of a step; those of `forward` are taken apart once more."""
     stages: dict[str, list[float]] = defaultdict(list)
     detector = objective.detector
-    parts = {'forward.group': 'group', 'forward.losses': 'losses', 'forward.network': 'forward'}
+    parts = {
+        'forward.prepare': 'prepare',
+        'forward.losses': 'losses',
+        'forward.network': 'forward',
+    }
 
     def wrap(stage: str, method: Any) -> Any:
         def call(*arguments: Any) -> Any:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,13 @@ from pointdistiller_core.cli.output import (
     write_json,
 )
 from pointdistiller_core.errors import DatasetError, PointDistillerError
-from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS, scale_intensity
+from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS, IntensityJudge, scale_intensity
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.records import Detections
 
 BackendOption = Annotated[
@@ -106,12 +107,19 @@ def detect_command(
     zeros = missing_intensity is MissingIntensity.zero
     read = partial(read_points, needs_intensity=not zeros)
     first = _read_first(clouds, read)
+    judged = {
+        path.name: points
+        for path, points in zip(clouds, first, strict=False)
+        if points[:, 3].any() or not zeros
+    }
     scale = settle_scale(
         intensity_scale,
-        (scale_intensity(points, scale) for points in first if points[:, 3].any() or not zeros),
+        (scale_intensity(points, scale) for points in judged.values()),
         expectations({'': detector.info}),
         scale=scale,
+        where=clouds[0] if len(clouds) == 1 else '',
     )
+    _warn_of_odd_clouds(judged, detector.info, scale)
     detection = detector.info.model.detection
     if score_threshold is not None:
         lowest = {'score_threshold': score_threshold, 'score_thresholds': ()}
@@ -141,6 +149,28 @@ def _read_first(
         except PointDistillerError:
             break
     return first
+
+
+def _warn_of_odd_clouds(
+    clouds: Mapping[str, NDArray[np.float32]], info: BundleInfo, scale: float
+) -> None:
+    """Say which of several clouds are not on the scale that the others are on.
+
+    Args:
+        clouds: (N, 4) points by their name, as the files have them.
+        info: of the bundle.
+        scale: that was decided for all.
+    """
+    findings = {}
+    for name, points in clouds.items():
+        ((text, limits),) = expectations({'': info}).items()
+        remedy = '(run it by itself with --intensity-scale auto or {:.6g})'.format
+        judge = IntensityJudge(limits, expected=text, remedy=remedy)
+        if finding := judge.add(scale_intensity(points, scale), scale=scale):
+            findings[name] = finding
+    if len(findings) < len(clouds):  # what all have was said of all
+        for name, finding in findings.items():
+            print_note(f'warning: {name} is unlike other clouds: {finding}')
 
 
 def _draw(path: Path, points: Any, detections: Detections, class_names: Sequence[str]) -> None:

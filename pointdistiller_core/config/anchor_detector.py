@@ -27,7 +27,7 @@ from pointdistiller_core.grid import Grid, Range
 
 
 class VoxelConfig(Config):
-    """Caps of the voxelization; what is cut is counted, never dropped silently."""
+    """Caps of the voxelization; what they cut off is counted."""
 
     max_points: int = Field(32, ge=1, le=1024, description='per voxel')
     max_voxels: int = Field(40000, ge=1, le=2**24, description='per frame, at inference')
@@ -59,7 +59,7 @@ class AnchorConfig(Config):
 
     size: tuple[Length, Length, Length] = Field(description='dx, dy, dz [m]')
     bottom: Coordinate = Field(description='z of the lower face [m], LiDAR frame')
-    # 1.57, not pi/2: OpenPCDet's value, checkpoints need it
+    # 1.57, not pi/2: as in OpenPCDet's checkpoints
     yaws: tuple[Coordinate, ...] = Field((0.0, 1.57), min_length=1, max_length=64)
     matched_iou: Probability = Field(description='BEV IoU from which an anchor is positive')
     unmatched_iou: Probability = Field(description='BEV IoU below which an anchor is negative')
@@ -80,7 +80,7 @@ class HeadConfig(Config):
     """Anchor head; the anchors' order is the order of the classes."""
 
     anchors: dict[str, AnchorConfig] = Field(default_factory=lambda: dict(KITTI_ANCHORS))
-    direction_offset: Coordinate = 0.78539  # not pi/4: OpenPCDet's value, checkpoints need it
+    direction_offset: Coordinate = 0.78539  # not pi/4: as in OpenPCDet's checkpoints
 
 
 class LossConfig(Config):
@@ -95,7 +95,7 @@ class LossConfig(Config):
 
 
 class AnchorDetectorConfig(DetectorConfig):
-    """What detectors with anchors on a map share; the defaults are as published for KITTI."""
+    """Base of detectors with anchors on a map; the defaults are as published for KITTI."""
 
     class_names: tuple[str, ...] = Field(
         tuple(KITTI_ANCHORS), min_length=1, max_length=MAX_CLASSES
@@ -141,7 +141,7 @@ class AnchorDetectorConfig(DetectorConfig):
 
     @model_validator(mode='after')
     def _check_size(self) -> AnchorDetectorConfig:
-        """See that no map is so large that it could not be computed anyway."""
+        """Check that no map is too large to be computed."""
         kinds = sum(len(self.head.anchors[name].yaws) for name in self.class_names)
         (rows, columns), stride = self.grid.bev_shape, self.head_stride
         cells = rows * columns // stride**2
@@ -171,6 +171,16 @@ class AnchorDetectorConfig(DetectorConfig):
     def usual_size(self, name: str) -> tuple[float, float, float]:
         """dx, dy, dz [m] of the anchors of a class."""
         return self.head.anchors[name].size
+
+    @property
+    def encoder_channels(self) -> dict[str, tuple[int, ...]]:
+        """By key, channels of what is in front of the map, before `width`."""
+        raise NotImplementedError
+
+    @property
+    def encoder_facts(self) -> dict[str, tuple[int, ...]]:
+        """By key, what else decides what is in front of the map."""
+        return {}
 
     @property
     def map_stride(self) -> int:

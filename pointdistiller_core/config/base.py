@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every configuration is."""
+"""Base of all configurations."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pydantic_core import PydanticKnownError
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
-# A configuration may come with somebody else's bundle: what is beyond these is no detector, and
-# would take all memory, or hours, before it fails.
+# A configuration may come with somebody else's bundle. Values beyond these limits make no
+# detector, and would take all memory, or hours, before they fail.
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]  # [m] or [rad]; float32 has 0.06 m there
 Length = Annotated[float, Field(ge=1e-3, le=1e6)]  # [m]
 Channels = Annotated[int, Field(ge=1, le=2**14)]
@@ -30,13 +30,13 @@ class Config(BaseModel):
 
 
 class Choice(Config):
-    """Base of configurations of which a key says which class is meant, looked up when it is read.
+    """Base of configurations whose class is chosen by a key when they are read.
 
-    Where the key is missing, the first is meant; a string alone is short for the key alone.
+    Without the key, the first class is taken; a string alone is short for the key alone.
 
     Attributes:
-        key: that tells them apart.
-        choices: class by value of the key; a class that has choices of its own is none itself.
+        key: the key that chooses.
+        choices: class by value of the key; a class with choices of its own is no choice itself.
     """
 
     key: ClassVar[str] = 'name'
@@ -56,13 +56,13 @@ class Choice(Config):
 
     @classmethod
     def chosen_by(cls, values: Any) -> type[Choice] | None:
-        """The class that plain values, or its name, choose; None where there is none."""
+        """The class that plain values, or a name, choose; None if there is none."""
         name = values.get(cls.key) if isinstance(values, dict) else values
         return next(iter(cls.choices.values())) if name is None else cls.choices.get(str(name))
 
 
 class TermConfig(Config):
-    """What every term of a distillation has; `name` is its key in `distill.TERMS`."""
+    """Base of all terms of a distillation; `name` is the key in `distill.TERMS`."""
 
     name: str
     weight: float = Field(1.0, ge=0.0)

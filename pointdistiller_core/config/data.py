@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where frames come from, and what augmentation does to them."""
+"""Datasets and augmentation."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class GroundTruthSamplingConfig(Config):
     )
 
     def of_classes(self, class_names: Sequence[str]) -> dict[str, SampledClassConfig]:
-        """What is pasted of which class, for a model of these."""
+        """What is pasted of which class, for a model of these classes."""
         if self.classes is None:
             return dict.fromkeys(class_names, SampledClassConfig())
         return self.classes
 
 
 class ObjectNoiseConfig(Config):
-    """Each object turned and shifted on its own (VoxelNet, SECOND); by default as for SECOND."""
+    """Each object turned and shifted by itself (VoxelNet, SECOND); by default as for SECOND."""
 
     translation: tuple[float, float, float] = Field(
         (1.0, 1.0, 0.5), description='standard deviation along x, y, z [m]'

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the configurations of all detectors have."""
+"""Base of the configurations of detectors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DetectionConfig(Config):
 
 
 class DetectorConfig(Choice):
-    """A detector. `width` scales every channel count; a student is its teacher, narrower."""
+    """A detector. `width` scales every channel count; a student is a narrower teacher."""
 
     name: str
     width: float = Field(1.0, gt=0.0, le=64.0, description='channel multiplier')
@@ -79,10 +79,10 @@ class DetectorConfig(Choice):
         return self
 
     def check_detection(self, detection: DetectionConfig) -> None:
-        """See that thresholds and bounds of classes fit the classes.
+        """Check that thresholds and bounds of classes fit the classes.
 
         Raises:
-            ValueError: their number is another one.
+            ValueError: their numbers differ.
         """
         if len(detection.score_thresholds) not in {0, len(self.class_names)}:
             raise ValueError(
@@ -97,11 +97,11 @@ class DetectorConfig(Choice):
 
     @property
     def point_cloud_range(self) -> Range:
-        """x_min, y_min, z_min, x_max, y_max, z_max [m], LiDAR frame, of what is looked at."""
+        """x_min, y_min, z_min, x_max, y_max, z_max [m] of the detector's range, LiDAR frame."""
         raise NotImplementedError
 
     def usual_size(self, name: str) -> tuple[float, float, float] | None:  # noqa: ARG002
-        """dx, dy, dz [m] of an object of a class, where the detector has an idea of it."""
+        """dx, dy, dz [m] of a usual object of a class, if the detector knows it."""
         return None
 
     def scaled(self, channels: int) -> int:

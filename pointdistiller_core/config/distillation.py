@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a teacher teaches: terms that are added to the loss of the student."""
+"""Distillation: terms that are added to the loss of the student."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ DISTILLATION_PRESETS: Mapping[str, Mapping[str, Any]] = {
 class DistillationConfig(Config):
     """What a teacher does for a student: terms of its loss, its first weights, further frames.
 
-    In a file also the name of a preset, `default` where there are no terms; a term with its
-    defaults is named by its name alone.
+    A file may also give the name of a preset; without terms, `default` is taken. A name alone
+    stands for a term with its defaults.
     """
 
     terms: tuple[AnyTermConfig, ...] = Field(

@@ -35,7 +35,7 @@ class ExperimentConfig(Config):
                 f'augmentation.ground_truth_sampling.classes: {unknown} are no classes of the '
                 f'model; it has {list(known)}'
             )
-        # What is written beside a run says them.
+        # The file written beside a run names them.
         settled = sampling.model_copy(update={'classes': classes})
         changes = {'ground_truth_sampling': settled}
         vars(self)['augmentation'] = self.augmentation.model_copy(update=changes)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which detectors and datasets there are, by their `name`; the first is meant where none is given.
+"""Detectors and datasets by their `name`; the first is taken if none is given.
 
 Entries may be added at any time: a name is looked up when a configuration is read.
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Terms that compare features; sources and decisions are in docs/distillation.md."""
+"""Terms that compare features; for sources and decisions see docs/reference/feature_terms.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pointdistiller_core.config.base import Positive, TermConfig
 
 
 class FeatureTermConfig(TermConfig):
-    """What every term that compares features has."""
+    """Base of all terms that compare features."""
 
     taps: tuple[str, ...] = Field(
         ('neck',), description='compared one by one and summed; none: every level of the backbone'
@@ -30,7 +30,7 @@ class FitNetsConfig(FeatureTermConfig):
 
 
 class AttentionConfig(FeatureTermConfig):
-    """Attention transfer (Zagoruyko and Komodakis, ICLR 2017): where the energy is."""
+    """Attention transfer (Zagoruyko and Komodakis, ICLR 2017)."""
 
     name: Literal['attention'] = 'attention'
     weight: float = Field(100.0, ge=0.0)
@@ -39,7 +39,7 @@ class AttentionConfig(FeatureTermConfig):
 
 
 class SimilarityConfig(FeatureTermConfig):
-    """Similarity-preserving distillation (Tung and Mori, ICCV 2019): what is alike."""
+    """Similarity-preserving distillation (Tung and Mori, ICCV 2019)."""
 
     name: Literal['similarity'] = 'similarity'
     weight: float = Field(3.0, ge=0.0)
@@ -85,7 +85,7 @@ class AttentionNonlocalConfig(FeatureTermConfig):
 
 
 class BoxFeaturesConfig(FeatureTermConfig):
-    """Imitation inside labelled boxes alone (FGFI, LiDAR Distillation)."""
+    """Imitation only inside labelled boxes (FGFI, LiDAR Distillation)."""
 
     name: Literal['box_features'] = 'box_features'
     margin: float = Field(

@@ -92,12 +92,12 @@ def shipped_configs(kind: ConfigKind) -> list[Path]:
 
 
 def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
-    """The file of a configuration that is called by the path of a YAML file or a shipped name.
+    """The file of a configuration, given by the path of a YAML file or a shipped name.
 
     Args:
         kind: folder of the shipped files.
         name: a path may start at `folder` or at the working folder.
-        folder: where the file that mentions the name lies.
+        folder: folder of the file that mentions the name.
 
     Raises:
         ConfigError: neither; lists the shipped names.
@@ -127,7 +127,7 @@ def apply_overrides(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[
     """A copy of `values` in which each `key.sub=value` is set.
 
     Raises:
-        ConfigError: an override that is not of that form.
+        ConfigError: an override is not of that form.
     """
     merged = dict(values)
     for override in overrides:
@@ -175,7 +175,7 @@ def _models_at(
     """The (possibly nested) models that an error's location in plain values may mean."""
     models = _chosen(cls, values)
     for part in location:
-        if isinstance(values, dict):  # or the part is the name of a model, in a union of some
+        if isinstance(values, dict):  # otherwise the part is the name of a model in a union
             values = values.get(part, values)
         models = (
             [
@@ -192,7 +192,7 @@ def _models_at(
 
 
 def _chosen(model: type[BaseModel], values: Any) -> list[type[BaseModel]]:
-    """The class that values choose; all where they choose none of them."""
+    """The class that values choose; all classes if they choose none."""
     if not issubclass(model, Choice) or 'choices' not in vars(model):
         return [model]
     chosen = model.chosen_by(values)
@@ -200,7 +200,7 @@ def _chosen(model: type[BaseModel], values: Any) -> list[type[BaseModel]]:
 
 
 def _tag(model: type[BaseModel]) -> str | None:
-    """What tells a model from others of a union."""
+    """The value that distinguishes a model from others of a union."""
     keys = [key for key in ('name', 'kind') if key in model.model_fields]
     return model.model_fields[keys[0]].default if keys else None
 

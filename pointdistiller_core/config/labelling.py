@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How frames without labels get them from trained detectors."""
+"""How trained detectors label frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pointdistiller_core.config.tracking import TrackingConfig
 
 
 class ViewsConfig(Config):
-    """How often a detector looks at each frame, and how its answers are joined."""
+    """The views of each frame, and how their detections are joined."""
 
     flips: bool = Field(True, description='also look at the mirror image, left and right changed')
     scales: tuple[Positive, ...] = Field((0.95, 1.0, 1.05), min_length=1)
@@ -37,7 +37,7 @@ class TrustConfig(Config):
 
 
 class LabellingConfig(Config):
-    """Detections by views, tracks of these, and what to trust; see `labelling`."""
+    """Views, tracks and trust; see `labelling`."""
 
     views: ViewsConfig = ViewsConfig()
     tracking: TrackingConfig = TrackingConfig(birth_score=0.3, max_gap_s=1.0)

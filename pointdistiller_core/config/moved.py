@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Keys that have moved: users are told, and what an earlier version has stored is read."""
+"""Keys that have moved: users are told, and files of earlier versions are read."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ MOVED = {
 
 
 def moved_keys(values: Any) -> dict[str, str]:
-    """Those of `MOVED` that an experiment has at their old place."""
+    """The keys of `MOVED` that an experiment has at their old place."""
     return {old: new for old, new in MOVED.items() if _has(values, *old.split('.'))}
 
 
 def move_keys(values: Any, moves: Mapping[str, str] = MOVED) -> Any:
-    """A copy of stored values in which what stands at an old place stands at its new one."""
+    """A copy of stored values with all keys at their new places."""
     moved = deepcopy(values)
     for old, new in moves.items():
         *above, name = old.split('.')
@@ -53,7 +53,7 @@ def _has(values: Any, *path: str) -> bool:
 
 
 def _at(values: Any, *path: str) -> Any:
-    """What stands at a path; None where its sections are not there."""
+    """The value at a path; None if its sections are missing."""
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
     return values

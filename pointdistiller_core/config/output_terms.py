@@ -29,7 +29,7 @@ class LogitsConfig(TermConfig):
 
 
 class ConsistencyConfig(TermConfig):
-    """Confident boxes of both networks, where they overlap (SE-SSD, CVPR 2021)."""
+    """Confident boxes of both networks that overlap (SE-SSD, CVPR 2021)."""
 
     name: Literal['consistency'] = 'consistency'
     score_threshold: Probability = Field(0.3, description='of the boxes of both networks')

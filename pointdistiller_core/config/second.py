@@ -65,6 +65,19 @@ class SecondConfig(AnchorDetectorConfig):
         return self
 
     @property
+    def encoder_channels(self) -> dict[str, tuple[int, ...]]:
+        """By key, channels of the sparse backbone, before `width`."""
+        return {
+            'middle.channels': self.middle.channels,
+            'middle.out_channels': (self.middle.out_channels,),
+        }
+
+    @property
+    def encoder_facts(self) -> dict[str, tuple[int, ...]]:
+        """By key, layers of the sparse backbone."""
+        return {'middle.layers': self.middle.layers}
+
+    @property
     def sparse_shape(self) -> tuple[int, int, int]:
         """Layers, rows and columns; one layer more than the grid has, as OpenPCDet has it."""
         columns, rows, layers = self.grid.shape

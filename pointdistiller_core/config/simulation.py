@@ -142,7 +142,7 @@ class StreetsConfig(Config):
     cars: CrowdConfig = CrowdConfig(chance=1.0, count=(2, 6))
     trucks: CrowdConfig = CrowdConfig(chance=0.25, count=(1, 2))
     trailers: CrowdConfig = CrowdConfig(chance=0.06, count=(1, 2))
-    cyclists: CrowdConfig = CrowdConfig(chance=0.45, count=(1, 4))
+    cyclists: CrowdConfig = CrowdConfig(chance=0.4, count=(1, 4))
     pedestrians: CrowdConfig = CrowdConfig(chance=0.5, count=(1, 9))
     bicycles: CrowdConfig = Field(
         CrowdConfig(chance=0.35, count=(1, 10)), description='without riders, not labelled'

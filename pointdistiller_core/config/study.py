@@ -19,7 +19,7 @@ Values = dict[str, Any]
 
 
 class SimulatedDataConfig(Config):
-    """The frames of every run: simulated once, the same ones from the same seed."""
+    """The frames of every run: simulated once; equal seeds give equal frames."""
 
     seed: Seed
     train: Count
@@ -29,7 +29,7 @@ class SimulatedDataConfig(Config):
 
 
 class StudySizeConfig(Config):
-    """Data, networks and training of every study; what an arm says comes on top.
+    """Data, networks and training of every study; the settings of an arm are added.
 
     `experiment`, `teacher` and `students` are parts of an experiment's file, without the places
     of the datasets.

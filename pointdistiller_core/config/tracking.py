@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How detections of one sweep after another become tracks."""
+"""How detections of successive sweeps become tracks."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class OneCycleConfig(ScheduleConfig):
 
 
 class StepConfig(ScheduleConfig):
-    """A linear warm-up, then a rate that falls in steps, as mmdetection3d has for nuScenes."""
+    """A linear warm-up, then a rate that falls in steps, as in mmdetection3d for nuScenes."""
 
     kind: Literal['step'] = 'step'
     warmup_steps: int = Field(1000, ge=0, description='of the optimizer, before the full rate')

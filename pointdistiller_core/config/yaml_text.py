@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""YAML as it is read here: plain values only, and no key twice."""
+"""YAML of plain values only, without repeated keys."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML lets the last of two equal keys win, and says nothing."""
+    """PyYAML silently lets the last of two equal keys win."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # here and not where it is constructed: there, merged keys (<<) are among its own
+        # here and not where it is constructed, because there merged keys (<<) are among its own
         node = super().compose_mapping_node(anchor)
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         counts = Counter((key.tag, key.value) for key in keys)

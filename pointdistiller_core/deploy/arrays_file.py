@@ -21,12 +21,12 @@ ARRAYS_FILE = 'arrays.safetensors'
 
 
 def pack_arrays(arrays: Arrays) -> bytes:
-    """As the content of a file."""
+    """Arrays as the content of a file."""
     return safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
 
 
 def unpack_arrays(content: bytes, expected: Mapping[str, Shape], *, where: str) -> Arrays:
-    """The arrays of a file, if they have the expected names and shapes.
+    """The arrays of a file; they must have the expected names and shapes.
 
     Raises:
         CheckpointError: the file holds something else.

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The bundle: a folder that holds a trained detector and all that is needed to use it rightly.
+"""The bundle: a folder with a trained detector and everything needed to use it.
 
-`bundle.json` describes it (`BundleInfo`), `model.safetensors` holds its weights. Weights are data:
-nothing is ever unpickled. What needs no torch is in `bundle_format`.
+`bundle.json` describes it (`BundleInfo`), `model.safetensors` holds its weights. Weights are data;
+nothing is unpickled. The parts that need no torch are in `bundle_format`.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ __all__ = [
 ]
 
 UNKNOWN_TYPE = (LookupError, TypeError, ValueError, RuntimeError)  # of numbers, to safetensors
-SPARE_WEIGHTS = 2**24  # more than a file has: then its names are compared all the same
+SPARE_WEIGHTS = 2**24  # more than a file has: its names are then compared anyway
 SHOWN_NAMES = 10  # of each kind, in a report of weights that do not fit
 
 
 def save_bundle(folder: Path, model: nn.Module, info: BundleInfo, *, half: bool = False) -> None:
-    """Save a detector as a new bundle, in one step.
+    """Save a detector as a new bundle, completely or not at all.
 
     Args:
         folder: must not exist yet.
         model: its weights are stored, from any device.
         info: `info.model` must be the configuration that `model` was built from.
-        half: store float16 weights, half the size; they are used as float32 all the same.
+        half: store float16 weights, half the size; they are still used as float32.
 
     Raises:
         CheckpointError: a weight is not finite.
@@ -99,7 +99,7 @@ def load_bundle(path: Path | str) -> tuple[BundleInfo, dict[str, Tensor]]:
     """Read a bundle, or the bundle of a run folder, after checking that it is intact.
 
     Returns:
-        What it says about itself, and its weights (float32, on the CPU).
+        Its description, and its weights (float32, on the CPU).
 
     Raises:
         CheckpointError: a file is missing, truncated or altered, or from a newer version, or a
@@ -118,7 +118,7 @@ def load_bundle(path: Path | str) -> tuple[BundleInfo, dict[str, Tensor]]:
 
 
 def check_numbers(state: Mapping[str, Tensor], *, where: str) -> None:
-    """See that weights are numbers, and variances not negative.
+    """Check that weights are finite, and variances not negative.
 
     Raises:
         CheckpointError: some are NaN or infinite; lists the names.
@@ -151,7 +151,7 @@ def load_detector_model(path: Path | str, device: torch.device | str = 'cpu') ->
 def build_with_weights(
     config: DetectorConfig, state: Mapping[str, Tensor], *, where: str
 ) -> AnyDetector:
-    """A detector of these weights; no gigabytes are taken for one that they cannot fill.
+    """A detector with these weights; memory is not taken before it is clear that they fit.
 
     Raises:
         CheckpointError: see `load_weights`.
@@ -171,7 +171,7 @@ def build_with_weights(
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Fill a model with weights, every one and no other.
+    """Fill a model with weights; all of them and no others must be there.
 
     Args:
         model: gets the weights.
@@ -205,7 +205,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
 
 
 def _fits(tensor: Tensor, expected: Tensor) -> bool:
-    """Whether it holds real numbers; a counter may be whole or real."""
+    """Whether it holds real numbers; a counter may be an integer or real."""
     if expected.is_floating_point():
         return tensor.is_floating_point()
     return not tensor.is_complex() and tensor.dtype != torch.bool
@@ -225,13 +225,13 @@ def save_imported_bundle(
         folder: must not exist yet.
         config: the architecture that the weights belong to.
         state: name to tensor, in our names.
-        source: the file that they come from; its name is kept.
+        source: the file that the weights come from; its name is kept.
         intensity_range: least and largest intensity of the clouds that they were trained on; None
             assumes 0 to 1.
 
     Raises:
         CheckpointError: the weights do not fit the configuration, or saving fails.
-        ConfigError: the range of the intensity is none.
+        ConfigError: the range of the intensity is not valid.
     """
     low, high = intensity_range or (0.0, 1.0)
     if not (-math.inf < low < high < math.inf):
@@ -247,7 +247,7 @@ def save_imported_bundle(
 
 
 def pack_weights(state: Mapping[str, Tensor], *, half: bool) -> bytes:
-    """Weights as safetensors; with `half` as float16 where that can hold every value."""
+    """Weights as safetensors; with `half` as float16 if that can hold every value."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     if half:
         tensors = {name: _to_half(tensor) for name, tensor in tensors.items()}
@@ -255,7 +255,7 @@ def pack_weights(state: Mapping[str, Tensor], *, half: bool) -> bytes:
 
 
 def _to_half(tensor: Tensor) -> Tensor:
-    """Float16 where it can hold every value: running variances may exceed its 65504."""
+    """Float16 if it can hold every value; running variances may exceed its limit of 65504."""
     if not tensor.is_floating_point():
         return tensor
     half = tensor.half()

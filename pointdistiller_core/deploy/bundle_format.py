@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a bundle is on the disk: `bundle.json`, and files with checksums beside it; needs no torch.
+"""A bundle on the disk: `bundle.json`, and files with checksums beside it; needs no torch.
 
-`model.safetensors` holds the weights; an export adds the files of other backends. Whoever runs one
-of these needs only `bundle.json` and its files.
+`model.safetensors` holds the weights; an export adds the files of other backends. To run one of
+these, only `bundle.json` and its files are needed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pointdistiller_core.files import replace_files, write_text
 
 FORMAT_VERSION = 2
 INFO_FILE = 'bundle.json'
-DIGEST = 'info_sha256'  # key of `bundle.json`: what the rest of it was when it was written
+DIGEST = 'info_sha256'  # key of `bundle.json`: checksum of the rest
 MAX_INFO_SIZE = 2**24  # bytes of `bundle.json`
 WEIGHTS_FILE = 'model.safetensors'
 
 
 class BundleInfo(Config):
-    """What `bundle.json` says: how the detector is built, what it expects, where it comes from."""
+    """The content of `bundle.json`: how the detector is built, what it expects, its origin."""
 
     format_version: int = FORMAT_VERSION
     package_version: str = __version__
@@ -56,13 +56,13 @@ class BundleInfo(Config):
 
     @property
     def intensity_text(self) -> str:
-        """The range of the intensity in words."""
+        """The range of the intensity as text."""
         low, high = self.intensity_range
         return f'{low:.4g} to {high:.4g}' + (' (assumed)' if self.intensity_assumed else '')
 
 
 def nest_model(values: Any) -> Any:
-    """From format 1 to 2: the stages of a model nest, and it says the columns of a cloud."""
+    """From format 1 to 2: the stages of a model nest, and it names a cloud's columns."""
     moved = {'point_features': 'model.point_features'}
     return {**move_keys(move_keys(values), moved), 'format_version': 2}
 
@@ -72,7 +72,7 @@ UPGRADES: Mapping[int, Callable[[Any], Any]] = {1: nest_model}
 
 
 def find_bundle(path: Path | str) -> Path:
-    """The bundle at a path: itself, or a run's final bundle, or else its newest checkpoint.
+    """The bundle at a path: the path itself, or a run's final bundle or newest checkpoint.
 
     Raises:
         CheckpointError: there is none.
@@ -88,7 +88,7 @@ def find_bundle(path: Path | str) -> Path:
 
 
 def read_info(folder: Path) -> BundleInfo:
-    """What a bundle says about itself, without reading its weights.
+    """The description of a bundle, without reading its weights.
 
     Raises:
         CheckpointError: missing, malformed, altered or from a newer version.
@@ -108,7 +108,7 @@ def read_info(folder: Path) -> BundleInfo:
     version = values.get('format_version') if isinstance(values, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise CheckpointError(f'{file}: not a bundle: it has no format_version')
-    if version > FORMAT_VERSION:  # before anything else is judged: a newer format has other keys
+    if version > FORMAT_VERSION:  # first, because a newer format has other keys
         raise CheckpointError(
             f'{file}: bundle format {version}, but this version of pointdistiller reads up to '
             f'format {FORMAT_VERSION}; update pointdistiller'
@@ -132,11 +132,11 @@ def read_verified(folder: Path, name: str, info: BundleInfo) -> bytes:
     """The content of a bundle's file.
 
     Raises:
-        CheckpointError: it is missing, or not what was saved.
+        CheckpointError: it is missing or was altered.
     """
     file = folder / name
     try:
-        if file.exists() and not file.is_file():  # a pipe would be waited for, a device never ends
+        if file.exists() and not file.is_file():  # a pipe would block, a device never ends
             raise CheckpointError(f'{file}: not a file')
         content = file.read_bytes()
     except OSError as error:
@@ -152,11 +152,11 @@ def read_verified(folder: Path, name: str, info: BundleInfo) -> bytes:
 def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Add files to a bundle, or replace them, with their checksums.
 
-    They are on the disk before the bundle names them. While files are replaced the bundle does not
-    name these, so that whatever happens, all that it names is intact.
+    They are on the disk before the bundle names them. While files are replaced, the bundle does
+    not name them. So whatever happens, all files that it names are intact.
 
     Raises:
-        WriteError: the file system refuses; all that the bundle names is intact.
+        WriteError: the file system refuses; all files that the bundle names are intact.
     """
     info = read_info(folder)
     others = {name: digest for name, digest in info.sha256.items() if name not in files}
@@ -167,7 +167,7 @@ def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_info(folder: Path, info: BundleInfo) -> None:
-    """Write or replace `bundle.json` in one step."""
+    """Write or replace `bundle.json`, completely or not at all."""
     write_text(folder / INFO_FILE, format_info(info))
 
 
@@ -194,9 +194,9 @@ def _no_key_twice(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
 
 
 def _info_digest(content: bytes | str) -> str:
-    """Checksum of what `bundle.json` says, without itself and `model.detection`.
+    """Checksum of `bundle.json` without itself and `model.detection`.
 
-    Layout, order of keys and `1` for `1.0` make no difference: editors change them.
+    Layout, order of keys and `1` for `1.0` do not matter, because editors change them.
     """
     values = json.loads(content, parse_int=float)
     values.pop(DIGEST, None)

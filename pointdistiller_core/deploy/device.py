@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where a network runs."""
+"""The device that a network runs on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pointdistiller_core.errors import ConfigError
 
 
 def find_device(name: torch.device | str) -> torch.device:
-    """The device of a name: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one.
+    """The device of a name: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU if there is one.
 
     Raises:
         ConfigError: no such device on this machine.

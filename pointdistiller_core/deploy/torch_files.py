@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files of `torch.save`, read as data: nothing in them is executed, and they stay their size."""
+"""Files of `torch.save`, read as data: nothing is executed, and they cannot grow in memory."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def load_torch_file(content: bytes, *, where: Path) -> Any:
         where: the file, for messages.
 
     Raises:
-        CheckpointError: damaged, compressed, larger in memory than the file, more in it than data,
-            or this torch is not safe to read it with.
+        CheckpointError: damaged, compressed, larger in memory than the file, with more than data
+            in it, or this torch cannot read it safely.
     """
     if torch.__version__ < SAFE_TORCH:
         raise CheckpointError(
@@ -56,7 +56,7 @@ def load_torch_file(content: bytes, *, where: Path) -> Any:
         _check_archive(content)
         found = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
         _check_size(found, len(content))
-    except UNREADABLE as error:  # no reason of torch's: it advises to execute what is in the file
+    except UNREADABLE as error:  # without torch's reason, which advises to execute the file
         reason = f' ({error})' if isinstance(error, _Refused) else ''
         raise CheckpointError(
             f'{where}: damaged, not a checkpoint, or one with more in it than weights{reason}'
@@ -65,11 +65,11 @@ def load_torch_file(content: bytes, *, where: Path) -> Any:
 
 
 class _Refused(ValueError):
-    """What a file has and may not have."""
+    """The file holds something that it may not hold."""
 
 
 def _check_archive(content: bytes) -> None:
-    """See that the entries of an archive are as large as they are; torch compresses none."""
+    """Check that no entry of an archive is compressed; torch compresses none."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return  # torch's format before 1.6
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -81,7 +81,7 @@ def _check_archive(content: bytes) -> None:
 
 
 def _check_size(found: Any, size: int) -> None:
-    """See that no tensor claims more values than the file has bytes, by strides of 0."""
+    """Check that no tensor claims more values than the file has bytes, by strides of 0."""
     level = [found]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []
@@ -93,7 +93,7 @@ def _check_size(found: Any, size: int) -> None:
                 inner += value.values()
             elif isinstance(value, (list, tuple)):
                 inner += value
-        if len(inner) > size:  # the same list, many times over
+        if len(inner) > size:  # the same list, repeated many times
             raise _Refused('more values than bytes')
         level = inner
     if level:

@@ -113,6 +113,11 @@ def measure_intensity(clouds: Iterable[FloatArray]) -> Range:
     return (0.0 if 0 <= least <= _MARGIN * most else least), most
 
 
+def describe_constant(intensity: float) -> str:
+    """What is said of clouds whose points all have the same intensity."""
+    return f'intensity is {intensity:.3g} throughout'
+
+
 @dataclass(frozen=True)
 class _Verdict:
     """What is wrong, what follows, and the scale that would mend it, if any."""
@@ -233,7 +238,7 @@ def _judge(spans: Sequence[Range], own_scale: float, training_range: Range) -> _
         consequence = (
             'it has only shapes to go by' if in_range else 'no scale is likely; it is clipped'
         )
-        return _Verdict(f'intensity is {high:.3g} throughout', consequence)
+        return _Verdict(describe_constant(high), consequence)
     if in_range and high >= _DULL * most:
         return _Verdict()
     if low < least - margin:

@@ -28,7 +28,7 @@ from pointdistiller_core.records import Batch, Places
 
 
 class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
-    """All behind the map: 2D backbone, neck, anchor head, targets, losses and boxes.
+    """Everything behind the map: 2D backbone, neck, anchor head, targets, losses and boxes.
 
     A family adds `encode`.
 
@@ -86,7 +86,7 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         """(B, C, H, W) map of the features of the voxels."""
 
     def forward(self, voxels: Voxels, _batch: Batch | None = None) -> AnchorOutput:
-        """Raw outputs of all anchors; labels make no difference to them."""
+        """Raw outputs of all anchors; they do not depend on labels."""
         output: AnchorOutput = self.head(self.neck(self.backbone(self.encode(voxels))))
         return output
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What training, distillation, evaluation and deployment ask of a detector of any family."""
+"""The interface of detectors of all families for training, distillation and deployment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pointdistiller_core.records import Batch, Cut, Places
 
 
 class Prepared(Protocol):
-    """What a detector makes of the points before any weight; its length is that of its places."""
+    """The points as a network's input, before any weight; its length is its number of places."""
 
     @property
     def batch_size(self) -> int:
@@ -33,7 +33,7 @@ class Prepared(Protocol):
 
     @property
     def cuts(self) -> Mapping[str, Cut]:
-        """What the caps cut off."""
+        """Numbers of what the caps cut off."""
         ...
 
     def __len__(self) -> int:
@@ -53,8 +53,8 @@ class BoxPredictions:
         boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
         scores: (N,) float32 in [0, 1].
         labels: (N,) int64 index into the class names.
-        num_refused: candidates that no object can be; see `detect_frame`.
-        velocities: (N, 2) float32 along x and y [m/s]; None of a detector that gives none.
+        num_refused: candidates refused because no object can be like that; see `detect_frame`.
+        velocities: (N, 2) float32 along x and y [m/s]; None if the detector gives none.
     """
 
     boxes: Tensor
@@ -79,12 +79,11 @@ class BoxPredictions:
 class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
     """A detector with weights.
 
-    `prepare` and `detect` are the ends of the walk that have none: points to places, raw outputs
-    to boxes.
+    `prepare` (points to places) and `detect` (raw outputs to boxes) have no weights.
 
     Attributes:
         config: what it was built from.
-        smooth_l1_beta: where its box loss turns from square to absolute.
+        smooth_l1_beta: where its box loss changes from square to absolute.
     """
 
     smooth_l1_beta: float = 1 / 9
@@ -95,7 +94,7 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
 
     @abstractmethod
     def prepare(self, points: Sequence[Tensor]) -> PreparedT:
-        """What B clouds (N, F) look like to the network; may be less of them while training."""
+        """The network's input of B clouds (N, F); in training the caps may be lower."""
 
     @abstractmethod
     def forward(self, prepared: PreparedT, batch: Batch | None = None) -> OutputT:
@@ -114,25 +113,25 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
     def candidates(self, output: OutputT, detection: DetectionConfig) -> list[BoxPredictions]:
         """Boxes of each frame before suppression, with gradients.
 
-        All are finite; yaws may be half a turn off where `detect` resolves them.
+        All are finite; yaws may be half a turn off, which `detect` resolves.
         """
 
     @abstractmethod
     def layers(self) -> Mapping[str, Layer]:
-        """By name, the layers that can be looked at; in the order in which they run."""
+        """By name, the layers that can be read, in the order in which they run."""
 
     @abstractmethod
     def places(self, prepared: PreparedT, output: OutputT | None) -> list[Places]:
-        """Where the detector looked in each frame, for those who want to see it.
+        """Where the detector looked in each frame, for display.
 
         Args:
             prepared: of the frames.
-            output: of the same frames; None where the network did not run.
+            output: of the same frames; None if the network did not run.
         """
 
     @abstractmethod
     def input_facts(self) -> Mapping[str, Any]:
-        """All that decides what `prepare` gives, by the name of its key, and the class names."""
+        """All settings that `prepare` depends on, by their keys, and the class names."""
 
     def detect(
         self, output: OutputT, detection: DetectionConfig | None = None
@@ -154,7 +153,7 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
         return detections
 
     def run_until(self, prepared: PreparedT, names: Collection[str]) -> dict[str, Any]:
-        """Outputs of some layers by name; what lies behind the last of them does not run."""
+        """Outputs of some layers by name; what follows the last of them does not run."""
         layers = {name: layer for name, layer in self.layers().items() if name in names}
         last = list(layers.values())[-1:]
         with read_layers(layers) as outputs:
@@ -171,7 +170,7 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
 
 
 class _Reached(Exception):
-    """The last layer that was asked for has run."""
+    """The last needed layer has run."""
 
 
 def _stop(*_: object) -> None:

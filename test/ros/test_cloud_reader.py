@@ -65,7 +65,8 @@ def test_says_once_what_is_likely_and_changes_nothing():
         (
             'warning',
             'intensity reaches 253, the teacher was trained on 0 to 1: likely scale 1/255 '
-            '(intensity_auto, or intensity_scale 0.00392157)',
+            '(parameter intensity_auto, or intensity_scale 0.00392157; of pointdistiller run: '
+            '--intensity-scale auto)',
         )
     ]
     assert reader.problem == log.said[0][1]
@@ -109,7 +110,10 @@ def test_eight_bits_in_a_field_of_sixteen(auto):
 def test_a_given_scale_is_judged_too():
     reader, log = make_reader(intensity_scale=0.1)
     assert reader.read(make_cloud(255))[:, 3].max() == pytest.approx(25.5, rel=0.01)
-    assert 'likely scale 1/255 (intensity_auto, or intensity_scale 0.00392157)' in log.said[0][1]
+    assert (
+        'likely scale 1/255 (parameter intensity_auto, or intensity_scale 0.00392157;'
+        in log.said[0][1]
+    )
     reader, log = make_reader(intensity_scale=1 / 255)
     reader.read(make_cloud(255))
     assert log.said == []

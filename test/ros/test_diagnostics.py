@@ -8,10 +8,12 @@ from dataclasses import replace
 import gc
 import weakref
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
+from pointdistiller_core.detector import IntensityJudge
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.records import Cut, Detections
 from pointdistiller_ros import diagnostics
@@ -220,8 +222,8 @@ def test_useless_cloud(counts, level, named):
 @pytest.mark.parametrize(
     ('counts', 'span', 'texts'),
     [
-        (USEFUL, (0.5, 0.5), ['all points have the intensity 0.5']),
-        (USEFUL, (0.0, 0.0), ['all points have the intensity 0']),
+        (USEFUL, (0.5, 0.5), ['intensity is 0.5 throughout']),
+        (USEFUL, (0.0, 0.0), ['intensity is 0 throughout']),
         (USEFUL, (0.0, 0.5), []),
         (USEFUL | {'points_in_range': 1}, (0.5, 0.5), []),  # one point has but one
         ({'points': 100}, (0.5, 0.5), []),  # by whom does not count
@@ -230,6 +232,17 @@ def test_useless_cloud(counts, level, named):
 def test_constant_intensity(counts, span, texts):
     last = replace(found(**counts), intensity_range=span)
     assert [text for _, text in find_useless(last)] == texts
+
+
+def test_constant_intensity_of_all_clouds_is_said_once():
+    judge_of_clouds = IntensityJudge((0.0, 1.0))
+    said = judge_of_clouds.add(np.full((100, 4), 0.5, np.float32))
+    constant = replace(found(**USEFUL), intensity_range=(0.5, 0.5))
+    assert not list(find_useless(constant, said))
+    report = replace(GOOD, last=constant)
+    assert judge(report, LIMITS, said) == (WARN, said)
+    assert not list(warnings_of(report, 'reliable', said))
+    assert list(find_useless(replace(constant, intensity_range=(0.25, 0.25)), said))
 
 
 @pytest.mark.parametrize(

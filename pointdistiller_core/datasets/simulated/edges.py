@@ -8,6 +8,7 @@ Each is built from x = 0 to its length, from y = 0 away from the street, on z = 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Edge: TypeAlias = tuple[Mesh, float]  # and how deep it is [m]
 FLOOR, BASE = 2.9, -0.6  # height of a storey; where walls begin, below the ground [m]
+NUM_PLANTS = 64  # trees, and as many bushes, that are built once and stretched
 GLAZED = 0.6  # part of the houses whose windows reflect; of others curtains return
 PORCH = 0.6  # what may stand out before an edge, near the ground [m]
 
@@ -240,19 +242,35 @@ def meadow(length: float, rng: np.random.Generator) -> Edge:
 
 def tree(rng: np.random.Generator) -> Mesh:
     """A trunk and a crown of leaves around the z axis."""
-    bole, thick = rng.uniform(1.4, 3.5), rng.uniform(0.07, 0.3)
-    reach, tall = rng.uniform(1.0, 3.0), rng.uniform(1.0, 3.0)
-    lean = rng.normal(0, 0.15, 2)
-    trunk = tube((0, 0, -0.3), (*lean, bole + tall * 0.5), thick, Material.WOOD)
-    crown = leafy_ball(
-        (*lean, bole + tall * 0.8), (reach, reach * rng.uniform(0.7, 1.2), tall), rng
-    )
-    return merge([trunk, crown])
+    return _grown(_tree(int(rng.integers(NUM_PLANTS))), rng)
 
 
 def bush(rng: np.random.Generator) -> Mesh:
     """One to three balls of leaves on the ground."""
-    radius = rng.uniform(0.25, 1.4)
+    return _grown(_bush(int(rng.integers(NUM_PLANTS))), rng)
+
+
+def _grown(plant: Mesh, rng: np.random.Generator) -> Mesh:
+    """A plant of another size, turned."""
+    factors = rng.uniform(0.75, 1.35, 3)
+    return plant.scaled(factors.tolist()).placed((0, 0, 0), float(rng.uniform(0, 2 * np.pi)))
+
+
+@cache
+def _tree(variant: int) -> Mesh:
+    rng = np.random.default_rng(variant)
+    bole, thick = rng.uniform(1.5, 3.3), rng.uniform(0.07, 0.3)
+    reach, tall = rng.uniform(1.0, 2.8), rng.uniform(1.0, 2.8)
+    lean = rng.normal(0, 0.15, 2)
+    trunk = tube((0, 0, -0.3), (*lean, bole + tall * 0.5), thick, Material.WOOD)
+    radii = (reach, reach * rng.uniform(0.7, 1.2), tall)
+    return merge([trunk, leafy_ball((*lean, bole + tall * 0.8), radii, rng)])
+
+
+@cache
+def _bush(variant: int) -> Mesh:
+    rng = np.random.default_rng(variant)
+    radius = rng.uniform(0.3, 1.2)
     return merge(
         [
             leafy_ball(
@@ -260,7 +278,7 @@ def bush(rng: np.random.Generator) -> Mesh:
                 (radius * rng.uniform(0.5, 1.1, 3)).tolist(),
                 rng,
             )
-            for _ in range(int(rng.integers(1, 4)))
+            for _ in range(1 + variant % 3)
         ]
     )
 

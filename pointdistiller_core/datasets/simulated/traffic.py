@@ -24,6 +24,7 @@ DRIVING = {'Car': 0.92, 'Van': 0.08}
 SPREAD = {'Car': 1.0, 'Van': 1.0, 'Truck': 1.0, 'Misc': 1.0, 'Pedestrian': 1.2, 'Cyclist': 1.0}
 ANGLES = (np.pi / 2, np.pi / 2, np.pi / 3, np.pi / 4)  # of parking places off the street
 IN_LANE, WALKING_AWAY, CROSSING = 0.35, 0.32, 0.4  # parts of cyclists and pedestrians
+TURNING, IN_CROSS_STREET = 0.12, 0.2  # parts of the cars of a street with a cross street
 PLACES = 12  # proposed for one road user
 
 
@@ -120,7 +121,11 @@ def _lane(traffic: _Traffic) -> _Way:
     onward = rng.random() < 0.5
     yaw = (0.0 if onward else -np.pi) + rng.normal(0, 0.03)
     moving = bool(rng.random() < 0.8)
-    if street.crossings and rng.random() < 0.3:
+    if street.crossings and rng.random() < TURNING:
+        middle, half = street.crossings[0]
+        turn = float(rng.choice([-1, 1])) * rng.uniform(0.3, 1.3)
+        return _Way(middle + rng.uniform(-half, half), rng.uniform(-4, 4), yaw + turn, moving)
+    if street.crossings and rng.random() < IN_CROSS_STREET:
         middle, half = street.crossings[0]
         across = rng.uniform(-MOUTH + 5, MOUTH - 5)
         offset = half / 2 * (1 if onward else -1)

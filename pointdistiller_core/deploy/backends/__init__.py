@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Libraries that can run a bundle, best first; each is imported only where it is used."""
+"""Libraries that can run a bundle, best first; each is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ TORCH, ONNX, OPENVINO, OPENVINO_INT8 = 'torch', 'onnx', 'openvino', 'openvino-in
 
 
 class Load(Protocol):
-    """Makes a backend of an intact bundle that has its files."""
+    """Makes a backend from an intact bundle that has its files."""
 
     def __call__(self, folder: Path, *, device: str, num_threads: int | None) -> Backend:
-        """Load it; raises what `Detector.load` says."""
+        """Load the backend; raises as `Detector.load`."""
         ...
 
 
@@ -52,9 +52,9 @@ class BackendKind:
 
     Attributes:
         package: import name of its library.
-        requirement: what `pip install` gets it by.
-        files: that a bundle must have.
-        load: makes it.
+        requirement: the name for `pip install`.
+        files: files that a bundle must have.
+        load: makes the backend.
     """
 
     package: str
@@ -75,11 +75,11 @@ def load_backend(
 
     Args:
         folder: the bundle.
-        name: of `BACKENDS`, or `auto`: the best one whose package and files are here.
-        device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one that the backend
-            can use. For any backend, that is torch or, where torch is not installed, ONNX Runtime.
+        name: a key of `BACKENDS`, or `auto`: the best one whose package and files are there.
+        device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU if there is one that the backend can
+            use: torch's for any backend or, without torch, ONNX Runtime's.
         num_threads: CPU threads of the network; None is the library's choice.
-        precision: of `torch`, which is what `auto` then is: `fp32`, `bf16` or `fp16`.
+        precision: of `torch`, which `auto` then takes: `fp32`, `bf16` or `fp16`.
 
     Raises:
         BackendError: the package, the files or the GPU's libraries are missing; says how to get
@@ -153,7 +153,7 @@ def _problem(folder: Path, name: str) -> str | None:
 
 
 def _best_device(folder: Path, name: str) -> str:
-    """A GPU where there is one that the backend can use."""
+    """A GPU if there is one that the backend can use."""
     if name == AUTO:
         name = ONNX if find_spec('torch') is None else TORCH
     if name not in {TORCH, ONNX} or _problem(folder, name):
@@ -170,7 +170,7 @@ def _ask_torch() -> str:
 def _ask_onnx_runtime() -> str:
     try:
         from pointdistiller_core.deploy.backends.onnx_network import has_gpu
-    except ImportError:  # said where it is loaded, if it is
+    except ImportError:  # reported when it is loaded, if it is
         return 'cpu'
     return 'cuda' if has_gpu() else 'cpu'
 
@@ -202,7 +202,7 @@ def _load_openvino(name: str, folder: Path, *, device: str, num_threads: int | N
 
 
 def dense_backend(name: str, folder: Path, network: Network) -> DenseBackend:
-    """A network of a bundle with what surrounds it."""
+    """A network of a bundle, with its host and decoder."""
     info = read_info(folder)
     config, host = cast(AnchorDetectorConfig, info.model), HOSTS[info.model.name]
     shapes = host.shapes(config) | AnchorDecoder.shapes(config)

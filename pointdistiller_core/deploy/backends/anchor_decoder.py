@@ -59,7 +59,7 @@ class AnchorDecoder:
         others: FloatArray,
         detection: DetectionConfig,
     ) -> Detections:
-        """What `detect_frame` makes of the raw outputs of some cells; see `Network`."""
+        """Boxes by `detect_frame` from the raw outputs of some cells; see `Network`."""
         kinds = len(self._shapes)
         anchors = (cells[:, None] * kinds + np.arange(kinds)).ravel()
         residuals, directions = others[:, : 7 * kinds], others[:, 7 * kinds :]
@@ -84,7 +84,7 @@ class AnchorDecoder:
 
 def find_promising(logits: FloatArray, detection: DetectionConfig) -> IntArray:
     """Cells where any of the logits (A * K, H, W) may pass a threshold, and few others."""
-    # A hair below it, for the scores of float32 are rounded; then the decoding decides.
+    # Slightly below it, because scores in float32 are rounded; the decoding then decides.
     lowest = min(detection.score_thresholds, default=detection.score_threshold) * (1 - 1e-5)
     limit = math.log(lowest / (1 - lowest)) if lowest else -math.inf
     return np.flatnonzero((logits >= np.float32(limit)).any(axis=0))

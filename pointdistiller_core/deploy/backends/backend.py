@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a backend is: that which turns a checked cloud into boxes."""
+"""A backend turns a checked cloud into boxes."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Backend(Protocol):
 
         Args:
             points: (N, F) float32 with the bundle's columns, LiDAR frame; all finite, contiguous.
-            watch: hears when the stages `prepare`, `network` and `decode` end.
+            watch: is told when the stages `prepare`, `network` and `decode` end.
             importance: whether to return the places.
             detection: thresholds and caps.
 
         Returns:
-            Boxes with `cuts` and with `boxes_refused` in `counts`; and where the detector looked,
-            for (N,) owners.
+            Boxes with `cuts`, and with `boxes_refused` in `counts`; and where the detector looked,
+            with (N,) owners.
         """
         ...
 
@@ -63,5 +63,5 @@ class Stopwatch:
         self._last = now
 
     def finish(self) -> dict[str, float]:
-        """The time of each stage and their `total`, which includes what lies between."""
+        """The time of each stage and their `total`, which includes the time between them."""
         return {**self._stages, 'total': (perf_counter() - self._start) * 1e3}

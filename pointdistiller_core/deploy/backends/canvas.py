@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The input of a network: a map that is zero but for the pillars of one cloud."""
+"""The input of a network: a map that is zero except for the pillars of one cloud."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Canvas:
                 f'the network in the bundle scales its {shape[3]} maps by {scale}'
             )
         self.array: NDArray[Any] = np.zeros(shape, np.float32 if scale is None else np.uint8)
-        # A cell is one number of many bytes: such are written several times faster than rows.
+        # A cell is one number of many bytes, which is written several times faster than rows.
         self._cell = np.dtype((np.void, shape[-1] * self.array.itemsize))
         self._cells = self.array.reshape(-1).view(self._cell)
         self._levels = None if scale is None else 1 / scale
         self._used: IntArray = np.zeros(0, np.int64)
 
     def fill(self, features: FloatArray, cells: IntArray) -> None:
-        """Replace the cloud that it holds.
+        """Replace its cloud.
 
         Args:
             features: (P, C) float32, at least 0.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Backends whose convolutions run in an inference library, and all else in NumPy."""
+"""Backends whose convolutions run in an inference library, and everything else in NumPy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
 
 INPUT = 'canvas'
-# Where an int8 network says what one level of its input is worth.
+# Name under which an int8 network holds the value of one level of its input.
 INPUT_SCALE = 'pointdistiller_input_scale'
 Select = Callable[['FloatArray'], 'IntArray']
 
@@ -38,12 +38,12 @@ class Network(Protocol):
     def __call__(
         self, features: FloatArray, cells: IntArray, select: Select
     ) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Raw outputs of the cells of one frame that are worth a look; see `BevNetwork`.
+        """Raw outputs of the promising cells of one frame; see `BevNetwork`.
 
         Args:
             features: (R, C) float32 of the cells that are not zero.
             cells: (R,) `row * columns + column` of each.
-            select: (A * K, H, W) class logits to the cells (n,) of the head's map to look at.
+            select: maps (A * K, H, W) class logits to the cells (n,) of the head's map to read.
 
         Returns:
             (n,) these cells, their (n, A * K) class logits and their (n, A * 9) box residuals and
@@ -95,7 +95,7 @@ class DenseBackend:
     def _detect(
         self, prepared: Prepared, watch: Stopwatch, detection: DetectionConfig
     ) -> Detections:
-        if not len(prepared):  # nothing seen: whatever a network makes of it is no object
+        if not len(prepared):  # nothing seen, so whatever a network finds is no object
             return Detections.empty()
         features, cells = self._host.encode(prepared)
         outputs = self._network(features, cells, partial(find_promising, detection=detection))
@@ -108,7 +108,7 @@ class DenseBackend:
 def pick_cells(
     logits: FloatArray, others: FloatArray, select: Select
 ) -> tuple[IntArray, FloatArray, FloatArray]:
-    """What `Network` returns, of its outputs (A * K, H, W) and (H, W, A * 9)."""
+    """What `Network` returns, from its outputs (A * K, H, W) and (H, W, A * 9)."""
     cells = select(logits)
     by_cell = others.reshape(-1, others.shape[-1])
     return cells, logits.reshape(len(logits), -1)[:, cells].T, by_cell[cells]

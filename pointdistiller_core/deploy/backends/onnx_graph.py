@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What an .onnx file would do, seen before ONNX Runtime opens it, which computes while opening.
+"""Checks an .onnx file before ONNX Runtime opens it, which computes while opening.
 
-A bundle needs ONNX Runtime alone, not the package that reads these files; so their wire format,
+A bundle needs only ONNX Runtime, not the package that reads these files. So their wire format,
 Protocol Buffers, is read here: https://protobuf.dev/programming-guides/encoding.
 """
 
@@ -17,7 +17,7 @@ from pointdistiller_core.errors import CheckpointError
 
 Message: TypeAlias = 'Mapping[int, list[int | memoryview]]'  # number of a field -> its values
 
-# What an export consists of, by whatever version of torch: nothing that makes much of little.
+# Layers of an export by any version of torch; none makes large outputs from small inputs.
 LAYERS = frozenset(
     {
         *('Conv', 'ConvTranspose', 'BatchNormalization', 'Relu', 'Add', 'Mul', 'Concat'),
@@ -31,13 +31,13 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def check_onnx(content: bytes) -> None:
-    """See that a network is of an export's layers, and that its weights are in it, and finite.
+    """Check that a network has only an export's layers, and holds its weights, all finite.
 
     Args:
         content: of an .onnx file.
 
     Raises:
-        CheckpointError: it is not, or no .onnx file at all.
+        CheckpointError: it does not, or is no .onnx file.
     """
     try:
         model = _parse(memoryview(content))
@@ -87,7 +87,7 @@ def _is_finite(values: memoryview) -> bool:
 
 
 def _parse(content: memoryview) -> Message:
-    """The fields of a message; those in it are left as bytes."""
+    """The fields of a message; nested ones stay bytes."""
     found: dict[int, list[int | memoryview]] = {}
     position = 0
     while position < len(content):

@@ -37,12 +37,12 @@ REFUSALS = (
     onnxruntime_pybind11_state.NotImplemented,
     onnxruntime_pybind11_state.RuntimeException,
 )
-# Of a provider: missing libraries and drivers, no such GPU.
+# Errors of a provider: missing libraries and drivers, no such GPU.
 NOT_LOADED = (RuntimeError, onnxruntime_pybind11_state.EPFail)
 
 
 class OnnxNetwork:
-    """A session, taken in turn: memory for one frame, not one per caller."""
+    """A session, used in turn, so that memory is needed for one frame, not one per caller."""
 
     def __init__(self, content: bytes, *, device: str, num_threads: int | None) -> None:
         """Open the content of an .onnx file.
@@ -92,7 +92,7 @@ class OnnxNetwork:
 
 
 def has_gpu() -> bool:
-    """Whether ONNX Runtime can use a GPU here: providers are listed without one, too."""
+    """Whether ONNX Runtime can use a GPU here; providers are listed even without one."""
     try:
         onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), 'cuda', 0)
     except RuntimeError as error:
@@ -122,10 +122,10 @@ def _open_session(
 ) -> onnxruntime.InferenceSession:
     """A session on a device and on no other.
 
-    ONNX Runtime would go on without a provider whose libraries are missing, on the CPU if need be.
-    It also ships the TensorRT provider to those who have no TensorRT: CUDA is tried after it.
+    ONNX Runtime would go on without a provider whose libraries are missing, even on the CPU. It
+    also ships the TensorRT provider without TensorRT, so CUDA is tried after it.
     """
-    # whatever fails later is not repeated on the CPU
+    # a later failure is not repeated on the CPU
     strict = {'sess_options': options, 'enable_fallback': False}
     if device == 'cpu':
         return onnxruntime.InferenceSession(content, providers=[CPU_PROVIDER], **strict)

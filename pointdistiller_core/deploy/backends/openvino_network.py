@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.dense_backend import Select
     from pointdistiller_core.deploy.hosts.host import Shape
 
-# What an export consists of: nothing that makes much of little, and nothing that reads files.
+# Layers of an export; none makes large outputs from small inputs, and none reads files.
 LAYERS = frozenset(
     {
         *('Add', 'Concat', 'Constant', 'Convert', 'Convolution', 'ConvolutionBackpropData'),
@@ -35,13 +35,13 @@ FLOATS = (openvino.Type.f32, openvino.Type.f16)
 SETTINGS = {
     'PERFORMANCE_HINT': 'LATENCY',
     'NUM_STREAMS': '1',
-    # on some processors the default is bfloat16, whose numbers were not checked by the export
+    # on some processors the default is bfloat16, which the export did not check
     'INFERENCE_PRECISION_HINT': 'f32',
 }
 
 
 class OpenVinoNetwork:
-    """A compiled network. One request, taken in turn: memory for one frame, not one per caller."""
+    """A compiled network, whose one request is used in turn: memory for a single frame."""
 
     def __init__(self, graph: bytes, weights: bytes, *, num_threads: int | None) -> None:
         """Compile the content of an .xml and a .bin file.
@@ -100,17 +100,17 @@ class OpenVinoNetwork:
 
 @cache
 def _core() -> openvino.Core:
-    """The one core of the process, which is kept as long as that.
+    """The one core of the process, which is kept until the process ends.
 
-    A CPU plugin gives the thread that makes it a stack for signal handlers, which OpenVINO takes
-    back from the thread that drops the plugin: the first one, if that is another, then handles
-    its next signal in memory that is gone or someone else's. So no plugin of ours is dropped.
+    A CPU plugin gives the thread that makes it a stack for signal handlers, and OpenVINO takes it
+    back from the thread that drops the plugin. If that is another thread, the first one handles
+    its next signal in freed memory. So our plugin is never dropped.
     """
     return openvino.Core()
 
 
 def _input_scale(model: openvino.Model) -> FloatArray | None:
-    """(C,) value of one level of an 8 bit input, for each channel; None where it is float32."""
+    """(C,) value of one level of an 8-bit input, for each channel; None if it is float32."""
     if not model.has_rt_info(INPUT_SCALE):
         return None
     text = model.get_rt_info(INPUT_SCALE).astype(str)
@@ -121,10 +121,11 @@ def _input_scale(model: openvino.Model) -> FloatArray | None:
 
 
 def _check_layers(model: openvino.Model) -> None:
-    """See that a network is of an export's layers, before it is compiled: that computes already.
+    """Check that a network has only an export's layers, before compiling, which computes already.
 
     Raises:
-        CheckpointError: others, larger maps than a detector has, or weights that are not finite.
+        CheckpointError: other layers, larger maps than a detector has, or weights that are not
+            finite.
     """
     for layer in model.get_ops():
         kind = layer.get_type_name()

@@ -90,10 +90,12 @@ class TorchBackend:
             self._lap(watch, 'network')
             (found,) = self.model.detect(output, detection)
             self._lap(watch, 'decode')
+            speeds = found.velocities
             detections = Detections(
                 boxes=found.boxes.cpu().numpy(),
                 scores=found.scores.cpu().numpy(),
                 labels=found.labels.cpu().numpy(),
+                velocities=None if speeds is None else speeds.cpu().numpy(),
                 counts={'boxes_refused': found.num_refused},
                 cuts=prepared.cuts,
             )

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of a detector that other libraries run, in the form that they run fastest.
 
-Its numbers are the detector's; what differs is the order of the same sums:
+Its numbers are the detector's; only the order of the same sums differs:
 
 * A transposed convolution whose kernel is its stride gives each cell of the coarse map a block of
   cells of its own: a 1x1 convolution, then a shuffle.
 * The head's 1x1 convolution of stacked maps is the sum of 1x1 convolutions of each of them, so
   the maps are never stacked.
-* Class logits come apart from the rest, of which only a few cells are ever looked at.
+* Class logits are separate from the rest, of which only a few cells are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pointdistiller_core.models import AnchorDetector
 
 
 class BevNetwork(nn.Module):
-    """A detector from the backbone on: what other libraries run. Shares no weight with it.
+    """A detector from the backbone on, which other libraries run. It shares no weight with it.
 
     Attributes:
         stages: convolutions of the backbone, with their batch norm; a ReLU follows each.

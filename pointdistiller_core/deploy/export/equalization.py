@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Channels of like ranges, so that eight bits suffice (Nagel et al., ICCV 2019, section 4.1).
+"""Channels of similar ranges, so that eight bits suffice (Nagel et al., ICCV 2019, section 4.1).
 
-Eight bits share one range per map, of which a channel of small values uses little; stretching it
-costs the weights that read it as much, hence the square root. The outputs stay as they are: ReLU
-keeps a positive factor, and the next convolution undoes it.
+Eight bits share one range per map, of which a channel of small values uses little. Stretching it
+costs the weights that read it as much, hence the square root. Outputs do not change: ReLU keeps a
+positive factor, and the next convolution undoes it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pointdistiller_core.deploy.export.bev_network import BevNetwork
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
-# A channel whose largest value is a smaller part of its map's is not stretched any further: what
-# calibration hardly saw must not decide anything.
+# A channel whose largest value is a smaller part of its map's is not stretched further: values
+# that calibration hardly saw must not decide anything.
 SMALLEST_PART = 1e-3
 
 
@@ -32,12 +32,12 @@ def equalize(network: BevNetwork, canvases: Iterable[FloatArray]) -> FloatArray:
     """Scale the channels of a network, in place.
 
     Args:
-        network: the network; its outputs stay as they are.
+        network: the network; its outputs do not change.
         canvases: (1, rows, columns, C) inputs to learn the largest values from.
 
     Returns:
-        (C,) by what the channels of the input must be divided from now on; 1 is then the largest
-        value of the canvases.
+        (C,) divisors of the channels of the input from now on; the largest value of the canvases
+        becomes 1.
     """
     inputs, peaks = _find_peaks(network, canvases)
     scale = _factors(inputs) * inputs.max()
@@ -51,7 +51,7 @@ def equalize(network: BevNetwork, canvases: Iterable[FloatArray]) -> FloatArray:
 
 
 def _maps(network: BevNetwork) -> Iterator[tuple[nn.Conv2d, int, list[nn.Conv2d]]]:
-    """Each map between two layers: what makes it, how many channels it has, and what reads it."""
+    """Each map between two layers: its producer, number of channels and readers."""
     trunk = [conv for stage in network.stages for conv in stage]
     readers: dict[nn.Conv2d, list[nn.Conv2d]] = {conv: [] for conv in trunk}
     for conv, reader in pairwise(trunk):
@@ -86,13 +86,13 @@ def _find_peaks(
 
 
 def _factors(peaks: Tensor) -> Tensor:
-    """(C,) by what to divide channels of these largest values; 1 for one that is always zero."""
+    """(C,) divisors for channels with these largest values; 1 for one that is always zero."""
     parts = (peaks / peaks.max()).clamp(min=SMALLEST_PART)
     return torch.where(peaks > 0, parts, torch.ones_like(parts)).sqrt()
 
 
 def _multiply_inputs(conv: nn.Conv2d, factors: Tensor) -> None:
-    """Multiply what a convolution makes of each channel of its input."""
+    """Multiply the weights of a convolution for each channel of its input."""
     conv.weight.mul_(factors[:, None, None])
 
 

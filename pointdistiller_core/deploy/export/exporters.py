@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 EXPORT_REQUIREMENT = "'pointdistiller_ros[export]'"
-ONNX_OPSET = 17  # of 2022: read by ONNX Runtime 1.12 and later
-# The sums of the head's convolutions, by their name in OpenVINO. Logits of eight bits would be
-# equal to their neighbors', and that costs ten points of AP.
+ONNX_OPSET = 17  # of 2022, read by ONNX Runtime 1.12 and later
+# The sums of the head's convolutions, by their name in OpenVINO. With eight bits, neighboring
+# logits would be equal, which costs ten points of AP.
 HEAD_SUMS = r'.*_head/aten::add/Add.*'
 
 
 def export_detector(
     detector: AnyDetector, target: str, calibration: Iterable[FloatArray] = ()
 ) -> dict[str, bytes]:
-    """Files by which a backend can run a detector.
+    """Make the files by which a backend can run a detector.
 
     Args:
         detector: on the CPU, in evaluation mode.
@@ -77,7 +77,7 @@ def export_detector(
 
 @dataclass(frozen=True)
 class Canvases:
-    """Inputs of a split's network for some clouds; all of them at once would be gigabytes."""
+    """Inputs of a split's network for some clouds, one at a time; together they take gigabytes."""
 
     detector: Any  # one that can be split
     clouds: list[FloatArray]
@@ -92,7 +92,7 @@ class Canvases:
 def _export_onnx(split: Split, _: Canvases) -> dict[str, bytes]:
     import onnx  # noqa: F401  torch needs it and says less clearly that it is missing
 
-    # The exporter that replaces this one needs onnxscript; this one is in every torch.
+    # The newer exporter needs onnxscript; this one is in every torch.
     with temporary_folder() as folder, _quiet_tracing():
         file = folder / ONNX_FILE
         torch.onnx.export(
@@ -129,9 +129,9 @@ def _export_openvino_int8(split: Split, canvases: Canvases) -> dict[str, bytes]:
         # a network of one stage has no sums
         ignored_scope=nncf.IgnoredScope(patterns=[HEAD_SUMS], validate=False),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
-            # The default cuts off what is rare; in these maps, that is the objects.
+            # The default cuts off rare values; in these maps, those are the objects.
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-            # It corrects means over maps that are nearly empty, to the cost of the objects.
+            # It corrects means over nearly empty maps, at the expense of the objects.
             disable_bias_correction=True,
         ),
     )
@@ -141,7 +141,7 @@ def _export_openvino_int8(split: Split, canvases: Canvases) -> dict[str, bytes]:
 
 
 def _take_levels(model: Any) -> None:
-    """Let a quantized network take levels of 8 bits, which it made of a float input first."""
+    """Let a quantized network take levels of 8 bits instead of converting a float input."""
     import openvino
     from openvino import opset13 as ops
 
@@ -162,7 +162,7 @@ def _take_levels(model: Any) -> None:
 
 
 def _reads(node: Any, source: Any) -> bool:
-    """Whether a node reads a source, or a mere transposition of it."""
+    """Whether a node reads a source, or its transposition."""
     before = node.input_value(0).get_node()
     if before.get_type_name() == 'Transpose':
         before = before.input_value(0).get_node()
@@ -183,7 +183,7 @@ def _convert_openvino(split: Split) -> Any:
 
 @contextmanager
 def _no_telemetry() -> Iterator[None]:
-    """OpenVINO's and NNCF's converters report to Intel unless a robot runs them."""
+    """OpenVINO's and NNCF's converters report to Intel unless they run in CI."""
     before = os.environ.get('CI')
     os.environ['CI'] = 'true'
     try:
@@ -196,7 +196,7 @@ def _no_telemetry() -> Iterator[None]:
 
 @contextmanager
 def _quiet_tracing() -> Iterator[None]:
-    """Without torch's advice to use other ways, and its doubts about the fixed batch of one."""
+    """Silence torch's advice and its warnings about the fixed batch of one."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)
         warnings.simplefilter('ignore', TracerWarning)
@@ -210,7 +210,7 @@ def _openvino_files(model: Any, target: str) -> dict[str, bytes]:
     with temporary_folder() as folder:
         try:
             openvino.save_model(model, folder / names[0], compress_to_fp16=False)
-        except RuntimeError as error:  # so it says that a disk is full
+        except RuntimeError as error:  # this is how it reports a full disk
             raise WriteError(f'OpenVINO cannot write {names[0]}: {error}') from error
         return {name: (folder / name).read_bytes() for name in names}
 

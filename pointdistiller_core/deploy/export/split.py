@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which part of a detector another library runs, and what its host needs; one split per family."""
+"""The part of a detector that another library runs, and its host's arrays; one per family."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Split(NamedTuple):
     """A detector in two.
 
     Attributes:
-        network: all behind `encode`.
+        network: everything behind `encode`.
         arrays: what `Host` and `AnchorDecoder` need, by the names of their `shapes`.
         example: (1, H, W, C) input of the network.
     """
@@ -41,7 +41,7 @@ def split_detector(detector: AnyDetector) -> Split:
     """A detector in two parts, which share no weight with it.
 
     Raises:
-        ConfigError: nobody has said how to split detectors of its family.
+        ConfigError: there is no split for detectors of its family.
     """
     name = detector.config.name
     check_family(name)
@@ -49,7 +49,7 @@ def split_detector(detector: AnyDetector) -> Split:
 
 
 def check_family(name: str) -> None:
-    """See that detectors of a family can be exported.
+    """Check that detectors of a family can be exported.
 
     Raises:
         ConfigError: they cannot.
@@ -69,7 +69,7 @@ def make_canvas(detector: AnchorDetector, points: FloatArray) -> FloatArray:
 
 
 def _split_pointpillars(detector: PointPillars) -> Split:
-    """The pillar encoder, with its norm folded in, is the host's."""
+    """The host runs the pillar encoder, with its norm folded in."""
     norm = detector.encoder.norm
     scale = norm.weight.double() * (norm.running_var.double() + NORM_EPS).rsqrt()
     shift = norm.bias.double() - norm.running_mean.double() * scale
@@ -85,7 +85,7 @@ def _split_pointpillars(detector: PointPillars) -> Split:
 
 
 def _split_map(detector: AnchorDetector, host: dict[str, Tensor]) -> Split:
-    """A detector of anchors behind a map that the host makes with these arrays."""
+    """An anchor detector behind a map that the host makes with these arrays."""
     config, anchors = detector.config, detector.head.anchors.cpu()
     cells = anchors.view(*config.grid.strided_bev_shape(config.head_stride), -1, 7)
     tensors = {

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What comes before the dense network of each family, in NumPy.
+"""The part before the dense network of each family, in NumPy.
 
-A family without a host, or without a split (`deploy.export.split`), runs in torch alone.
+A family without a host, or without a split (`deploy.export.split`), runs only in torch.
 """
 
 from __future__ import annotations

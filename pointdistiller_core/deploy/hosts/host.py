@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a host is: that which turns a cloud into the input of a dense network, without torch."""
+"""A host turns a cloud into the input of a dense network, without torch."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Shape = tuple[int, ...]
 
 
 class Prepared(Protocol):
-    """One cloud without what is out of range, grouped as the family does it."""
+    """One cloud, cropped to the range and grouped as its family does it."""
 
     @property
     def cuts(self) -> Mapping[str, Cut]:
-        """What the caps of the configuration kept and dropped; `points` are those in range."""
+        """Numbers that the caps kept and dropped; `points` are those in range."""
         ...
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Prepared(Protocol):
 
 
 class Host(Protocol):
-    """All of a family that comes before its dense network; several threads may call it at once."""
+    """The part of a family before its dense network; several threads may call it at once."""
 
     def __init__(self, config: Any, arrays: Arrays) -> None:
         """Take the family's configuration and arrays of the shapes that `shapes` names."""
@@ -51,11 +51,11 @@ class Host(Protocol):
         ...
 
     def prepare(self, points: FloatArray) -> Prepared:
-        """Crop and group a cloud (N, F), all of it finite."""
+        """Crop and group a cloud (N, F), which must be finite."""
         ...
 
     def encode(self, prepared: Any) -> tuple[FloatArray, IntArray]:
-        """The cells of the map that are not zero, one of them at least.
+        """The cells of the map that are not zero; there must be at least one.
 
         Returns:
             (R, C) float32 features, at least 0, and (R,) int64 cells `row * W + column`, each of
@@ -64,5 +64,5 @@ class Host(Protocol):
         ...
 
     def places(self, prepared: Any) -> Places:
-        """What the importance of this cloud's places follows from."""
+        """The places of this cloud, for their importance."""
         ...

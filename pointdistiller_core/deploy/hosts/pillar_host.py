@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pillars and their encoder in NumPy.
 
-The encoder is linear up to its maximum, and its batch norm can be folded into it: a point adds
-four products per channel, all else is the same for all points of a pillar.
+The encoder is linear up to its maximum, and its batch norm can be folded in. So a point costs four
+products per channel; the rest is the same for all points of a pillar.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PillarHost:
     * `offset_weights` (4, C) of a point's offset [m] from the center of its cell, and intensity;
     * `center_weights` (3, C) of the cell's center [m], which every point's position contains;
     * `mean_weights` (3, C) of the mean offset [m] of the pillar's points;
-    * `shift` (C,) what a row of zeros gives: the value of an unused slot.
+    * `shift` (C,) output for a row of zeros: the value of an unused slot.
     """
 
     def __init__(self, config: PointPillarsConfig, arrays: Arrays) -> None:
@@ -88,9 +88,9 @@ class PillarHost:
     ) -> tuple[FloatArray, FloatArray]:
         """(P, C) largest product of each pillar's points, and (P, 3) sum of their offsets [m].
 
-        First all pillars' first points, then the second points of those that have two, and so on:
-        whole arrays at a time, several times faster than `reduceat`. So is `take`, compared with
-        brackets, and arithmetic on all four columns, compared with three of them.
+        First all pillars' first points, then the second points of pillars with two, and so on:
+        whole arrays at a time, several times faster than `reduceat`. Likewise, `take` is faster
+        than brackets, and arithmetic on all four columns faster than on three.
         """
         order = np.argsort(-pillars.num_points)
         starts, sizes = pillars.starts[order], pillars.num_points[order]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from backend_parameters import backends
 import numpy as np
@@ -75,6 +76,7 @@ def test_auto_decides_once_for_all_clouds(run, bundle, bright, tmp_path):
     options = ['--json', '-', '--intensity-scale', 'auto']
     _, output, notes = run('detect', bundle, *clouds, *options)
     assert notes.count(SCALED) == 1
+    assert re.findall(r'warning: (\S+) is unlike other clouds', notes) == ['0.bin', '5.bin']
     found = json.loads(output)
     assert found[1]['boxes'] == found[2]['boxes'] == found[9]['boxes']
     assert found[0]['boxes'] == found[5]['boxes'] == found[10]['boxes'] != found[1]['boxes']
@@ -86,7 +88,7 @@ def test_constant_intensity_is_said(run, bundle, bright):
     points.tofile(sweep(bright))
     for option in ([], ['--intensity-scale', 'auto']):
         _, _, notes = run('detect', bundle, sweep(bright), *option)
-        assert 'warning: intensity is 0 throughout, the bundle was trained on 0 to 1' in notes
+        assert '000000.bin: intensity is 0 throughout, the bundle was trained on 0 to 1' in notes
 
 
 @pytest.mark.parametrize('wrong', ['x', '0', '-1', '1/0'])

@@ -110,3 +110,11 @@ def test_nothing_is_moved_to_nothing():
     assert (boxes.shape, orientations.shape) == ((0, 7), (0, 4))
     assert mounting.boxes_to_training(boxes).shape == (0, 7)
     assert mounting.points_to_training(np.zeros((0, 4), np.float32)).shape == (0, 4)
+
+
+def test_velocities_turn_with_the_sensor():
+    mounting = Mounting.from_angles(1.75, height=3.0, roll=0.0, pitch=0.0, yaw=pi / 2)
+    velocities = np.float32([[2, 0], [0, 3], [np.nan, np.nan]])  # ahead, left, not known
+    seen = mounting.velocities_to_sensor(velocities)
+    np.testing.assert_allclose(seen, [[0, -2], [3, 0], [np.nan, np.nan]], atol=1e-6)
+    assert seen.dtype == np.float32

@@ -159,7 +159,7 @@ def test_problems_of_all_arms_are_reported_together():
         ),
         (
             {'distillation': {'terms': [{'name': 'local_graph', 'num_samples': 10**6}]}},
-            'arm a: .*num_samples 1000000 is more than pillars of the models can have',
+            'arm a: .*num_samples 1000000 is more than voxels of the models can have',
         ),
         (
             {

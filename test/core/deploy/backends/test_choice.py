@@ -12,6 +12,7 @@ import pytest
 
 from pointdistiller_core.deploy.arrays_file import ARRAYS_FILE
 from pointdistiller_core.deploy.backends import BACKENDS
+from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import BackendError, CheckpointError, ConfigError
 
@@ -159,3 +160,12 @@ def test_files_that_the_library_cannot_read(bundle, name):
 def test_unknown_device(full_bundle):
     with pytest.raises(ConfigError, match='device'):
         Detector.load(full_bundle, device='toaster')
+
+
+@pytest.mark.parametrize('name', backends('openvino-int8', 'openvino', 'onnx'))
+def test_a_family_without_a_host_runs_in_torch(full_bundle, monkeypatch, name):
+    monkeypatch.setitem(HOSTS, 'other', HOSTS['pointpillars'])
+    monkeypatch.delitem(HOSTS, 'pointpillars')
+    assert Detector.load(full_bundle).backend == 'torch'  # though the files of others are there
+    with pytest.raises(BackendError, match=f'backend {name}: .*pointpillars runs in torch'):
+        Detector.load(full_bundle, backend=name)
