@@ -186,7 +186,7 @@ def map_layer(
 
 
 def sparse_layer(
-    module: nn.Module, grid: Grid, *, channels: int, stride: int, max_voxels: int
+    module: nn.Module, grid: Grid, *, channels: int, strides: tuple[int, int], max_voxels: int
 ) -> Layer:
     """A module whose output is a sparse tensor.
 
@@ -194,15 +194,18 @@ def sparse_layer(
         module: its output is looked at.
         grid: of the voxels that the network begins with.
         channels: C.
-        stride: cells of the grid per cell of the tensor, along each axis.
+        strides: cells of the grid per cell of the tensor, along z and along y and x.
         max_voxels: most voxels of one frame, while training.
     """
-    columns, rows, layers = (-(-size // stride) for size in grid.shape)
+    up, across = strides
+    columns, rows, layers = (
+        -(-size // stride) for size, stride in zip(grid.shape, (across, across, up), strict=True)
+    )
     return Layer(
         module,
         channels,
         min(8 * max_voxels, columns * rows * layers),  # a strided convolution reaches neighbors
-        lambda tensor, voxels: sparse_rows(tensor, voxels, grid, stride),
+        lambda tensor, voxels: sparse_rows(tensor, voxels, grid, strides),
     )
 
 
@@ -220,8 +223,10 @@ def voxel_rows(features: Tensor, voxels: Voxels, grid: Grid) -> Rows:
     )
 
 
-def sparse_rows(tensor: SparseTensor, voxels: Voxels, grid: Grid, stride: int) -> Rows:
-    """A row per occupied cell of a sparse tensor whose cells are `stride` times as large.
+def sparse_rows(
+    tensor: SparseTensor, voxels: Voxels, grid: Grid, strides: tuple[int, int]
+) -> Rows:
+    """A row per occupied cell of a sparse tensor whose cells are larger; see `sparse_layer`.
 
     Behind a cell are the points of the voxels in its own part of the grid.
     """
@@ -234,15 +239,15 @@ def sparse_rows(tensor: SparseTensor, voxels: Voxels, grid: Grid, stride: int) -
         numbers: Tensor = ((frame * height + row) * width + column) * depth + layer
         return numbers
 
-    own = voxels.coords.clone()
-    own[:, 1:] //= stride
+    up, across = strides
+    steps = torch.tensor([1, up, across, across], device=device)
+    own = voxels.coords.div(steps, rounding_mode='floor')
     own[:, 1].clamp_(max=depth - 1)
     places = torch.searchsorted(keys(coords), keys(own)).clamp(max=max(len(coords) - 1, 0))
     found = keys(coords)[places] == keys(own) if len(coords) else places < 0
     counts = voxels.num_points.new_zeros(len(coords))
     counts.index_add_(0, places[found], voxels.num_points[found])
-    scaled = coords.float()
-    scaled[:, 1:] = (scaled[:, 1:] + 0.5) * stride - 0.5
+    scaled = (coords + 0.5) * steps - 0.5
     return Rows(tensor.features, tuple(sizes.tolist()), cell_centers(scaled, grid), counts)
 
 

@@ -48,7 +48,7 @@ class Second(AnchorDetector):
                 stage,
                 self.config.grid,
                 channels=self.config.scaled(channels[number]),
-                stride=2 ** min(number, len(stages) - 2),
+                strides=(2**number, 2 ** min(number, len(stages) - 2)),
                 max_voxels=self.config.voxels.max_voxels_training,
             )
             for number, stage in enumerate(stages)
