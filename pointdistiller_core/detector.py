@@ -69,11 +69,10 @@ class Detector:
         Args:
             bundle: folder of the bundle or of the run.
             backend: `openvino-int8`, `openvino`, `onnx` or `torch`; `auto` is the first of these
-                whose package is installed and whose files the bundle has. On a GPU, `torch` comes
-                first.
-            device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one that the
-                backend can use. For any backend, that is torch or, where torch is not installed,
-                ONNX Runtime.
+                whose package is installed and whose files are in the bundle. On a GPU, `torch` is
+                the first.
+            device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU if there is one that the backend
+                can use: torch's for any backend or, without torch, ONNX Runtime's.
             num_threads: CPU threads of the network; None is the library's own choice, at most the
                 cores that the process may use. For `torch` this is a setting of the whole process,
                 so it also holds for other detectors, and None leaves it as it is.
@@ -177,7 +176,7 @@ class Detector:
         )
 
     def _read(self, points: NDArray[np.floating[Any]], mounting: Mounting | None) -> _Cloud:
-        """What the backend gets of a cloud (N, F) in the sensor frame."""
+        """The backend's input from a cloud (N, F) in the sensor frame."""
         checked = _check(points, self.info.model.point_features)
         seen = mounting.points_to_training(checked) if mounting else checked
         finite, returns = _finite_rows(seen), find_returns(checked)
@@ -216,8 +215,8 @@ class _Cloud:
     Attributes:
         used: (n, F) float32 of the points with finite numbers and a return, intensities clipped.
         valid: (N,) which of all points these are.
-        intensity_range: least and largest before they were clipped.
-        counts: of all points, and what was wrong with them.
+        intensity_range: least and largest intensity before clipping.
+        counts: numbers of points, and of points with problems.
     """
 
     used: NDArray[np.float32]
@@ -227,7 +226,7 @@ class _Cloud:
 
 
 def _count_in_range(points: NDArray[np.float32], found: Detections) -> dict[str, int]:
-    """How many points (n, F) are in range, if the detector has one; far ones if hardly any is."""
+    """Number of points (n, F) in range, if there is one; of far points, if hardly any are."""
     if 'points' not in found.cuts:
         return {}
     in_range = sum(found.cuts['points'])
@@ -241,7 +240,7 @@ def _count_beyond(points: NDArray[np.float32], distance: float) -> int:
 
 
 def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Least and largest intensity of (N, 4) points; None of no points."""
+    """Least and largest intensity of (N, 4) points; None without points."""
     if not len(points):
         return None
     return float(points[:, 3].min()), float(points[:, 3].max())
@@ -259,7 +258,7 @@ def _to_sensor(found: Detections, mounting: Mounting) -> Detections:
 def _importance(
     places: Places | None, valid: NDArray[np.bool_], mounting: Mounting | None
 ) -> Importance | None:
-    """Importance in the sensor frame, where it was asked for."""
+    """Importance in the sensor frame, if it was asked for."""
     if places is None:
         return None
     found = to_importance(places, valid)
@@ -273,18 +272,18 @@ def to_importance(places: Places, valid: NDArray[np.bool_]) -> Importance:
 
     Args:
         places: of one frame.
-        valid: (N,) which of the input points the places own, or could.
+        valid: (N,) which of the input points may belong to places.
     """
     highest = places.values.max(initial=0) or 1
     scores = (places.values / highest).astype(np.float32)
-    scores_or_zero = np.append(scores, np.float32(0))  # outside is -1: the last, a zero
+    scores_or_zero = np.append(scores, np.float32(0))  # -1, outside, is the last: a zero
     point_scores = np.zeros(len(valid), np.float32)
     point_scores[valid] = scores_or_zero[places.owners]
     return Importance(centers=places.centers, scores=scores, point_scores=point_scores)
 
 
 def _check(points: NDArray[np.floating[Any]], features: Sequence[str]) -> NDArray[np.float32]:
-    """The points as a native, contiguous, writable float32 array: what torch can share."""
+    """The points as a native, contiguous, writable float32 array, which torch can share."""
     size, names = f'(N, {len(features)})', ', '.join(features)
     if not isinstance(points, np.ndarray) or not np.issubdtype(points.dtype, np.floating):
         kind = getattr(points, 'dtype', type(points).__name__)
@@ -301,6 +300,6 @@ def _finite_rows(points: NDArray[np.float32]) -> NDArray[np.bool_]:
     if points.shape[1] != 4:
         finite = np.asarray(finite.all(axis=1, keepdims=True))
         return finite[:, 0]
-    # Four flags at a time, as one number: thirty times faster than `all` along so short an axis.
+    # Four flags at a time, as one number: thirty times faster than `all` along a short axis.
     flags: NDArray[np.bool_] = finite.view(np.uint32)[:, 0] == 0x01010101
     return flags

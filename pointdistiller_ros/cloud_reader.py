@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Points of clouds, and a word about their intensity where a detector was trained on another."""
+"""Points of clouds, and a warning if a detector was trained on another intensity."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 class CloudReader:
     """Reads clouds; judges the intensity of the first ones, and says once what is wrong.
 
-    Where `intensity_auto` is set, the scale is what the judgement of the clouds so far says; after
-    the first ones it stays.
+    With `intensity_auto`, the scale follows from the clouds so far; after the first ones it stays.
 
     Args:
         settings: how to read.
@@ -51,12 +50,12 @@ class CloudReader:
 
     @property
     def scale(self) -> float | None:
-        """That `intensity_auto` has decided for."""
+        """The scale that `intensity_auto` has chosen."""
         return self._judges[0].scale
 
     @property
     def problem(self) -> str:
-        """What is wrong with the intensity of the first clouds; empty where nothing is."""
+        """What is wrong with the intensity of the first clouds; empty if nothing is."""
         unsolved = (judge.finding for judge in self._judges if judge.scale is None)
         return '; '.join(filter(None, unsolved))
 

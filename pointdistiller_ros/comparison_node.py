@@ -48,9 +48,9 @@ SAVE_PERIOD_S = 10.0
 class ComparisonNode(Node):
     """Runs teacher and student on each cloud on `points`, or on the newest if they come too fast.
 
-    Both work on the same points, one after the other: no result is without its partner, and the
-    time of either does not depend on the other. Every cloud that is worked on leads to exactly one
-    message on `~/student/boxes`, with the cloud's header, after all others of the cloud.
+    Both work on the same points, one after the other. So every result has its partner, and neither
+    slows the other down. Every cloud that is worked on leads to exactly one message on
+    `~/student/boxes`, with the cloud's header, after all other messages of the cloud.
 
     Args:
         load: makes a detector, as `load_bundle` does.
@@ -64,7 +64,7 @@ class ComparisonNode(Node):
     """
 
     def __init__(self, load: Callable[..., Detector] = load_bundle, **node_options: Any) -> None:
-        # First, so that the node can be destroyed wherever the rest fails.
+        # First, so that the node can be destroyed if the rest fails.
         self._closing = ExitStack()
         self._num_bad_truth = 0
         self._warned_of_frames = False
@@ -93,7 +93,7 @@ class ComparisonNode(Node):
         self._outputs = ComparisonOutputs(
             self, self._models.rules, self.summarize, self.health.log
         )
-        # Before the clouds: a player begins when it sees that these are listened to.
+        # Before the clouds, because a player begins when somebody listens to these.
         self._subscribe_to_truth()
         self._clouds = CloudInput(
             self,
@@ -116,12 +116,12 @@ class ComparisonNode(Node):
 
     @property
     def num_unanswered(self) -> int:
-        """Clouds for which no `~/student/boxes` will come: they failed, or it cannot be sent."""
+        """Clouds without an answer on `~/student/boxes`: they failed, or it cannot be sent."""
         return self.health.monitor.counts.failed + self._outputs.num_unanswered
 
     @property
     def num_truth(self) -> int:
-        """Ground truths so far, with those that are unusable."""
+        """Ground truths so far, including unusable ones."""
         return self._comparison.num_truth + self._num_bad_truth
 
     @property
@@ -133,8 +133,8 @@ class ComparisonNode(Node):
         """All numbers so far, as the report has them.
 
         Args:
-            ended: no cloud is to come: those that were received and not worked on count as
-                dropped. The numbers are complete then, if no error has ended it.
+            ended: no more clouds will come, so those received and not worked on count as dropped.
+                The numbers are then complete, unless an error has ended the run.
         """
         return self._report.summarize(ended=ended)
 
@@ -149,15 +149,15 @@ class ComparisonNode(Node):
         return False
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until every cloud received is worked on; False where that takes longer."""
+        """Wait until all received clouds are worked on; False if that takes longer."""
         return self._clouds.wait_until_idle(timeout_s)
 
     def break_off(self, error: BaseException) -> None:
-        """Let the report say that this error has ended the run too early."""
+        """Let the report say that this error has ended the run early."""
         self._report.broke_off = error
 
     def destroy_node(self) -> None:
-        """Finish the cloud that is worked on, write the report, then end.
+        """Finish the current cloud, write the report, then end.
 
         Raises:
             WriteError: the report cannot be written.
@@ -168,7 +168,7 @@ class ComparisonNode(Node):
             super().destroy_node()
 
     def report(self) -> None:
-        """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
+        """Report in the diagnostics, and problems in the log."""
         report = self.health.next_report(self._settings.reliability, self._reader.problem)
         level, message = judge_comparison(
             report,

@@ -40,11 +40,11 @@ from pointdistiller_ros.spinning import spin_node
 
 
 class DetectorNode(ManagedNode):
-    """Detects objects in each cloud on `points`, or in the newest where they come too fast.
+    """Detects objects in each cloud on `points`, or in the newest if they come too fast.
 
     Every cloud that is worked on leads to exactly one message on each topic of `Outputs`, with the
-    cloud's header. `~/boxes` is sent last, so it also tells that all others are out. What nobody
-    subscribes to is not built.
+    cloud's header. `~/boxes` is sent last, so it also says that all others are out. Outputs
+    without subscribers are not built.
 
     Configuring loads the bundle, activating subscribes to the clouds; deactivating and cleaning up
     undo that. With the parameter `autostart` the node does both itself. On an executor with two
@@ -65,14 +65,14 @@ class DetectorNode(ManagedNode):
         load: Callable[[DetectorParameters], Detector] = load_detector,
         **node_options: Any,
     ) -> None:
-        # First, so that the node can be destroyed wherever the rest fails.
+        # First, so that the node can be destroyed if the rest fails.
         self._closing = ExitStack()
         self._setup: Setup | None = None  # while configured
         self._outputs: Outputs | None = None  # while configured
         self._clouds: CloudInput | None = None  # while active
         self._leavings = Leavings()  # detectors that were replaced
         super().__init__('detector', **node_options)
-        # Of their own, so that they go on while a bundle is loaded.
+        # A group of their own, so that they go on while a bundle is loaded.
         self._always = MutuallyExclusiveCallbackGroup()
         self.health = Health(
             self,
@@ -98,11 +98,11 @@ class DetectorNode(ManagedNode):
         return self._outputs.topics if self._outputs else []
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until every cloud received is worked on; False where that takes longer."""
+        """Wait until all received clouds are worked on; False if that takes longer."""
         return self._clouds is None or self._clouds.wait_until_idle(timeout_s)
 
     def destroy_node(self) -> None:
-        """Finish the cloud that is worked on, then end."""
+        """Finish the current cloud, then end."""
         self.deactivate()
         self.clean_up()
         self._closing.close()
@@ -132,7 +132,7 @@ class DetectorNode(ManagedNode):
         self.get_logger().info(f'detecting {classes} in clouds on {self._clouds.topic}')
 
     def deactivate(self) -> None:
-        """Finish the cloud that is worked on, then listen to no more."""
+        """Finish the current cloud, then listen to no more."""
         clouds, self._clouds = self._clouds, None
         if clouds is not None:
             clouds.close()
@@ -151,7 +151,7 @@ class DetectorNode(ManagedNode):
         self._outputs = self._setup = None
 
     def _introduce(self, setup: Setup) -> None:
-        """Tell of a detector that was loaded."""
+        """Announce a detector that was loaded."""
         assert self._outputs is not None
         bundle, detector = setup.settings.bundle, setup.detector
         self._outputs.describe(detector.info, bundle, detector.backend)
@@ -160,7 +160,7 @@ class DetectorNode(ManagedNode):
     # Parameters
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        """Accept all of the changes or none; those of a bundle once the new one is loaded."""
+        """Accept all changes or none; a change of the bundle once the new one is loaded."""
         settings, answer = changed_parameters(self._settings, changes)
         if not answer.successful:
             return answer
@@ -168,14 +168,14 @@ class DetectorNode(ManagedNode):
         if before is not None and (settings != self._settings or self._builder.concern(changes)):
             try:
                 self._setup = self._builder.build(settings, before, changes)
-            except Exception as error:  # whatever is wrong with a bundle, the old one stays
+            except Exception as error:  # the old bundle stays, whatever is wrong with the new one
                 return SetParametersResult(successful=False, reason=describe(error))
             self._replace(before, self._setup)
         self._settings = settings
         return answer
 
     def _replace(self, before: Setup, setup: Setup) -> None:
-        """End and tell what a change of the setup brings with it."""
+        """Do what a change of the setup requires."""
         assert self._outputs is not None
         self._outputs.change(setup.settings.outputs)
         if before.transforms is not None and setup.transforms is None:
@@ -219,12 +219,12 @@ class DetectorNode(ManagedNode):
         self.health.monitor.succeed(without_filled_intensity(detections, setup.settings), stages)
 
     def _clear_markers(self) -> None:
-        """What is shown is not of this time."""
+        """What is shown is out of date."""
         if self._clouds is not None and self._outputs is not None:
             self._outputs.clear_markers()
 
     def report(self) -> None:
-        """Say how it does, in the diagnostics and, of what goes wrong, in the log."""
+        """Report in the diagnostics, and problems in the log."""
         self._leavings.clear()
         setup = self._setup
         problem = setup.reader.problem if setup is not None else ''

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How a detector does: counted while it works, judged against limits once in a while."""
+"""Health of a detector: counted while it works, compared with limits from time to time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pointdistiller_ros.parameters import DiagnosticParameters, InputParameters
 if TYPE_CHECKING:
     from pointdistiller_ros.comparison_parameters import ComparisonLimits
 
-# Counts of what was made possible, or refused.
+# Counts of corrected or refused values.
 REPAIRS = {
     'intensity_outside': 'intensities clipped to the range of the training clouds',
     'boxes_refused': 'boxes refused: no object is so large, so small or so far out',
@@ -35,7 +35,7 @@ class CloudCounts:
     """What became of clouds.
 
     Attributes:
-        received: the sum of the following three, and of what is in work.
+        received: the sum of the following three and the current cloud.
         results: all messages for them are sent.
         failed: there is no result for them.
         dropped: replaced by a newer one before they were worked on.
@@ -60,12 +60,12 @@ class Report:
 
     Attributes:
         total: clouds since the start.
-        recent: clouds since the report before.
+        recent: clouds since the last report.
         period_s: time since then.
         silence_s: time since the last cloud, by the node's clock.
         last: what was found in the last cloud, or why it failed; None before the first.
         latency_ms: stages of the last result, from the cloud's arrival to the last message.
-        max_latency_ms: longest time from arrival to the last message since the report before.
+        max_latency_ms: longest time from arrival to the last message since the last report.
     """
 
     total: CloudCounts = CloudCounts()
@@ -85,7 +85,7 @@ class Monitor:
         self._now = Report()
         self._reported = CloudCounts()
         self._reported_at = monotonic()
-        self._heard_ns = 0  # as a clock says that has not begun: not known
+        self._heard_ns = 0  # what a clock says that has not begun: not known
         self.repairs = dict.fromkeys(REPAIRS, 0)  # of all results
 
     @property
@@ -94,7 +94,7 @@ class Monitor:
         return self._now.total
 
     def restart(self) -> None:
-        """The time of the next report is that of the last cloud: the clock has jumped."""
+        """The clock has jumped: take the time of the next report as that of the last cloud."""
         with self._lock:
             self._heard_ns = 0
 
@@ -118,7 +118,7 @@ class Monitor:
         """There is no result for a cloud."""
         with self._lock:
             self._count(failed=1)
-            # not the error itself: it would keep alive the cloud and the detector of its frames
+            # not the error itself, which would keep the cloud and the detector alive
             self._now = replace(self._now, last=describe(error))
 
     def succeed(self, detections: Detections, latency_ms: Mapping[str, float]) -> None:
@@ -126,7 +126,7 @@ class Monitor:
 
         Args:
             detections: found in it.
-            latency_ms: of the stages; `end_to_end` is the one that is judged.
+            latency_ms: of the stages; `end_to_end` is compared with the limit.
         """
         with self._lock:
             self._count(results=1)
@@ -138,7 +138,7 @@ class Monitor:
             )
 
     def report(self, now_ns: int) -> Report:
-        """What has happened up to this time of the node's clock; the next report begins here."""
+        """What happened until this time of the node's clock; the next report begins here."""
         with self._lock:
             self._heard_ns = self._heard_ns or now_ns
             now = monotonic()
@@ -161,12 +161,12 @@ class Monitor:
 def judge(
     report: Report, parameters: DiagnosticParameters, problem: str = ''
 ) -> tuple[bytes, str]:
-    """The worst level that a report reaches, and all that is not as it should be.
+    """The worst level that a report reaches, and all problems.
 
     Args:
         report: what was counted.
         parameters: limits.
-        problem: that the clouds have altogether, for a warning.
+        problem: with all clouds, for a warning.
     """
     findings = [
         (ERROR if value > getattr(parameters.error, limit) else WARN, text)
@@ -185,9 +185,9 @@ def judge(
 def judge_comparison(
     report: Report, limits: ComparisonLimits, *, problem: str = '', warning: str = ''
 ) -> tuple[bytes, str]:
-    """The worst level of a comparison, and all that is not as it should be.
+    """The worst level of a comparison, and all problems.
 
-    `problem` is what went wrong with the last cloud, `warning` what all have that they should not.
+    `problem` is what went wrong with the last cloud, `warning` a problem of all clouds.
     """
     received, silence_s = report.total.received, report.silence_s
     findings = []
@@ -207,14 +207,14 @@ def judge_comparison(
 
 
 def _worst(findings: Sequence[tuple[bytes, str]], otherwise: str) -> tuple[bytes, str]:
-    """The highest level with all texts, or OK where there are none."""
+    """The highest level with all texts, or OK if there are none."""
     if not findings:
         return OK, otherwise
     return max(level for level, _ in findings), '; '.join(text for _, text in findings)
 
 
 def find_useless(found: Detections, said: str = '') -> Iterator[tuple[bytes, str]]:
-    """Level and description of why nothing, or nothing right, can be detected in a cloud.
+    """Level and description of why nothing can be detected in a cloud, or only wrong things.
 
     Args:
         found: in it, with the counts of a `Detector`.
@@ -242,7 +242,7 @@ def find_useless(found: Detections, said: str = '') -> Iterator[tuple[bytes, str
 
 
 def without_filled_intensity(found: Detections, parameters: InputParameters) -> Detections:
-    """The same without a range of intensity where that is but the number given for none."""
+    """The same without a range of intensity if that is only the value filled in for none."""
     fillings = {'zero': 0.0, 'constant': parameters.constant_intensity}
     filling = fillings.get(parameters.missing_intensity)
     if filling is None or found.intensity_range != (np.float32(filling),) * 2:
@@ -251,10 +251,10 @@ def without_filled_intensity(found: Detections, parameters: InputParameters) -> 
 
 
 def warnings_of(report: Report, reliability: str, said: str = '') -> Iterator[tuple[str, str]]:
-    """Kind and text of what else than errors belongs on the console.
+    """Kind and text of warnings for the console.
 
     Args:
-        report: of the time since the report before.
+        report: since the last report.
         reliability: of the subscription, as the node's parameter says it.
         said: of the intensity of all clouds, which is not said again.
     """
@@ -293,7 +293,7 @@ def values_of(report: Report) -> dict[str, str]:
 
 
 def _measurements(report: Report) -> Iterator[tuple[str, float, str]]:
-    """Name of the limit, value and description of all that is judged."""
+    """Name of the limit, value and description of each measurement."""
     yield 'stale_after_s', report.silence_s, f'no cloud for {report.silence_s:.1f} s'
     recent = report.recent
     if recent.received:
@@ -310,7 +310,7 @@ def _measurements(report: Report) -> Iterator[tuple[str, float, str]]:
 
 
 def _measure_points(found: Detections) -> Iterator[tuple[str, float, str]]:
-    """What was cut off of the last cloud, or should not be in it."""
+    """Measurements of what was cut off the last cloud, or should not be in it."""
     for kind, cut in found.cuts.items():
         if cut.dropped:
             yield 'max_cut_fraction', cut.dropped / sum(cut), f'{cut.dropped} {kind} cut off'

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How a node does that works on clouds: told once a second, in its log and on /diagnostics."""
+"""Health of a node that works on clouds: once a second, in its log and on /diagnostics."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pointdistiller_ros.topics import create_publisher
 from pointdistiller_ros.transforms import BACKWARDS
 
 PERIOD_S = 1.0
-# Further than a running clock goes at once: somebody sought in a bag, or simulated time begins.
+# More than a running clock advances at once: somebody sought in a bag, or simulated time begins.
 FORWARDS = JumpThreshold(min_forward=Duration(seconds=10), min_backward=None)
 
 
 class Health:
     """Counts, log and diagnostics of a node.
 
-    When the node's time jumps, what was left out is no silence.
+    When the node's time jumps, the skipped time is no silence.
 
     Args:
-        node: that works on clouds.
+        node: the node that works on clouds.
         report: called once a second, also while simulated time rests.
-        callback_group: of that.
+        callback_group: of `report`.
         on_jump_back: called when a bag begins again, or simulated time begins.
 
     Attributes:
@@ -75,7 +75,7 @@ class Health:
         self.log.error(type(error).__name__, f'{consequence}: {describe(error)}')
 
     def next_report(self, reliability: str, said: str = '') -> Report:
-        """What has happened since the report before; what went wrong is logged.
+        """What has happened since the last report; problems are logged.
 
         Args:
             reliability: of the subscription, as the node's parameter says it.
@@ -97,7 +97,7 @@ class Health:
         )
 
     def close(self) -> None:
-        """Log what waits, and listen to the clock no longer."""
+        """Log what waits, and stop listening to the clock."""
         if self._node.context.ok():
             self.log.flush(all=True)
         for jump in self._jumps:

@@ -201,9 +201,9 @@ def _read_exact(path: Path) -> list[dict[str, Any]]:
 
 
 def _exact(item: Mapping[str, Any]) -> Label:
-    """A road user of a simulated scene."""
+    """A road user of a simulated scene, with the box that it is labelled with."""
     further = {key: item[key] for key in ('num_points', 'occlusion') if key in item}
-    box = shortest_floats(item['box'])
+    box = shortest_floats(item.get('label_box') or item['box'])
     return Label(item['name'], box, ignore=item['num_points'] == 0, further=further)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Precision:
-    """What convolutions compute in.
+    """The numbers that convolutions compute in.
 
     Attributes:
         dtype: of their input and output.
@@ -52,7 +52,7 @@ class TorchBackend:
     name = 'torch'
 
     def __init__(self, model: AnyDetector, precision: Precision = PRECISIONS['fp32']) -> None:
-        """Wrap a network that is in evaluation mode on the device that it shall run on.
+        """Wrap a network that is in evaluation mode and on its device.
 
         Args:
             model: its weights stay in float32.
@@ -63,9 +63,9 @@ class TorchBackend:
         self.device = next(model.parameters()).device
 
     def __del__(self) -> None:
-        """Give a GPU its memory back, which torch would keep for its next network.
+        """Give memory back to the GPU, which torch would keep for its next network.
 
-        Only here no call is under way any more, in whatever thread.
+        Only here no thread is in a call any more.
         """
         if self.device.type == 'cuda' and not sys.is_finalizing():
             del self.model
@@ -83,7 +83,7 @@ class TorchBackend:
         with torch.inference_mode():
             prepared = self.model.prepare([torch.from_numpy(points).to(self.device)])
             self._lap(watch, 'prepare')
-            if not len(prepared):  # nothing seen: whatever a network makes of it is no object
+            if not len(prepared):  # nothing seen, so whatever a network finds is no object
                 nothing = replace(Detections.empty(), cuts=prepared.cuts)
                 return nothing, self.model.places(prepared, None)[0] if importance else None
             output = self._run(prepared)
@@ -109,7 +109,7 @@ class TorchBackend:
             return self.model(prepared)
 
     def _lap(self, watch: Stopwatch, stage: str) -> None:
-        if self.device.type == 'cuda':  # kernels run on after the call that starts them
+        if self.device.type == 'cuda':  # kernels go on after the call that starts them
             torch.cuda.synchronize(self.device)
         watch.lap(stage)
 
@@ -121,12 +121,12 @@ def load_torch(
 
     Args:
         folder: the bundle.
-        device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU if there is one.
         num_threads: torch's setting for the whole process; None leaves it as it is.
-        precision: of `PRECISIONS`.
+        precision: a key of `PRECISIONS`.
 
     Raises:
-        ConfigError: the device is not there, or cannot compute in this precision.
+        ConfigError: the device does not exist, or cannot compute in this precision.
     """
     found = find_precision(precision, find_device(device))
     if num_threads is not None:
@@ -136,7 +136,7 @@ def load_torch(
 
 @contextmanager
 def _tf32(device: torch.device, *, allowed: bool) -> Iterator[None]:
-    """Whether cuDNN may use TF32 meanwhile, which torch allows by default."""
+    """Whether cuDNN may use TF32 within the block; torch allows it by default."""
     if device.type != 'cuda':
         yield
         return
@@ -152,7 +152,7 @@ def find_precision(name: str, device: torch.device) -> Precision:
     """The precision of a name.
 
     Raises:
-        ConfigError: unknown, or nothing that this device computes in.
+        ConfigError: unknown, or this device cannot compute in it.
     """
     if name not in PRECISIONS:
         raise ConfigError(f'precision {name!r}: unknown; choose from {[*PRECISIONS]}')

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import of OpenPCDet's PointPillar and SECOND checkpoints; the numbers stay the same.
 
-OpenPCDet's keys, names and layouts are known here and nowhere else.
+Only this module knows OpenPCDet's keys, names and layouts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ANCHORS = f'{_HEAD}.ANCHOR_GENERATOR_CONFIG'
 _WEIGHTS = f'{_HEAD}.LOSS_CONFIG.LOSS_WEIGHTS'
 _DETECTION = 'MODEL.POST_PROCESSING'
 
-# Our keys and where OpenPCDet has them.
+# Our keys, and OpenPCDet's.
 _KEYS = {
     'class_names': 'CLASS_NAMES',
     'grid.point_cloud_range': 'DATA_CONFIG.POINT_CLOUD_RANGE',
@@ -66,8 +66,8 @@ _ANCHOR_KEYS = {
     'matched_iou': 'matched_threshold',
     'unmatched_iou': 'unmatched_threshold',
 }
-_SINGLE = ('anchor_sizes', 'anchor_bottom_heights')  # lists, of one entry here
-# What changes the network and exists here in one form only; OpenPCDet's form of an absent key.
+_SINGLE = ('anchor_sizes', 'anchor_bottom_heights')  # lists of one entry
+# Settings that change the network and have only one value here, and OpenPCDet's defaults.
 _ONLY = {
     'DATA_CONFIG.POINT_FEATURE_ENCODING.used_feature_list': ['x', 'y', 'z', 'intensity'],
     f'{_BACKBONE}.USE_CONV_FOR_NO_STRIDE': False,
@@ -107,7 +107,7 @@ def import_openpcdet(
 
     Args:
         checkpoint: `.pth`, read as data: nothing in it is executed.
-        config_yaml: complete in itself; the file that `_BASE_CONFIG_` names is not read.
+        config_yaml: must be complete; the file that `_BASE_CONFIG_` names is not read.
 
     Returns:
         The configuration, and the weights under our names.
@@ -171,7 +171,7 @@ def read_config(config_yaml: Path) -> AnchorDetectorConfig:
     """Our configuration of the detector that an OpenPCDet YAML file describes.
 
     Raises:
-        ConfigError: missing, not YAML, or lists what it lacks or asks for and does not exist here.
+        ConfigError: missing, not YAML, or lists what it lacks, or what does not exist here.
     """
     try:
         values = parse_yaml(read_text(config_yaml, ConfigError))
@@ -197,7 +197,7 @@ def our_name(name: str, family: str) -> str:
     if not (match := re.match(r'^backbone_2d\.blocks\.(\d+)\.(\d+)\.(.+)$', name)):
         return name
     stage, position, rest = match.groups()
-    # a block is a padding without weights, then again and again convolution, norm, ReLU
+    # a block is a padding without weights, then convolutions, each with norm and ReLU
     layer, part = divmod(int(position) - 1, 3)
     return f'backbone.stages.{stage}.{layer}.{part}.{rest}'
 
@@ -214,7 +214,7 @@ def _load(checkpoint: Path) -> Any:
 
 
 def _join_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our head is one convolution. Parts that do not fit together stay, and will be reported."""
+    """Join the head into one convolution; parts that do not fit stay, to be reported."""
     joined = dict(state)
     for kind in ('weight', 'bias'):
         names = [f'dense_head.{part}.{kind}' for part in _HEAD_PARTS]

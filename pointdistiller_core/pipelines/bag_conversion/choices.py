@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 SURVEYED_EVERY_S, SURVEYED_S = 0.5, 20.0  # of the recording's beginning
 USUAL_INTENSITY = (0.0, 1.0)
 GROUND_FRAME = 'base_footprint'  # REP 120: on the ground, below the vehicle
-LEAST_SHIFT = 0.05  # [m]; less is no better than what is known, and leaves every bit as it is
+LEAST_FITTED, LEAST_TOLD = 0.1, 0.001  # [m] that points are moved by; less leaves every bit
 LEAST_TILT = math.radians(2)  # that is not the road's
 SURPRISING_HEIGHT = 0.3  # [m] between TF and the points
 
@@ -394,16 +394,17 @@ def _choose_height(
         if fitted is not None and abs(fitted.height - height) > SURPRISING_HEIGHT:
             findings.note(
                 f'TF has {config.frame!r} {height:.2f} m above {frame!r}, but in its points the '
-                f'ground is {fitted.height:.2f} m below it; TF is taken, height= overrules it'
+                f'ground is {fitted.height:.2f} m below it; TF is taken, --height overrules it'
             )
         return _height(pose, config, height, f'TF: above {frame!r}')
     if fitted is None:
         findings.note(
             'the ground is not found in the points, and no frame of TF tells it: heights are kept '
-            'as they are; height= or ground_frame= tell it'
+            'as they are; --height or --ground-frame tell it'
         )
         return _height(None, config, None, 'not found; kept as it is')
-    return _height(_pose_on(fitted), config, fitted.height, _describe(fitted, len(fits)))
+    evidence = _describe(fitted, len(fits))
+    return _height(_pose_on(fitted), config, fitted.height, evidence, least=LEAST_FITTED)
 
 
 def _pose_on(ground: Ground) -> Matrix:
@@ -443,13 +444,15 @@ def _height(
     config: ConversionConfig,
     height: float | None,
     evidence: str,
+    *,
+    least: float = LEAST_TOLD,
 ) -> HeightChoice:
     moved = np.eye(4)
     if ground_from_sensor is not None:
         mounting = Mounting.above_ground(ground_from_sensor, config.sensor_height)
         moved = mounting.training_from_sensor
         turned = not np.allclose(moved[:3, :3], np.eye(3), atol=1e-3)
-        if abs(moved[2, 3]) < LEAST_SHIFT and not turned:
+        if abs(moved[2, 3]) < least and not turned:
             moved = np.eye(4)
     shift = float(moved[2, 3])
     text = f'{evidence}; points are moved by {shift:+.3f} m' if shift else f'{evidence}; not moved'

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 import math
 from pathlib import Path
 import re
@@ -39,7 +40,12 @@ from pointdistiller_core.pipelines.bag_conversion.choices import (
     survey,
 )
 from pointdistiller_core.pipelines.bag_conversion.findings import Findings
-from pointdistiller_core.pipelines.bag_conversion.pose_sources import ICP_DRIFT, world_pose
+from pointdistiller_core.pipelines.bag_conversion.pose_sources import (
+    ICP_DRIFT,
+    WARM_UP_CLOUDS,
+    IcpPoses,
+    world_pose,
+)
 from pointdistiller_core.pipelines.bag_conversion.splits import split_drive
 from pointdistiller_core.pipelines.bag_conversion.stream import (
     CloudReader,
@@ -275,6 +281,8 @@ class _Conversion:
         )
         height = choices.height.height
         poses = choices.poses.build(stream, choices.frame, self._truth, height)
+        if isinstance(poses, IcpPoses):
+            poses.warm_up(self._first_clouds(config, choices))
         stream.is_ready = poses.is_ready
         reader = CloudReader(config, choices.scales, stream.tree, self._findings)
         chooser = _FrameChooser(config, self._findings)
@@ -304,6 +312,14 @@ class _Conversion:
                 None if pose is None else (pose, mounting.training_from_sensor),
                 self._labels(found.stamp_ns, choices),
             )
+
+    def _first_clouds(self, config: ConversionConfig, choices: Choices) -> Iterator[FloatArray]:
+        unheard = Findings(self._bag, strict=False)  # they are read again
+        stream = CloudStream(self._bag, self._summary, config, unheard)
+        reader = CloudReader(config, choices.scales, stream.tree, unheard)
+        for found in islice(stream, WARM_UP_CLOUDS):
+            if (points := reader.read(found)) is not None:
+                yield points
 
     def _is_usable(self, found: CloudSet[SensorCloud]) -> bool:
         if found.complete:

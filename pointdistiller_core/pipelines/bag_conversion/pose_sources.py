@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -22,6 +23,7 @@ FIXED_FRAMES = ('odom', 'map', 'world', 'earth')  # the first that there is; odo
 ICP_PACKAGE = 'kiss-icp'
 ICP_DRIFT = 0.005  # of the way, as published for KITTI's odometry benchmark
 MAX_RANGE = 100.0  # [m]
+WARM_UP_CLOUDS = 10
 LEAST_POINTS = 100  # of a cloud
 # KISS-ICP's own 1 m, with the ground, fell 4 m short after 20 m of a simulated street: rings on a
 # flat road, and the points of smooth walls, seem to go along. So it was 0.13 m after 41 m.
@@ -156,6 +158,29 @@ class IcpPoses:
                 f"poses 'icp' need the package {ICP_PACKAGE}: pip install "
                 "'pointdistiller_ros[odometry]', or choose other poses"
             )
+        self._lowest = -np.inf if height is None else GROUND - height
+        self._none: NDArray[np.float64] = np.zeros(0)
+        self._odometry = self._begin()
+
+    def warm_up(self, clouds: Iterable[NDArray[np.float32]]) -> None:
+        """Learn how fast the sensor moves at the beginning.
+
+        A recording may begin on the way; the first clouds would be aligned as if it stood still,
+        and fall short.
+
+        Args:
+            clouds: (N, 4) points of the first clouds, which are then given to `at` again.
+        """
+        for points in clouds:
+            with suppress(TransformError):
+                self.at(0, points)
+        motion = np.array(self._odometry.last_delta)
+        self._odometry = self._begin()
+        if np.isfinite(motion).all():
+            self._odometry.last_delta = motion
+            self._odometry.last_pose = np.linalg.inv(motion)  # so that the first one is at 0
+
+    def _begin(self) -> Any:
         from kiss_icp.config import KISSConfig
         from kiss_icp.kiss_icp import KissICP
 
@@ -165,9 +190,7 @@ class IcpPoses:
         config.data.deskew = False
         config.data.max_range = MAX_RANGE
         config.mapping.voxel_size = VOXEL
-        self._odometry: Any = KissICP(config)
-        self._lowest = -np.inf if height is None else GROUND - height
-        self._none: NDArray[np.float64] = np.zeros(0)
+        return KissICP(config)
 
     def is_ready(self, stamp_ns: int) -> bool:  # noqa: ARG002
         """Always."""

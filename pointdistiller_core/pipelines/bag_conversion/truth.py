@@ -77,7 +77,7 @@ def _label(item: Mapping[str, Any]) -> Label:
     velocity = item.get('velocity')
     return Label(
         name=item['name'],
-        box=tuple(map(float, item['box'])),
+        box=tuple(map(float, item.get('label_box') or item['box'])),
         track=item['track_id'],
         velocity=None if velocity is None else (float(velocity[0]), float(velocity[1])),
         ignore=item['num_points'] == 0,

@@ -17,6 +17,7 @@ from pointdistiller_core.config import ConversionConfig, FolderConfig, SplitConf
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.errors import ConfigError, DatasetError, WriteError
 from pointdistiller_core.formats.folder import FrameTable, read_info
+from pointdistiller_core.geometry.transforms import rotation_from_angles
 from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_core.pipelines.bag_conversion import convert_bags, drive_names
 
@@ -148,6 +149,35 @@ def test_clouds_before_the_first_transform_have_no_pose(tmp_path):
     assert drive.info.counts['without_pose'] == 3
 
 
+def test_icp_is_refused_by_name_where_it_is_not_installed(bag, tmp_path, monkeypatch):
+    module = 'pointdistiller_core.pipelines.bag_conversion'
+    for place in ('pose_sources', 'choices'):
+        monkeypatch.setattr(f'{module}.{place}.is_icp_installed', lambda: False)
+    with pytest.raises(ConfigError, match=r'need the package kiss-icp: pip install .*odometry'):
+        convert(bag, tmp_path / 'data', poses='icp')
+    drive = convert(bag, tmp_path / 'auto', poses='auto')
+    assert drive.info.choices['poses']['source'] == 'none'
+    assert 'kiss-icp' in drive.info.choices['poses']['evidence']
+
+
+def test_icp_finds_the_way_in_the_clouds(tmp_path):
+    pytest.importorskip('kiss_icp')
+    rng = np.random.default_rng(0)
+    street = rng.uniform([-40, -12, -1.73, 0], [60, 12, 3, 1], (40_000, 4))
+    road = (abs(street[:, 1]) < 7) & (rng.uniform(0, 1, len(street)) < 0.98)
+    street[road, 2] = -1.73
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for number in range(8):
+            seen = (street - [0.5 * number, 0, 0, 0])[rng.uniform(0, 1, len(street)) < 0.5]
+            time_ns = START + number * SECOND // 10
+            writer.write('/points', time_ns, 'lidar', seen.astype(np.float32))
+    drive = convert(tmp_path / 'bag', tmp_path / 'data', poses='icp', min_distance=0.9)
+    assert drive.num_frames == 4
+    last = rows_of(tmp_path / 'data')[-1].pose.values
+    np.testing.assert_allclose(last[:3], [3, 0, 0], atol=0.1)
+    assert 'of drift after 3 m' in ' '.join(drive.info.notes)
+
+
 # --- splits ----------------------------------------------------------------------------------
 
 
@@ -200,6 +230,33 @@ def test_a_high_sensor_is_brought_down(tmp_path):
         expected = scene(0, height=2.4, count=300)
         shift = np.median(points[:, 2] - expected[:, 2])
         assert shift == pytest.approx(2.4 - height, abs=max(tolerance, 1e-6))
+
+
+def test_tf_tells_the_height_and_levels(tmp_path):
+    with RecordingWriter(tmp_path / 'bag') as writer:
+        mounted = transform('base_footprint', 'lidar', START, xyz=(1, 0, 2.03), rpy=(0, 0.1, 0.5))
+        writer.tf(START, [mounted], '/tf_static')
+        writer.write('/points', START, 'lidar', scene(0, height=2.03))
+    drive = convert(tmp_path / 'bag', tmp_path / 'data')
+    choice = drive.info.choices['height']
+    assert choice['height'] == pytest.approx(2.03)
+    assert choice['evidence'] == "TF: above 'base_footprint'; points are moved by +0.300 m"
+    points = FolderDataset(FolderConfig(root=tmp_path / 'data', split='all'), (), labelled=False)
+    rotation = rotation_from_angles(0, 0.1, 0.5)
+    expected = scene(0, height=2.03)[:, :3] @ rotation.T + [0, 0, 0.3]
+    np.testing.assert_allclose(points[0].points[:, :3], expected, atol=1e-5)
+
+
+def test_tf_and_points_that_disagree_are_told(tmp_path):
+    with RecordingWriter(tmp_path / 'bag') as writer:
+        mounted = transform('base_footprint', 'lidar', START, xyz=(0, 0, 1.0))
+        writer.tf(START, [mounted], '/tf_static')
+        writer.write('/points', START, 'lidar', scene(0, height=1.73))
+    drive = convert(tmp_path / 'bag', tmp_path / 'data')
+    assert drive.info.choices['height']['height'] == 1.0
+    assert 'the ground is 1.73 m below it; TF is taken' in ' '.join(drive.info.notes)
+    with pytest.raises(ConfigError, match='ground_frame'):
+        convert(tmp_path / 'bag', tmp_path / 'other', ground_frame='street')
 
 
 def test_the_ego_box_is_dropped_and_counted(bag, tmp_path):
