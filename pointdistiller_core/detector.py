@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.deploy.backends import AUTO, FP32, Backend, Stopwatch, load_backend
+from pointdistiller_core.deploy.backends import (
+    AUTO,
+    BACKENDS,
+    FP32,
+    Backend,
+    Stopwatch,
+    load_backend,
+)
 from pointdistiller_core.deploy.bundle_format import BundleInfo, find_bundle, read_info
 from pointdistiller_core.errors import BackendError, CloudError
 from pointdistiller_core.geometry.intensity import (
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
     from pointdistiller_core.models import AnyDetector
 
 __all__ = [
+    'AUTO',
+    'BACKENDS',
     'BundleInfo',
     'Detector',
     'IntensityJudge',

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.comparison.pairs import relabel
-from pointdistiller_core.evaluation.comparison.session import ComparisonRules, default_overlaps
+from pointdistiller_core.evaluation.comparison.session import ComparisonRules
+from pointdistiller_core.evaluation.matching import default_overlaps
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.comparison_parameters import ComparisonParameters
 from pointdistiller_ros.detectors import facts_of
@@ -129,7 +130,7 @@ class Models:
         for role, all_names in names.items():
             if others := [name for name in all_names if name not in common]:
                 warn(f'only the {role} knows {", ".join(others)}: not compared')
-        ranges = tuple(info.model.grid.point_cloud_range for info in self.infos.values())
+        ranges = tuple(info.model.point_cloud_range for info in self.infos.values())
         if len(set(ranges)) > 1:
             warn(
                 f'teacher and student see different ranges, {ranges[0]} and {ranges[1]}: what is '

@@ -32,6 +32,6 @@ def load_bundle(bundle: str, *, backend: str, device: str, num_threads: int) -> 
 def facts_of(info: BundleInfo) -> dict[str, Any]:
     """What the nodes say of any bundle's model, for JSON."""
     model = info.model
-    facts = {'width': model.width, 'point_cloud_range': list(model.grid.point_cloud_range)}
+    facts = {'width': model.width, 'point_cloud_range': list(model.point_cloud_range)}
     grid = getattr(model, 'grid', None)  # of detectors that have one
     return facts if grid is None else {**facts, 'voxel_size': list(grid.voxel_size)}

@@ -23,6 +23,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pointdistiller_core.config import DetectionConfig
+from pointdistiller_core.detector import AUTO, BACKENDS
 from pointdistiller_core.errors import ConfigError
 
 TF_TOPICS = ('/tf', '/tf_static')
@@ -166,10 +167,10 @@ class DetectorParameters(InputParameters):
     bundle: str = changeable('', 'bundle, or run folder that holds one')
     device: str = changeable('cpu', 'where the network runs: cpu, cuda, cuda:1, ...')
     backend: str = changeable(
-        'auto',
+        AUTO,
         'what the network runs in; auto is the first of the others that is installed and in the '
         'bundle',
-        choices=('auto', 'openvino-int8', 'openvino', 'onnx', 'torch'),
+        choices=(AUTO, *BACKENDS),
     )
     num_threads: int = changeable(0, 'CPU threads of the network; 0 is its own', range=(0, 1024))
     score_threshold: float = changeable(

@@ -27,12 +27,14 @@ from pointdistiller_core.config.conversion import (
 )
 from pointdistiller_core.config.data import (
     AugmentationConfig,
+    BagConfig,
     DatasetConfig,
     FolderConfig,
     GroundTruthSamplingConfig,
     KittiConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
+    has_splits,
 )
 from pointdistiller_core.config.detector import (
     POINT_FEATURES,
@@ -137,6 +139,7 @@ __all__ = [
     'AttentionNonlocalConfig',
     'AugmentationConfig',
     'BackboneConfig',
+    'BagConfig',
     'BoxFeaturesConfig',
     'CameraConfig',
     'Config',
@@ -190,6 +193,7 @@ __all__ = [
     'apply_overrides',
     'dump_config',
     'find_config',
+    'has_splits',
     'load_config',
     'load_experiment',
     'load_stored_experiment',

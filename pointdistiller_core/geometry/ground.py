@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     Array: TypeAlias = NDArray[np.float64]
 
-NEAREST, FARTHEST = 2.5, 25.0  # [m] from above; nearer is the vehicle, farther the road bends
+NEAREST, FARTHEST = 2.5, 25.0  # [m] from above: beyond the vehicle, before bends
 BELOW = 0.2  # [m] under the sensor, at least
 ON_PLANE = 0.1  # [m] from the plane
 STEEPEST = math.radians(30)  # of a sensor, or of a road
@@ -29,8 +29,8 @@ class Ground:
     """A plane below a sensor.
 
     Attributes:
-        height: of the sensor above it [m].
-        normal: (3,) upwards, in the sensor's frame.
+        height: of the origin of the points' frame above it [m].
+        normal: (3,) upwards, in that frame.
         part: of the points below the sensor that lie on it.
     """
 
@@ -40,7 +40,7 @@ class Ground:
 
     @property
     def tilt(self) -> float:
-        """Between the sensor's z axis and the normal [rad]."""
+        """Angle between the sensor's z axis and the normal [rad]."""
         return math.acos(min(self.normal[2], 1.0))
 
     @property
@@ -55,18 +55,25 @@ class Ground:
         return pose
 
 
-def fit_ground(points: NDArray[np.floating[Any]], *, seed: int = 0) -> Ground | None:
+def fit_ground(
+    points: NDArray[np.floating[Any]],
+    *,
+    eye: Sequence[float] = (0.0, 0.0, 0.0),
+    seed: int = 0,
+) -> Ground | None:
     """The plane that most points below a sensor lie on (RANSAC, then least squares).
 
     Args:
-        points: (N, 3 or more) x, y, z [m]: one sweep; the sensor's z axis points up, more or less.
+        points: (N, 3 or more) x, y, z [m]: one sweep; the z axis of their frame points up, more or
+            less.
+        eye: x, y, z [m] of the sensor in that frame, which may have its origin on the ground.
         seed: the same seed gives the same plane.
 
     Returns:
-        The plane; None where too few points lie on any, or too many below it.
+        The plane; None if too few points lie on any, or too many below it.
     """
     rng = np.random.default_rng(seed)
-    near = points[:, :3].astype(np.float64)
+    near = points[:, :3].astype(np.float64) - np.asarray(eye)
     near = near[np.isfinite(near).all(axis=1)]
     reach = np.hypot(near[:, 0], near[:, 1])
     near = near[(reach > NEAREST) & (reach < FARTHEST) & (near[:, 2] < -BELOW)]
@@ -86,11 +93,11 @@ def fit_ground(points: NDArray[np.floating[Any]], *, seed: int = 0) -> Ground | 
     if part < LEAST_PART or part * len(near) < LEAST_POINTS or under > MOST_UNDER:
         return None
     x, y, z, height = map(float, plane)
-    return Ground(height, (x, y, z), part)
+    return Ground(height - float(plane[:3] @ eye), (x, y, z), part)
 
 
 def join_grounds(found: Sequence[Ground]) -> Ground:
-    """The middle one of the grounds of several sweeps, at least one, number by number."""
+    """The median of the grounds of one or more sweeps, number by number."""
     normal = np.median([ground.normal for ground in found], axis=0)
     x, y, z = map(float, normal / np.linalg.norm(normal))
     height = float(np.median([ground.height for ground in found]))
@@ -98,7 +105,7 @@ def join_grounds(found: Sequence[Ground]) -> Ground:
 
 
 def _best_plane(points: Array, rng: np.random.Generator) -> Array | None:
-    """(4,) normal and height of the best of many planes through three points each."""
+    """(4,) normal and height of the best of many planes through three points."""
     corners = points[rng.integers(len(points), size=(NUM_TRIES, 3))]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     lengths = np.linalg.norm(normals, axis=1)
@@ -116,7 +123,7 @@ def _best_plane(points: Array, rng: np.random.Generator) -> Array | None:
 
 
 def _refined(points: Array, plane: Array) -> Array | None:
-    """The plane z = a x + b y + c through the points that lie on another one."""
+    """The plane z = a x + b y + c fitted to the points on another one."""
     own = points[abs(points @ plane[:3] + plane[3]) < ON_PLANE]
     if len(own) < 3:
         return None
