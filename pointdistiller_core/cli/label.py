@@ -53,7 +53,7 @@ def label_command(
     overrides: OverrideOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Label the frames that people have not labelled, by tracks of what teachers find.
+    """Label frames that people have not labelled, by tracking what teachers find.
 
     Example: `pointdistiller label data/own --bundle runs/teacher --set trust.accept=0.7`
 
