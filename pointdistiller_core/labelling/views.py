@@ -46,8 +46,7 @@ class Teacher:
         if self.point_cloud_range is None:
             return np.ones(len(positions), np.bool_)
         low, high = np.array(self.point_cloud_range).reshape(2, 3)
-        inside: NDArray[np.bool_] = ((positions >= low) & (positions <= high)).all(axis=1)
-        return inside
+        return np.asarray(((positions >= low) & (positions <= high)).all(axis=1))
 
 
 @dataclass(frozen=True)
