@@ -68,7 +68,7 @@ def measure_opening(root: Path) -> float:
 
 
 def main() -> int:
-    """Convert a bag that is made for it; 1 where it is too slow."""
+    """Convert a bag that is made for it; 1 if it is too slow."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--clouds', type=int, default=600)
     parser.add_argument('--points', type=int, default=30_000)

@@ -8,7 +8,7 @@ next one that writes NAME replaces it. Its lock keeps two processes from the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 import errno
 import fcntl
@@ -17,7 +17,7 @@ from pathlib import Path
 import shutil
 from tempfile import TemporaryDirectory
 
-from pointdistiller_core.errors import PointDistillerError, WriteError
+from pointdistiller_core.errors import DatasetError, PointDistillerError, WriteError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # of some network file systems
@@ -171,6 +171,26 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
     if not place.is_dir() or not os.access(place, os.W_OK):
         reason = 'is not writable' if place.is_dir() else 'is not a folder'
         raise WriteError(f'{path}: cannot be written: {place} {reason}; choose another place')
+
+
+def check_results_folder(folder: Path, names: Iterable[str], *, suffix: str = '.txt') -> None:
+    """Make sure that result files of these frames can be written here and stay among themselves.
+
+    Args:
+        folder: need not exist.
+        names: of the frames; a file is called `<name><suffix>`.
+        suffix: of all result files.
+
+    Raises:
+        DatasetError: result files of other frames are there, or `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f'{folder}: is a file; results need a folder')
+    if others := sorted({path.stem for path in folder.glob(f'*{suffix}')} - set(names)):
+        raise DatasetError(
+            f'{folder}: holds result files of other frames ({", ".join(others[:3])}, '
+            f'{len(others)} in all), which would be evaluated too; choose an empty folder'
+        )
 
 
 def is_partial(path: Path) -> bool:

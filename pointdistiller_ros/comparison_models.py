@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.comparison.pairs import relabel
-from pointdistiller_core.evaluation.comparison.session import ComparisonRules, default_overlaps
+from pointdistiller_core.evaluation.comparison.session import ComparisonRules
+from pointdistiller_core.evaluation.matching import default_overlaps
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.comparison_parameters import ComparisonParameters
 from pointdistiller_ros.detectors import facts_of

@@ -156,7 +156,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def why_not(way: str, precision: str, device: str) -> str:
-    """Why a way of running is not measured here; empty where it is."""
+    """Why a way of running is not measured here; empty if it is."""
     if device == 'cpu' and (way == 'graph' or precision in {'tf32', 'fp16'}):
         return 'needs a GPU'
     if way == 'compiled' and precision not in {'fp16', 'fp32'}:

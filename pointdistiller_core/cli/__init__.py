@@ -19,6 +19,7 @@ def main() -> None:
     # torch's idle threads would spin and take the cores from data loaders and other programs: four
     # times slower on two busy cores. It is read when torch is first imported, so set it before.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    logging.addLevelName(logging.WARNING, 'warning')  # as `print_note` writes it
     logging.basicConfig(level=logging.WARNING, format='%(levelname)s: %(message)s')
     try:
         with stopped_by_signals():

@@ -12,66 +12,76 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointdistiller_core.cli.intensity import (
-    IntensityScaleOption,
-    expectations,
-    settle_dataset,
+from pointdistiller_core.cli.detection_run import (
+    GroundTruthOption,
+    LabelNamesOption,
+    Source,
+    TopicOption,
+    detect_all,
 )
+from pointdistiller_core.cli.intensity import IntensityScaleOption
 from pointdistiller_core.cli.output import (
     JsonOption,
     check_folder,
-    print_cuts,
     print_note,
     print_table,
     progress_bar,
     write_json,
 )
-from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.records import IGNORE_LABEL
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.datasets import FrameDataset
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.distill.feature_similarity import Similarity
-    from pointdistiller_core.evaluation.kitti.equal_recall import EqualRecall
+    from pointdistiller_core.evaluation.equal_recall import EqualRecall
+    from pointdistiller_core.evaluation.metric import AlarmMetric
     from pointdistiller_core.records import Detections, Frame, Importance
 
 PICTURES = 3
 SHOWN_SCORE = 0.3  # in the pictures, of a class that some detector hardly finds
 
-DatasetOption = Annotated[Path, typer.Option(metavar='ROOT', help='A dataset in KITTI layout.')]
+DatasetOption = Annotated[
+    Path, typer.Option(metavar='ROOT|BAG', help='A labelled dataset, or a bag.')
+]
 SplitOption = Annotated[
-    str, typer.Option(metavar='NAME', help='A file of ImageSets, without .txt.')
+    str | None,
+    typer.Option(
+        metavar='NAME',
+        help='Of a dataset: a file of ImageSets, without .txt; val is the default.',
+    ),
 ]
 CameraViewOption = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        '--camera-view/--no-camera-view', help="Drop points outside the camera's image, or not."
+        '--camera-view/--no-camera-view',
+        help="In KITTI layout: drop points outside the camera's image, the default, or not.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help='cpu or cuda.')]
 
 
-class Metric(str, Enum):
+class Overlap(str, Enum):
     """Which overlap makes a hit."""
 
     bev = 'bev'
     box = '3d'
 
 
-class Difficulty(str, Enum):
-    """KITTI's, of the labels that count."""
-
-    easy = 'easy'
-    moderate = 'moderate'
-    hard = 'hard'
-
-
-MetricOption = Annotated[Metric, typer.Option(help='Overlap from above, or of volumes.')]
-DifficultyOption = Annotated[Difficulty, typer.Option(help='Of the labels that count.')]
+OverlapOption = Annotated[
+    Overlap, typer.Option('--metric', help='Overlap from above, or of volumes.')
+]
+DifficultyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar='LEVEL',
+        help='In KITTI layout, of the labels that count: easy, moderate, the default, or hard.',
+    ),
+]
 PictureOption = Annotated[
     Path | None,
     typer.Option(
@@ -88,12 +98,15 @@ def compare_command(
     bundles: Annotated[list[Path], typer.Argument(help='Bundles, or folders of runs.')],
     *,
     dataset: DatasetOption,
-    split: SplitOption = 'val',
-    metric: MetricOption = Metric.box,
-    difficulty: DifficultyOption = Difficulty.moderate,
+    split: SplitOption = None,
+    overlap: OverlapOption = Overlap.box,
+    difficulty: DifficultyOption = None,
     picture: PictureOption = None,
     frame: FrameOption = None,
-    camera_view: CameraViewOption = True,
+    camera_view: CameraViewOption = None,
+    topic: TopicOption = None,
+    ground_truth: GroundTruthOption = None,
+    label_names: LabelNamesOption = None,
     device: DeviceOption = 'cpu',
     intensity_scale: IntensityScaleOption = None,
     json_file: JsonOption = None,
@@ -105,30 +118,44 @@ def compare_command(
     Example: `pointdistiller compare runs/student runs/distilled --dataset data/simulated
     --split val --picture pictures`
     """
-    from pointdistiller_core.datasets import KittiDataset
-
     detectors = load_detectors(bundles, device)
-    config = KittiConfig(root=dataset, split=split, camera_view=camera_view)
-    expected = expectations({name: each.info for name, each in detectors.items()})
-    config = settle_dataset(intensity_scale, config, expected)
-    frames = KittiDataset(config, common_classes(detectors))
+    source = Source(dataset, split, camera_view, topic, ground_truth, label_names, intensity_scale)
+    infos = {name: each.info for name, each in detectors.items()}
+    frames = source.open(common_classes(detectors), infos)
     if frame and picture is None:
         raise ConfigError(f'--frame {", ".join(frame)}: give --picture DIR, too')
+    metric, level = find_alarm_metric(frames), check_level(frames, difficulty)
     drawn = choose_frames(frames, frame or []) if picture else []
-    found = detect_all(detectors, frames)
-    rows = compare_found(found, frames, metric=metric, difficulty=difficulty)
-    title = f'{metric.value}, {difficulty.value}, {dataset} ({split}, {len(frames)} frames)'
+    found = {
+        name: detect_all(each, frames, title=name, name=name) for name, each in detectors.items()
+    }
+    rows = compare_found(found, frames, metric, overlap=overlap, level=level)
+    title = ', '.join([overlap.value, *filter(None, [level]), source.describe(len(frames))])
     print_false_positives(rows, list(detectors), title, json_file=json_file)
-    settings = {'metric': metric.value, 'difficulty': difficulty.value, 'num_frames': len(frames)}
+    settings = {'metric': overlap.value, 'difficulty': level, 'num_frames': len(frames)}
     classes = {name: [asdict(row) for row in of_class] for name, of_class in rows.items()}
     write_json(json_file, {**settings, 'classes': classes})
     if picture is not None:
         first = next(iter(detectors.values()))
-        for index in drawn:
-            importance = first(frames[index].points, importance=True).importance
-            draw_importance(picture, frames[index], importance, frames.class_names)
-            of_frame = {name: items[index] for name, items in found.items()}
-            draw_found_at_recall(picture, frames[index], of_frame, frames.class_names, rows)
+        draw_pictures(picture, frames, drawn, detector=first, found=found, rows=rows)
+
+
+def draw_pictures(
+    folder: Path,
+    frames: FrameDataset,
+    indices: Sequence[int],
+    *,
+    detector: Detector,
+    found: Mapping[str, Sequence[Detections]],
+    rows: Mapping[str, Sequence[EqualRecall]],
+) -> None:
+    """Pictures of some frames: importance to a detector, and what all detectors find."""
+    for index in indices:
+        frame = frames[index]
+        importance = detector(frame.points, importance=True).importance
+        draw_importance(folder, frame, importance, frames.class_names)
+        of_frame = {name: items[index] for name, items in found.items()}
+        draw_found_at_recall(folder, frame, of_frame, frames.class_names, rows)
 
 
 def load_detectors(bundles: Sequence[Path], device: str) -> dict[str, Detector]:
@@ -142,53 +169,61 @@ def load_detectors(bundles: Sequence[Path], device: str) -> dict[str, Detector]:
     }
 
 
-def detect_all(
-    detectors: Mapping[str, Detector], frames: KittiDataset
-) -> dict[str, list[Detections]]:
-    """Detections of every frame, by detector; says what the caps of its pillars left out."""
-    from pointdistiller_core.pipelines.evaluate import detect_clouds
+def find_alarm_metric(frames: FrameDataset) -> AlarmMetric:
+    """The usual metric of a dataset, by which false positives can be counted.
 
-    found = {}
-    for name, detector in detectors.items():
-        with progress_bar(name, 'frames') as update:
-            found[name] = detect_clouds(detector, frames, range(len(frames)), update)
-        print_cuts(found[name], name=name)
-    return found
+    Raises:
+        ConfigError: they cannot, or it has no least overlap for a class.
+    """
+    from pointdistiller_core.evaluation.metric import AlarmMetric, find_metric
+
+    metric = find_metric(frames.metric)()
+    if not isinstance(metric, AlarmMetric):
+        raise ConfigError(f'by the metric {frames.metric} false positives cannot be compared')
+    if unknown := [name for name in frames.class_names if name not in metric.min_overlaps]:
+        known = [*metric.min_overlaps]
+        raise ConfigError(f'classes {unknown} have no least overlap; known are {known}')
+    return metric
+
+
+def check_level(frames: FrameDataset, difficulty: str | None) -> str:
+    """The level of difficulty whose labels count; empty where there are none.
+
+    Raises:
+        ConfigError: the dataset has no such level.
+    """
+    if difficulty is not None and difficulty not in frames.levels:
+        levels = f'choose from {", ".join(frames.levels)}' if frames.levels else 'it has none'
+        raise ConfigError(f'--difficulty {difficulty}: no such level in this dataset; {levels}')
+    usual = 'moderate' if 'moderate' in frames.levels else ''
+    return difficulty or usual
 
 
 def compare_found(
     found: Mapping[str, Sequence[Detections]],
-    frames: KittiDataset,
+    frames: FrameDataset,
+    metric: AlarmMetric,
     *,
-    metric: Metric,
-    difficulty: Difficulty,
+    overlap: Overlap,
+    level: str,
 ) -> dict[str, list[EqualRecall]]:
     """False positives of all detectors at the recalls that all of them reach.
 
     Says of each class how many labels count, which decides what can be reached.
     """
-    from pointdistiller_core.evaluation.kitti.equal_recall import compare_at_equal_recall
-    from pointdistiller_core.evaluation.kitti.metric import count_labels
-    from pointdistiller_core.pipelines.evaluate import to_objects
+    from pointdistiller_core.evaluation.equal_recall import RECALLS, compare_at_equal_recall
 
     indices = range(len(frames))
-    truth = [frames.objects(index) for index in indices]
-    numbers = {
-        name: levels[difficulty.value]
-        for name, levels in count_labels(truth, frames.class_names).items()
+    alarms = {
+        name: metric.alarms(
+            frames, indices, items, recalls=RECALLS, kind=overlap.value, level=level
+        )
+        for name, items in found.items()
     }
-    counts = ', '.join(f'{number} of {name}' for name, number in numbers.items())
-    print_note(f'labels that count ({difficulty.value}): {counts}')
-    return compare_at_equal_recall(
-        truth,
-        {
-            name: to_objects(items, frames, indices, frames.class_names)
-            for name, items in found.items()
-        },
-        frames.class_names,
-        metric=metric.value,
-        difficulty=difficulty.value,
-    )
+    first = next(iter(alarms.values()))
+    counts = ', '.join(f'{of_class.num_truth} of {name}' for name, of_class in first.items())
+    print_note(f'labels that count{f" ({level})" if level else ""}: {counts}')
+    return compare_at_equal_recall(alarms, len(frames))
 
 
 def name_bundles(bundles: Sequence[Path]) -> list[str]:
@@ -205,13 +240,11 @@ def name_bundles(bundles: Sequence[Path]) -> list[str]:
 
 
 def common_classes(detectors: Mapping[str, Detector]) -> tuple[str, ...]:
-    """The classes of all detectors, which must be the same and of KITTI's metric.
+    """The classes of all detectors, which must be the same.
 
     Raises:
-        ConfigError: they differ, or the metric has no least overlap for one.
+        ConfigError: they differ.
     """
-    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
-
     (first, classes), *others = ((name, item.class_names) for name, item in detectors.items())
     for name, names in others:
         if names != classes:
@@ -219,12 +252,10 @@ def common_classes(detectors: Mapping[str, Detector]) -> tuple[str, ...]:
                 f'detectors of other classes cannot be compared: {first} has {classes}, '
                 f'{name} has {names}'
             )
-    if unknown := [name for name in classes if name not in MIN_OVERLAPS]:
-        raise ConfigError(f'classes {unknown} have no least overlap; known are {[*MIN_OVERLAPS]}')
     return classes
 
 
-def choose_frames(frames: KittiDataset, wanted: Sequence[str]) -> list[int]:
+def choose_frames(frames: FrameDataset, wanted: Sequence[str]) -> list[int]:
     """Indices of the wanted frames, or of those with the most labels of the dataset's classes.
 
     Raises:
@@ -239,8 +270,7 @@ def choose_frames(frames: KittiDataset, wanted: Sequence[str]) -> list[int]:
     if wanted:
         return [ids.index(name) for name in wanted]
     num_labels = [
-        sum(name in frames.class_names for name in frames.objects(index).names)
-        for index in range(len(ids))
+        int((frames.labels(index).labels != IGNORE_LABEL).sum()) for index in range(len(ids))
     ]
     return sorted(range(len(ids)), key=lambda index: -num_labels[index])[:PICTURES]
 
@@ -298,8 +328,8 @@ def draw_found_at_recall(
         class_names: names that labels index.
         rows: class, and `ALL_CLASSES`, -> recalls that all detectors reach, ascending.
     """
-    from pointdistiller_core.evaluation.kitti.equal_recall import ALL_CLASSES
-    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.equal_recall import ALL_CLASSES
+    from pointdistiller_core.evaluation.matching import default_overlaps
     from pointdistiller_core.evaluation.pictures.scenes import draw_found
 
     common = rows[ALL_CLASSES]
@@ -309,7 +339,7 @@ def draw_found_at_recall(
         path,
         frame,
         {name: item[shown(item, name, class_names, rows)] for name, item in found.items()},
-        [MIN_OVERLAPS[class_name] for class_name in class_names],
+        default_overlaps(class_names),
         title=f'Frame {frame.frame_id}, cut where all find {recall} the whole split',
     )
     print_note(f'wrote {path}')
@@ -328,7 +358,7 @@ def shown(
     """
     import numpy as np
 
-    from pointdistiller_core.evaluation.kitti.equal_recall import ALL_CLASSES
+    from pointdistiller_core.evaluation.equal_recall import ALL_CLASSES
 
     num_common = len(rows[ALL_CLASSES])
     thresholds = [
@@ -346,9 +376,10 @@ def compare_features_command(
     student: Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')],
     *,
     dataset: DatasetOption,
-    split: SplitOption = 'val',
+    split: SplitOption = None,
     max_frames: Annotated[int, typer.Option(min=1, help='Evenly spread over the split.')] = 100,
-    camera_view: CameraViewOption = True,
+    camera_view: CameraViewOption = None,
+    topic: TopicOption = None,
     device: DeviceOption = 'cpu',
     intensity_scale: IntensityScaleOption = None,
     json_file: JsonOption = None,
@@ -362,7 +393,6 @@ def compare_features_command(
     --split val`
     """
     # torch takes seconds to import, and `--help` should not wait for it
-    from pointdistiller_core.datasets import build_dataset
     from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model, read_info
     from pointdistiller_core.distill.distiller import check_same_input
     from pointdistiller_core.distill.feature_similarity import compare_features, untrained_twin
@@ -372,9 +402,8 @@ def compare_features_command(
     networks = [load_detector_model(path, device=device) for path in both.values()]
     infos = {name: read_info(find_bundle(path)) for name, path in both.items()}
     check_same_input(*networks)
-    config = KittiConfig(root=dataset, split=split, camera_view=camera_view)
-    config = settle_dataset(intensity_scale, config, expectations(infos))
-    frames = build_dataset(config, networks[0].config.class_names)
+    source = Source(dataset, split, camera_view, topic, intensity_scale=intensity_scale)
+    frames = source.open(networks[0].config.class_names, infos, labelled=False)
     num_frames = min(max_frames, len(frames))
     with progress_bar('compare features', 'frames') as update:
         similarities = compare_features(
@@ -388,7 +417,7 @@ def compare_features_command(
                 intensity_range=infos['student'].intensity_range,
             ),
         )
-    title = f'{student} and {teacher} on {dataset} ({split}, {num_frames} frames)'
+    title = f'{student} and {teacher} on {source.describe(num_frames)}'
     print_similarities(similarities, title, json_file=json_file)
     write_json(
         json_file,

@@ -47,15 +47,17 @@ MOST_FINDINGS = 30  # of each kind on the terminal; the JSON has all
 def simulate_command(
     output: Annotated[Path, typer.Argument(help='Folder to write, in KITTI layout.')],
     *,
-    train: Annotated[int, typer.Option(min=0, help='Frames of the training split.')] = 200,
-    val: Annotated[int, typer.Option(min=0, help='Frames of the validation split.')] = 50,
-    drive: Annotated[int, typer.Option(min=0, help='Frames of a drive, written as a bag.')] = 0,
+    train: Annotated[int, typer.Option(min=0, help='Number of training frames.')] = 200,
+    val: Annotated[int, typer.Option(min=0, help='Number of validation frames.')] = 50,
+    drive: Annotated[
+        int, typer.Option(min=0, help='Number of frames of a drive, written as a bag.')
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help='The same seed gives the same bytes.')] = 0,
-    workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
+    workers: Annotated[int, typer.Option(min=1, help='Number of processes.')] = 2,
     config: Annotated[
         str | None,
         typer.Option(
-            metavar='NAME|FILE', help='A shipped simulation, as streets, or a YAML file.'
+            metavar='NAME|FILE', help='A shipped simulation, such as streets, or a YAML file.'
         ),
     ] = None,
     overrides: OverrideOption = None,
@@ -116,7 +118,7 @@ def make_bag_command(
         str | None, typer.Option(help='Take the frames of this file of ImageSets, without .txt.')
     ] = None,
     max_frames: Annotated[
-        int | None, typer.Option(min=1, help='Take no more than the first so many.')
+        int | None, typer.Option(min=1, help='Take at most this many, from the first.')
     ] = None,
     ground_truth: Annotated[
         bool, typer.Option('--ground-truth', help='Also write labelled boxes, on a second topic.')
@@ -200,7 +202,7 @@ def check_dataset_command(
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Read a whole dataset: count what it holds and report all that is wrong with it.
+    """Read a whole dataset, count its content and report all problems.
 
     The exit code is 1 where something is broken: a file that is missing or cannot be read, an
     unknown class, a box without extent.

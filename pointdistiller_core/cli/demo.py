@@ -9,7 +9,7 @@ from importlib import import_module
 from itertools import islice
 from pathlib import Path
 import shutil
-from statistics import fmean, median
+from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,6 @@ from pointdistiller_core.cli.output import print_note, print_table, write_json
 from pointdistiller_core.cli.training import run_with_progress
 from pointdistiller_core.config import (
     ExperimentConfig,
-    KittiConfig,
     SceneConfig,
     SimulationConfig,
     load_experiment,
@@ -114,12 +113,13 @@ def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, An
         count_detector_multiply_adds,
         count_parameters,
     )
-    from pointdistiller_core.training.run import read_validation
+    from pointdistiller_core.training.run import read_scores
 
     detectors = {name: Detector.load(path, backend='torch') for name, path in bundles.items()}
     latencies = time_detectors(output / 'drive', detectors)
     rows = []
     for name, detector in detectors.items():
+        _, scores = read_scores(output / 'runs' / name, detector.class_names)
         rows.append(
             {
                 'name': name,
@@ -127,7 +127,9 @@ def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, An
                 'parameters': count_parameters(detector.model),
                 'multiply_adds': count_detector_multiply_adds(detector.model),
                 'latency_ms': latencies[name],
-                'ap': read_validation(output / 'runs' / name),
+                'ap': scores.details,
+                'means': scores.means,
+                'scores': scores.row,
             }
         )
     return rows
@@ -147,47 +149,37 @@ def time_detectors(bag: Path, detectors: Mapping[str, Detector]) -> dict[str, fl
 
 
 def print_demo_table(table: Sequence[Mapping[str, Any]]) -> None:
-    """One row for each model; mAP is the mean over the classes at moderate difficulty."""
-    classes = sorted({name for row in table for name in row['ap'].get('3d', {})})
+    """One row for each model, with the scores of its validation."""
+    means = list(table[0]['means'])
+    columns = means + sorted(column for column in table[0]['scores'] if column not in means)
     rows = [
         [
             row['title'],
             f'{row["parameters"] / 1e6:.2f} M',
             f'{row["multiply_adds"] / 1e9:.2f} G',
             f'{row["latency_ms"]:.0f} ms',
-            *(
-                f'{fmean(_moderate(row, metric, name) for name in classes):.1f}'
-                for metric in ('bev', '3d')
-            ),
-            *(f'{_moderate(row, "3d", name):.1f}' for name in classes),
+            *(f'{row["scores"][column]:.1f}' for column in columns),
         ]
         for row in table
     ]
     print_table(
         'On simulated validation frames: latency, points to boxes; AP|R40, moderate [%]',
-        ['model', 'parameters', 'mult-adds', 'latency', 'BEV mAP', '3D mAP']
-        + [f'3D {name}' for name in classes],
+        ['model', 'parameters', 'mult-adds', 'latency', *columns],
         rows,
         json_target=None,
     )
 
 
-def _moderate(row: Mapping[str, Any], metric: str, name: str) -> float:
-    """AP|R40 at moderate difficulty; 0 for a class that was never detected."""
-    found = row['ap'].get(metric, {}).get(name)
-    return float(found['ap40'][1]) if found else 0.0
-
-
 def draw_demo(output: Path, bundles: Mapping[str, Path]) -> Path:
     """Pictures from above of the validation frames that hold the most objects."""
-    from pointdistiller_core.datasets import build_dataset
+    from pointdistiller_core.datasets import open_dataset
     from pointdistiller_core.detector import Detector
 
     folder = output / 'pictures'
     folder.mkdir(parents=True, exist_ok=True)
     detectors = {name: Detector.load(path) for name, path in bundles.items()}
     names = detectors['teacher'].class_names
-    dataset = build_dataset(KittiConfig(root=output / 'data', split='val'), names)
+    dataset = open_dataset(output / 'data', split='val', class_names=names)
     frames = [dataset[index] for index in range(len(dataset))]
     for frame in sorted(frames, key=lambda frame: -len(frame.ground_truth or ()))[:PICTURES]:
         found = {
@@ -201,7 +193,7 @@ def draw_demo(output: Path, bundles: Mapping[str, Path]) -> Path:
 def _draw_frame(
     folder: Path, frame: Frame, found: Mapping[str, Detections], class_names: Sequence[str]
 ) -> None:
-    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
+    from pointdistiller_core.evaluation.matching import default_overlaps
     from pointdistiller_core.evaluation.pictures.scenes import draw_found, draw_scene
 
     importance = found['distilled'].importance
@@ -220,7 +212,7 @@ def _draw_frame(
         folder / f'{frame.frame_id}_comparison.png',
         frame,
         {TITLES[name]: item for name, item in shown.items()},
-        [MIN_OVERLAPS[name] for name in class_names],
+        default_overlaps(class_names),
         title=f'Frame {frame.frame_id}',
     )
 

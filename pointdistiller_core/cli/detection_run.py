@@ -1,25 +1,54 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Running a bundle on a labelled dataset, whatever metric comes after."""
+"""Running bundles on labelled frames, whatever metric comes after."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
-from pointdistiller_core.cli.intensity import expectations, settle_dataset
-from pointdistiller_core.cli.output import print_cuts, print_note, progress_bar
-from pointdistiller_core.errors import PointDistillerError
+import typer
+
+from pointdistiller_core.cli.intensity import expectations, name_of, settle_dataset
+from pointdistiller_core.cli.output import print_cuts, progress_bar
+from pointdistiller_core.config import has_splits
 
 if TYPE_CHECKING:
-    from pointdistiller_core.config import KittiConfig
-    from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.config import DatasetConfig
+    from pointdistiller_core.datasets import FrameDataset, Frames
+    from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.records import Detections
 
-LeastT = TypeVar('LeastT')  # overlap of a hit, or several
+
+OF_BAG = 'Of a bag'  # panel of the help
+
+TopicOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a bag: the clouds' topic, where it has several.", rich_help_panel=OF_BAG
+    ),
+]
+GroundTruthOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar='TOPIC',
+        help='Of labelled boxes, such as ~/boxes; /ground_truth/boxes is the default.',
+        rich_help_panel=OF_BAG,
+    ),
+]
+LabelNamesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        '--class',
+        help="A class that the boxes' labels index, in their order; the detector's are the "
+        'default; repeatable.',
+        rich_help_panel=OF_BAG,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -39,92 +68,106 @@ class Engine:
         )
 
 
-def read_overlaps(texts: Sequence[str], *, form: str, most: int = 1) -> dict[str, list[float]]:
-    """Least overlaps by class from texts like `Car=0.5` or `Car=0.7/0.5`.
+@dataclass(frozen=True)
+class Source:
+    """Frames as the options of a verb name them; None is the usual.
 
-    Args:
-        texts: of the options.
-        form: what is expected, in words.
-        most: overlaps of a class.
-
-    Raises:
-        PointDistillerError: a text is not of this form, or names a class again.
+    Attributes:
+        path: of a dataset or a bag.
+        split: of a dataset.
+        camera_view: of a dataset in KITTI layout.
+        topic: of the clouds of a bag.
+        ground_truth: topic of its boxes.
+        label_names: classes that the labels of its boxes index.
+        intensity_scale: `auto` or a factor.
+        usual_split: of a dataset.
+        whole: also what no camera sees, whatever the dataset.
     """
-    overlaps: dict[str, list[float]] = {}
-    for text in texts:
-        name, _, value = text.partition('=')
-        try:
-            least = [float(part) for part in value.split('/')]
-        except ValueError:
-            least = []
-        if not name or not 0 < len(least) <= most or not all(0 <= each < 1 for each in least):
-            raise PointDistillerError(f'--min-overlap {text}: expected {form}')
-        if name in overlaps:
-            raise PointDistillerError(f'--min-overlap {text}: {name} is given twice; give it once')
-        overlaps[name] = least
-    return overlaps
 
+    path: Path
+    split: str | None = None
+    camera_view: bool | None = None
+    topic: str | None = None
+    ground_truth: str | None = None
+    label_names: Sequence[str] | None = None
+    intensity_scale: str | None = None
+    usual_split: str = 'val'
+    whole: bool = False
 
-def evaluated_classes(
-    bundle: Path,
-    names: Sequence[str],
-    asked: Mapping[str, LeastT],
-    usual: Mapping[str, LeastT],
-) -> dict[str, LeastT]:
-    """The least overlaps of a bundle's classes that have any; says what is left out.
+    @cached_property
+    def config(self) -> DatasetConfig:
+        """What lies there.
 
-    Args:
-        bundle: for what is said.
-        names: of its classes.
-        asked: class -> least overlap, as the user gave them.
-        usual: where none is given.
+        Raises:
+            DatasetError: no dataset.
+            ConfigError: one that has no such options.
+        """
+        from pointdistiller_core.datasets import find_dataset
 
-    Raises:
-        PointDistillerError: no class has.
-    """
-    least = asked or usual
-    evaluated = {name: least[name] for name in names if name in least}
-    if not evaluated:
-        raise PointDistillerError(
-            f'{bundle} knows {list(names)}, which have no least overlap; '
-            f'give --min-overlap {names[0]}=0.5'
+        names = ('split', 'camera_view', 'topic', 'ground_truth')
+        options = {name: getattr(self, name) for name in names}
+        label_names = tuple(self.label_names or ()) or None
+        config = find_dataset(
+            self.path, usual_split=self.usual_split, label_names=label_names, **options
         )
-    if unknown := [name for name in asked if name not in names]:
-        print_note(
-            f'not evaluated, unknown to {bundle}: {", ".join(unknown)}; it knows '
-            f'{", ".join(names)}; --min-overlap'
-        )
-    if others := [name for name in names if name not in evaluated]:
-        print_note(f'not evaluated, without a least overlap: {", ".join(others)}; --min-overlap')
-    return evaluated
+        if self.whole and 'camera_view' in type(config).model_fields:
+            config = config.model_copy(update={'camera_view': False})
+        return config
+
+    @property
+    def name(self) -> str:
+        """Where the frames are, in words."""
+        return name_of(self.config)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are labels."""
+        from pointdistiller_core.datasets import DATASETS
+
+        return DATASETS[self.config.name].is_labelled(self.config)
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric that is usual there."""
+        from pointdistiller_core.datasets import DATASETS
+
+        return DATASETS[self.config.name].metric
+
+    def open(
+        self, class_names: Sequence[str], infos: Mapping[str, BundleInfo], *, labelled: bool = True
+    ) -> FrameDataset:
+        """The frames, with intensities as bundles expect them.
+
+        Args:
+            class_names: labels are indices into these.
+            infos: of the bundles, by name.
+            labelled: whether to read labels.
+        """
+        from pointdistiller_core.datasets import build_dataset
+
+        config = settle_dataset(self.intensity_scale, self.config, expectations(infos))
+        return build_dataset(config, class_names, labelled=labelled)
+
+    def describe(self, num_frames: int) -> str:
+        """Where the frames are, in words, and how many."""
+        split = f'{self.config.split}, ' if has_splits(type(self.config)) else ''
+        return f'{self.path} ({split}{num_frames} frames)'
 
 
-def open_both(
-    bundle: Path, config: KittiConfig, engine: Engine, intensity_scale: str | None
-) -> tuple[Detector, KittiDataset, str]:
-    """A bundle, a labelled dataset with intensities as it expects them, and both in words.
+def detect_all(
+    detector: Detector, dataset: Frames, *, title: str = 'evaluate', name: str = ''
+) -> list[Detections]:
+    """Detections of every frame, under a progress bar; says what the caps left out.
 
     Args:
-        bundle: or the folder of a run.
-        config: the dataset, in KITTI layout.
-        engine: what the network runs in.
-        intensity_scale: `auto`, a factor or None.
+        detector: what runs.
+        dataset: the frames.
+        title: of the bar.
+        name: of the detector, where there are several.
     """
-    # torch takes seconds to import, and result files do not need it
-    from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.pipelines.evaluate import detect
 
-    detector = engine.load(bundle)
-    config = settle_dataset(intensity_scale, config, expectations({'': detector.info}))
-    dataset = KittiDataset(config, detector.class_names)
-    title = f'{bundle} on {config.root} ({config.split}, {len(dataset)} frames)'
-    return detector, dataset, title
-
-
-def detect_all(detector: Detector, dataset: KittiDataset) -> list[Detections]:
-    """Detections of every frame, under a progress bar; says what the caps of the pillars cut."""
-    from pointdistiller_core.pipelines.evaluate import detect_clouds
-
-    with progress_bar('evaluate', 'frames') as update:
-        found = detect_clouds(detector, dataset, range(len(dataset)), update)
-    print_cuts(found)
+    with progress_bar(title, 'frames') as update:
+        found = detect(detector, dataset, range(len(dataset)), on_frame=update)
+    print_cuts(found, name=name)
     return found

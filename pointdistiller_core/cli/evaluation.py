@@ -5,52 +5,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pointdistiller_core.cli.detection_run import (
     Engine,
+    GroundTruthOption,
+    LabelNamesOption,
+    Source,
+    TopicOption,
     detect_all,
-    evaluated_classes,
-    open_both,
-    read_overlaps,
 )
-from pointdistiller_core.cli.lidar_evaluation import evaluate_lidar, parse_overlap_pairs
 from pointdistiller_core.cli.output import (
     JsonOption,
     check_file,
     check_folder,
     print_note,
-    print_table,
     write_json,
+)
+from pointdistiller_core.cli.scores import (
+    build_metric,
+    parse_min_overlap,
+    parse_overlaps,
+    print_scores,
 )
 from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.errors import PointDistillerError
+from pointdistiller_core.records import Detections
 
 if TYPE_CHECKING:
-    from pointdistiller_core.evaluation.kitti.metric import KittiResult
+    from pointdistiller_core.evaluation.metric import Scores
     from pointdistiller_core.formats.kitti import KittiObjects
 
 OF_BUNDLE, OF_FILES = 'Of a bundle', 'Of result files'  # panels of the help
-METRIC_NAMES = {'bbox': '2D', 'bev': 'BEV', '3d': '3D', 'aos': 'AOS'}
-
-
-class MetricName(str, Enum):
-    """What is measured."""
-
-    kitti = 'kitti'
-    lidar = 'lidar'
-
 
 MetricOption = Annotated[
-    MetricName,
+    str | None,
     typer.Option(
-        help="kitti: the benchmark's, with its difficulties. lidar: of a bundle, from points and "
-        'boxes alone, by distance and by points in the box.'
+        metavar='NAME',
+        help="kitti: the benchmark's, with its difficulties; usual for a dataset in its layout. "
+        'lidar: of a bundle, from points and boxes alone, by distance and by points in the box; '
+        'usual for all else.',
     ),
 ]
 BundleArgument = Annotated[
@@ -58,7 +55,9 @@ BundleArgument = Annotated[
 ]
 DatasetOption = Annotated[
     Path | None,
-    typer.Option(metavar='ROOT', help='A dataset in KITTI layout.', rich_help_panel=OF_BUNDLE),
+    typer.Option(
+        metavar='ROOT|BAG', help='A labelled dataset, or a bag.', rich_help_panel=OF_BUNDLE
+    ),
 ]
 ResultsOption = Annotated[
     Path | None,
@@ -137,36 +136,27 @@ CurvesOption = Annotated[
 ]
 
 # What each form of the verb needs, and what it may have besides.
-OF_RUNNING = {'--camera-view', '--device', '--backend', '--precision', '--intensity-scale'}
+OF_RUNNING = {
+    *('--camera-view', '--device', '--backend', '--precision', '--intensity-scale', '--results'),
+    *('--topic', '--ground-truth', '--class'),
+}
 FORMS = {
     'result files': ({'--predictions', '--labels'}, {'--curves'}),
-    'a bundle': ({'BUNDLE', '--dataset'}, {'--results', '--curves', *OF_RUNNING}),
-    'a bundle by the lidar metric': ({'BUNDLE', '--dataset'}, OF_RUNNING),
+    'a bundle': ({'BUNDLE', '--dataset'}, {'--curves', *OF_RUNNING}),
+    'a bundle by another metric than kitti': ({'BUNDLE', '--dataset'}, OF_RUNNING),
 }
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was measured.
-
-    Attributes:
-        result: the curves.
-        min_overlaps: class -> least overlap of a hit, of all classes that were looked for.
-        title: what was evaluated on what.
-    """
-
-    result: KittiResult
-    min_overlaps: Mapping[str, float]
-    title: str
 
 
 def evaluate_command(
     bundle: BundleArgument = None,
     *,
-    metric: MetricOption = MetricName.kitti,
+    metric: MetricOption = None,
     dataset: DatasetOption = None,
     results: ResultsOption = None,
     camera_view: CameraViewOption = None,
+    topic: TopicOption = None,
+    ground_truth: GroundTruthOption = None,
+    label_names: LabelNamesOption = None,
     device: DeviceOption = None,
     backend: BackendOption = None,
     precision: PrecisionOption = None,
@@ -182,50 +172,44 @@ def evaluate_command(
 
     Example: `pointdistiller evaluate runs/student --dataset data/simulated --split val`
 
-    Example: `pointdistiller evaluate runs/student --dataset data/simulated --metric lidar`
+    Example: `pointdistiller evaluate runs/student --dataset labelled_bag`
 
     Example: `pointdistiller evaluate --predictions results --labels kitti/training/label_2
     --split kitti/ImageSets/val.txt --json ap.json --curves curves.png`
     """
-    check_options(
-        {
-            **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
-            **{'--camera-view': camera_view, '--device': device, '--backend': backend},
-            **{'--precision': precision, '--intensity-scale': intensity_scale},
-            **{'--predictions': predictions, '--labels': labels, '--curves': curves},
-        },
-        metric,
-    )
+    options = {
+        **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
+        **{'--camera-view': camera_view, '--topic': topic, '--ground-truth': ground_truth},
+        **{'--class': label_names, '--device': device, '--backend': backend},
+        **{'--precision': precision, '--intensity-scale': intensity_scale},
+        **{'--predictions': predictions, '--labels': labels, '--curves': curves},
+    }
+    check_options(options, metric)
     if curves is not None and curves.suffix.lower() not in {'.png', '.svg'}:
         raise PointDistillerError(f'--curves {curves}: choose a name that ends in .png or .svg')
-    engine = Engine(device or 'cpu', backend or 'torch', precision or 'fp32')
     if predictions and labels:
         frames, overlaps = Path(split) if split else None, parse_overlaps(min_overlap or ())
-        evaluation = evaluate_files(predictions, labels, frames, overlaps)
-        report(evaluation, json_file=json_file, curves=curves)
+        scores, title = evaluate_files(predictions, labels, frames, overlaps)
     elif bundle and dataset:
-        config = KittiConfig(
-            root=dataset, split=split or 'val', camera_view=camera_view is not False
+        source = Source(
+            dataset, split, camera_view, topic, ground_truth, label_names, intensity_scale
         )
-        if metric is MetricName.lidar:
-            pairs = parse_overlap_pairs(min_overlap or ())
-            evaluate_lidar(
-                *(bundle, config, pairs, engine),
-                intensity_scale=intensity_scale,
-                json_file=json_file,
-            )
-        else:
-            overlaps = parse_overlaps(min_overlap or ())
-            evaluation = evaluate_bundle(
-                *(bundle, config, overlaps, engine),
-                results=results,
-                intensity_scale=intensity_scale,
-            )
-            report(evaluation, json_file=json_file, curves=curves)
+        engine = Engine(device or 'cpu', backend or 'torch', precision or 'fp32')
+        metric = metric or source.metric
+        check_options(options, metric)
+        asked = parse_min_overlap(metric, min_overlap or ())
+        scores, title = evaluate_bundle(
+            *(bundle, source, metric, engine), min_overlaps=asked, results=results
+        )
+    report(scores, title, json_file=json_file, curves=curves)
 
 
-def check_options(options: Mapping[str, object], metric: MetricName = MetricName.kitti) -> None:
+def check_options(options: Mapping[str, object], metric: str | None) -> None:
     """Find out whether the options that were given make one of the forms of the verb.
+
+    Args:
+        options: by name, None where not given.
+        metric: None is not known yet.
 
     Raises:
         PointDistillerError: they do not; says which to give and which to leave out.
@@ -233,8 +217,8 @@ def check_options(options: Mapping[str, object], metric: MetricName = MetricName
     given = [name for name, value in options.items() if value is not None and value != []]
     if not {*given} - {'--curves'}:
         raise PointDistillerError('give BUNDLE and --dataset, or --predictions and --labels')
-    if metric is MetricName.lidar:
-        kind = 'a bundle by the lidar metric'
+    if metric not in {None, 'kitti'}:
+        kind = 'a bundle by another metric than kitti'
     else:
         kind = 'result files' if {*given} & FORMS['result files'][0] else 'a bundle'
     needed, besides = FORMS[kind]
@@ -246,19 +230,9 @@ def check_options(options: Mapping[str, object], metric: MetricName = MetricName
         raise PointDistillerError(f'to evaluate {kind}, {" and ".join(steps)}')
 
 
-def parse_overlaps(texts: Sequence[str]) -> dict[str, float]:
-    """Least overlaps from texts like `Car=0.5`.
-
-    Raises:
-        PointDistillerError: a text is not of this form, or names a class again.
-    """
-    form = 'CLASS=IOU with an overlap of 0 to below 1, e.g. Car=0.5'
-    return {name: least for name, (least,) in read_overlaps(texts, form=form).items()}
-
-
 def evaluate_files(
     predictions: Path, labels: Path, split: Path | None, min_overlaps: Mapping[str, float]
-) -> Evaluation:
+) -> tuple[Scores, str]:
     """Evaluate a folder of KITTI result files; needs no torch.
 
     Args:
@@ -266,6 +240,9 @@ def evaluate_files(
         labels: folder of the label files.
         split: a file that lists frames; None is all that have a result.
         min_overlaps: class -> least overlap of a hit; empty is the benchmark's.
+
+    Returns:
+        The scores, and what was evaluated.
     """
     from pointdistiller_core.evaluation.kitti.metric import (
         MIN_OVERLAPS,
@@ -273,13 +250,14 @@ def evaluate_files(
         list_frames,
         read_results_folder,
     )
+    from pointdistiller_core.evaluation.kitti.scores import score_result
 
     truth, detections = read_results_folder(labels, predictions, split)
     frames = list_frames(predictions, split)
     truth, detections = complete_boxes(labels, frames, truth, detections)
     least = min_overlaps or MIN_OVERLAPS
     result = evaluate_kitti(truth, detections, tuple(least), min_overlaps=least)
-    return Evaluation(result, least, f'{predictions} ({len(truth)} frames)')
+    return score_result(result), f'{predictions} ({len(truth)} frames)'
 
 
 def complete_boxes(
@@ -324,108 +302,50 @@ def complete_boxes(
 
 def evaluate_bundle(
     bundle: Path,
-    config: KittiConfig,
-    min_overlaps: Mapping[str, float],
+    source: Source,
+    metric_name: str,
     engine: Engine,
     *,
+    min_overlaps: Mapping[str, Any],
     results: Path | None = None,
-    intensity_scale: str | None = None,
-) -> Evaluation:
-    """Run a bundle on a labelled dataset and evaluate it by the KITTI metric.
+) -> tuple[Scores, str]:
+    """Run a bundle on labelled frames and evaluate it.
 
     Args:
         bundle: or the folder of a run.
-        config: the dataset, in KITTI layout.
-        min_overlaps: class -> least overlap of a hit, of the classes that were asked for; empty
-            is the benchmark's.
+        source: the frames.
+        metric_name: of the metric.
         engine: what the network runs in.
-        results: where to write the detections as KITTI's result files.
-        intensity_scale: `auto`, a factor or None.
+        min_overlaps: class -> least overlaps, as the user gave them.
+        results: where to write the detections, in the form of the metric.
+
+    Returns:
+        The scores, and what was evaluated on what.
     """
-    from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS, evaluate_kitti
-    from pointdistiller_core.formats.kitti import check_results_folder, write_results
-    from pointdistiller_core.pipelines.evaluate import to_objects
-
-    detector, dataset, title = open_both(bundle, config, engine, intensity_scale)
-    names = detector.class_names
-    if results is not None:
-        check_results_folder(results, dataset.frame_ids)  # before the long part
-    evaluated = evaluated_classes(bundle, names, min_overlaps, MIN_OVERLAPS)
-    found = detect_all(detector, dataset)
+    detector = engine.load(bundle)
+    dataset = source.open(detector.class_names, {'': detector.info})
     indices = range(len(dataset))
-    detections = to_objects(found, dataset, indices, names)
-    truth = [dataset.objects(index) for index in indices]
-    result = evaluate_kitti(truth, detections, tuple(evaluated), min_overlaps=evaluated)
+    metric = build_metric(metric_name, bundle, detector.class_names, min_overlaps)
     if results is not None:
-        write_results(results, dict(zip(dataset.frame_ids, detections, strict=True)))
-        print_note(f'wrote {len(detections)} result files to {results}')
-    return Evaluation(result, evaluated, title)
+        metric.check_results(results, dataset, indices)
+    # What the frames lack is told of the first one, before the long part.
+    metric.evaluate(dataset, indices[:1], [Detections.empty()])
+    found = detect_all(detector, dataset)
+    scores = metric.evaluate(dataset, indices, found)
+    if results is not None:
+        metric.write_results(results, dataset, indices, found)
+        print_note(f'wrote {len(found)} result files to {results}')
+    return scores, f'{bundle} on {source.describe(len(dataset))}'
 
 
-def report(evaluation: Evaluation, *, json_file: str | None, curves: Path | None) -> None:
-    """Print the table; write the numbers and draw the curves where these are wanted."""
-    print_average_precision(evaluation, json_file=json_file)
-    write_json(json_file, rounded(evaluation.result.to_dict()))
+def report(scores: Scores, title: str, *, json_file: str | None, curves: Path | None) -> None:
+    """Print the tables; write the numbers and draw the curves where these are wanted."""
+    print_scores(scores, title, json_target=json_file)
+    write_json(json_file, scores.to_dict())
     if curves is not None:
         from pointdistiller_core.evaluation.kitti.curves import draw_curves
+        from pointdistiller_core.evaluation.kitti.scores import KittiScores
 
-        draw_curves(curves, evaluation.result, evaluation.min_overlaps, title=evaluation.title)
+        assert isinstance(scores, KittiScores)  # `check_options` allows no others
+        draw_curves(curves, scores.result, title=title)
         print_note(f'wrote {curves}')
-
-
-def print_average_precision(evaluation: Evaluation, *, json_file: str | None) -> None:
-    """A row for each metric and class: AP|R40 and AP|R11, or dashes without detections."""
-    rows, measured = [], evaluation.result.to_dict()
-    for metric, classes in measured.items():
-        for name in evaluation.min_overlaps:
-            values = classes.get(name, {'ap40': [], 'ap11': []})
-            cells = [f'{value:.2f}' for value in [*values['ap40'], *values['ap11']]] or ['-'] * 6
-            rows.append([f'{METRIC_NAMES[metric]} {name}', *cells])
-    levels = ['easy', 'moderate', 'hard']
-    columns = [f'{kind} {level}' for kind in ('R40', 'R11') for level in levels]
-    title = f'AP [%], {evaluation.title}'
-    print_table(title, ['metric', *columns], rows, json_target=json_file)
-    blind = [
-        name for name in evaluation.min_overlaps if not any(name in of for of in measured.values())
-    ]
-    if blind:
-        print_note(f'no detections, hence no AP, as the benchmark has it: {", ".join(blind)}')
-    print_ceilings(evaluation.result)
-
-
-def print_ceilings(result: KittiResult) -> None:
-    """What a perfect detector has in each class, and what the metric leaves out."""
-    from pointdistiller_core.evaluation.kitti.metric import highest_ap11, highest_ap40
-
-    for name, levels in result.num_labels.items():
-        excluded = result.num_excluded[name]
-        total = levels['hard'] + sum(excluded.values())
-        r40, r11 = (
-            ', '.join(f'{highest(number):.1f}' for number in levels.values())
-            for highest in (highest_ap40, highest_ap11)
-        )
-        print_note(
-            f'{name}: {", ".join(map(str, levels.values()))} of {total} labels count; '
-            f'a perfect detector has AP|R40 {r40}, AP|R11 {r11}'
-        )
-        if excluded:
-            reasons = ', '.join(f'{count} {reason}' for reason, count in excluded.items())
-            print_note(f'{name}: labels that count nowhere: {reasons}')
-        if unjudged := result.num_unjudged[name]:
-            print_note(
-                f'{name}: {unjudged} detections have no place in the image (no 2D box): '
-                'neither hits nor false alarms'
-            )
-
-
-def rounded(
-    average_precision: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
-) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """The same numbers to four decimals, as published tables of the benchmark hold them."""
-    return {
-        metric: {
-            name: {key: [round(value, 4) for value in values] for key, values in kinds.items()}
-            for name, kinds in classes.items()
-        }
-        for metric, classes in average_precision.items()
-    }

@@ -8,20 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from enum import Enum
-from itertools import islice
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointdistiller_core.cli.intensity import (
-    IntensityScaleOption,
-    expectations,
-    given_scale,
-    settle_dataset,
-    settle_scale,
-)
+from pointdistiller_core.cli.detection_run import Source
+from pointdistiller_core.cli.intensity import IntensityScaleOption
 from pointdistiller_core.cli.output import (
     JsonOption,
     print_note,
@@ -29,7 +23,7 @@ from pointdistiller_core.cli.output import (
     progress_bar,
     write_json,
 )
-from pointdistiller_core.config import KittiConfig, SimulationConfig
+from pointdistiller_core.config import SimulationConfig
 from pointdistiller_core.errors import BackendError, ConfigError
 from pointdistiller_core.files import temporary_folder
 
@@ -64,22 +58,26 @@ def export_command(
         Path | None,
         typer.Option(
             metavar='ROOT|BAG',
-            help='A dataset in KITTI layout, or a bag, whose clouds are like those that the '
+            help='A dataset, or a bag, whose clouds are like those that the '
             'detector will see; int8 needs it. Without --check its boxes are compared with '
             "torch's, too.",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help='Split of the calibration dataset.')] = 'train',
+    split: Annotated[
+        str | None, typer.Option(help='Split of the calibration dataset; train is the default.')
+    ] = None,
     frames: Annotated[int, typer.Option(min=1, help='Clouds to calibrate with.')] = 100,
     check: Annotated[
         Path | None,
         typer.Option(
             metavar='ROOT|BAG',
-            help='A dataset in KITTI layout, or a bag, to compare with torch on, beside '
-            'simulated scenes. Only a dataset has labels, and so an AP.',
+            help='A dataset, or a bag, to compare with torch on, beside simulated scenes. Only a '
+            'dataset, or a bag with boxes on /ground_truth/boxes, has labels, and so an AP.',
         ),
     ] = None,
-    check_split: Annotated[str, typer.Option(help='Split of that dataset.')] = 'val',
+    check_split: Annotated[
+        str | None, typer.Option(help='Split of that dataset; val is the default.')
+    ] = None,
     intensity_scale: IntensityScaleOption = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -100,7 +98,15 @@ def export_command(
         )
     folder = find_bundle(bundle)
     info = read_info(folder)
-    known = open_frames(calibration, split, info, intensity_scale) if calibration else None
+    source = known = None
+    if calibration is not None:
+        source = Source(
+            *(calibration, split),
+            intensity_scale=intensity_scale,
+            usual_split='train',
+            whole=True,
+        )
+        known = source.open((), {'': info}, labelled=False)
     learned = (
         spread_indices(len(known), frames)
         if known is not None and to is Target.OPENVINO_INT8
@@ -113,9 +119,9 @@ def export_command(
             calibration_clouds(known, learned, info.intensity_range),
         )
     if check is not None:
-        real = check_clouds(check, check_split, info, intensity_scale)
-    elif calibration is not None and known is not None:
-        real = held_out_clouds(name_of(calibration, split), known, learned)
+        real = check_clouds(Source(check, check_split, intensity_scale=intensity_scale), info)
+    elif source is not None and known is not None:
+        real = held_out_clouds(source.name, known, learned)
     else:
         real = None
         print_note(
@@ -152,36 +158,6 @@ class CheckedClouds:
     labels: FrameDataset | None
 
 
-def open_frames(source: Path, split: str, info: BundleInfo, scale: str | None) -> Frames:
-    """The clouds of a dataset or a bag, without labels, on the scale that was asked for."""
-    from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.messages.storage.bag import is_bag
-
-    if is_bag(source):
-        return open_bag(source, info, scale)
-    config = KittiConfig(root=source, split=split, camera_view=False)
-    config = settle_dataset(scale, config, expectations({'': info}))
-    return KittiDataset(config, (), labelled=False)
-
-
-def open_bag(source: Path, info: BundleInfo, scale: str | None) -> Frames:
-    """The clouds of a bag; without a scale, theirs is that of their type."""
-    from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS
-    from pointdistiller_core.messages.bags import BagFrames, read_clouds
-    from pointdistiller_core.messages.point_cloud2 import (
-        own_intensity_scale,
-        points_from_cloud,
-    )
-
-    given = given_scale(scale)
-    clouds = read_clouds(source, on_note=lambda _: None)  # said where all of them are read
-    first = [cloud.message for cloud in islice(clouds, JUDGED_CLOUDS)]
-    own = given or next((own_intensity_scale(cloud) for cloud in first), None) or 1.0
-    points = (points_from_cloud(cloud, intensity_scale=own) for cloud in first)
-    final = settle_scale(scale, points, expectations({'': info}), scale=own, where=source)
-    return BagFrames(source, intensity_scale=given if final == own else final)
-
-
 def calibration_clouds(
     frames: Frames | None, indices: Sequence[int], limits: Range
 ) -> Iterator[NDArray[np.float32]]:
@@ -196,20 +172,13 @@ def calibration_clouds(
             update(done, len(indices))
 
 
-def check_clouds(source: Path, split: str, info: BundleInfo, scale: str | None) -> CheckedClouds:
-    """Evenly spread frames of a dataset, with labels, or of a bag."""
-    from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.messages.storage.bag import is_bag
+def check_clouds(source: Source, info: BundleInfo) -> CheckedClouds:
+    """Evenly spread frames, with labels where there are any."""
     from pointdistiller_core.pipelines.evaluate import spread_indices
 
-    name = name_of(source, split)
-    if is_bag(source):
-        clouds = open_bag(source, info, scale)
-        return CheckedClouds(name, clouds, spread_indices(len(clouds), MOST_CHECKED), None)
-    config = KittiConfig(root=source, split=split)
-    config = settle_dataset(scale, config, expectations({'': info}))
-    dataset = KittiDataset(config, info.model.class_names)
-    return CheckedClouds(name, dataset, spread_indices(len(dataset), MOST_CHECKED), dataset)
+    frames = source.open(info.model.class_names, {'': info}, labelled=source.is_labelled)
+    indices = spread_indices(len(frames), MOST_CHECKED)
+    return CheckedClouds(source.name, frames, indices, frames if source.is_labelled else None)
 
 
 def held_out_clouds(name: str, frames: Frames, learned: Sequence[int]) -> CheckedClouds:
@@ -231,13 +200,6 @@ def held_out_clouds(name: str, frames: Frames, learned: Sequence[int]) -> Checke
         name += ', held out from calibration'
     chosen = [candidates[index] for index in spread_indices(len(candidates), MOST_CHECKED)]
     return CheckedClouds(name, frames, chosen, None)
-
-
-def name_of(source: Path, split: str) -> str:
-    """A dataset or a bag in a table."""
-    from pointdistiller_core.messages.storage.bag import is_bag
-
-    return str(source) if is_bag(source) else f'{source} ({split})'
 
 
 def verify_files(
@@ -271,7 +233,7 @@ def verify_files(
 
 def simulate_clouds(folder: Path, class_names: Sequence[str]) -> CheckedClouds:
     """Simulated scenes, which every detector is compared on."""
-    from pointdistiller_core.datasets import KittiDataset
+    from pointdistiller_core.datasets import open_dataset
     from pointdistiller_core.datasets.simulated import simulate_dataset
 
     simulate_dataset(
@@ -281,7 +243,7 @@ def simulate_clouds(folder: Path, class_names: Sequence[str]) -> CheckedClouds:
         seed=SIMULATION_SEED,
         num_workers=1,
     )
-    dataset = KittiDataset(KittiConfig(root=folder, split='val'), class_names)
+    dataset = open_dataset(folder, split='val', class_names=class_names)
     return CheckedClouds(SIMULATED, dataset, range(len(dataset)), dataset)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from pointdistiller_core.cli.output import print_note
+from pointdistiller_core.config import has_splits
 from pointdistiller_core.geometry.intensity import (
     AUTO,
     JUDGED_CLOUDS,
@@ -117,15 +118,23 @@ def settle_dataset(
     if given := given_scale(option):
         config = config.model_copy(update={'intensity_scale': given})
     unkept = config.model_copy(update={'cache_frames': False})
+    frames = build_dataset(unkept, (), labelled=False)
     scale = settle_scale(
         option,
-        spread_clouds(build_dataset(unkept, (), labelled=False)),
+        spread_clouds(frames),
         expected,
-        scale=config.intensity_scale,
-        where=f'{config.root} ({config.split})',
+        scale=frames.intensity_scale,
+        where=name_of(config),
         say=say,
     )
+    if scale == frames.intensity_scale:  # which may be that of the clouds' own type
+        return config
     return config.model_copy(update={'intensity_scale': scale})
+
+
+def name_of(config: DatasetConfig) -> str:
+    """Where frames are, in words."""
+    return f'{config.root} ({config.split})' if has_splits(type(config)) else str(config.root)
 
 
 def spread_clouds(frames: Frames) -> Iterator[NDArray[np.float32]]:

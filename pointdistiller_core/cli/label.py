@@ -53,7 +53,7 @@ def label_command(
     overrides: OverrideOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Label the frames that people have not labelled, by tracks of what teachers find.
+    """Label frames that people have not labelled, by tracking what teachers find.
 
     Example: `pointdistiller label data/own --bundle runs/teacher --set trust.accept=0.7`
 
@@ -105,7 +105,7 @@ def _load_teachers(
 
 
 def _mounting(detector: Detector, height: float | None) -> Mounting | None:
-    """From the dataset's sensor to that of the training; None where they are equally high."""
+    """From the dataset's sensor to that of the training; None if they are equally high."""
     from pointdistiller_core.geometry.mounting import Mounting
 
     trained = detector.info.sensor_height
@@ -159,7 +159,7 @@ def _report(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
 
 
 def _quality(counts: LabelCounts, name: str) -> dict[str, float | None]:
-    """Precision and recall of one class, None where there is nothing to divide by."""
+    """Precision and recall of one class, None if there is nothing to divide by."""
     found, wrong, missed = (part[name] for part in (counts.found, counts.wrong, counts.missed))
     return {
         'precision': found / (found + wrong) if found + wrong else None,

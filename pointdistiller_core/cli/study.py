@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pointdistiller_core.studies.runner import Outcome
     from pointdistiller_core.studies.table import Row, Scores
 
-TABLE_TITLE = 'AP|R40, moderate [%]: mean ± standard deviation over seeds'
+
+SPREAD = 'mean ± standard deviation over seeds'
 
 
 def study_command(
@@ -192,7 +193,8 @@ def _make_listener(output: Path, plan: Sequence[Job]) -> Any:
             found = collect_runs(output, [outcome.job])
             result = 'stopped in time' if outcome.stopped else 'failed'
             if found:
-                result = f'3D mAP {found[0]["scores"]["3D mAP"]:.1f}'
+                name = found[0]['means'][-1]
+                result = f'{name} {found[0]["scores"][name]:.1f}'
             minutes, seconds = divmod(round(outcome.seconds), 60)
             print_note(
                 f'[{done["runs"]}/{len(plan)}] {_name(outcome.job)}: {result}, '
@@ -218,19 +220,22 @@ def write_report(
         size: its name.
         data: what the runs were trained on.
     """
+    from pointdistiller_core.evaluation.metric import find_metric
     from pointdistiller_core.studies.plan import (
         collect_runs,
         list_arms,
         scores_by_arm,
         setting_values,
     )
-    from pointdistiller_core.studies.table import format_table, summarize
+    from pointdistiller_core.studies.table import MEANS, format_table, summarize
 
     runs = collect_runs(stem.parent, plan)
     scores = scores_by_arm(runs)
-    rows = summarize(list_arms(study, plan), scores)
+    metric, means = (runs[0]['metric'], runs[0]['means']) if runs else ('kitti', MEANS)
+    quantity = find_metric(metric).quantity
+    rows = summarize(list_arms(study, plan), scores, means)
     title = f'{study.title}, size {size}'
-    print_table(f'{title}; {TABLE_TITLE}', *format_table(rows), json_target=None)
+    print_table(f'{title}; {quantity}: {SPREAD}', *format_table(rows), json_target=None)
     values = {
         'study': stem.name,
         'size': size,
@@ -239,21 +244,26 @@ def write_report(
         'runs': runs,
     }
     write_json(f'{stem}.json', values)
-    _write_page(stem.with_suffix('.md'), title, rows, runs)
-    _draw(stem.with_suffix('.png'), title, rows, scores, setting_values(study, plan))
+    _write_page(stem.with_suffix('.md'), title, quantity, rows, runs)
+    words = {'title': title, 'quantity': quantity}
+    _draw(stem.with_suffix('.png'), words, rows, scores, setting_values(study, plan))
     print_note(f'{stem}.json, .md, .png: {len(runs)} of {len(plan)} runs')
 
 
 def _write_page(
-    file: Path, title: str, rows: Sequence[Row], runs: Sequence[Mapping[str, Any]]
+    file: Path,
+    title: str,
+    quantity: str,
+    rows: Sequence[Row],
+    runs: Sequence[Mapping[str, Any]],
 ) -> None:
     from pointdistiller_core.files import write_text
     from pointdistiller_core.studies.table import format_markdown, format_table
 
     revisions = sorted({revision for run in runs for revision in run['revisions']})
     note = (
-        f'{TABLE_TITLE}. A gain is the difference to the same network trained on labels alone\n'
-        f'with the same schedule and seed. {len(runs)} runs, code of revision '
+        f'{quantity}: {SPREAD}. A gain is the difference to the same network trained on\n'
+        f'labels alone with the same schedule and seed. {len(runs)} runs, code of revision '
         f'{", ".join(revisions) or "-"}.\n'
     )
     write_text(file, f'# {title}\n\n{format_markdown(*format_table(rows))}\n{note}')
@@ -261,7 +271,7 @@ def _write_page(
 
 def _draw(
     file: Path,
-    title: str,
+    words: Mapping[str, str],
     rows: Sequence[Row],
     scores: Mapping[str, Mapping[int, Scores]],
     settings: Mapping[str, Mapping[str, float]],
@@ -269,6 +279,6 @@ def _draw(
     from pointdistiller_core.studies.picture import draw_bars, draw_settings
 
     if settings:
-        draw_settings(file, rows, scores, settings=settings, title=title)
+        draw_settings(file, rows, scores, settings=settings, **words)
     else:
-        draw_bars(file, rows, scores, title=title)
+        draw_bars(file, rows, scores, **words)

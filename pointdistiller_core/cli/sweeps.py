@@ -26,7 +26,7 @@ DEFAULT_SPLIT = 'train'
 
 def compare_sweeps_command(
     first: Annotated[Path, typer.Argument(help='A dataset in KITTI layout.')],
-    second: Annotated[Path, typer.Argument(help='Another one.')],
+    second: Annotated[Path, typer.Argument(help='Another dataset.')],
     *,
     split: Annotated[
         list[str] | None,
@@ -41,14 +41,14 @@ def compare_sweeps_command(
         typer.Option('--class', help="A class to measure, by default KITTI's three; repeatable."),
     ] = None,
     max_frames: Annotated[
-        int | None, typer.Option(min=1, help='Take no more than the first so many of each.')
+        int | None, typer.Option(min=1, help='Take at most this many of each, from the first.')
     ] = None,
     camera_view: Annotated[
         bool, typer.Option('--camera-view', help="Drop points outside the camera's image.")
     ] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Compare what two datasets look like: points, road, clutter, objects, intensities.
+    """Compare two datasets: points, road, clutter, objects, intensities.
 
     Example: `pointdistiller compare-sweeps data/simulated data/kitti --json sweeps.json`
 

@@ -27,12 +27,14 @@ from pointdistiller_core.config.conversion import (
 )
 from pointdistiller_core.config.data import (
     AugmentationConfig,
+    BagConfig,
     DatasetConfig,
     FolderConfig,
     GroundTruthSamplingConfig,
     KittiConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
+    has_splits,
 )
 from pointdistiller_core.config.detector import (
     POINT_FEATURES,
@@ -133,6 +135,7 @@ __all__ = [
     'AttentionNonlocalConfig',
     'AugmentationConfig',
     'BackboneConfig',
+    'BagConfig',
     'BoxFeaturesConfig',
     'CameraConfig',
     'Config',
@@ -184,6 +187,7 @@ __all__ = [
     'apply_overrides',
     'dump_config',
     'find_config',
+    'has_splits',
     'load_config',
     'load_experiment',
     'load_stored_experiment',

@@ -53,6 +53,27 @@ class FolderConfig(DatasetConfig):
     )
 
 
+def has_splits(config: type[DatasetConfig]) -> bool:
+    """Whether datasets of such a configuration have a choice of splits."""
+    return config.model_fields['split'].annotation is str
+
+
+class BagConfig(DatasetConfig):
+    """Clouds of a ROS bag, with boxes where they are labelled; to evaluate on, not to train."""
+
+    name: Literal['bag'] = 'bag'
+    root: Path = Field(description='the bag')
+    split: Literal['all'] = 'all'
+    topic: str = Field('', description='of the clouds; empty: the only one of a sensor')
+    ground_truth: str = Field('', description='topic of the boxes; empty: /ground_truth/boxes')
+    label_names: tuple[str, ...] = Field(
+        (), description="classes that the boxes' labels index; empty: the detector's"
+    )
+    intensity_scale: Positive | None = Field(  # type: ignore[assignment]  # may be the clouds' own
+        None, description='factor on the intensity; None: 1, of integers 1 / (largest value)'
+    )
+
+
 class SampledClassConfig(Config):
     """Objects of one class that are pasted into a frame."""
 

@@ -7,12 +7,16 @@ Entries may be added at any time: a name is looked up when a configuration is re
 
 from __future__ import annotations
 
-from pointdistiller_core.config.data import DatasetConfig, FolderConfig, KittiConfig
+from pointdistiller_core.config.data import BagConfig, DatasetConfig, FolderConfig, KittiConfig
 from pointdistiller_core.config.detector import DetectorConfig
 from pointdistiller_core.config.pointpillars import PointPillarsConfig
 
 MODEL_CONFIGS: dict[str, type[DetectorConfig]] = {'pointpillars': PointPillarsConfig}
-DATASET_CONFIGS: dict[str, type[DatasetConfig]] = {'kitti': KittiConfig, 'folder': FolderConfig}
+DATASET_CONFIGS: dict[str, type[DatasetConfig]] = {
+    'kitti': KittiConfig,
+    'folder': FolderConfig,
+    'bag': BagConfig,
+}
 
 DetectorConfig.choices = MODEL_CONFIGS
 DatasetConfig.choices = DATASET_CONFIGS

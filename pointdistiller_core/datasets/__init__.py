@@ -4,17 +4,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pointdistiller_core.config import DatasetConfig
+from pointdistiller_core.config import (
+    DATASET_CONFIGS,
+    DatasetConfig,
+    has_splits,
+    parse_config,
+)
+from pointdistiller_core.datasets.bag import BagDataset
+from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
-from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.formats.kitti import Calibration, KittiObjects
-from pointdistiller_core.records import Frame
+from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.records import Frame, GroundTruth
 
-__all__ = ['DATASETS', 'FrameDataset', 'Frames', 'KittiDataset', 'build_dataset']
+__all__ = [
+    'DATASETS',
+    'BagDataset',
+    'FolderDataset',
+    'FrameDataset',
+    'Frames',
+    'KittiDataset',
+    'build_dataset',
+    'find_dataset',
+    'open_dataset',
+]
 
 
 class Frames(Protocol):
@@ -26,7 +42,7 @@ class Frames(Protocol):
 
 
 class FrameDataset(Frames, Protocol):
-    """Frames, as a rule labelled, and what the KITTI metric needs of each."""
+    """Frames, as a rule labelled, with names, and what is known of all of them."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -34,8 +50,28 @@ class FrameDataset(Frames, Protocol):
         ...
 
     @property
+    def frame_ids(self) -> Sequence[str]:
+        """Names of the frames."""
+        ...
+
+    @property
+    def point_features(self) -> tuple[str, ...]:
+        """Columns of the points."""
+        ...
+
+    @property
+    def intensity_scale(self) -> float:
+        """The factor that is in the intensities."""
+        ...
+
+    @property
     def levels(self) -> tuple[str, ...]:
         """Of difficulty, easiest first; the levels of labels are indices into these."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric that is usual here."""
         ...
 
     @property
@@ -47,21 +83,45 @@ class FrameDataset(Frames, Protocol):
         """Another one whenever the frame changed."""
         ...
 
-    def objects(self, index: int, /) -> KittiObjects:
-        """All labels of a frame, those of other classes too."""
+    def labels(self, index: int, /) -> GroundTruth:
+        """All labels of a frame, also those out of the camera's view; its points are not read."""
         ...
 
-    def calibration(self, index: int, /) -> Calibration:
-        """Camera and LiDAR of a frame."""
-        ...
-
-    def image_size(self, index: int, /) -> tuple[int, int]:
-        """Width, height of the camera's image [px]."""
+    def annotations(self, index: int, /) -> Any:
+        """What the dataset's own metric needs of a frame beside points and boxes."""
         ...
 
 
-DATASETS: Mapping[str, Callable[..., FrameDataset]] = {
+class DatasetKind(Protocol):
+    """What makes the datasets of one name."""
+
+    @property
+    def layout(self) -> str:
+        """What lies at its place, in words."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """As of the dataset."""
+        ...
+
+    def lies_at(self, path: Path, /) -> bool:
+        """Whether a dataset of this kind is there, whole or not."""
+        ...
+
+    def is_labelled(self, config: Any, /) -> bool:
+        """Whether there are labels where a configuration says."""
+        ...
+
+    def __call__(
+        self, config: Any, class_names: Sequence[str], /, *, labelled: bool = True
+    ) -> FrameDataset: ...
+
+
+DATASETS: dict[str, DatasetKind] = {
     'kitti': KittiDataset,
+    'folder': FolderDataset,
+    'bag': BagDataset,
 }
 
 
@@ -82,3 +142,53 @@ def build_dataset(
     if config.name not in DATASETS:
         raise ConfigError(f'dataset.name {config.name!r}: cannot be read; {sorted(DATASETS)} can')
     return DATASETS[config.name](config, class_names, labelled=labelled)
+
+
+def find_dataset(path: Path, *, usual_split: str = 'train', **options: Any) -> DatasetConfig:
+    """The configuration of the dataset that lies at a path.
+
+    Args:
+        path: folder of a dataset, or a bag.
+        usual_split: of a dataset that has splits, where the options name none.
+        options: further settings, of which None is none.
+
+    Raises:
+        DatasetError: there is no dataset.
+        ConfigError: datasets of this kind have no such setting.
+    """
+    if not path.exists():
+        raise DatasetError(f'{path}: no such file or folder')
+    kinds = [name for name, kind in DATASETS.items() if kind.lies_at(path)]
+    if not kinds:
+        layouts = '; '.join(kind.layout for kind in DATASETS.values())
+        raise DatasetError(f'{path}: no dataset: neither of these: {layouts}')
+    cls = DATASET_CONFIGS[kinds[0]]
+    given = {name: value for name, value in options.items() if value is not None}
+    if has_splits(cls):
+        given = {'split': usual_split, **given}
+    return parse_config(cls, {'root': path, **given}, where=f'{path} ({kinds[0]})')
+
+
+def open_dataset(
+    path: Path,
+    *,
+    split: str | None = None,
+    class_names: Sequence[str],
+    labelled: bool = True,
+    **options: Any,
+) -> FrameDataset:
+    """The dataset that lies at a path, whatever its kind.
+
+    Args:
+        path: folder of a dataset, or a bag.
+        split: of a dataset that has splits; None is `train`.
+        class_names: labels are indices into these.
+        labelled: whether the frames come with their labels; without, they need none.
+        options: further settings of its configuration, of which None is none.
+
+    Raises:
+        DatasetError: there is no dataset, or its files are missing or malformed.
+        ConfigError: datasets of this kind have no such setting.
+    """
+    config = find_dataset(path, split=split, **options)
+    return build_dataset(config, class_names, labelled=labelled)

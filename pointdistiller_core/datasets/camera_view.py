@@ -74,11 +74,12 @@ def survey_view(seen: Sequence[NDArray[np.bool_]]) -> ViewSurvey:
     )
 
 
-def check_camera_view(dataset: KittiDataset, *, where: str, warn: bool = True) -> None:
+def check_camera_view(dataset: object, *, where: str, warn: bool = True) -> None:
     """Check that the camera sees something of a dataset; say what it does not see.
 
     Args:
-        dataset: labelled or not; the points of a few frames are read, too.
+        dataset: of a kind without a camera there is nothing to check. Labelled or not; the points
+            of a few frames are read, too.
         where: what messages start with.
         warn: whether to warn; only the first of several processes does.
 
@@ -86,6 +87,8 @@ def check_camera_view(dataset: KittiDataset, *, where: str, warn: bool = True) -
         DatasetError: no label is in view, no point of a frame is, or the size of an image is not
             known.
     """
+    if not isinstance(dataset, KittiDataset):
+        return
     count = min(TRIED_FRAMES, len(dataset)) if dataset.camera_view else 0
     for place in range(count):
         dataset[place * len(dataset) // count]

@@ -140,7 +140,7 @@ class DatasetReport:
 
 @dataclass(frozen=True)
 class _FrameReport:
-    """One frame: `digest` and `num_points` of its sweep are None where there is none.
+    """One frame: `digest` and `num_points` of its sweep are None if there is none.
 
     So are `seen`, which labels the camera sees, and `assumed_size` of an image that is not told.
     """
@@ -180,7 +180,7 @@ def check_dataset(
         root: folder that holds `training/` and `ImageSets/`.
         split: only this one; by default all but KITTI's `test`, which has no labels.
         class_names: that are known beside KITTI's own.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
     """
     names = [split] if split else _split_names(root)
     datasets, findings = _open_splits(root, names, class_names)

@@ -129,7 +129,7 @@ class FolderDataset:
         return self._ground_truth(self.row(index))
 
     def objects(self, index: int) -> list[Label] | None:
-        """All labels of a frame, as the file has them; None where it is not labelled.
+        """All labels of a frame, as the file has them; None if it is not labelled.
 
         Raises:
             DatasetError: the file is malformed.
@@ -161,7 +161,7 @@ class FolderDataset:
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
     def _find_columns(self) -> list[int] | None:
-        """Where the columns of a frame are in the files; None where they are the same."""
+        """Where the columns of a frame are in the files; None if they are the same."""
         columns = self.info.columns
         if missing := [name for name in self.point_features if name not in columns]:
             raise DatasetError(

@@ -58,7 +58,7 @@ def check_folder(
         root: folder that holds `dataset.yaml`.
         split: only this one; by default all frames that are listed.
         class_names: that are known beside those of the dataset.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
     """
     try:
         info, table = read_info(root), FrameTable(root / FRAMES_FILE)
@@ -142,7 +142,7 @@ class _Frame:
             self._add(what)
 
     def _usual_columns(self, points: FloatArray) -> FloatArray:
-        """(N, 4) x, y, z [m], intensity; 0 where there is none."""
+        """(N, 4) x, y, z [m], intensity; 0 if there is none."""
         usual: FloatArray = np.zeros((len(points), len(COLUMNS)), np.float32)
         for place, name in enumerate(COLUMNS):
             if name in self._info.columns:

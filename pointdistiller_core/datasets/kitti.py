@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.config import KittiConfig
+from pointdistiller_core.config import POINT_FEATURES, KittiConfig
 from pointdistiller_core.datasets.frame_cache import keep_frame
 from pointdistiller_core.datasets.image_sizes import (
     measure_image,
     read_image_sizes,
     size_from_principal_point,
 )
+from pointdistiller_core.datasets.notes import warn_once
 from pointdistiller_core.datasets.point_files import drop_not_finite
 from pointdistiller_core.datasets.raw_points import KITTI_LAYOUT, find_layout, read_raw
 from pointdistiller_core.errors import DatasetError
@@ -26,6 +27,7 @@ from pointdistiller_core.files import read_text
 from pointdistiller_core.formats.kitti import (
     DIFFICULTIES,
     Calibration,
+    KittiAnnotations,
     KittiObjects,
     boxes_from_objects,
     calibration_problem,
@@ -59,7 +61,20 @@ class KittiDataset:
     `training/image_2`; where neither knows a frame, the principal point is the image's middle.
     """
 
+    layout = "a folder in KITTI's layout (training/velodyne, ImageSets/)"
+    metric = 'kitti'
+    point_features = POINT_FEATURES
     levels = tuple(DIFFICULTIES)
+
+    @staticmethod
+    def lies_at(path: Path) -> bool:
+        """Whether a folder has one of KITTI's own."""
+        return any((path / name).is_dir() for name in ('training', 'ImageSets'))
+
+    @staticmethod
+    def is_labelled(config: KittiConfig) -> bool:
+        """Whether there is a folder of labels."""
+        return (config.root / 'training' / 'label_2').is_dir()
 
     def __init__(
         self,
@@ -89,10 +104,8 @@ class KittiDataset:
         self.labelled = labelled
         self.camera_view = config.camera_view
         self._cache_frames = config.cache_frames
-        self._intensity_scale = config.intensity_scale
+        self.intensity_scale = config.intensity_scale
         self._image_sizes = read_image_sizes(config.root / 'image_sizes.json')
-        self._told_of_sizes = False
-        self._told_of_boxes = False
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -109,6 +122,24 @@ class KittiDataset:
         file = self.cache / 'frames' / f'{self.fingerprint(index)}.safetensors'
         return keep_frame(file, self.frame_ids[index], lambda: self._read_frame(index))
 
+    def labels(self, index: int) -> GroundTruth:
+        """Labels of a frame, seen by the camera or not, without `DontCare` areas.
+
+        Raises:
+            DatasetError: the label file or the calibration is missing or malformed.
+        """
+        return self._ground_truth(index, self.calibration(index), None)
+
+    def annotations(self, index: int) -> KittiAnnotations:
+        """What the KITTI metric needs of a frame.
+
+        Raises:
+            DatasetError: as `objects`, `calibration` and `image_size`.
+        """
+        return KittiAnnotations(
+            self.objects(index), self.calibration(index), self.image_size(index)
+        )
+
     def objects(self, index: int) -> KittiObjects:
         """All labels of a frame, those of other classes and `DontCare` areas too; `complete`.
 
@@ -119,9 +150,9 @@ class KittiDataset:
         labels = read_objects(path)
         completed = self.complete(index, labels)
         projected = labels.lacks_box_2d & ~completed.lacks_box_2d
-        if projected.any() and not self._told_of_boxes:
-            self._told_of_boxes = True
-            logger.warning(
+        if projected.any():
+            warn_once(
+                *(logger, self._root),
                 '%s: labels without a 2D box here, and maybe in other frames, get that of their '
                 '3D box, which decides about their difficulty; see check-dataset',
                 path,
@@ -211,7 +242,7 @@ class KittiDataset:
                 self.find_image_size(index),
                 [(state.st_size, state.st_mtime_ns) for state in states],
             ),
-            *([self._intensity_scale] if self._intensity_scale != 1 else []),
+            *([self.intensity_scale] if self.intensity_scale != 1 else []),
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
@@ -222,7 +253,7 @@ class KittiDataset:
     def _read_frame(self, index: int) -> Frame:
         path = self.path('velodyne', index)
         points, truth = drop_not_finite(read_sweep(path), path), None
-        points = scale_intensity(points, self._intensity_scale)
+        points = scale_intensity(points, self.intensity_scale)
         if not (self.camera_view or self.labelled):
             return Frame(points, self.frame_ids[index])
         calibration, size = self.calibration(index), None
@@ -246,13 +277,12 @@ class KittiDataset:
                 f'{self.path("calib", index)}: {unknown_size(calibration)}; without '
                 'dataset.camera_view it does not matter to a training'
             )
-        if not self._told_of_sizes:
-            self._told_of_sizes = True
-            logger.warning(
-                '%s: frame %s, and maybe others, has no image and no entry in image_sizes.json; '
-                'its size is taken as %d x %d, from the principal point; see check-dataset',
-                *(self._root, self.frame_ids[index], *size),
-            )
+        warn_once(
+            *(logger, self._root),
+            '%s: frame %s, and maybe others, has no image and no entry in image_sizes.json; '
+            'its size is taken as %d x %d, from the principal point; see check-dataset',
+            *(self._root, self.frame_ids[index], *size),
+        )
         return size
 
     @property

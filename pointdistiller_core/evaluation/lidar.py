@@ -13,14 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+import json
 import math
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.evaluation.matching import match_detections
+from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.evaluation.matching import USUAL_OVERLAPS, match_detections
+from pointdistiller_core.evaluation.scores import Alarms, Annotated, Scores
+from pointdistiller_core.files import check_results_folder, write_file
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_3d, rotated_iou_bev
 from pointdistiller_core.records import IGNORE_LABEL, Detections, Frame
@@ -33,9 +37,7 @@ if TYPE_CHECKING:
 Overlaps: TypeAlias = tuple[float, float]  # least IoU of a hit: from above, in 3D
 
 MIN_OVERLAPS: Mapping[str, Overlaps] = {
-    'Car': (0.7, 0.7),
-    'Pedestrian': (0.5, 0.5),
-    'Cyclist': (0.5, 0.5),
+    name: (least, least) for name, least in USUAL_OVERLAPS.items()
 }
 NOT_EVALUATED = (math.inf, math.inf)
 KINDS: Mapping[str, Callable[..., Any]] = {'BEV': rotated_iou_bev, '3D': rotated_iou_3d}
@@ -44,40 +46,8 @@ NUM_POINTS = (1, 5, 20, 100)  # in the box: where each bin begins
 DISTANCE_BINS = ('0-20 m', '20-40 m', '40-60 m', '60+ m')
 POINTS_BINS = ('1-4', '5-19', '20-99', '100+')
 NUM_RECALLS = 40
+RESULT_SUFFIX = '.json'
 BOXES_AT_ONCE = 64  # bounds the memory of the test for points in boxes
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a metric finds; every float may be NaN, where there are no labels to find.
-
-    Attributes:
-        means: over the classes that have labels, by name; the first one is the headline.
-        by_class: class -> column -> value.
-        num_labels: class -> labels that count.
-        details: all else that the metric has: mappings, sequences, numbers and texts.
-    """
-
-    means: Mapping[str, float]
-    by_class: Mapping[str, Mapping[str, float]]
-    num_labels: Mapping[str, int]
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it for JSON: four decimals, None for NaN."""
-        plain: dict[str, Any] = _to_json(vars(self))
-        return plain
-
-
-class LabelledFrames(Protocol):
-    """Frames by their number, with labels."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Labels, those of detections too, are indices into these."""
-        ...
-
-    def __getitem__(self, index: int, /) -> Frame: ...
 
 
 @dataclass(frozen=True)
@@ -94,10 +64,12 @@ class LidarMetric:
         min_overlaps: class -> least IoU of a hit; other classes are left out.
     """
 
+    quantity: ClassVar = 'AP|R40 [%]'
+
     min_overlaps: Mapping[str, Overlaps] = field(default_factory=lambda: dict(MIN_OVERLAPS))
 
     def evaluate(
-        self, frames: LabelledFrames, indices: Sequence[int], found: Sequence[Detections]
+        self, frames: Annotated, indices: Sequence[int], found: Sequence[Detections]
     ) -> Scores:
         """Evaluate the detections of some frames.
 
@@ -118,22 +90,7 @@ class LidarMetric:
             ValueError: the frames and the detections are not equally many, or a detection is of
                 no class of the frames.
         """
-        names = frames.class_names
-        least = [self.min_overlaps.get(name, NOT_EVALUATED) for name in names]
-        seen = [
-            _match_frame(frames[index], item, least)
-            for index, item in zip(indices, found, strict=True)
-        ]
-        truth = _join([each.truth for each in seen])
-        rows = {kind: _join([each.found[kind] for each in seen]) for kind in KINDS}
-        classes = {
-            name: (
-                truth[truth.labels == number],
-                {kind: of_kind[of_kind.labels == number] for kind, of_kind in rows.items()},
-            )
-            for number, name in enumerate(names)
-            if name in self.min_overlaps
-        }
+        seen, classes = self._match(frames, indices, found)
         by_class = {name: _average_precisions(*of_class) for name, of_class in classes.items()}
         details = {
             'num_frames': len(seen),
@@ -142,8 +99,9 @@ class LidarMetric:
                 name: dict(zip(KINDS, self.min_overlaps[name], strict=True)) for name in classes
             },
             'num_without_point': {
-                name: sum(int((each.without_point == names.index(name)).sum()) for each in seen)
-                for name in classes
+                name: sum(int((each.without_point == number).sum()) for each in seen)
+                for number, name in enumerate(frames.class_names)
+                if name in classes
             },
             'num_excused': {
                 name: {kind: int(of[kind].excused.sum()) for kind in KINDS}
@@ -165,6 +123,70 @@ class LidarMetric:
             num_labels={name: len(of_class[0]) for name, of_class in classes.items()},
             details=details,
         )
+
+    def alarms(
+        self,
+        frames: Annotated,
+        indices: Sequence[int],
+        found: Sequence[Detections],
+        *,
+        recalls: Sequence[float],
+        kind: str,
+        level: str,
+    ) -> dict[str, Alarms]:
+        """False alarms of each class where it reaches some recalls, as `AlarmMetric` says."""
+        if level:
+            raise ConfigError(f'difficulty {level!r}: the lidar metric has none; leave it out')
+        _, classes = self._match(frames, indices, found)
+        return {
+            name: _alarms(rows[kind.upper()], len(truth), recalls)
+            for name, (truth, rows) in classes.items()
+        }
+
+    def _match(
+        self, frames: Annotated, indices: Sequence[int], found: Sequence[Detections]
+    ) -> tuple[list[_SeenFrame], dict[str, tuple[_Rows, dict[str, _Rows]]]]:
+        """Each frame, and the labels and detections of each class that is evaluated."""
+        names = frames.class_names
+        least = [self.min_overlaps.get(name, NOT_EVALUATED) for name in names]
+        seen = [
+            _match_frame(frames[index], item, least)
+            for index, item in zip(indices, found, strict=True)
+        ]
+        truth = _join([each.truth for each in seen])
+        rows = {kind: _join([each.found[kind] for each in seen]) for kind in KINDS}
+        return seen, {
+            name: (
+                truth[truth.labels == number],
+                {kind: of_kind[of_kind.labels == number] for kind, of_kind in rows.items()},
+            )
+            for number, name in enumerate(names)
+            if name in self.min_overlaps
+        }
+
+    def check_results(self, folder: Path, frames: Annotated, indices: Sequence[int]) -> None:
+        """As `Metric` says."""
+        check_results_folder(
+            folder, [frames.frame_ids[index] for index in indices], suffix=RESULT_SUFFIX
+        )
+
+    def write_results(
+        self,
+        folder: Path,
+        frames: Annotated,
+        indices: Sequence[int],
+        found: Sequence[Detections],
+    ) -> None:
+        """Write `<frame>.json` for each frame: `classes`, `scores` and `boxes` (N, 7)."""
+        self.check_results(folder, frames, indices)
+        for index, item in zip(indices, found, strict=True):
+            values = {
+                'classes': [frames.class_names[label] for label in item.labels],
+                'scores': item.scores.tolist(),
+                'boxes': item.boxes.tolist(),
+            }
+            name = f'{frames.frame_ids[index]}{RESULT_SUFFIX}'
+            write_file(folder / name, (json.dumps(values) + '\n').encode())
 
 
 def precision_at_recalls(scores: FloatArray, hits: BoolArray, num_labels: int) -> FloatArray:
@@ -296,6 +318,20 @@ def _precisions(truth: _Rows, found: Mapping[str, _Rows]) -> dict[str, list[floa
     return precisions
 
 
+def _alarms(found: _Rows, num_labels: int, recalls: Sequence[float]) -> Alarms:
+    """False alarms where detections of one class reach some recalls."""
+    hit_scores = np.sort(found.scores[found.hits])[::-1]
+    needed = np.ceil(np.asarray(recalls) * num_labels - 1e-9).astype(np.int64)  # 0.1 * 30 is > 3
+    scores = hit_scores[needed[(needed >= 1) & (needed <= len(hit_scores))] - 1]
+    false = np.sort(found.scores[~found.hits & ~found.excused])
+    return Alarms(
+        num_labels,
+        scores.astype(np.float64),
+        (hit_scores >= scores[:, None]).sum(axis=1) / max(num_labels, 1),
+        (len(false) - np.searchsorted(false, scores)).astype(np.float64),
+    )
+
+
 def _average_precisions(truth: _Rows, found: Mapping[str, _Rows]) -> dict[str, float]:
     """`BEV AP` and `3D AP` [%] of labels and of the detections that go with them."""
     return {
@@ -319,13 +355,3 @@ def _mean(rows: Iterable[Mapping[str, float]], column: str) -> float:
     """Mean of a column over the rows that have a value."""
     values = [row[column] for row in rows if not math.isnan(row[column])]
     return sum(values) / len(values) if values else math.nan
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _to_json(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(each) for each in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 4)
-    return value

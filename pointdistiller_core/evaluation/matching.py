@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     BoolArray = NDArray[np.bool_]
 
 
+USUAL_OVERLAPS = {'Car': 0.7, 'Pedestrian': 0.5, 'Cyclist': 0.5}  # least IoU of a hit: KITTI's
+OTHER_OVERLAP = 0.5  # of other classes
+
+
+def default_overlaps(class_names: Sequence[str]) -> tuple[float, ...]:
+    """The usual least IoU of a hit, for each class."""
+    return tuple(USUAL_OVERLAPS.get(name, OTHER_OVERLAP) for name in class_names)
+
+
 @dataclass(frozen=True)
 class Matches:
     """Detections of one frame against its truth.

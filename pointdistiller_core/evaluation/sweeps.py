@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
 
-Rows: TypeAlias = dict[str, float]  # name -> number; NaN where there is nothing to measure
+Rows: TypeAlias = dict[str, float]  # name -> number; NaN if there is nothing to measure
 
 ELEVATIONS = (-90, -10, -5, -2, 0, 3, 90)  # [deg] where each band begins, and the last one ends
 DISTANCES = (0, 20, 40, math.inf)  # [m] from the sensor, from above
@@ -67,7 +67,7 @@ def measure_sweeps(frames: Iterable[Frame], class_names: Sequence[str]) -> Rows:
         class_names: whose objects are measured.
 
     Returns:
-        A number for each row that docs/data.md names; NaN where there is nothing to measure.
+        A number for each row that docs/data.md names; NaN if there is nothing to measure.
 
     Raises:
         DatasetError: there is no frame, or one has no labels, not even an empty list.
@@ -147,7 +147,7 @@ def fit_road(points: NDArray[np.floating]) -> FloatArray:
         points: (N, 3 or more) x, y, z first [m], sensor frame.
 
     Returns:
-        (3,) rise along x, rise along y [m/m], z below the sensor [m]; NaN where nothing is there.
+        (3,) rise along x, rise along y [m/m], z below the sensor [m]; NaN if nothing is there.
     """
     low = _low_points(points)
     if not len(low):
@@ -177,7 +177,7 @@ def _low_points(points: NDArray[np.floating]) -> FloatArray:
 
 
 def _visible_heights(z: FloatArray, inside: BoolArray) -> FloatArray:
-    """(G,) extent along z [m] of the points in each box; NaN where they are too few."""
+    """(G,) extent along z [m] of the points in each box; NaN if they are too few."""
     heights: FloatArray = np.array(
         [np.ptp(z[column]) if column.sum() >= FEWEST_POINTS else math.nan for column in inside.T]
     )

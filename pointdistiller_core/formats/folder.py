@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The open dataset folder: labelled or unlabelled sweeps with poses, in files that anybody reads.
+"""The open dataset folder: labelled or unlabelled sweeps with poses, in simple files.
 
 `dataset.yaml` says what the folder holds, `frames.csv` lists its frames, `points/NAME.bin` and
 `labels/NAME.json` are one frame, `splits/*.txt` name frames or ranges of them. Everything is in
@@ -40,14 +40,14 @@ ROW_FIELDS = (
     *('x', 'y', 'z', 'qx', 'qy', 'qz', 'qw', 'camera'),
 )
 _NAME = re.compile(r'[A-Za-z0-9_+-][A-Za-z0-9_.+-]*')  # of a file, and of a field of CSV
-_SCAN = 1 << 20  # bytes of frames.csv that are looked at at once
+_SCAN = 1 << 20  # bytes of frames.csv read at once
 
 
 # --- dataset.yaml ----------------------------------------------------------------------------
 
 
 class _Part(BaseModel):
-    """A part of `dataset.yaml`; keys of others are kept."""
+    """A part of `dataset.yaml`; unknown keys are kept."""
 
     model_config = ConfigDict(extra='allow', frozen=True, allow_inf_nan=False)
 
@@ -57,7 +57,7 @@ class SensorInfo(_Part):
 
     Attributes:
         frame: name of the frame of points, boxes and poses.
-        height: of its origin above the ground [m]; None where that is not known.
+        height: of its origin above the ground [m]; None if that is not known.
     """
 
     frame: str = 'lidar'
@@ -68,11 +68,11 @@ class DriveInfo(_Part):
     """Frames that were recorded one after another.
 
     Attributes:
-        source: what they were made from.
-        settings: that they were made with.
-        choices: made on the way, with their evidence.
+        source: origin of the frames.
+        settings: settings they were made with.
+        choices: automatic choices, with their evidence.
         counts: what was read, kept and left out.
-        notes: what was wrong with the source.
+        notes: problems of the source.
         complete: whether all of the source has been converted.
     """
 
@@ -90,7 +90,7 @@ class CameraInfo(_Part):
     Attributes:
         camera_from_lidar: 4 x 4, to a frame with x right, y down, z forward.
         image_from_camera: 3 x 4 projection.
-        image_size: width, height [pixels]; None where that is not known.
+        image_size: width, height [pixels]; None if that is not known.
     """
 
     camera_from_lidar: list[list[float]]
@@ -118,11 +118,11 @@ class FolderInfo(_Part):
     """What `dataset.yaml` holds.
 
     Attributes:
-        class_names: of the labels; empty where nothing is labelled.
+        class_names: classes of the labels; empty if nothing is labelled.
         columns: of the points, float32 each, x, y, z [m] first.
         sensor: that the frames are of.
         drives: by their names.
-        cameras: by the names that `frames.csv` has in its column `camera`.
+        cameras: by the names in the column `camera` of `frames.csv`.
     """
 
     format: Literal['pointdistiller-folder'] = 'pointdistiller-folder'
@@ -189,15 +189,14 @@ def write_info(root: Path, info: FolderInfo) -> None:
 
 @dataclass(frozen=True)
 class FrameRow:
-    """A row of `frames.csv`; what is not known is None, or empty.
+    """A row of `frames.csv`; unknown values are None, or empty.
 
     Attributes:
         name: of the frame and its files.
         drive: that it belongs to.
         stamp_ns: when it was taken [ns].
         num_points: of its points.
-        pose: of the sensor in a frame that stays, as `world_from_lidar`; its own one for each
-            drive.
+        pose: of the sensor in a fixed frame, as `world_from_lidar`; a frame for each drive.
         camera: key in `FolderInfo.cameras`.
     """
 
@@ -226,9 +225,9 @@ class FrameRow:
 
 
 class FrameTable(Sequence[FrameRow]):
-    """The rows of `frames.csv`, read where they are asked for.
+    """The rows of `frames.csv`, read on demand.
 
-    Only where each row begins is kept in memory, 8 bytes a frame; the file itself is mapped.
+    Memory holds only the beginning of each row, 8 bytes per frame; the file itself is mapped.
 
     Args:
         path: the file.
@@ -283,7 +282,7 @@ class FrameTable(Sequence[FrameRow]):
         return map(self.name, range(len(self)))
 
     def find(self, names: Collection[str]) -> dict[str, int]:
-        """Places of frames by their names; those that are not there are left out."""
+        """Places of frames by their names; missing ones are left out."""
         wanted = set(names)
         return {name: place for place, name in enumerate(self.names()) if name in wanted}
 
@@ -313,7 +312,7 @@ class FrameTable(Sequence[FrameRow]):
 
 
 def _line_ends(data: mmap.mmap | bytes) -> NDArray[np.int64]:
-    """(L,) where the lines of a file end; what follows the last end is no row yet."""
+    """(L,) where the lines of a file end; the text after the last end is no row yet."""
     ends = [
         begin + 1 + np.flatnonzero(np.frombuffer(data[begin : begin + _SCAN], np.uint8) == 10)
         for begin in range(0, len(data), _SCAN)
@@ -331,11 +330,11 @@ class Label:
     Attributes:
         name: its class.
         box: x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame, float32.
-        score: in [0, 1], where a detector said so.
+        score: in [0, 1], if a detector gave one.
         track: names the object in all frames of its drive.
         velocity: along x and y of the LiDAR frame [m/s].
-        ignore: whether it counts neither as an object nor as background.
-        further: what one other format holds of it, by the name of that.
+        ignore: whether it is neither object nor background.
+        further: further values of another format, by its name.
     """
 
     name: str
@@ -347,7 +346,7 @@ class Label:
     further: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As the file has it; what is not known is left out."""
+        """The label in the form of the file; unknown values are left out."""
         optional = {
             'score': self.score,
             'track': self.track,
@@ -359,7 +358,7 @@ class Label:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Label:
-        """From what the file has.
+        """From the form of the file.
 
         Raises:
             ValueError: something is missing or of another kind.
@@ -381,7 +380,7 @@ class Label:
 
 
 def shortest_floats(values: Iterable[Any]) -> tuple[float, ...]:
-    """Numbers of float32 as few digits that give the same float32 back."""
+    """Numbers of float32 with as few digits as give the same float32 again."""
     return tuple(float(str(np.float32(value))) for value in values)
 
 
@@ -401,7 +400,7 @@ def points_path(root: Path, name: str) -> Path:
 
 
 def labels_path(root: Path, name: str) -> Path:
-    """The file of a frame's labels; there is none where it is not labelled."""
+    """The file of a frame's labels; an unlabelled frame has none."""
     return root / LABELS / f'{name}.json'
 
 
@@ -429,7 +428,7 @@ def read_points(root: Path, row: FrameRow, columns: Sequence[str]) -> FloatArray
 
 
 def read_labels(root: Path, name: str) -> list[Label] | None:
-    """Objects of a frame; None where it is not labelled.
+    """Objects of a frame; None if it is not labelled.
 
     Raises:
         DatasetError: the file is malformed.
@@ -447,7 +446,7 @@ def read_labels(root: Path, name: str) -> list[Label] | None:
 
 
 def read_label_source(root: Path, name: str) -> str | None:
-    """What made the labels of a frame, e.g. a bundle; None of labels of unknown origin.
+    """Origin of the labels of a frame, e.g. a bundle; None if it is not known.
 
     Raises:
         DatasetError: the file is missing or malformed.
@@ -457,7 +456,7 @@ def read_label_source(root: Path, name: str) -> str | None:
 
 
 def read_further(root: Path, name: str) -> dict[str, Any]:
-    """What one other format holds of a frame beside objects, by the name of that.
+    """Further values of another format for a frame, by its name.
 
     Raises:
         DatasetError: the file is malformed.
@@ -499,14 +498,14 @@ def write_labels(
     source: str | None = None,
     further: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write or replace the labels of a frame, and what made them, if it was not a person.
+    """Write or replace the labels of a frame, and their origin, if it is not a person.
 
     Args:
         root: of the dataset.
         name: of the frame.
         labels: of its objects.
-        source: what made them, e.g. a bundle; None of a person.
-        further: what one other format holds of the frame, by the name of that.
+        source: origin of the labels, e.g. a bundle; None for a person.
+        further: further values of another format for the frame, by its name.
 
     Raises:
         WriteError: the file system refuses; the file is as it was.
@@ -536,7 +535,7 @@ def read_split(root: Path, split: str) -> list[FrameRange]:
         split: a file of `splits/`, without .txt; several as train+val.
 
     Raises:
-        DatasetError: there is no such split, or it names no frame.
+        DatasetError: there is no such split, or it names no frames.
     """
     return [found for name in split.split('+') for found in _read_one_split(root, name)]
 
@@ -573,7 +572,7 @@ def resolve_split(
     """(F,) places of the frames of a split in a table.
 
     Raises:
-        DatasetError: a frame is not there, or a range ends before it begins.
+        DatasetError: a frame is missing, or a range ends before it begins.
     """
     places = table.find({name for found in ranges for name in (found.first, found.last)})
     parts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the open dataset folder, frame by frame, so that it can be ended at any moment."""
+"""Writes the open dataset folder, frame by frame, so that it can be stopped at any moment."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ LOCK_FILE = '.lock'
 class FolderWriter:
     """Adds frames to a dataset folder; as a context manager it keeps other writers out.
 
-    A frame is there when its row is in `frames.csv`, which comes after its files. So a process may
-    be killed at any moment: what it left unfinished has no row, and is written again.
+    A frame is complete when its row is in `frames.csv`, which is written after its files. So a
+    process may be killed at any moment: an unfinished frame has no row, and is written again.
 
     Args:
         root: a new or an empty folder, or a dataset of the same columns and sensor.
-        info: of a new dataset; of one that is there, only columns and sensor are compared.
+        info: of a new dataset; for an existing one, only columns and sensor are compared.
 
     Attributes:
-        info: as `dataset.yaml` has it; `update` replaces it.
-        earlier: rows that were there at the beginning.
+        info: content of `dataset.yaml`; `update` replaces it.
+        earlier: rows that existed at the beginning.
 
     Raises:
         DatasetError: `root` holds something else, or frames of other columns or another sensor.
@@ -116,7 +116,7 @@ class FolderWriter:
             row: its name must be new here; `num_points` is filled in.
             points: (N, C) float32, a column for each of `info.columns`.
             labels: None leaves it unlabelled.
-            further: what one other format holds of a labelled frame, by the name of that.
+            further: further values of another format for a labelled frame, by its name.
 
         Raises:
             WriteError: the file system refuses; frames that were added before are intact.
@@ -153,7 +153,7 @@ class FolderWriter:
         labels: Iterable[Label] | None = None,
         further: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the files of a frame again, whose row is there."""
+        """Write the files of a frame again, whose row exists."""
         assert points.shape[1] == len(self.info.columns), points.shape
         data = np.ascontiguousarray(points, '<f4')
         write_file(points_path(self.root, name), data.tobytes())
@@ -161,7 +161,7 @@ class FolderWriter:
             write_labels(self.root, name, labels, further=further)
 
     def is_whole(self, row: FrameRow, *, labelled: bool = False) -> bool:
-        """Whether the files of a frame are there; a loss of power may have taken them."""
+        """Whether the files of a frame exist; a loss of power may have destroyed them."""
         try:
             size = points_path(self.root, row.name).stat().st_size
         except OSError:
@@ -184,7 +184,7 @@ class FolderWriter:
         return _places_of(self.earlier, drive)
 
     def stamps(self, drive: str) -> tuple[list[str], NDArray[np.int64]]:
-        """Names and times [ns] of all frames of a drive, (F,) each; 0 where there is no time."""
+        """Names and times [ns] of all frames of a drive, (F,) each; 0 without a time."""
         table = FrameTable(self.root / FRAMES_FILE)
         rows = (table[int(place)] for place in _places_of(table, drive))
         facts = [(row.name, row.stamp_ns or 0) for row in rows]
@@ -193,7 +193,7 @@ class FolderWriter:
     def set_ranges(
         self, names: Collection[str], splits: Mapping[str, Sequence[FrameRange]]
     ) -> None:
-        """Replace what each split has of some frames.
+        """Replace the ranges of some frames in each split.
 
         Args:
             names: of these frames, whichever splits they were in.
@@ -207,7 +207,7 @@ class FolderWriter:
             write_split(self.root, split, [*others, *splits.get(split, [])])
 
     def _join(self, found: FolderInfo) -> None:
-        """Go on with a dataset that is there."""
+        """Continue an existing dataset."""
         for key in ('columns', 'sensor'):
             before, now = getattr(found, key), getattr(self.info, key)
             if before != now:
@@ -218,7 +218,7 @@ class FolderWriter:
         self.info = found
 
     def _is_own(self, path: Path) -> bool:
-        """Whether something in a folder was left by a writer that was killed at its very start."""
+        """Whether something in a folder was left by a writer that was killed at its start."""
         return path.name in (LOCK_FILE, FRAMES_FILE) or is_partial(path)
 
 

@@ -10,17 +10,22 @@ LiDAR, `yaw = -(rotation_y + pi / 2)` and the geometric center is half a height 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 import math
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.files import named_refusals, read_text, write_file
+from pointdistiller_core.files import (
+    check_results_folder,
+    named_refusals,
+    read_text,
+    write_file,
+)
 from pointdistiller_core.geometry.transforms import transform_points, wrap_angle
 
 Array: TypeAlias = 'NDArray[np.float64]'
@@ -158,6 +163,20 @@ class Calibration:
         return _project(self, transform_points(self.camera_from_lidar, points))
 
 
+class KittiAnnotations(NamedTuple):
+    """What the KITTI metric needs of a frame.
+
+    Attributes:
+        objects: all labels, those of other classes and `DontCare` areas too.
+        calibration: of camera and LiDAR.
+        image_size: width, height [pixels].
+    """
+
+    objects: KittiObjects
+    calibration: Calibration
+    image_size: tuple[int, int]
+
+
 def read_objects(path: Path) -> KittiObjects:
     """Read a label file (15 fields a line) or a result file (16, the last one is the score).
 
@@ -198,21 +217,6 @@ def format_objects(objects: KittiObjects) -> str:
         occluded, alpha = str(objects.occluded[index]), f'{objects.alpha[index]:.4f}'
         lines.append(' '.join([str(name), truncated, occluded, alpha, *rest, *score]) + '\n')
     return ''.join(lines)
-
-
-def check_results_folder(folder: Path, frame_ids: Iterable[str]) -> None:
-    """Check that the folder can hold result files of these frames, and holds no others.
-
-    Raises:
-        DatasetError: result files of other frames are there, or `folder` is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise DatasetError(f'{folder}: is a file; results need a folder')
-    if others := sorted({path.stem for path in folder.glob('*.txt')} - set(frame_ids)):
-        raise DatasetError(
-            f'{folder}: holds result files of other frames ({", ".join(others[:3])}, '
-            f'{len(others)} in all), which would be evaluated too; choose an empty folder'
-        )
 
 
 def write_results(folder: Path, detections: Mapping[str, KittiObjects]) -> None:

@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Label files of annotation tools, one per frame, in the LiDAR frame; no camera is asked for.
+"""Label files of annotation tools, one per frame, in the LiDAR frame; without a camera.
 
 All of them give a box by its center, its size along and across its heading, and a turn about each
-axis, so nothing has to be shifted. What a tool has no place for (scores, velocities) is written
-under a key of its own, which the tools leave alone, and is read back.
+axis, so nothing has to be shifted. Values that a tool does not know (scores, velocities) are
+written under a key of their own, which the tools keep, and are read back.
 
 * `sustech`: SUSTechPOINTS, a list of `obj_type`, `obj_id` and `psr` (position, scale, rotation);
 * `xtreme1`: Xtreme1 and BasicAI, `objects` of type `3D_BOX` with `center3D`, `size3D`,
   `rotation3D`;
 * `labelcloud-rel`, `labelcloud-abs`: labelCloud's `centroid_rel` (radians) and `centroid_abs`
-  (degrees). A file does not say which of them it is.
+  (degrees). A file does not say which of the two it is.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ TILT = 0.02  # [rad] about x or y, beyond which a box is not upright
 
 
 class ToolLabels(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         labels: its boxes, upright.
-        num_tilted: of them that the file has tilted by more than `TILT`.
-        num_others: objects that are no boxes, which are left out.
+        num_tilted: boxes that the file has tilted by more than `TILT`.
+        num_others: objects that are not boxes, which are left out.
     """
 
     labels: list[Label]
@@ -47,13 +47,13 @@ class ToolLabels(NamedTuple):
 
 
 class LabelTool(NamedTuple):
-    """How a tool keeps labels.
+    """A tool's way to store labels.
 
     Attributes:
-        folder: where its label files lie in a scene.
-        points_folder: where its points lie.
-        read: the value of a JSON file to labels.
-        write: labels of a frame of this name to such a value.
+        folder: folder of its label files in a scene.
+        points_folder: folder of its points.
+        read: turns the value of a JSON file into labels.
+        write: turns labels of a frame of this name into such a value.
     """
 
     folder: str
@@ -66,7 +66,7 @@ def read_tool_labels(tool: str, text: str, where: str) -> ToolLabels:
     """The labels of a file of a tool.
 
     Raises:
-        DatasetError: it is no such file.
+        DatasetError: it is not a file of this tool.
     """
     try:
         return LABEL_TOOLS[tool].read(json.loads(text))
@@ -235,7 +235,7 @@ def _parts(label: Label) -> tuple[list[float], list[float], float]:
 
 
 def _further(label: Label) -> dict[str, Any]:
-    """What the tools have no place for; only where it is known."""
+    """Values that the tools do not know, if there are any."""
     known = {
         'score': label.score,
         'velocity': list(label.velocity) if label.velocity else None,

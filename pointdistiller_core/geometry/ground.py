@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     Array: TypeAlias = NDArray[np.float64]
 
-NEAREST, FARTHEST = 2.5, 25.0  # [m] from above; nearer is the vehicle, farther the road bends
+NEAREST, FARTHEST = 2.5, 25.0  # [m] from above: beyond the vehicle, before bends
 BELOW = 0.2  # [m] under the sensor, at least
 ON_PLANE = 0.1  # [m] from the plane
 STEEPEST = math.radians(30)  # of a sensor, or of a road
@@ -40,7 +40,7 @@ class Ground:
 
     @property
     def tilt(self) -> float:
-        """Between the sensor's z axis and the normal [rad]."""
+        """Angle between the sensor's z axis and the normal [rad]."""
         return math.acos(min(self.normal[2], 1.0))
 
     @property
@@ -63,7 +63,7 @@ def fit_ground(points: NDArray[np.floating[Any]], *, seed: int = 0) -> Ground | 
         seed: the same seed gives the same plane.
 
     Returns:
-        The plane; None where too few points lie on any, or too many below it.
+        The plane; None if too few points lie on any, or too many below it.
     """
     rng = np.random.default_rng(seed)
     near = points[:, :3].astype(np.float64)
@@ -90,7 +90,7 @@ def fit_ground(points: NDArray[np.floating[Any]], *, seed: int = 0) -> Ground | 
 
 
 def join_grounds(found: Sequence[Ground]) -> Ground:
-    """The middle one of the grounds of several sweeps, at least one, number by number."""
+    """The median of the grounds of one or more sweeps, number by number."""
     normal = np.median([ground.normal for ground in found], axis=0)
     x, y, z = map(float, normal / np.linalg.norm(normal))
     height = float(np.median([ground.height for ground in found]))
@@ -98,7 +98,7 @@ def join_grounds(found: Sequence[Ground]) -> Ground:
 
 
 def _best_plane(points: Array, rng: np.random.Generator) -> Array | None:
-    """(4,) normal and height of the best of many planes through three points each."""
+    """(4,) normal and height of the best of many planes through three points."""
     corners = points[rng.integers(len(points), size=(NUM_TRIES, 3))]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     lengths = np.linalg.norm(normals, axis=1)
@@ -116,7 +116,7 @@ def _best_plane(points: Array, rng: np.random.Generator) -> Array | None:
 
 
 def _refined(points: Array, plane: Array) -> Array | None:
-    """The plane z = a x + b y + c through the points that lie on another one."""
+    """The plane z = a x + b y + c fitted to the points on another one."""
     own = points[abs(points @ plane[:3] + plane[3]) < ON_PLANE]
     if len(own) < 3:
         return None

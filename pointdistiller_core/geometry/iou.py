@@ -41,7 +41,7 @@ def aligned_intersection_bev(a: ArrayT, b: ArrayT) -> ArrayT:
 
 
 def aligned_iou_bev(a: ArrayT, b: ArrayT) -> ArrayT:
-    """Intersection over union from above, row by row; 0 where neither box has an area.
+    """Intersection over union from above, row by row; 0 if neither box has an area.
 
     Args:
         a: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad].
@@ -55,7 +55,7 @@ def aligned_iou_bev(a: ArrayT, b: ArrayT) -> ArrayT:
 
 
 def aligned_iou_3d(a: ArrayT, b: ArrayT) -> ArrayT:
-    """Intersection over union of the volumes, row by row; 0 where neither box has a volume.
+    """Intersection over union of the volumes, row by row; 0 if neither box has a volume.
 
     Args:
         a: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad].
@@ -72,7 +72,7 @@ def aligned_iou_3d(a: ArrayT, b: ArrayT) -> ArrayT:
 
 
 def rotated_iou_bev(a: ArrayT, b: ArrayT) -> ArrayT:
-    """Intersection over union from above of every pair; 0 where neither box has an area.
+    """Intersection over union from above of every pair; 0 if neither box has an area.
 
     Args:
         a: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad].
@@ -85,7 +85,7 @@ def rotated_iou_bev(a: ArrayT, b: ArrayT) -> ArrayT:
 
 
 def rotated_iou_3d(a: ArrayT, b: ArrayT) -> ArrayT:
-    """Intersection over union of the volumes of every pair; 0 where neither has a volume.
+    """Intersection over union of the volumes of every pair; 0 if neither has a volume.
 
     Args:
         a: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad].

@@ -137,7 +137,7 @@ class Mounting:
             (N, 7) boxes that are upright in the training frame.
         """
         (a, b), (c, d) = self.training_from_sensor[:2, :2].T  # of level headings, in the sensor
-        side = np.copysign(1, a * d - b * c)  # -1 where the sensor hangs upside down
+        side = np.copysign(1, a * d - b * c)  # -1 if the sensor hangs upside down
         yaw = boxes[:, 6].astype(np.float64)
         x, y = side * np.cos(yaw), side * np.sin(yaw)
         moved = boxes.copy()

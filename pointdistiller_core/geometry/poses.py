@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Poses that move in time, and frames that hang on one another."""
+"""Poses that move in time, and trees of frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Matrix: TypeAlias = NDArray[np.float64]
 
 NANOSECONDS = 1_000_000_000
-LEAST_NORM = 1e-6  # of a quaternion; what is shorter has no direction
+LEAST_NORM = 1e-6  # of a quaternion; a shorter one has no direction
 
 
 class TransformError(PointDistillerError):
@@ -51,7 +51,7 @@ class Pose:
         norm = float(np.linalg.norm(numbers[3:]))
         if len(numbers) != 7 or not np.isfinite(numbers).all() or norm < LEAST_NORM:
             raise ValueError(f'{numbers} is no pose x, y, z, qx, qy, qz, qw')
-        if abs(norm - 1) > 1e-12:  # else it stays to the bit
+        if abs(norm - 1) > 1e-12:  # otherwise it keeps every bit
             numbers = (*numbers[:3], *(value / norm for value in numbers[3:]))
         return cls(numbers)
 
@@ -71,11 +71,11 @@ class Pose:
 
 
 class PoseTrack:
-    """A pose that moves in time: between two times it is interpolated, beyond them it is unknown.
+    """A pose that moves in time: interpolated between two times, unknown beyond them.
 
     Args:
-        keep_s: seconds before the newest pose that are kept; None is all.
-        max_gap_s: between two poses; what is in a longer gap is unknown [s].
+        keep_s: seconds before the newest pose that are kept; None keeps all.
+        max_gap_s: between two poses [s]; the pose in a longer gap is unknown.
     """
 
     def __init__(self, *, keep_s: float | None = None, max_gap_s: float = 1.0) -> None:
@@ -93,7 +93,7 @@ class PoseTrack:
         return self._times[-1] if self._times else None
 
     def add(self, time_ns: int, pose: Pose) -> None:
-        """Take in a pose; the times may come in any order, and the same time again replaces."""
+        """Add a pose; times may come in any order, a repeated time replaces."""
         if not self._times or time_ns > self._times[-1]:
             self._times.append(time_ns)
             self._poses.append(pose)
@@ -104,7 +104,7 @@ class PoseTrack:
             else:
                 self._times.insert(place, time_ns)
                 self._poses.insert(place, pose)
-        # Twice as much is kept at times, so that not every pose moves all others.
+        # Sometimes twice as much is kept, so that not every new pose moves all others.
         if self._keep_ns is not None and self._times[-1] - self._times[0] > 2 * self._keep_ns:
             old = bisect_left(self._times, self._times[-1] - self._keep_ns)
             del self._times[:old], self._poses[:old]
@@ -139,11 +139,11 @@ class PoseTrack:
 def interpolate_pose(start: Pose, stop: Pose, part: float) -> Matrix:
     """(4, 4) pose on the way from one to another: `part` 0 is the first, 1 the second.
 
-    It goes straight, and turns evenly about one axis (slerp).
+    It moves straight and turns evenly about one axis (slerp).
     """
     one, two = np.array(start.values), np.array(stop.values)
     cos = float(one[3:] @ two[3:])
-    if cos < 0:  # the same rotation, the shorter way
+    if cos < 0:  # the same rotation, by the shorter way
         two[3:], cos = -two[3:], -cos
     angle = float(np.arccos(min(cos, 1.0)))
     weights = (1 - part, part)
@@ -156,10 +156,10 @@ def interpolate_pose(start: Pose, stop: Pose, part: float) -> Matrix:
 
 
 class TransformTree:
-    """Frames, each of which hangs on its parent, still or moving in time: what TF tells.
+    """Frames with their parents, fixed or moving in time, as TF has them.
 
     Args:
-        keep_s: seconds that moving transforms are kept; None is for ever.
+        keep_s: seconds that moving transforms are kept; None keeps all.
         max_gap_s: between two transforms; longer gaps are not bridged [s].
     """
 
@@ -175,7 +175,7 @@ class TransformTree:
         return frozenset(self._parents) | frozenset(self._parents.values())
 
     def add(self, parent: str, child: str, pose: Pose, time_ns: int | None = None) -> None:
-        """Take in `parent_from_child`; without a time it holds always."""
+        """Add `parent_from_child`; without a time it always holds."""
         parent, child = parent.lstrip('/'), child.lstrip('/')  # of old ROS
         self._parents[child] = parent
         if time_ns is None:
@@ -189,7 +189,7 @@ class TransformTree:
             track.add(time_ns, pose)
 
     def is_moving(self, target: str, source: str) -> bool:
-        """Whether two frames move to one another; False where they are not connected."""
+        """Whether two frames move relative to each other; False if they are not connected."""
         try:
             ups, downs = self._paths(target, source)
         except TransformError:
@@ -197,7 +197,7 @@ class TransformTree:
         return any(frame in self._moving for frame in (*ups, *downs))
 
     def is_ready(self, target: str, source: str, time_ns: int) -> bool:
-        """Whether nothing that is still to come can be needed for this lookup."""
+        """Whether this lookup cannot need any later transform."""
         try:
             ups, downs = self._paths(target, source)
         except TransformError:
@@ -206,7 +206,7 @@ class TransformTree:
         return all(track.last_ns is not None and track.last_ns >= time_ns for track in tracks)
 
     def lookup(self, target: str, source: str, time_ns: int | None = None) -> Matrix:
-        """(4, 4) `target_from_source` at a time; without one, along transforms that hold always.
+        """(4, 4) `target_from_source` at a time; without one, along transforms that always hold.
 
         Raises:
             TransformError: the frames are not connected, or not at this time.
@@ -232,7 +232,7 @@ class TransformTree:
             raise TransformError(f'{step}: {error}') from None
 
     def _paths(self, target: str, source: str) -> tuple[list[str], list[str]]:
-        """Frames to step up from: on the way from the source, and from the target, to both's."""
+        """Frames on the way up from the source and from the target to their common ancestor."""
         target, source = target.lstrip('/'), source.lstrip('/')
         ups, downs = self._way_up(source), self._way_up(target)
         common = next((frame for frame in ups if frame in downs), None)

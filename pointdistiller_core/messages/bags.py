@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-import itertools
 import logging
 from pathlib import Path
 import shutil
@@ -34,12 +33,9 @@ from pointdistiller_core.messages.message_types import add_types
 from pointdistiller_core.messages.point_cloud2 import (
     INTENSITY_NAMES,
     cloud_layout,
-    drop_no_returns,
-    points_from_cloud,
 )
 from pointdistiller_core.messages.storage import NANOSECONDS, Channel, StoredMessage, TimeSpan
 from pointdistiller_core.messages.storage.bag import Bag
-from pointdistiller_core.records import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -353,49 +349,6 @@ def read_clouds(
         broken.check()
 
 
-class BagFrames:
-    """The clouds of one PointCloud2 topic of a bag by their number, without rays without return.
-
-    They are read where they are asked for. In ascending order the bag is gone through once; a
-    number that is not above the last one starts over.
-
-    Args:
-        bag: as `read_clouds`; what that tells is logged once.
-        intensity_scale: factor on the raw intensity; None is 1 for floating point and
-            1 / (largest value) for integers.
-
-    Raises:
-        DatasetError: as `read_clouds`.
-    """
-
-    def __init__(self, bag: Path, *, intensity_scale: float | None = None) -> None:
-        self._bag, self._topic = bag, ''
-        self._scale = intensity_scale
-        self._length = 0
-        for cloud in read_clouds(bag):
-            self._topic = cloud.topic
-            self._length += 1
-        self._next = self._length
-        self._rest: Iterator[BagCloud] = iter(())
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Frame:
-        if not 0 <= index < self._length:
-            raise IndexError(f'cloud {index} of {self._length} in {self._bag}')
-        if index < self._next:
-            self._rest, self._next = read_clouds(self._bag, self._topic, on_note=_ignore), 0
-        cloud = next(itertools.islice(self._rest, index - self._next, None))
-        self._next = index + 1
-        points = drop_no_returns(points_from_cloud(cloud.message, intensity_scale=self._scale))
-        return Frame(points, str(index), stamp_ns=cloud.stamp_ns)
-
-
-def _ignore(_: str) -> None:
-    """Let a note go that was told before."""
-
-
 @cache
 def _types() -> Typestore:
     return get_typestore(Stores.LATEST)
@@ -530,7 +483,7 @@ def _choose_topic(bag: Bag, topic: str | None, on_note: Callable[[str], None]) -
     if topic is not None:
         raise DatasetError(f'{bag.path} has no PointCloud2 topic {topic!r}; {has}')
     for sensor in _sensor_topics(bag, clouds):
-        on_note(f"{bag.path}: {sensor} is read, for of {clouds} it alone has a sensor's fields")
+        on_note(f"{bag.path}: reading {sensor}, the only one of {clouds} with a sensor's fields")
         return sensor
     raise DatasetError(f'{bag.path}: {has}; name the topic to read')
 

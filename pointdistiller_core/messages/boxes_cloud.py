@@ -23,7 +23,7 @@ LAYOUT: Mapping[str, type[np.generic]] = {
     **dict.fromkeys((*BOX_COLUMNS, 'score'), np.float32),
     'label': np.int32,
 }
-VELOCITIES = ('vx', 'vy')  # float32 [m/s], NaN where not known
+VELOCITIES = ('vx', 'vy')  # float32 [m/s], NaN if not known
 
 
 def to_box_columns(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Poses in messages of ROS: TF and odometry."""
+"""Poses in ROS messages: TF and odometry."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ODOMETRY_TYPE = 'nav_msgs/msg/Odometry'
 
 
 class Odometry(NamedTuple):
-    """Where a vehicle is.
+    """Pose of a vehicle.
 
     Attributes:
         stamp_ns: when [ns].
-        frame: that stays.
-        child_frame: that moves.
+        frame: the fixed frame.
+        child_frame: the moving frame.
         pose: `frame_from_child_frame`.
     """
 
@@ -35,15 +35,15 @@ class Odometry(NamedTuple):
 
 
 def is_static(topic: str) -> bool:
-    """Whether what is told on a topic of TF holds always."""
+    """Whether transforms on a TF topic always hold."""
     return topic.rstrip('/').endswith('tf_static')
 
 
 def add_transforms(tree: TransformTree, message: BagMessage) -> int:
-    """Take in a message of TF.
+    """Add the transforms of a TF message.
 
     Returns:
-        How many of its transforms are none: not finite, or without a rotation.
+        Number of its invalid transforms: not finite, or without a rotation.
 
     Raises:
         Exception: it is not of this type; any error of the parser.
@@ -65,7 +65,7 @@ def parse_odometry(message: BagMessage) -> Odometry:
     """A message of odometry.
 
     Raises:
-        ValueError: its pose is none.
+        ValueError: its pose is not valid.
         Exception: it is not of this type; any error of the parser.
     """
     found = _parse(message.cdr, ODOMETRY_TYPE)

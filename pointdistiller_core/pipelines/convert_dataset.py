@@ -80,7 +80,7 @@ def kitti_to_folder(
     Args:
         source: folder that holds `training/` and `ImageSets/`.
         target: new folder, or one that was begun.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Returns:
         What the folder cannot hold, and how often it was there.
@@ -270,7 +270,7 @@ def folder_to_kitti(
     Args:
         source: folder that holds `dataset.yaml`.
         target: new folder.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Returns:
         What KITTI's layout cannot hold, and how often it was there.
@@ -410,15 +410,15 @@ def _dont_care(areas: Sequence[Sequence[float]]) -> KittiObjects:
 def merge_folders(
     sources: Sequence[Path], target: Path, *, on_frame: Progress | None = None
 ) -> Mapping[Path, str]:
-    """Join open folders to one: frames byte for byte, splits joined. It goes on where it stopped.
+    """Join open folders into one, byte for byte; it continues where it stopped.
 
     Args:
         sources: of the same columns and sensor height.
         target: new folder, or one that was begun.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Returns:
-        What names of frames and drives of a source begin with then; empty where none of them is
+        What names of frames and drives of a source begin with then; empty if none of them is
         that of an earlier source.
 
     Raises:

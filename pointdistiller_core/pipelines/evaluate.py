@@ -1,19 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The KITTI metric of a detector on labelled frames."""
+"""From labelled frames through a detector to scores: a network in torch, or any backend."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.deploy.bundle_format import BundleInfo
-from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS, KittiResult, evaluate_kitti
-from pointdistiller_core.formats.kitti import KittiObjects, objects_from_boxes
+from pointdistiller_core.evaluation.metric import Metric, Scores, find_metric
 from pointdistiller_core.geometry.intensity import Range, clip_intensity
 from pointdistiller_core.models import AnyDetector, BoxPredictions
 from pointdistiller_core.records import Detections, Frame
@@ -21,91 +20,76 @@ from pointdistiller_core.records import Detections, Frame
 if TYPE_CHECKING:
     from pointdistiller_core.detector import Detector
 
+OnFrame = Callable[[int, int], None]  # hears how many frames are done, and how many there are
+BATCH_SIZE = 4  # frames that go through a network together
 
-def evaluate_detector(
-    detector: AnyDetector,
+
+class Evaluation(NamedTuple):
+    """Scores of some frames, and the detections in them, in their order."""
+
+    scores: Scores
+    found: list[Detections]
+
+
+def evaluate(
+    detector: AnyDetector | Detector,
     dataset: FrameDataset,
+    metric: Metric | None = None,
     *,
-    batch_size: int = 4,
-    on_frame: Callable[[int, int], None] | None = None,
+    indices: Sequence[int] | None = None,
+    on_frame: OnFrame | None = None,
     info: BundleInfo | None = None,
-) -> tuple[KittiResult, list[KittiObjects]]:
-    """Average precision of a detector on a dataset, for the classes that KITTI evaluates.
+) -> Evaluation:
+    """Run a detector on labelled frames and score what it finds.
 
     Args:
-        detector: on any device, in any mode; keeps its mode.
-        dataset: labelled frames; their calibrations turn boxes into KITTI's objects.
-        batch_size: frames that go through the network together.
-        on_frame: hears how many frames are done, and how many there are.
-        info: what its bundle will say: range of the intensity, thresholds and bounds. None clips
-            nothing, and takes the rest from the detector.
+        detector: a network, or a detector of any backend; see `detect`.
+        dataset: labelled frames, with the detector's classes.
+        metric: None is the dataset's own.
+        indices: of the frames; None is all.
+        on_frame: see `OnFrame`.
+        info: see `detect`.
 
-    Returns:
-        The metric, and the detections of every frame.
+    Raises:
+        DatasetError: a frame cannot be read, or lacks what the metric needs.
+        ConfigError: there is no metric of the dataset's name for it.
     """
-    detections = detect_dataset(
-        detector, dataset, batch_size=batch_size, on_frame=on_frame, info=info
-    )
-    truth = [dataset.objects(index) for index in range(len(dataset))]
-    evaluated = [name for name in detector.config.class_names if name in MIN_OVERLAPS]
-    return evaluate_kitti(truth, detections, evaluated), detections
+    metric = metric or find_metric(dataset.metric)()
+    indices = range(len(dataset)) if indices is None else indices
+    found = detect(detector, dataset, indices, on_frame=on_frame, info=info)
+    return Evaluation(metric.evaluate(dataset, indices, found), found)
 
 
-def detect_dataset(
-    detector: AnyDetector,
-    dataset: FrameDataset,
-    *,
-    batch_size: int = 4,
-    on_frame: Callable[[int, int], None] | None = None,
-    info: BundleInfo | None = None,
-) -> list[KittiObjects]:
-    """Detections of every frame as KITTI's objects; the arguments are `evaluate_detector`'s."""
-    names = detector.config.class_names
-    detections: list[KittiObjects] = []
-    for start in range(0, len(dataset), batch_size):
-        indices = range(start, min(start + batch_size, len(dataset)))
-        predictions = detect_frames(detector, [dataset[index] for index in indices], info)
-        detections += [
-            _to_objects(found, dataset, index, names)
-            for index, found in zip(indices, predictions, strict=True)
-        ]
-        if on_frame is not None:
-            on_frame(len(detections), len(dataset))
-    return detections
-
-
-def detect_clouds(
-    detector: Detector,
+def detect(
+    detector: AnyDetector | Detector,
     frames: Frames,
     indices: Sequence[int],
-    on_frame: Callable[[int, int], None] | None = None,
+    *,
+    on_frame: OnFrame | None = None,
+    info: BundleInfo | None = None,
 ) -> list[Detections]:
-    """Detections of some frames, one after another: any backend, as it runs live."""
-    found = []
-    for done, index in enumerate(indices, start=1):
-        found.append(detector(frames[index].points))
+    """Detections of some frames.
+
+    Args:
+        detector: a network on any device and in any mode, which gets several frames at a time and
+            keeps its mode; or a detector of any backend, which gets one after another, as live.
+        frames: with points.
+        indices: of the frames.
+        on_frame: see `OnFrame`.
+        info: of a network: what its bundle will say of intensity, thresholds and bounds. None
+            clips nothing, and takes the rest from the network.
+    """
+    found: list[Detections] = []
+    at_once = BATCH_SIZE if isinstance(detector, nn.Module) else 1
+    for start in range(0, len(indices), at_once):
+        batch = [frames[index] for index in indices[start : start + at_once]]
+        if isinstance(detector, nn.Module):
+            found += map(_to_detections, detect_frames(detector, batch, info))
+        else:
+            found += [detector(frame.points) for frame in batch]
         if on_frame is not None:
-            on_frame(done, len(indices))
+            on_frame(len(found), len(indices))
     return found
-
-
-def to_objects(
-    found: Sequence[Detections],
-    dataset: FrameDataset,
-    indices: Sequence[int],
-    class_names: Sequence[str],
-) -> list[KittiObjects]:
-    """Detections of some frames as KITTI's objects."""
-    return [
-        objects_from_boxes(
-            frame.boxes,
-            [class_names[label] for label in frame.labels],
-            dataset.calibration(index),
-            dataset.image_size(index),
-            frame.scores,
-        )
-        for index, frame in zip(indices, found, strict=True)
-    ]
 
 
 def spread_indices(num_frames: int, wanted: int) -> list[int]:
@@ -141,7 +125,7 @@ def spread_clouds(
 def detect_frames(
     detector: AnyDetector, frames: Sequence[Frame], info: BundleInfo | None = None
 ) -> list[BoxPredictions]:
-    """Detections of several frames in one pass, in evaluation mode; see `evaluate_detector`."""
+    """Detections of several frames in one pass, in evaluation mode; see `detect`."""
     device = next(detector.parameters()).device
     was_training = detector.training
     detector.eval()
@@ -158,13 +142,7 @@ def detect_frames(
         detector.train(was_training)
 
 
-def _to_objects(
-    found: BoxPredictions, dataset: FrameDataset, index: int, class_names: Sequence[str]
-) -> KittiObjects:
-    return objects_from_boxes(
-        found.boxes.cpu().numpy(),
-        [class_names[label] for label in found.labels.tolist()],
-        dataset.calibration(index),
-        dataset.image_size(index),
-        found.scores.cpu().numpy(),
+def _to_detections(found: BoxPredictions) -> Detections:
+    return Detections(
+        found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy()
     )

@@ -134,8 +134,8 @@ class Drive:
 
     Attributes:
         indices: of the frames.
-        stamps_ns: of each, ascending; None where the frames have no times, and so no order.
-        poses: `world_from_lidar` (4, 4) of each; None where they are not known.
+        stamps_ns: of each, ascending; None if the frames have no times, and so no order.
+        poses: `world_from_lidar` (4, 4) of each; None if they are not known.
     """
 
     indices: Sequence[int]

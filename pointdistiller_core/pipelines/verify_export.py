@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pointdistiller_core.datasets import FrameDataset, Frames
@@ -15,13 +15,9 @@ from pointdistiller_core.evaluation.comparison.same_boxes import (
     Agreement,
     compare_detections,
 )
-from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS, KittiResult, evaluate_kitti
-from pointdistiller_core.formats.kitti import KittiObjects
-from pointdistiller_core.pipelines.evaluate import detect_clouds, to_objects
+from pointdistiller_core.evaluation.metric import find_metric
+from pointdistiller_core.pipelines.evaluate import OnFrame, detect
 from pointdistiller_core.records import Cut, Detections
-
-METRICS = ('bev', '3d')
-MODERATE = 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ CHANCE_HITS = 2
 
 @dataclass(frozen=True)
 class ApLoss:
-    """AP|R40 [%] at moderate difficulty of one class by one metric, in torch and in a backend."""
+    """AP [%] of one class, seen from above (`bev`) or in 3D, in torch and in a backend."""
 
     metric: str
     class_name: str
@@ -126,7 +122,7 @@ def verify_backend(
     *,
     limits: Limits,
     labels: FrameDataset | None,
-    on_frame: Callable[[int, int], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> Verification:
     """Compare a backend with torch on the same frames.
 
@@ -139,15 +135,13 @@ def verify_backend(
         labels: what has the same frames with labels, and so an AP; None where nothing has.
         on_frame: hears how many frames the backend has done, and how many there are.
     """
-    expected = detect_clouds(reference, frames, indices)
-    found = detect_clouds(detector, frames, indices, on_frame)
+    expected = detect(reference, frames, indices)
+    found = detect(detector, frames, indices, on_frame=on_frame)
     return Verification(
         limits,
         len(indices),
         compare_detections(expected, found, min_iou=limits.min_iou),
-        _losses(expected, found, labels, indices, reference.class_names)
-        if labels is not None
-        else (),
+        () if labels is None else _losses(expected, found, labels, indices),
         [_cuts(frame) for frame in expected] == [_cuts(frame) for frame in found],
     )
 
@@ -163,35 +157,16 @@ def _losses(
     found: Sequence[Detections],
     dataset: FrameDataset,
     indices: Sequence[int],
-    class_names: Sequence[str],
 ) -> tuple[ApLoss, ...]:
-    truth = [dataset.objects(index) for index in indices]
-    names = [name for name in class_names if name in MIN_OVERLAPS]
-    results = [
-        _evaluate(truth, to_objects(detections, dataset, indices, class_names), names)
-        for detections in (expected, found)
-    ]
-    levels = {name: list(labels.values()) for name, labels in results[0].num_labels.items()}
+    metric = find_metric(dataset.metric)()
+    torch, backend = (metric.evaluate(dataset, indices, each) for each in (expected, found))
+    columns = next(iter(torch.by_class.values()), {})
     return tuple(
         ApLoss(
-            metric,
-            name,
-            levels[name][MODERATE],
-            *(_moderate(each, metric, name) for each in results),
+            column.removesuffix(' AP').lower(),
+            *(name, number, torch.by_class[name][column], backend.by_class[name][column]),
         )
-        for metric in METRICS
-        for name in names
-        if levels[name][MODERATE]
+        for column in columns
+        for name, number in torch.num_labels.items()
+        if number
     )
-
-
-def _evaluate(
-    truth: Sequence[KittiObjects], found: Sequence[KittiObjects], names: Sequence[str]
-) -> KittiResult:
-    return evaluate_kitti(truth, found, names, metrics=METRICS)
-
-
-def _moderate(result: KittiResult, metric: str, name: str) -> float:
-    """0 for a class that is never detected."""
-    classes = result.to_dict()[metric]
-    return classes[name]['ap40'][MODERATE] if name in classes else 0.0

@@ -15,18 +15,19 @@ from pointdistiller_core.evaluation.figures import (
     NullLocator,
     save_figure,
 )
-from pointdistiller_core.studies.table import MEANS, Row, Scores
+from pointdistiller_core.studies.table import Row, Scores
 
 Runs = Mapping[str, Mapping[int, Scores]]
 
 _DPI = 130
 _INK, _FAINT, _GRID = '#1d2433', '#8a93a6', '#e4e8ef'
 _TAUGHT, _PLAIN, _DOT = '#8fb0ee', '#c9d1de', '#1f3f99'
-_AP = 'AP|R40, moderate [%]'
 
 
-def draw_bars(path: Path, rows: Sequence[Row], runs: Runs, *, title: str = '') -> None:
-    """Draw the mAP of every arm: bars are means, dots are seeds.
+def draw_bars(
+    path: Path, rows: Sequence[Row], runs: Runs, *, quantity: str = '', title: str = ''
+) -> None:
+    """Draw the means of every arm: bars are means, dots are seeds.
 
     A dashed line marks the mean of the arm that a distilled student is compared with.
 
@@ -34,13 +35,15 @@ def draw_bars(path: Path, rows: Sequence[Row], runs: Runs, *, title: str = '') -
         path: PNG or SVG file to write.
         rows: of `summarize`, from top to bottom.
         runs: scores by arm and seed.
+        quantity: what the scores are, with their unit.
         title: above everything.
     """
+    means = rows[0].means
     figure = _new_figure((11, 1.4 + 0.36 * len(rows)), title)
-    panels = figure.subplots(1, len(MEANS), sharey=True, squeeze=False)[0]
-    for axes, column in zip(panels, MEANS.values(), strict=True):
+    panels = figure.subplots(1, len(means), sharey=True, squeeze=False)[0]
+    for axes, column in zip(panels, means, strict=True):
         _style(axes, column)
-        axes.set_xlabel(_AP, color=_INK, fontsize=10)
+        axes.set_xlabel(quantity, color=_INK, fontsize=10)
         for place, row in enumerate(rows):
             _draw_bar(axes, place, row, runs, column)
     panels[0].set_yticks(range(len(rows)), [row.arm.title for row in rows], color=_INK)
@@ -54,9 +57,10 @@ def draw_settings(
     runs: Runs,
     *,
     settings: Mapping[str, Mapping[str, float]],
+    quantity: str = '',
     title: str = '',
 ) -> None:
-    """Draw the mAP over settings: lines join means, dots are seeds.
+    """Draw the means over settings: lines join means, dots are seeds.
 
     A dashed line and a band mark mean and standard deviation of the arm that the first arm of a
     curve is compared with.
@@ -66,19 +70,21 @@ def draw_settings(
         rows: of `summarize`.
         runs: scores by arm and seed.
         settings: x axis of a column of panels -> arm -> its value there, positive.
+        quantity: what the scores are, with their unit.
         title: above everything.
     """
+    means = rows[0].means
     by_name = {row.arm.name: row for row in rows}
     figure = _new_figure((0.6 + 4.6 * len(settings), 6.4), title)
-    grid = figure.subplots(len(MEANS), len(settings), sharex='col', sharey='row', squeeze=False)
+    grid = figure.subplots(len(means), len(settings), sharex='col', sharey='row', squeeze=False)
     for panels, (setting, values) in zip(grid.T, settings.items(), strict=True):
-        for axes, column in zip(panels, MEANS.values(), strict=True):
+        for axes, column in zip(panels, means, strict=True):
             _style(axes, column)
             _draw_baseline(axes, [by_name[arm] for arm in values], by_name, column)
             _draw_curve(axes, values, runs, column)
         panels[-1].set_xlabel(setting, color=_INK, fontsize=10)
     for axes in grid[:, 0]:
-        axes.set_ylabel(_AP, color=_INK, fontsize=10)
+        axes.set_ylabel(quantity, color=_INK, fontsize=10)
     save_figure(figure, path)
 
 

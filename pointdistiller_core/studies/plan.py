@@ -34,18 +34,19 @@ from pointdistiller_core.config import (
 from pointdistiller_core.config.study import TEACHER, Values
 from pointdistiller_core.distill import check_distillation
 from pointdistiller_core.errors import CheckpointError, ConfigError, PointDistillerError
-from pointdistiller_core.studies.table import Arm, Scores, moderate_scores
+from pointdistiller_core.evaluation.kitti.scores import ap40_of
+from pointdistiller_core.evaluation.scores import to_json
+from pointdistiller_core.studies.table import Arm, Scores
 from pointdistiller_core.training.experiment import weights_checksum
 from pointdistiller_core.training.run import (
     CONFIG_FILE,
     METRICS_FILE,
-    named_damage,
     open_run,
     read_facts,
     read_features,
     read_history,
+    read_scores,
     read_sessions,
-    read_validation,
 )
 
 DATA = 'data'
@@ -238,7 +239,10 @@ def _facts(output: Path, job: Job) -> dict[str, JsonValue]:
 
 
 def collect_runs(output: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Results and origin of each complete run; `ap40`: easy, moderate, hard [%].
+    """Results and origin of each complete run.
+
+    `scores` are those of the `metric`, of which some are `means`; of KITTI's, `ap40` has easy,
+    moderate and hard [%].
 
     Raises:
         CheckpointError: a file of a run is missing or damaged.
@@ -249,13 +253,8 @@ def collect_runs(output: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def _describe_run(run: Path, job: Job) -> dict[str, Any]:
-    sessions, validation, history = read_sessions(run), read_validation(run), read_history(run)
-    with named_damage(run / METRICS_FILE):
-        ap40 = {
-            metric: {name: levels['ap40'] for name, levels in classes.items()}
-            for metric, classes in validation.items()
-        }
-        scores = moderate_scores(ap40, job.experiment.model.class_names)
+    sessions, history = read_sessions(run), read_history(run)
+    metric, scores = read_scores(run, job.experiment.model.class_names)
     losses = [record['losses'] for record in history]
     taught = {'losses': {'first': losses[0], 'last': losses[-1]}, 'features': read_features(run)}
     return {
@@ -263,8 +262,10 @@ def _describe_run(run: Path, job: Job) -> dict[str, Any]:
         'seed': job.seed,
         'config_sha256': sha256(dump_config(job.experiment).encode()).hexdigest(),
         'revisions': sorted({session['revision'] for session in sessions}),
-        'ap40': ap40,
-        'scores': scores,
+        'metric': metric,
+        'means': list(scores.means),
+        **({'ap40': ap40_of(scores.details)} if metric == 'kitti' else {}),
+        'scores': to_json(scores.row),
         'seconds': round(sum(record['seconds'] for record in history), 3),
         'machine': sessions[-1]['machine'],
         **(taught if job.teacher else {}),

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TypeAlias
 
-Scores: TypeAlias = Mapping[str, float]  # column -> AP|R40, moderate [%]
+Scores: TypeAlias = Mapping[str, float]  # column -> value
 
-MEANS = {'bev': 'BEV mAP', '3d': '3D mAP'}
-MODERATE = 1  # place among easy, moderate, hard
+MEANS = ('BEV mAP', '3D mAP')  # where no run says what its means are
 
 
 @dataclass(frozen=True)
@@ -47,33 +46,16 @@ class Row:
         arm: the arm.
         num_seeds: complete runs that the scores are of.
         scores: by column; empty without runs.
-        gains: by column of `MEANS`, the differences to the baseline of the same seed, over the
+        gains: by column of the means, the differences to the baseline of the same seed, over the
             seeds that both have.
+        means: columns that are means over the classes.
     """
 
     arm: Arm
     num_seeds: int
     scores: Mapping[str, Spread]
     gains: Mapping[str, Spread]
-
-
-def moderate_scores(
-    ap40: Mapping[str, Mapping[str, Sequence[float]]], class_names: Sequence[str]
-) -> dict[str, float]:
-    """The columns of a run: both mAPs, then the 3D AP of each class.
-
-    Args:
-        ap40: metric -> class -> AP|R40 [%] easy, moderate, hard; a class that was never detected
-            is missing and counts as 0.
-        class_names: classes that the mAP is the mean of.
-    """
-    moderate = {
-        metric: [ap40.get(metric, {}).get(name, (0.0,) * 3)[MODERATE] for name in class_names]
-        for metric in MEANS
-    }
-    means = {column: fmean(moderate[metric]) for metric, column in MEANS.items()}
-    each = {f'3D {name}': value for name, value in zip(class_names, moderate['3d'], strict=True)}
-    return means | each
+    means: tuple[str, ...] = MEANS
 
 
 def measure_spread(values: Sequence[float]) -> Spread:
@@ -81,12 +63,16 @@ def measure_spread(values: Sequence[float]) -> Spread:
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
-def summarize(arms: Sequence[Arm], runs: Mapping[str, Mapping[int, Scores]]) -> list[Row]:
-    """A row for each arm, from the scores of its runs by seed."""
-    return [_summarize_arm(arm, runs) for arm in arms]
+def summarize(
+    arms: Sequence[Arm], runs: Mapping[str, Mapping[int, Scores]], means: Sequence[str] = MEANS
+) -> list[Row]:
+    """A row for each arm, from the scores of its runs by seed, some of which are means."""
+    return [_summarize_arm(arm, runs, tuple(means)) for arm in arms]
 
 
-def _summarize_arm(arm: Arm, runs: Mapping[str, Mapping[int, Scores]]) -> Row:
+def _summarize_arm(
+    arm: Arm, runs: Mapping[str, Mapping[int, Scores]], means: tuple[str, ...]
+) -> Row:
     mine = runs.get(arm.name, {})
     theirs = runs.get(arm.baseline, {}) if arm.baseline is not None else {}
     columns = list(next(iter(mine.values()), {}))
@@ -96,15 +82,15 @@ def _summarize_arm(arm: Arm, runs: Mapping[str, Mapping[int, Scores]]) -> Row:
     paired = sorted(mine.keys() & theirs.keys())
     gains = {
         column: measure_spread([mine[seed][column] - theirs[seed][column] for seed in paired])
-        for column in (MEANS.values() if paired else ())
+        for column in (means if paired else ())
     }
-    return Row(arm, len(mine), scores, gains)
+    return Row(arm, len(mine), scores, gains, means)
 
 
 def format_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Columns and cells of a table; `±` is the standard deviation over seeds."""
     columns = list(dict.fromkeys(column for row in rows for column in row.scores))
-    gains = list(MEANS.values())
+    gains = list(dict.fromkeys(column for row in rows for column in row.means))
     cells = [
         [
             row.arm.title,

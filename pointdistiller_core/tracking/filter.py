@@ -99,7 +99,7 @@ def smooth(seen: Array, times: Array, config: TrackingConfig) -> tuple[Array, Ar
     """Where an object was, by all observations before and after (Rauch, Tung, Striebel).
 
     Args:
-        seen: (n, 2) x, y [m]; NaN where it was not seen, but not in the first row.
+        seen: (n, 2) x, y [m]; NaN if it was not seen, but not in the first row.
         times: (n,) [s], ascending.
         config: the noise.
 

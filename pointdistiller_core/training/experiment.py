@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pointdistiller_core.config import DatasetConfig, ExperimentConfig
-from pointdistiller_core.datasets import FrameDataset, KittiDataset, build_dataset
+from pointdistiller_core.datasets import FrameDataset, build_dataset
 from pointdistiller_core.datasets.camera_view import check_camera_view
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
@@ -152,7 +152,7 @@ def check_views(
         DatasetError: as `check_camera_view`.
     """
     for config, dataset in zip(configs, datasets, strict=True):
-        if config is not None and isinstance(dataset, KittiDataset):
+        if config is not None and dataset is not None:
             where = f'{config.root}, {config.split}'
             check_camera_view(dataset, where=where, warn=is_first_process())
 

@@ -36,7 +36,7 @@ from pointdistiller_core.errors import (
 )
 from pointdistiller_core.files import write_text
 from pointdistiller_core.models import AnyDetector
-from pointdistiller_core.pipelines.evaluate import evaluate_detector
+from pointdistiller_core.pipelines.evaluate import evaluate
 from pointdistiller_core.records import Batch
 from pointdistiller_core.training.average import start_average, update_average
 from pointdistiller_core.training.checkpoint import (
@@ -63,6 +63,7 @@ from pointdistiller_core.training.processes import (
 from pointdistiller_core.training.run import (
     METRICS_FILE,
     append_history,
+    describe_validation,
     git_revision,
     keep_history,
     last_record,
@@ -243,7 +244,7 @@ def _complete(
     clock: _Clock,
 ) -> None:
     """Write `metrics.json` and then the bundle, which marks the run as complete."""
-    metrics = {'last_epoch': last_record(run)}
+    metrics: dict[str, Any] = {'last_epoch': last_record(run)}
     if validation is not None:
 
         def on_frame(done: int, total: int) -> None:
@@ -251,8 +252,8 @@ def _complete(
             if clock.alone_is_over and done < total:
                 raise _stopped(run, f'all epochs and {done} of {total} validated frames')
 
-        result, _ = evaluate_detector(detector, validation, on_frame=on_frame, info=info)
-        metrics['validation'] = result.to_dict()
+        scores = evaluate(detector, validation, on_frame=on_frame, info=info).scores
+        metrics |= describe_validation(scores, validation.metric)
     write_text(run / METRICS_FILE, json.dumps(metrics, indent=2) + '\n')
     save_bundle(run / 'bundle', detector, info)
 

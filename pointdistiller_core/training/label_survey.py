@@ -14,7 +14,6 @@ import numpy as np
 from pointdistiller_core.datasets import FrameDataset
 from pointdistiller_core.datasets.augmentation import Range
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.formats.kitti import boxes_from_objects
 
 logger = logging.getLogger(__name__)
 
@@ -63,18 +62,18 @@ def survey_labels(
         DatasetError: labels or a calibration are missing or malformed.
     """
     low, high = np.array(point_cloud_range, np.float32).reshape(2, 3)[:, :2]
-    labelled, in_range = Counter[str](), Counter[str]()
+    labelled, in_range = Counter[int](), Counter[int]()
     for index in range(len(dataset)):
-        objects = dataset.objects(index)
-        objects = objects[np.isin(objects.names, class_names)]
-        centers = boxes_from_objects(objects, dataset.calibration(index))[:, :2]
+        truth = dataset.labels(index)
+        centers = truth.boxes[:, :2]
         inside = ((centers >= low) & (centers <= high)).all(axis=1)
-        labelled.update(objects.names.tolist())
-        in_range.update(objects.names[inside].tolist())
+        labelled.update(truth.labels.tolist())
+        in_range.update(truth.labels[inside].tolist())
+    numbers = {name: dataset.class_names.index(name) for name in class_names}
     return LabelSurvey(
         len(dataset),
-        {name: labelled[name] for name in class_names},
-        {name: in_range[name] for name in class_names},
+        {name: labelled[number] for name, number in numbers.items()},
+        {name: in_range[number] for name, number in numbers.items()},
     )
 
 

@@ -42,12 +42,12 @@ def measure_sizes(dataset: FrameDataset, model: DetectorConfig) -> tuple[tuple[S
         DatasetError: labels of one of these frames cannot be read.
     """
     indices = spread_indices(len(dataset), MEASURED_LABELS)
-    objects = [dataset.objects(index) for index in indices]
-    names = np.concatenate([each.names for each in objects])
-    heights, widths, lengths = np.concatenate([each.dimensions for each in objects]).T
-    sizes = np.stack([lengths, widths, heights], axis=1)
+    truth = [dataset.labels(index) for index in indices]
+    labels = np.concatenate([each.labels for each in truth])
+    sizes = np.concatenate([each.boxes[:, 3:6] for each in truth]).astype(np.float64)
     return tuple(
-        _size_bounds(sizes[names == name], model.usual_size(name)) for name in model.class_names
+        _size_bounds(sizes[labels == number], model.usual_size(name))
+        for number, name in enumerate(model.class_names)
     )
 
 

@@ -15,8 +15,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 import json
 import os
@@ -39,6 +40,8 @@ from pointdistiller_core.config import (
 )
 from pointdistiller_core.cores import processor_name
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.evaluation.kitti.scores import score_details
+from pointdistiller_core.evaluation.scores import Scores, to_json
 from pointdistiller_core.files import named_refusals, write_file, write_text
 from pointdistiller_core.models.stages.batch_norm import num_processes
 
@@ -190,20 +193,35 @@ def read_losses(run: Path) -> list[dict[str, float]]:
     return [record['losses'] for record in read_history(run)]
 
 
-def read_validation(run: Path) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """What `metrics.json` says of a complete run: metric -> class -> `ap40`, `ap11` -> values.
+def describe_validation(scores: Scores, metric: str) -> dict[str, JsonValue]:
+    """What `metrics.json` says of a validation: `validation` is all that the metric has."""
+    return {
+        'validation': to_json(scores.details),
+        'scores': {'metric': metric, **scores.summary},
+    }
+
+
+def read_scores(run: Path, class_names: Sequence[str]) -> tuple[str, Scores]:
+    """What `metrics.json` says of the validation of a complete run: the metric, and its scores.
+
+    Args:
+        run: its folder.
+        class_names: of its detector, which a run of an earlier version does not tell.
 
     Raises:
         CheckpointError: the file is missing or damaged, or there was no validation.
     """
     file = run / METRICS_FILE
     with named_damage(file):
-        metrics: dict[str, dict[str, dict[str, list[float]]]]
-        metrics = json.loads(file.read_bytes())['validation']
-        for classes in metrics.values():
+        metrics = json.loads(file.read_bytes())
+        details = metrics['validation']
+        if 'scores' in metrics:
+            scores = Scores.from_summary(metrics['scores'])
+            return str(metrics['scores']['metric']), replace(scores, details=dict(details))
+        for classes in details.values():  # of an earlier version, which knew one metric
             for levels in classes.values():
                 _check_numbers(*levels['ap40'], *levels['ap11'])
-    return metrics
+        return 'kitti', score_details(details, class_names)
 
 
 def read_features(run: Path) -> dict[str, dict[str, dict[str, float]]]:

@@ -38,8 +38,9 @@ class ClassBalance:
             DatasetError: no frame shows a class, or labels are missing or malformed.
         """
         names = dataset.class_names
-        labels = [dataset.objects(index).names for index in range(len(dataset))]
-        shown = np.array([np.isin(names, own) for own in labels], np.bool_).reshape(-1, len(names))
+        numbers = np.arange(len(names))
+        labels = [dataset.labels(index).labels for index in range(len(dataset))]
+        shown = np.array([np.isin(numbers, own) for own in labels]).reshape(-1, len(names))
         if not shown.any():
             raise DatasetError(f'sampling class_balanced: no frame shows any of {list(names)}')
         if (bare := int((~shown.any(axis=1)).sum())) and warn:

@@ -16,7 +16,12 @@ from pointdistiller_core.config import (
     StackNeckConfig,
     VoxelConfig,
 )
-from pointdistiller_core.formats.kitti import Calibration, KittiObjects, objects_from_boxes
+from pointdistiller_core.formats.kitti import (
+    Calibration,
+    KittiAnnotations,
+    KittiObjects,
+    objects_from_boxes,
+)
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.records import Frame, GroundTruth
 
@@ -49,14 +54,24 @@ def small_configs(tiny_model, toy):
 class TinyDataset:
     """Frames in memory: two cars each on flat ground, the same from the same seed."""
 
+    class_names = ('Car',)
+    metric = 'kitti'
+
     def __init__(self, num_frames: int, seed: int = 0) -> None:
         self.frames = [_make_frame(seed, index) for index in range(num_frames)]
+        self.frame_ids = tuple(frame.frame_id for frame in self.frames)
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Frame:
         return self.frames[index]
+
+    def labels(self, index: int) -> GroundTruth:
+        return self.frames[index].ground_truth
+
+    def annotations(self, index: int) -> KittiAnnotations:
+        return KittiAnnotations(self.objects(index), CALIBRATION, self.image_size(index))
 
     def objects(self, index: int) -> KittiObjects:
         truth = self.frames[index].ground_truth

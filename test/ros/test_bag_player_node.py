@@ -349,7 +349,7 @@ def test_topic_with_the_fields_of_a_sensor(session, tmp_path, capfd):
     player.start()
     spin_until(session, lambda: player.finished() and len(clouds) == len(clock) == 3)
     assert stamps(clouds) == STAMPS
-    assert "/lidar is read, for of ['/boxes', '/lidar'] it alone" in capfd.readouterr().err
+    assert "reading /lidar, the only one of ['/boxes', '/lidar'] with" in capfd.readouterr().err
 
 
 def test_bag_without_a_message_on_its_topic(session, tmp_path):

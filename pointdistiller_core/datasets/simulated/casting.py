@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
-# Parts of the rays at a window that go on behind it, and that come back from it; KITTI's cars
-# have holes where their windows are.
+# Parts of the rays at a window that continue behind it, and that come back from it; KITTI's cars
+# have holes at their windows.
 THROUGH_GLASS, FROM_GLASS = 0.4, 0.1
 THROUGH_LEAVES, LAYERS_OF_LEAVES = 0.4, 4
-STEP = 0.01  # behind a surface, from where a ray goes on [m]
+STEP = 0.01  # behind a surface, where a ray continues [m]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class Target:
-    """All that a ray may meet.
+    """Everything that a ray may meet.
 
     Attributes:
         mesh: everything.
@@ -58,14 +58,14 @@ class Target:
 
     @classmethod
     def of(cls, static: Mesh, objects: Sequence[Mesh]) -> Target:
-        """What stands still, and objects."""
+        """Build the target from static things and objects."""
         meshes = [static, *objects]
         mesh = merge(meshes)
         owners = np.repeat(np.arange(-1, len(objects)), [len(item.faces) for item in meshes])
         return cls(mesh, owners, _build(mesh))
 
     def cast(self, directions: FloatArray, starts: FloatArray) -> Hits:
-        """Where rays end that start anywhere; both (R, 3), directions of length 1."""
+        """Where rays end; starts and directions are (R, 3), directions of length 1."""
         return _cast(self.scene, directions, starts)
 
     def is_of(self, faces: IntArray, material: Material) -> NDArray[np.bool_]:
@@ -75,7 +75,7 @@ class Target:
 
 
 def cast_alone(mesh: Mesh, directions: FloatArray) -> Hits:
-    """Where rays from the origin end if there is nothing else."""
+    """Where rays from the origin end without anything else."""
     return _cast(_build(mesh), directions, np.zeros_like(directions))
 
 
@@ -98,7 +98,7 @@ def _cast(scene: EmbreeScene, directions: FloatArray, starts: FloatArray) -> Hit
 def look_through_leaves(
     target: Target, directions: FloatArray, starts: FloatArray, rng: np.random.Generator
 ) -> Hits:
-    """Cast rays; some of those that meet leaves go on behind them."""
+    """Cast rays; some of those that meet leaves continue behind them."""
     first = target.cast(directions, starts)
     hits = Hits(first.faces.copy(), first.ranges.copy(), first.cosines.copy())
     travelling = np.flatnonzero(target.is_of(first.faces, Material.FOLIAGE))
@@ -118,7 +118,7 @@ def look_through_glass(
     first: Hits,
     rng: np.random.Generator,
 ) -> Hits:
-    """`first`, but a ray that meets a window goes on behind it, comes back or is lost."""
+    """`first`, but a ray that meets a window continues behind it, comes back or is lost."""
     hits = Hits(first.faces.copy(), first.ranges.copy(), first.cosines.copy())
     travelling: IntArray = np.arange(len(directions))
     for _ in range(2):  # into the cabin, and out of it
@@ -140,7 +140,7 @@ def _go_on(
     directions: FloatArray,
     starts: FloatArray,
 ) -> None:
-    """Let some rays go on behind what they hit; `hits` is changed."""
+    """Let some rays continue behind what they hit; `hits` is changed."""
     ahead = directions[travelling]
     reached = ahead * (hits.ranges[travelling] + STEP)[:, None].astype(np.float32)
     behind = target.cast(ahead, starts[travelling] + reached)

@@ -24,15 +24,15 @@ from pointdistiller_core.datasets.simulated.meshes import Mesh
 from pointdistiller_core.datasets.simulated.placement import Placer
 from pointdistiller_core.datasets.simulated.recipes import Side, Span, Street, Weights
 
-BEYOND = 18.0  # that edges go on beyond the populated street [m]
+BEYOND = 18.0  # length of edges beyond the populated street [m]
 GATE = 0.12  # chance of a gap in an edge
 STEP_BACK = 0.15  # chance of an edge that stands back from the others
-MOUTH = 40.0  # how far cross streets go to both sides [m]
-LAYER = 14.0  # behind the front of what bounds the street, the next one begins [m]
+MOUTH = 40.0  # length of cross streets to both sides [m]
+LAYER = 14.0  # distance from the front of one layer of edges to the next [m]
 
 
 def lay_edges(street: Street, placer: Placer, rng: np.random.Generator) -> list[Mesh]:
-    """What bounds a street on both sides, and behind that; nothing else may stand there."""
+    """The edges of a street on both sides, and behind them; nothing else may stand there."""
     meshes: list[Mesh] = []
     for side in street.sides:
         for start, stop in _stretches(street, rng):
@@ -53,7 +53,7 @@ def lay_edges(street: Street, placer: Placer, rng: np.random.Generator) -> list[
 
 
 def _stretches(street: Street, rng: np.random.Generator) -> Iterator[Span]:
-    """Pieces of 4 to 40 m of a side, without the mouths of cross streets."""
+    """Pieces of 4 to 40 m along a side, without the mouths of cross streets."""
     at, last = street.along[0] - BEYOND, street.along[1] + BEYOND
     mouths = [(middle - half, middle + half) for middle, half in street.crossings]
     while at < last:
@@ -74,14 +74,14 @@ def _beside(mesh: Mesh, sign: int, span: Span, front: float) -> Mesh:
 
 
 def _reserve(placer: Placer, sign: int, along: Span, across: Span) -> None:
-    """Nothing else may stand in a rectangle; `across` is from the middle of the street."""
+    """Keep a rectangle free of other things; `across` is from the middle of the street."""
     (start, stop), (near, far) = along, across
     place = ((start + stop) / 2, sign * (near + far) / 2)
     placer.stand(place, ((stop - start) / 2, (far - near) / 2), (0.0, 0.0))
 
 
 def _layer_behind(street: Street, side: Side, rng: np.random.Generator) -> list[Mesh]:
-    """Houses, trees and hedges that are seen through gaps and above low edges."""
+    """Houses, trees and hedges seen through gaps and above low edges."""
     front = side.front + LAYER + rng.uniform(0, 12)
     meshes = []
     for start, stop in _stretches(street, rng):
@@ -95,7 +95,7 @@ def _layer_behind(street: Street, side: Side, rng: np.random.Generator) -> list[
 def _lay_cross_street(
     street: Street, crossing: Span, placer: Placer, rng: np.random.Generator
 ) -> list[Mesh]:
-    """What bounds a cross street, on both sides of it and of the street."""
+    """The edges of a cross street, on both sides of it and of the street."""
     middle, half = crossing
     meshes = []
     for side in street.sides:
@@ -136,7 +136,7 @@ def _close(street: Street, ends: Span, placer: Placer, rng: np.random.Generator)
 
 
 def lay_background(street: Street, config: StreetsConfig, rng: np.random.Generator) -> list[Mesh]:
-    """Woods and houses far away all round, which close the view."""
+    """Distant woods and houses all round, which close the view."""
     left, right, back, ahead = rng.uniform(*config.background, size=4)
     low, high = min(-back, street.along[0] - 3), max(ahead, street.along[1] + 3)
     left, right = max(left, MOUTH + 5), max(right, MOUTH + 5)
@@ -197,7 +197,7 @@ def _on_verge(mesh: Mesh, street: Street, placer: Placer, rng: np.random.Generat
 
 
 def draw_count(crowd: CrowdConfig, factor: float, rng: np.random.Generator) -> int:
-    """How many there are; `factor` on the chance of any. Small numbers are frequent."""
+    """Draw a number; `factor` multiplies the chance of any. Small numbers are frequent."""
     if rng.random() >= crowd.chance * factor:
         return 0
     low, high = crowd.count

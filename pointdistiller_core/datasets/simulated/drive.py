@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled sweeps: of independent scenes, and of a drive through one."""
+"""Labelled sweeps of independent scenes, and of a drive through one."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class SimulatedObject:
         name: KITTI's name of its class.
         box: x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
         num_points: returns from its surface.
-        occlusion: part of its beams that something in front of it took.
-        label_box: the box as it is labelled, where that is another one.
+        occlusion: part of its beams blocked by something in front of it.
+        label_box: the labelled box, if it differs.
     """
 
     track_id: int
@@ -71,7 +71,7 @@ class SimulatedFrame:
     Attributes:
         points: (N, 4) float32 x, y, z [m], intensity [0..1], LiDAR frame.
         stamp_ns: time of the sweep [ns].
-        objects: all road users, those without a point too.
+        objects: all road users, also those without a point.
         world_from_lidar: (4, 4) pose of the sensor.
         conditions: kind of the scene and what was drawn for the sensor, for JSON.
     """
@@ -84,7 +84,7 @@ class SimulatedFrame:
 
 
 def simulate_scene(config: SimulationConfig, *, seed: int, index: int) -> SimulatedFrame:
-    """One sweep of a scene of its own; it depends on (config, seed, index) alone."""
+    """One sweep of a scene of its own; it depends only on (config, seed, index)."""
     scene = build_scene(config.scene, np.random.default_rng((SCENE_STREAM, seed, index)))
     conditions = draw_conditions(
         config.sensor, config.variation, np.random.default_rng((VARIATION_STREAM, seed, index))
@@ -149,7 +149,7 @@ class _Observer:
         lidar_from_world = invert_rigid(world_from_lidar).astype(np.float64)
         actors = self.scene.actors
         boxes = [_box(actor, self.scene.ground, lidar_from_world, time_s) for actor in actors]
-        # Upright as the sensor sees it: exact, where a tilted box would have no yaw.
+        # Upright as the sensor sees it: exact, whereas a tilted box would have no yaw.
         meshes = [
             actor.mesh_at(time_s).placed((box[0], box[1], box[2] - box[5] / 2), box[6])
             for actor, box in zip(actors, boxes, strict=True)
@@ -203,7 +203,7 @@ def _box(actor: Actor, ground: Ground, lidar_from_world: Array, time_s: float) -
 
 
 def _as_swept(box: Box, motion: Motion) -> Box:
-    """Where a moving sensor sees a box that it passes on its way round."""
+    """The box as a moving sensor sees it during its turn."""
     time_s = float(motion.times(np.array([np.arctan2(box[1], box[0])]))[0])
     turn = -motion.turn_rate * time_s
     x, y = box[0] - motion.velocity[0] * time_s, box[1] - motion.velocity[1] * time_s

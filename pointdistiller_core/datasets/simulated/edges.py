@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What bounds a street: hedges, walls, fences, houses, banks and woods.
+"""Edges of a street: hedges, walls, fences, houses, banks and woods.
 
 Each is built from x = 0 to its length, from y = 0 away from the street, on z = 0.
 """
@@ -28,11 +28,11 @@ from pointdistiller_core.datasets.simulated.meshes import (
 if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
-Edge: TypeAlias = tuple[Mesh, float]  # and how deep it is [m]
-FLOOR, BASE = 2.9, -0.6  # height of a storey; where walls begin, below the ground [m]
+Edge: TypeAlias = tuple[Mesh, float]  # and its depth [m]
+FLOOR, BASE = 2.9, -0.6  # height of a storey; where walls begin below the ground [m]
 NUM_PLANTS = 64  # trees, and as many bushes, that are built once and stretched
-GLAZED = 0.6  # part of the houses whose windows reflect; of others curtains return
-PORCH = 0.6  # what may stand out before an edge, near the ground [m]
+GLAZED = 0.6  # part of the houses whose windows reflect; in the others curtains return beams
+PORCH = 0.6  # depth of things in front of an edge, near the ground [m]
 
 
 def hedge(length: float, rng: np.random.Generator) -> Edge:
@@ -92,7 +92,7 @@ def wall(length: float, rng: np.random.Generator) -> Edge:
 
 
 def fence(length: float, rng: np.random.Generator) -> Edge:
-    """Bars with gaps, boards, or rails between posts, now and then with leaves behind them."""
+    """Bars with gaps, boards, or rails between posts, sometimes with leaves behind them."""
     height = rng.uniform(0.8, 2.0)
     material = (Material.WOOD, Material.METAL)[rng.integers(2)]
     kind = rng.choice(['bars', 'boards', 'rails'])
@@ -217,7 +217,7 @@ def bank(length: float, rng: np.random.Generator) -> Edge:
 
 
 def wood(length: float, rng: np.random.Generator) -> Edge:
-    """Trees and brush, dense enough to hide what is behind after some metres."""
+    """Trees and brush, dense enough to hide everything behind after some metres."""
     depth = rng.uniform(6, 14)
     count = int(length * rng.uniform(0.5, 1.1))
     parts = [

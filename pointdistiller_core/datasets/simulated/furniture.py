@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What stands on pavements and verges: around the z axis, on z = 0."""
+"""Things on pavements and verges, around the z axis, on z = 0."""
 
 from __future__ import annotations
 

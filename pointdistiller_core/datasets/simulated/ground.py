@@ -126,7 +126,7 @@ class StreetGround(Ground):
     def street_height(self, along: Array, across: Array) -> Array:
         """The height [m] at places along and across the street."""
         flat = super().height(along, across)
-        near = np.clip(along, -60, 60)  # beyond, the crest goes on straight
+        near = np.clip(along, -60, 60)  # beyond, the crest continues straight
         hill = self.crest * near * (along - near / 2)
         total: Array = flat + hill + np.interp(across, self.stations, self.levels)
         return total
@@ -142,7 +142,7 @@ class StreetGround(Ground):
         Args:
             along_range: from, to [m].
             half_width: how far across [m].
-            materials: (F,) `Material` of faces by their middles along and across.
+            materials: maps the middles of faces along and across to their (F,) `Material`.
         """
         along = np.arange(along_range[0], along_range[1] + STREET_CELL, STREET_CELL)
         coarse = np.arange(-half_width, half_width + 1, 2 * STREET_CELL)

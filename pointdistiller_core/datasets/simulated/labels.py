@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Labels as annotators make them: boxes drawn towards what is seen."""
+"""Labels as annotators make them: boxes drawn towards the visible points."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 Box: TypeAlias = tuple[float, float, float, float, float, float, float]
 
-FEWEST_POINTS = 5  # that tell anybody where an object ends
-MOST = 0.15  # of an extent that is taken away at one end
-TOP = 0.1  # at most, of the height [m]; the ground below is seen
+FEWEST_POINTS = 5  # points that show where an object ends
+MOST = 0.15  # largest part of an extent that is cut off at one end
+TOP = 0.1  # most that is cut off the height [m]; the ground below is seen
 
 
 def shrink_box(box: Box, points: Array, part: float) -> Box:

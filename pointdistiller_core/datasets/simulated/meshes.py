@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Material(IntEnum):
-    """What a surface is made of; the sensor knows how much light each returns."""
+    """Material of a surface; the sensor knows how much light each returns."""
 
     PAINT = 0
     GLASS = 1
@@ -74,7 +74,7 @@ class Mesh:
         return replace(self, vertices=self.vertices * np.asarray(factors, np.float32))
 
     def mapped(self, change: Callable[[Array], NDArray[np.floating[Any]]]) -> Mesh:
-        """With other vertices: `change` of those (V, 3) [m]."""
+        """With its vertices (V, 3) [m] changed by `change`."""
         return replace(self, vertices=np.asarray(change(self.vertices), np.float32))
 
 
@@ -166,7 +166,7 @@ def foliage(
     directions = rng.normal(size=(num_leaves, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     middles = directions * rng.uniform(0.35, 1.0, (num_leaves, 1)) * np.asarray(radii) + center
-    # As large as leaves all of which, side by side, would cover the ellipsoid once.
+    # Of such a size that all leaves, side by side, would cover the ellipsoid once.
     size = 1.2 * float(np.linalg.norm(radii)) / num_leaves**0.5
     corners = middles[:, None] + size * rng.normal(size=(num_leaves, 3, 3))
     faces = np.arange(3 * num_leaves, dtype=np.int32).reshape(-1, 3)

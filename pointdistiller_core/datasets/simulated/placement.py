@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 
 CLEARANCE = 0.4  # between any two objects [m]
-PROPOSALS = 30  # of a place, before something is left out
+PROPOSALS = 30  # proposed places before something is left out
 
 
 class Placer:
-    """Finds places that stay free; what stands or moves is kept as rectangles along x and y."""
+    """Finds places that stay free; objects are kept as rectangles along x and y."""
 
     def __init__(
         self, rng: np.random.Generator, *, x_range: tuple[float, float], duration_s: float = 0.0
@@ -35,12 +35,12 @@ class Placer:
         room: tuple[float, float],
         velocity: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float] | None:
-        """A place with y from `lateral`, or None where the street is full.
+        """A place with y from `lateral`, or None if the street is full.
 
         Args:
             lateral: proposes a distance from the middle of the street [m].
             room: half extents along x and y [m].
-            velocity: along x and y [m/s]; the way is free, too.
+            velocity: along x and y [m/s]; the way must be free, too.
         """
         for _ in range(PROPOSALS):
             place = self._along(), lateral()
@@ -87,7 +87,7 @@ class Placer:
         return bool((begin <= end).any())
 
     def _along(self) -> float:
-        """Near the sensor and ahead of it more often than far away or behind."""
+        """More often near the sensor and ahead of it than far away or behind."""
         low, high = self.x_range
         if self.rng.random() < 0.65:
             return float(self.rng.uniform(4, high - 30))

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A street on open ground, with road users and single things that may be mistaken for them.
 
-This is the street of the shipped studies and of the demo: what it draws stays as it is.
+This is the street of the shipped studies and of the demo, so it must not change.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ ROAD_USERS = {
 def build_plain_street(
     config: SceneConfig, rng: np.random.Generator, *, duration_s: float = 0.0
 ) -> Scene:
-    """A random street, on which nothing runs through anything.
+    """A random street without collisions.
 
     Args:
         config: how much of what.
         rng: source of all chance.
-        duration_s: how long the sensor will drive along x; the street is that much longer.
+        duration_s: how long the sensor drives along x; the street is longer by that.
     """
     ground = random_ground(rng)
     path_length = config.ego_speed * duration_s
@@ -110,13 +110,13 @@ def _heading(
     if not along_street:
         return float(rng.uniform(-np.pi, np.pi))
     onward = rng.random() < 0.5 if name == 'Pedestrian' else side < 0
-    # What moves keeps its lane; what is parked is parked as people do.
+    # Moving cars keep their lane; parked cars are parked as people do.
     yaw = (0.0 if onward else -np.pi) + (0.0 if moving else rng.normal(0, 0.05))
     return float((yaw + np.pi) % (2 * np.pi) - np.pi)
 
 
 def _habits(name: str, placer: Placer) -> tuple[Callable[[], float], bool, bool]:
-    """How far from the middle such a road user is, whether it is aligned, whether it moves."""
+    """Distance from the middle of such a road user, whether it is aligned, whether it moves."""
     rng = placer.rng
     chance = rng.random()
     if name == 'Pedestrian':

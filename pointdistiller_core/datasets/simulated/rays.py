@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 GOLDEN_TURN = 2 * math.pi * (math.sqrt(5) - 1) / 2  # [rad], never twice at the same azimuth
-SLACK = 0.03  # of elevations, for their errors and the motion of the sensor [rad]
+SLACK = 0.03  # margin of elevations, for their errors and the motion of the sensor [rad]
 WEAVE = math.sqrt(2) / 97  # how fast a rosette goes up and down, per ray
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How the sensor moves during a turn, in whose middle, looking ahead, the sweep is stamped.
+    """Motion of the sensor during a turn; the sweep is stamped in its middle, looking ahead.
 
     Attributes:
         velocity: (3,) [m/s], sensor frame.
@@ -40,7 +40,7 @@ class Motion:
     period_s: float
 
     def times(self, azimuths: Array) -> Array:
-        """When it looks towards azimuths [rad], from minus to plus half a period [s].
+        """Times at which it looks towards azimuths [rad], from minus to plus half a period [s].
 
         It turns clockwise and starts looking back.
         """
@@ -55,7 +55,7 @@ class Rays:
     Attributes:
         directions: (R, 3) float32 unit vectors, sensor frame.
         azimuths: (columns,) of the firings [rad]; R = beams * columns.
-        elevations: (beams,) [rad]; None where each ray has its own.
+        elevations: (beams,) [rad]; None if each ray has its own.
     """
 
     directions: FloatArray
@@ -70,7 +70,7 @@ class Rays:
     def moving(self, motion: Motion | None) -> tuple[FloatArray, FloatArray]:
         """Directions and starts (R, 3) [m] of the rays of a sensor in motion.
 
-        They are of the frame in whose origin the sensor is in the middle of the turn.
+        They are in the frame of the sensor in the middle of the turn.
         """
         if motion is None:
             return self.directions, np.zeros_like(self.directions)
@@ -124,7 +124,7 @@ def within_reach(mesh: Mesh, config: SensorConfig) -> Mesh:
     )
     x, y, z = mesh.vertices.T
     out = np.hypot(x, y)
-    # What is above a cone that opens upwards is convex, and so holds whole triangles.
+    # The region above a cone that opens upwards is convex, so it holds whole triangles.
     above = (z > highest * out) if highest > 0 else np.zeros(len(z), np.bool_)
     corners = mesh.vertices[mesh.faces]
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)

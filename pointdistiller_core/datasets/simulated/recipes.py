@@ -20,15 +20,15 @@ Span: TypeAlias = tuple[float, float]
 Weights: TypeAlias = Mapping[str, float]
 
 PARKING_LANE, BAY, AISLE = 2.2, 5.2, 6.0  # widths [m]
-LEAST_FRONT = 4.6  # of what bounds the street, from its middle [m]
+LEAST_FRONT = 4.6  # shortest distance of edges from the middle of the street [m]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What streets of a kind have in common; lengths in metres.
+    """Common properties of streets of a kind; lengths in metres.
 
     Attributes:
-        edges: weights of what bounds them, names of `EDGES`.
+        edges: weights of their edges, by names of `EDGES`.
         lanes: half width without parking lanes.
         verge: width of pavement or grass between kerb and edge.
         kerb: chance of a kerb.
@@ -37,7 +37,7 @@ class Recipe:
         closed: chance that the street ends after 12 to 35 m.
         lots: chance of rows of parking places beside the street, on each side.
         open_view: part of the background that is missing.
-        furniture: weights of what stands on the verge, names of `FURNITURE`.
+        furniture: weights of things on the verge, by names of `FURNITURE`.
         factors: on the chances of road users and on the number of pieces of furniture.
     """
 
@@ -156,7 +156,7 @@ class Side:
         kerb: where the carriageway ends, its parking lane included.
         parking: whether there is a lane for parking along the kerb.
         rows: middles of rows of parking places beside the street.
-        front: where what bounds the street begins.
+        front: where the edge begins.
         hill: how much the land rises beyond, per metre.
     """
 
@@ -170,7 +170,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Street:
-    """A street as it was drawn.
+    """A street drawn from a recipe.
 
     Attributes:
         recipe: its kind.
@@ -178,7 +178,7 @@ class Street:
         lanes: half width of the carriageway without parking lanes [m].
         sides: left, right.
         crossings: middle along the street and half width of cross streets [m].
-        ends: where it is closed, if it is [m].
+        ends: where it is closed, if anywhere [m].
     """
 
     recipe: Recipe
@@ -190,7 +190,7 @@ class Street:
 
 
 def draw_street(recipe: Recipe, along: Span, rng: np.random.Generator) -> Street:
-    """A street of a kind; what happens along `along` [m]."""
+    """Draw a street of a kind, with road users along `along` [m]."""
     lanes = rng.uniform(*recipe.lanes)
     crossings = []
     if rng.random() < recipe.crossing:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a scene is made of: the ground, what stands still, and road users.
+"""Parts of a scene: the ground, static things, and road users.
 
 The world frame has x along the street, z up, and the sensor's vehicle at its origin at first.
 """
@@ -109,14 +109,14 @@ class Actor:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that stands still, and the road users.
+    """All static things, and the road users.
 
     Attributes:
-        ground: what all stands on.
+        ground: the ground.
         static: ground and clutter, world frame.
         actors: the road users.
         kind: of the scene, as configured.
-        ego_lane: where across the street the sensor of a single sweep stands [m].
+        ego_lane: place across the street of the sensor of a single sweep [m].
     """
 
     ground: Ground

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A LiDAR: rays, returns, and what they know of each object."""
+"""A LiDAR: rays, returns, and their relation to objects."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 SPECKLE = 0.25  # standard deviation of an intensity, as a part of it
-WEAKEST = 0.05  # what is below is reported as 0, and so are a few echoes of any strength
+WEAKEST = 0.05  # lower ones are reported as 0, and so are a few echoes of any strength
 UNREPORTED = 0.07
-# A wall of this reflectivity is as often silent as not at the silent range; towards grazing beams
-# the power falls with this exponent of the cosine, and from echo to echo it is spread by this.
+# A wall of this reflectivity is silent half of the time at the silent range. Towards grazing beams
+# the power falls with this exponent of the cosine; from echo to echo it has this spread.
 WALL, GRAZING, SILENCE_SPREAD = 0.37, 0.4, 0.55
 MIRRORED = 0.2  # part of the echoes of lacquer without an intensity, beside the weak ones
 # Intensities fall to 0 at so many silent ranges, but not below this part of them.
@@ -49,13 +49,13 @@ SPRAY_NEAR, SPRAY_FAR, SPRAY_INTENSITY = 1.5, 8.0, 0.06  # [m]; the mean
 
 @dataclass(frozen=True)
 class Returns:
-    """What one turn of the sensor saw.
+    """The returns of one turn of the sensor.
 
     Attributes:
         points: (N, 4) float32 x, y, z [m], intensity [0..1], sensor frame.
         object_ids: (N,) int64 index of the object that each point is on; -1 for all else.
-        occlusions: (n,) part of each object's beams that something in front of it took, windows
-            too; 1 where no beam reaches it at all.
+        occlusions: (n,) part of each object's beams blocked by something in front of it, windows
+            included; 1 if no beam reaches it.
     """
 
     points: FloatArray
@@ -65,11 +65,11 @@ class Returns:
 
 @dataclass(frozen=True)
 class Effects:
-    """What may change from one turn to the next; nothing by default.
+    """Effects that may change from turn to turn; none by default.
 
     Attributes:
-        surfaces: what they do beside returning beams.
-        lacquered: which objects are mirrors here and there, as cars are; empty for none.
+        surfaces: effects of surfaces beside returning beams.
+        lacquered: which objects have mirroring spots, as cars have; empty for none.
         elevation_offsets: (beams,) errors of the elevations [rad], or None.
         motion: of the sensor, or None.
     """
@@ -85,13 +85,13 @@ NO_EFFECTS = Effects()
 
 @dataclass(frozen=True)
 class _Echoes:
-    """What comes back along each ray.
+    """The echo of each ray.
 
     Attributes:
         kept: (R,) whether anything does.
         ranges: (R,) without noise [m].
         intensity: (R,) before the sensor reports it.
-        silent: (R,) what is heard without an intensity, beside what is too weak for one.
+        silent: (R,) echoes without an intensity, beside those too weak for one.
         objects: (R,) index of the object, -1 for none.
     """
 
@@ -122,7 +122,8 @@ def scan(
     directions, starts = rays.moving(effects.motion)
     target = Target.of(static, objects)
     first = look_through_leaves(target, directions, starts, rng)
-    # By the first surfaces: what passes an object's own windows is not taken by anything else.
+    # By the first surfaces, because beams through an object's own windows are not blocked by
+    # anything else.
     in_reach = (first.faces >= 0) & (first.ranges < config.max_range)
     met = np.where(in_reach, target.owners[first.faces], -1)
     occlusions = _occlusions(objects, rays, met, config)
@@ -144,7 +145,7 @@ def _echo(
     surfaces: SurfacesConfig,
     rng: np.random.Generator,
 ) -> _Echoes:
-    """What comes back from where rays end."""
+    """The echoes from where rays end."""
     faces, materials = hits.faces, target.mesh.materials
     ranges = hits.ranges + depth_into(faces, materials, directions, rng)
     hit = (faces >= 0) & (ranges < config.max_range) & (ranges > config.min_range)
@@ -179,7 +180,7 @@ def _lose_more(
     effects: Effects,
     rng: np.random.Generator,
 ) -> _Echoes:
-    """`echoes` without those that the vehicle's roof, mirrors or rain take, and with spray."""
+    """`echoes` without those lost to the vehicle's roof, mirrors or rain, and with spray."""
     surfaces, lost = effects.surfaces, np.zeros(len(echoes.kept), np.bool_)
     if effects.lacquered:
         lost |= find_holes(
@@ -200,7 +201,7 @@ def _lose_more(
 
 
 def _on_own_roof(directions: FloatArray, roof: RoofConfig) -> BoolArray:
-    """(R,) which rays meet the vehicle's own roof."""
+    """(R,) which rays hit the vehicle's own roof."""
     x, y, z = directions.T.astype(np.float64)
     reach = roof.below / np.maximum(-z, 1e-9)
     on_roof: BoolArray = (
@@ -212,7 +213,7 @@ def _on_own_roof(directions: FloatArray, roof: RoofConfig) -> BoolArray:
 
 
 def _add_spray(echoes: _Echoes, parts: tuple[float, float], rng: np.random.Generator) -> _Echoes:
-    """`echoes` of which a part comes from drops near the sensor."""
+    """`echoes`, some of which come from drops near the sensor."""
     drops = np.flatnonzero(rng.random(len(echoes.kept)) < rng.uniform(*parts))
     ranges, intensity = echoes.ranges.copy(), echoes.intensity.copy()
     kept, objects = echoes.kept.copy(), echoes.objects.copy()
@@ -236,7 +237,7 @@ def _is_silent(
 def _reported(
     echoes: _Echoes, rays: Rays, config: SensorConfig, rng: np.random.Generator
 ) -> Array:
-    """The number that the sensor gives: in [0, 1], in steps of 0.01."""
+    """The intensity that the sensor reports: in [0, 1], in steps of 0.01."""
     intensity = echoes.intensity
     if config.ring_gain:
         gains = 1 + config.ring_gain * rng.standard_normal(len(intensity) // rays.num_columns)
@@ -250,7 +251,7 @@ def _reported(
 def _is_lost(
     power: Array, ranges: Array, config: SensorConfig, rng: np.random.Generator
 ) -> BoolArray:
-    """Returns lost at random, and weak ones the more the farther they come from.
+    """Returns lost at random; weak and distant ones more often.
 
     The power of an echo falls with the cosine of incidence and the square of the range; 0.026
     lets the rings on the road fade between 30 and 50 m, as KITTI's do.
@@ -262,7 +263,7 @@ def _is_lost(
 
 
 def _occlusions(objects: Sequence[Mesh], rays: Rays, met: IntArray, config: SensorConfig) -> Array:
-    """Compare the rays that each object would meet alone with those that it meets in the scene."""
+    """Compare the rays that would hit each object alone with those that hit it in the scene."""
     seen = np.bincount(met[met >= 0], minlength=len(objects))
     result = np.ones(len(objects))
     for index, mesh in enumerate(objects):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Streets as corridors: bounded on both sides, closed far away, with what lives in them."""
+"""Streets as corridors: bounded on both sides, closed far away, with road users in them."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 EGO_ROOM = (3.2, 1.1)  # half extents that are kept free around the sensor's vehicle [m]
-EGO_LANE = (-2.1, -1.5)  # where it is across the street [m]
-GROUND_REACH = 88.0  # of the ground beyond the populated street, and to both sides [m]
+EGO_LANE = (-2.1, -1.5)  # its place across the street [m]
+GROUND_REACH = 88.0  # extent of the ground beyond the populated street, and to both sides [m]
 DASH = 4.0  # length of a marking, and of the gap after it [m]
 
 
 def build_scene(
     config: SceneConfig, rng: np.random.Generator, *, duration_s: float = 0.0
 ) -> Scene:
-    """A scene of one of the kinds that the configuration weighs.
+    """A scene of one of the configured kinds.
 
     Args:
-        config: of what kind, and how much of what.
+        config: kinds of scenes, and numbers of things.
         rng: source of all chance.
-        duration_s: how long the sensor will drive along x; the street is that much longer.
+        duration_s: how long the sensor drives along x; the street is longer by that.
     """
     kinds = list(config.kinds)
-    # With one kind nothing is drawn, so that a plain street stays what it always was.
+    # With one kind nothing is drawn, so that a plain street does not change.
     weights = np.array(list(config.kinds.values()))
     kind = kinds[0 if len(kinds) == 1 else rng.choice(len(kinds), p=weights / weights.sum())]
     if kind == 'plain':
@@ -63,7 +63,7 @@ def _build_street(
 ) -> Scene:
     path_length = config.ego_speed * duration_s
     street = draw_street(recipe, (-config.extent, config.extent + path_length), rng)
-    # What moves in a drive moves straight.
+    # In a drive, road users move straight.
     bend = draw_bend(config.streets.bend, rng) if duration_s == 0 else 0.0
     ground = draw_ground(street, bend, rng)
     placer = Placer(rng, x_range=street.along, duration_s=duration_s)

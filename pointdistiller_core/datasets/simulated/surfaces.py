@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What surfaces return: how much light, from how deep, and what none comes back from."""
+"""What surfaces return: how much light, from which depth, and where nothing comes back."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def draw_response(mesh: Mesh, owners: IntArray, rng: np.random.Generator) -> tup
     """Reflectivity and gloss (F,) of each face; one draw for each object and material."""
     means, deviations, gloss = np.array([REFLECTIVITY[material] for material in Material]).T
     draws = rng.normal(0, 1, (owners.max() + 2, NUM_PLAIN))
-    if mesh.materials.max(initial=0) >= NUM_PLAIN:  # in this order plain streets stay as they are
+    if mesh.materials.max(initial=0) >= NUM_PLAIN:  # in this order plain streets do not change
         further = rng.normal(0, 1, (len(draws), len(Material) - NUM_PLAIN))
         draws = np.concatenate([draws, further], axis=1)
     values: Array = (
@@ -79,7 +79,7 @@ def darken(
 def depth_into(
     faces: IntArray, materials: NDArray[np.int32], rays: FloatArray, rng: np.random.Generator
 ) -> Array:
-    """(R,) how much farther away a return is than the surface that its ray meets [m].
+    """(R,) distance of a return behind the surface that its ray meets [m].
 
     Leaves return from within, blades of grass before the ground.
     """
@@ -106,14 +106,14 @@ def find_holes(
     config: SurfacesConfig,
     rng: np.random.Generator,
 ) -> BoolArray:
-    """Which returns of cars are lost to mirroring: in spheres, on roofs, at sills.
+    """Returns of cars lost to mirroring: in spheres, on roofs, at sills.
 
     Args:
         directions: (R, 3) of the rays.
         ranges: (R,) of the returns [m], any for rays without one.
         owners: (R,) object of each, -1 for none.
         objects: their meshes.
-        lacquered: which of them are cars and the like.
+        lacquered: which of them are lacquered, as cars are.
         config: how much is lost.
         rng: source of chance.
 

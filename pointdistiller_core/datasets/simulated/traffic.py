@@ -30,7 +30,7 @@ PLACES = 12  # proposed for one road user
 
 @dataclass(frozen=True)
 class _Way:
-    """Where a road user is and where it goes, street coordinates."""
+    """Place and motion of a road user, street coordinates."""
 
     along: float
     across: float
@@ -48,7 +48,7 @@ class _Traffic:
         self.rng = rng
 
     def add(self, name: str, way: _Way, *, clearance: float = 0.4) -> Actor | None:
-        """A road user on its way, if that is free."""
+        """Add a road user, if its way is free."""
         rng, (mean, deviation) = self.rng, SIZES[name]
         spread = 2.2 * SPREAD[name]
         drawn = np.clip(rng.normal(0, SPREAD[name], 3), -spread, spread)
@@ -74,7 +74,7 @@ class _Traffic:
         return actor
 
     def along(self) -> float:
-        """Somewhere along the street, nearer to the sensor more often than far away."""
+        """A place along the street, more often near the sensor than far away."""
         low, high = self.street.along
         if self.rng.random() < 0.5:
             return float(np.clip(self.rng.normal(14, 18), low, high))
@@ -170,7 +170,7 @@ def _park_in_row(traffic: _Traffic, side: Side, across: float, taken: float) -> 
 
 
 def _ride(traffic: _Traffic, count: int) -> None:
-    """Cyclists in lanes, on pavements, across the street, and a few who stand."""
+    """Cyclists in lanes, on pavements, crossing the street, and a few standing."""
     for _ in range(count):
         _until_added(traffic, 'Cyclist', _cycle_way)
 
@@ -190,7 +190,7 @@ def _cycle_way(traffic: _Traffic) -> _Way:
 
 
 def _walk(traffic: _Traffic, count: int) -> None:
-    """Pedestrians alone and in groups: along the pavements, across the street, in between."""
+    """Pedestrians alone and in groups: along the pavements, crossing the street, in between."""
     while count > 0:
         first = _until_added(traffic, 'Pedestrian', _path)
         count -= 1
@@ -235,7 +235,7 @@ def _beside_one_another(first: Actor, count: int, rng: np.random.Generator) -> I
 def _until_added(
     traffic: _Traffic, name: str, propose: Callable[[_Traffic], _Way]
 ) -> Actor | None:
-    """Propose ways until one is free; None where the street is full."""
+    """Propose ways until one is free; None if the street is full."""
     for _ in range(PLACES):
         if (actor := traffic.add(name, propose(traffic))) is not None:
             return actor

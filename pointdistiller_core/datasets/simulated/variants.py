@@ -104,7 +104,7 @@ def _pillars(
 
 
 def _cabin(front: float, back: float, waist: float, rng: np.random.Generator) -> list[Mesh]:
-    """Seats with head rests, a dashboard, and now and then people and luggage."""
+    """Seats with head rests, a dashboard, and sometimes people and luggage."""
     row = front - 0.24
     parts = [
         block((front - 0.09, -0.4, waist - 0.1), (front - 0.02, 0.4, waist + 0.04), Material.TRIM)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What differs from frame to frame: the sensor's place, its beams, noise and intensities."""
+"""Variation from frame to frame: the sensor's place, its beams, noise and intensities."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ CURVES: Mapping[str, Curve] = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """What one frame, or one drive, was simulated with.
+    """Conditions that one frame, or one drive, was simulated with.
 
     Attributes:
         sensor: with its height, columns, noise and loss as drawn.
         roll, pitch: of the sensor [rad]: left side up, front down.
         elevation_offsets: (beams,) errors [rad], or None.
         motion: during a turn, or None.
-        curve, curve_number: of intensities, a key of `CURVES`, and what it is drawn with.
+        curve, curve_number: curve of intensities, a key of `CURVES`, and the number it is drawn
+        with.
     """
 
     sensor: SensorConfig
@@ -107,7 +108,7 @@ def draw_conditions(
 
 
 def _every(step: int, sensor: SensorConfig) -> tuple[tuple[float, float, int], ...]:
-    """The blocks of every so manieth beam; a rosette keeps its limits."""
+    """The blocks of every n-th beam; a rosette keeps its limits."""
     if step == 1 or sensor.pattern == 'rosette':
         return sensor.beams
     kept = np.degrees(beam_elevations(sensor))[::step]

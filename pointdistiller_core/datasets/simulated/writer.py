@@ -44,8 +44,8 @@ from pointdistiller_core.workers import map_in_workers
 SETTINGS_FILE = 'simulation.yaml'
 TRUTH_FILE = 'truth.json'
 DRIVE_TOPIC, LIDAR_FRAME_ID = '/points', 'velodyne'
-# KITTI's levels 0 visible, 1 partly, 2 largely occluded, as parts of an object's beams; what is
-# hidden further is 3, unknown.
+# KITTI's levels 0 visible, 1 partly, 2 largely occluded, as parts of an object's beams; more is 3,
+# unknown.
 OCCLUSION_LEVELS = (0.2, 0.5, 0.8)
 
 
@@ -61,9 +61,10 @@ def simulate_dataset(
     """Write independent labelled scenes in KITTI's layout.
 
     Beside KITTI's own files, `training/objects/NNNNNN.json` holds every road user, also those
-    outside of the image or without a point, with its exact box, its points, its occlusion and the
-    part of it that is outside of the image (`truncation`).
-    The files depend on (config, splits, seed) alone. An interrupted simulation goes on where it
+    outside the image or without a point, with its exact box, number of points, occlusion and the
+    part outside the image (`truncation`).
+
+    The files depend only on (config, splits, seed). An interrupted simulation continues where it
     stopped.
 
     Args:
@@ -72,12 +73,12 @@ def simulate_dataset(
         splits: name and number of frames of each, e.g. `{'train': 200, 'val': 50}`.
         seed: of everything.
         num_workers: processes.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Raises:
         DatasetError: `root` holds something else, or a simulation with other settings.
         WriteError: it cannot be written.
-        PointDistillerError: a process was ended from outside, or cannot be started.
+        PointDistillerError: a process was killed, or cannot be started.
     """
     _claim_folder(root, _settings(config, seed=seed, splits=dict(splits)))
     names = [f'{index:06d}' for index in range(sum(splits.values()))]
@@ -109,7 +110,7 @@ def write_drive_bag(
         config: what is simulated.
         num_frames: sweeps.
         seed: of everything.
-        on_frame: hears how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Raises:
         DatasetError: `path` holds a drive with other settings.
@@ -155,7 +156,7 @@ def camera_calibration(camera: CameraConfig) -> Calibration:
 def label_objects(
     objects: Sequence[SimulatedObject], camera: CameraConfig, *, all_round: bool = False
 ) -> KittiObjects:
-    """KITTI labels of the road users that have a point and are in the image, or all round."""
+    """KITTI labels of the road users with a point, in the image or all round."""
     labels = _in_camera(objects, camera, labelled=True)
     levels = np.searchsorted(OCCLUSION_LEVELS, [item.occlusion for item in objects], side='right')
     labels = replace(labels, occluded=levels.astype(np.int64))
@@ -179,7 +180,7 @@ def _in_camera(
 
 
 def _settings(config: SimulationConfig, **further: Any) -> dict[str, Any]:
-    """All that the files depend on, as YAML gives it back."""
+    """All settings that the files depend on, as YAML returns them."""
     values = {'version': __version__, **further, **config.model_dump(mode='json')}
     settings: dict[str, Any] = json.loads(json.dumps(values))
     return settings
@@ -190,7 +191,7 @@ def _to_yaml(settings: Mapping[str, Any]) -> bytes:
 
 
 def _claim_folder(root: Path, settings: dict[str, Any]) -> None:
-    """Note the settings in a new folder; check them in one that was begun before."""
+    """Write the settings into a new folder; check them in an existing one."""
     if (root / SETTINGS_FILE).exists():
         _check_settings(root, settings)
         return
@@ -206,7 +207,7 @@ def _check_settings(root: Path, settings: dict[str, Any]) -> None:
         before = yaml.safe_load(read_text(file, DatasetError))
     except yaml.YAMLError as error:
         raise DatasetError(f'{file}: not valid YAML: {error}') from error
-    if isinstance(before, dict):  # what had no name yet when it was simulated is as by default
+    if isinstance(before, dict):  # settings that are newer have their defaults
         before = _filled(before, SimulationConfig().model_dump(mode='json'))
     if changes := list(_changes(before, settings)):
         raise DatasetError(
@@ -216,7 +217,7 @@ def _check_settings(root: Path, settings: dict[str, Any]) -> None:
 
 
 def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """`values` with the defaults of what they do not say; what is no dictionary stays."""
+    """`values`, completed by defaults; what is no dictionary stays."""
     filled = {**defaults, **values}
     for name, default in defaults.items():
         if isinstance(default, dict) and isinstance(filled[name], dict) and name != 'kinds':

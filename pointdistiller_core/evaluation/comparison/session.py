@@ -19,7 +19,6 @@ from pointdistiller_core.evaluation.comparison.pairs import (
 )
 from pointdistiller_core.evaluation.comparison.stamps import StampMatcher
 from pointdistiller_core.evaluation.comparison.statistics import LatencyHistogram, Timeline
-from pointdistiller_core.evaluation.kitti.metric import MIN_OVERLAPS
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 ValueT = TypeVar('ValueT')
 
-OTHER_OVERLAP = 0.5  # of classes that KITTI's metric does not have
 CURVE_DISTANCES = tuple(range(5, 80, 5))  # [m], of curves over the distance
 RECENT_CLOUDS = 36_000  # whose stamps are remembered: an hour at 10 Hz
 NO_STAMP = 0  # what a driver without a clock sends
@@ -53,11 +51,6 @@ class ComparisonRules:
     iou_thresholds: tuple[float, ...]
     distances: tuple[float, ...] = (20.0, 40.0)
     ranges: tuple[Range, ...] = ()
-
-
-def default_overlaps(class_names: Sequence[str]) -> tuple[float, ...]:
-    """Least overlap of a hit in KITTI's metric, for each class."""
-    return tuple(MIN_OVERLAPS.get(name, OTHER_OVERLAP) for name in class_names)
 
 
 @dataclass(frozen=True)

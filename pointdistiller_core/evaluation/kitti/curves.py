@@ -31,9 +31,7 @@ _ROWS = {
 }
 
 
-def draw_curves(
-    path: Path, result: KittiResult, min_overlaps: Mapping[str, float], *, title: str = ''
-) -> None:
+def draw_curves(path: Path, result: KittiResult, *, title: str = '') -> None:
     """Draw a row of panels for each metric and a column for each class.
 
     A panel shows what the average precision is the mean of: the best precision (for `aos`, the
@@ -41,10 +39,10 @@ def draw_curves(
 
     Args:
         path: PNG or SVG file to write.
-        result: of `evaluate_kitti`.
-        min_overlaps: class -> least overlap of a hit, in the order of the columns.
+        result: of `evaluate_kitti`, whose classes are the columns.
         title: above everything.
     """
+    min_overlaps = result.min_overlaps
     figure, grid = _new_figure(len(result.curves), len(min_overlaps), title)
     for row, (metric, classes) in zip(grid, result.curves.items(), strict=True):
         for axes, name in zip(row, min_overlaps, strict=True):

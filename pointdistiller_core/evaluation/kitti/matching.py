@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.evaluation.scores import Alarms
+
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -110,23 +112,6 @@ class Curve:
     def ap40(self) -> float:
         """Mean of points 1 to 40 [%]."""
         return float(100 * self.points[1:].mean())
-
-
-@dataclass(frozen=True)
-class Alarms:
-    """False alarms of a detector at T of the recalls that were asked for, in their order.
-
-    Attributes:
-        num_truth: labels that count.
-        scores: (T,) the highest threshold that reaches each recall.
-        recall: (T,) part of the labels that are found with at least this score.
-        counts: (T,) false alarms with at least this score, of all frames together.
-    """
-
-    num_truth: int
-    scores: FloatArray
-    recall: FloatArray
-    counts: FloatArray
 
 
 def measure(pairs: Pairs, truth: Truth, candidates: Candidates) -> tuple[Curve, Curve]:

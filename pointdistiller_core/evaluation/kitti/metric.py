@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.evaluation.kitti.matching import (
-    Alarms,
     Candidates,
     Curve,
     Pairs,
@@ -27,6 +26,8 @@ from pointdistiller_core.evaluation.kitti.matching import (
     alarms_at,
     measure,
 )
+from pointdistiller_core.evaluation.matching import USUAL_OVERLAPS
+from pointdistiller_core.evaluation.scores import Alarms
 from pointdistiller_core.files import read_text
 from pointdistiller_core.formats.kitti import (
     DIFFICULTIES,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 ClassCurves: TypeAlias = 'Mapping[str, Mapping[str, Curve]]'  # by class, then difficulty
 
 METRICS = ('bbox', 'bev', '3d', 'aos')
-MIN_OVERLAPS = {'Car': 0.7, 'Pedestrian': 0.5, 'Cyclist': 0.5}
+MIN_OVERLAPS = USUAL_OVERLAPS
 NEIGHBORS = {'car': 'van', 'pedestrian': 'person_sitting'}  # matched and ignored
 DONT_CARE = 'dontcare'
 NO_ALPHA = -10.0
@@ -65,12 +66,14 @@ class KittiResult:
         num_excluded: by class, labels that count at no difficulty, by the reason.
         num_unjudged: by class, detections without a 2D box, which are neither hits nor false
             alarms because they are too low in the image.
+        min_overlaps: class -> least overlap of a hit, of all classes that were looked for.
     """
 
     curves: Mapping[str, ClassCurves]
     num_labels: Mapping[str, Mapping[str, int]]
     num_excluded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     num_unjudged: Mapping[str, int] = field(default_factory=dict)
+    min_overlaps: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, dict[str, dict[str, list[float]]]]:
         """Average precision [%]: metric, class, `ap11` or `ap40`, then easy, moderate, hard."""
@@ -136,9 +139,9 @@ def evaluate_kitti(
         raise ValueError(problem)
     truth, found = _join(ground_truth), _join(detections)
     curves: dict[str, ClassCurves] = {}
+    least = {name: min_overlaps[name] for name in class_names}
     for metric in ('bbox', 'bev', '3d'):
         if metric in metrics or (metric == 'bbox' and 'aos' in metrics):
-            least = {name: min_overlaps[name] for name in class_names}
             curves[metric], similarity = _evaluate(metric, truth, found, least)
             if metric == 'bbox' and not (found.objects.alpha == NO_ALPHA).any():
                 curves['aos'] = similarity
@@ -153,6 +156,7 @@ def evaluate_kitti(
         num_unjudged={
             name: int((flat & (found.names == name.lower())).sum()) for name in class_names
         },
+        min_overlaps=least,
     )
 
 
@@ -198,18 +202,6 @@ def count_false_positives(
         )
         alarms[name] = alarms_at(*seen, recalls)
     return alarms
-
-
-def count_labels(
-    ground_truth: Sequence[KittiObjects], class_names: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    """Labels that a detector should find, by class and difficulty.
-
-    Args:
-        ground_truth: all labels of each frame.
-        class_names: classes to count.
-    """
-    return _count_labels(_join(ground_truth), class_names)
 
 
 def read_results_folder(

@@ -114,7 +114,7 @@ def convert_bags(
     """Convert recordings; drives that are in the dataset already, whole, are left as they are.
 
     The files depend on the bags and the settings alone. A conversion that was ended at any moment,
-    also by SIGKILL, goes on where it stopped, and gives the same files.
+    also by SIGKILL, continues where it stopped, and gives the same files.
 
     Args:
         drives: bags by the names of the drives.
@@ -122,7 +122,7 @@ def convert_bags(
         config: what is taken, and how it is brought to the training convention.
         splits: which frames are for validation.
         strict: whether anything wrong with a bag is an error.
-        on_progress: gives a function that hears of the progress of a drive.
+        on_progress: makes a function that is told the progress of a drive.
 
     Raises:
         ConfigError: something that was asked for is not there.

@@ -36,8 +36,8 @@ class CloudTopic:
         fields: of its first cloud, with their types.
         frame: of its first cloud.
         num_points: of its first cloud, those without return too.
-        survey: what the conversion would decide; None where it cannot.
-        problem: why it cannot; empty where it can.
+        survey: what the conversion would decide; None if it cannot.
+        problem: why it cannot; empty if it can.
     """
 
     fields: Sequence[str] = ()
@@ -139,7 +139,7 @@ def inspect_bag(
     Args:
         bag: folder or file.
         full: whether to read every message, to count them and to find gaps and damage.
-        on_progress: hears how many seconds of the bag are read, and of how many.
+        on_progress: told how many seconds of the bag are read, and of how many.
 
     Raises:
         DatasetError: the bag is missing or broken.

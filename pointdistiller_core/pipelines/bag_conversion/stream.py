@@ -79,9 +79,9 @@ class CloudStream:
         bag: folder or file.
         summary: of the bag.
         config: topics, times and tolerances; the topics are named.
-        findings: hears what is wrong.
+        findings: told what is wrong.
         odometry_topic: empty reads no odometry.
-        on_time: hears how many seconds of the bag have been read.
+        on_time: told how many seconds of the bag have been read.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class CloudReader:
         config: frame, ego box, and whether clouds may have no intensity.
         scales: factor on the intensity by topic; None is the reader's own.
         tree: what TF has told so far.
-        findings: hears what is wrong.
+        findings: told what is wrong.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ class CloudReader:
         self._ego = EgoBox(box[:3], box[3:]) if box else None
 
     def read(self, found: CloudSet[SensorCloud]) -> FloatArray | None:
-        """(N, 4) float32 x, y, z [m], intensity; None where a sensor's cloud cannot be used."""
+        """(N, 4) float32 x, y, z [m], intensity; None if a sensor's cloud cannot be used."""
         parts = [self.read_one(cloud) for cloud in found.clouds if cloud is not None]
         usable = [part for part in parts if part is not None]
         if len(usable) < len(parts) and not (self._config.keep_incomplete and usable):
@@ -270,7 +270,7 @@ class CloudReader:
         return points
 
     def read_one(self, cloud: SensorCloud) -> FloatArray | None:
-        """(N, 4) points of one sensor; None where they cannot be used."""
+        """(N, 4) points of one sensor; None if they cannot be used."""
         try:
             points = points_from_cloud(
                 cloud.message,

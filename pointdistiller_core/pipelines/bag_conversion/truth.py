@@ -43,7 +43,7 @@ class Truth:
 
 
 def read_truth(bag: Path) -> Truth | None:
-    """What lies beside a drive; None where the bag is no simulated drive.
+    """What lies beside a drive; None if the bag is no simulated drive.
 
     Raises:
         DatasetError: the file is malformed.

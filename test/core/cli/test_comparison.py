@@ -18,8 +18,9 @@ from pointdistiller_core.cli.comparison import choose_frames, name_bundles, show
 from pointdistiller_core.config import KittiConfig, PointPillarsConfig
 from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.deploy.bundle_format import BundleInfo
-from pointdistiller_core.evaluation.kitti.equal_recall import EqualRecall
+from pointdistiller_core.evaluation.equal_recall import EqualRecall
 from pointdistiller_core.evaluation.pictures import scenes as pictures
+from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_core.records import Cut, Detections
 
 FALSE_BOX = np.array([[13, 0, -1, 3.9, 1.6, 1.56, 0]], np.float32)
@@ -115,6 +116,25 @@ def test_false_positives_and_pictures(run, make_bundle, dataset, tmp_path):
     kinds = ('comparison', 'importance')
     assert names == [f'00000{index}_{kind}.png' for index in (0, 1) for kind in kinds]
     assert imread(tmp_path / 'pictures' / names[0]).shape[1] == 1600
+
+
+@pytest.mark.usefixtures('known_detectors')
+def test_false_positives_on_a_bag(run, dataset, tmp_path):
+    write_kitti_bag(dataset, tmp_path / 'bag', ground_truth=('Car',), camera_view=True)
+    options = ['--dataset', tmp_path / 'bag', '--picture', tmp_path / 'pictures', '--json', '-']
+    code, output, notes = run('compare', 'sure', 'rash', *options)
+    assert code == 0
+    written = json.loads(output)
+    assert (written['difficulty'], written['num_frames']) == ('', 2)
+    assert 'labels that count: 4 of Car' in notes
+    rows = written['classes']['Car']
+    assert [row['false_positives']['rash'] for row in rows] == [0.0] * 5 + [0.5] * 5
+    thresholds = rows[-1]['score_thresholds']
+    assert thresholds == pytest.approx({'sure': 0.8, 'rash': 0.6})
+    assert len(list((tmp_path / 'pictures').iterdir())) == 4
+    code, _, error = run('compare', 'sure', 'rash', *options, '--difficulty', 'easy')
+    assert code == 2
+    assert '--difficulty easy: no such level in this dataset; it has none' in error
 
 
 def test_overlap_and_difficulty_are_a_choice(run, make_bundle, dataset):

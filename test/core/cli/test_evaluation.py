@@ -10,12 +10,15 @@ import re
 import subprocess
 import sys
 import tarfile
+from types import MappingProxyType
 
 from kitti_folder import write_frame
 from matplotlib.image import imread
 import pytest
 
 from pointdistiller_core.config import DetectionConfig
+from pointdistiller_core.evaluation.metric import METRICS, Scores
+from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 
 LABEL = 'Car 0 0 1.5 100 100 200 150 1.5 1.6 4 {x} 1.5 20 1.5\n'
 RESULT = LABEL.replace('\n', ' 0.9\n')
@@ -107,15 +110,17 @@ OVERLAPS = 'expected CLASS=IOU, or CLASS=IOU/IOU from above and in 3D'
         ),
         ('--predictions p --labels l', 'l: no such folder'),
         ('--curves c.png', BOTH),
+        ('b --dataset d', 'd: no such file or folder'),
+        ('b --dataset d --metric mota', "metric 'mota': unknown; choose from ['kitti', 'lidar']"),
         (
             'b --dataset d --metric lidar --results r --curves c.png',
-            'to evaluate a bundle by the lidar metric, leave out --results, --curves',
+            'to evaluate a bundle by another metric than kitti, leave out --curves',
         ),
         (
             '--predictions p --labels l --metric lidar',
-            'by the lidar metric, give BUNDLE, --dataset and leave out --predictions, --labels',
+            'metric than kitti, give BUNDLE, --dataset and leave out --predictions, --labels',
         ),
-        ('b --dataset d --min-overlap Car=0.7/0.5', OVERLAP),
+        ('b --dataset d --metric kitti --min-overlap Car=0.7/0.5', OVERLAP),
         ('b --dataset d --metric lidar --min-overlap Car=0.7/0.5/0.3', OVERLAPS),
         ('b --dataset d --metric lidar --min-overlap Car=0.7/1', OVERLAPS),
         ('b --dataset d --metric lidar --min-overlap Car=', OVERLAPS),
@@ -125,7 +130,7 @@ OVERLAPS = 'expected CLASS=IOU, or CLASS=IOU/IOU from above and in 3D'
         ('--predictions p --labels l --min-overlap =0.5', OVERLAP),
         ('--predictions p --labels l --min-overlap Car=1.0', OVERLAP),
         ('--predictions p --labels l --min-overlap Car=nan', OVERLAP),
-        ('b --dataset d --min-overlap Car=0.5 --min-overlap Car=0.7', TWICE),
+        ('b --dataset d --metric kitti --min-overlap Car=0.5 --min-overlap Car=0.7', TWICE),
         ('b --dataset d --metric lidar --min-overlap Car=0.5 --min-overlap Car=0.7', TWICE),
     ],
 )
@@ -291,6 +296,71 @@ def test_the_lidar_metric_says_what_does_not_count(run, bundle, dataset):
     assert code == 0
     assert 'Car: 4 of 5 labels count, 1 have no point; ' in notes
     assert '1 labels of other classes, or out of view, count neither way' in notes
+
+
+@pytest.fixture
+def bag(dataset, tmp_path) -> Path:
+    """The same frames as a bag, and their boxes."""
+    write_kitti_bag(dataset, tmp_path / 'bag', ground_truth=('Pedestrian', 'Car'))
+    return tmp_path / 'bag'
+
+
+def test_a_labelled_bag(run, bundle, dataset, bag, tmp_path):
+    """It has the scores of the dataset that it was made of."""
+    least = ['--metric', 'lidar', '--min-overlap', 'Car=0.1/0']
+    options = [*least, '--class', 'Pedestrian', '--class', 'Car', '--json', tmp_path / 'bag.json']
+    code, table, notes = run('evaluate', bundle, '--dataset', bag, *options)
+    assert code == 0
+    assert f'{bundle} on {bag} (2 frames)' in table
+    assert 'Car: 4 of 4 labels count' in notes
+    options = [*least, '--no-camera-view', '--json', tmp_path / 'dataset.json']
+    assert run('evaluate', bundle, '--dataset', dataset, *options)[0] == 0
+    written = [json.loads((tmp_path / f'{name}.json').read_bytes()) for name in ('bag', 'dataset')]
+    assert written[0] == written[1]
+    assert written[0]['means']['3D mAP'] > 0
+    results = tmp_path / 'results'
+    code, _, notes = run('evaluate', bundle, '--dataset', bag, '--results', results)
+    assert (code, 'wrote 2 result files' in notes) == (0, True)
+    found = json.loads((results / '000001.json').read_text(encoding='utf-8'))
+    assert len(found['boxes']) == len(found['scores']) == len(found['classes']) == 20
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ('--metric kitti', 'the KITTI metric needs a camera'),
+        ('--curves c.png', 'by another metric than kitti, leave out --curves'),
+        ('--split val', "split: Input should be 'all'"),
+        ('--ground-truth /boxes', 'no boxes on /boxes; name their topic (ground_truth'),
+    ],
+)
+def test_what_a_bag_has_not(run, bundle, bag, options, message):
+    code, _, error = run('evaluate', bundle, '--dataset', bag, *options.split())
+    assert code == 2
+    assert message in error
+
+
+class Found:
+    """A metric that counts detections."""
+
+    quantity, min_overlaps = 'detections', MappingProxyType({})
+
+    def evaluate(self, frames, indices, found):
+        assert len(indices) == len(found)
+        total = sum(map(len, found))
+        names = frames.class_names
+        return Scores({'found': total}, {name: {'found': total} for name in names}, {'Car': 4})
+
+
+def test_a_metric_of_ones_own(run, bundle, dataset, bag, monkeypatch):
+    monkeypatch.setitem(METRICS, 'found', Found)
+    for where in (dataset, bag):
+        code, table, _ = run('evaluate', bundle, '--dataset', where, '--metric', 'found')
+        assert code == 0
+        assert [cell.strip() for cell in row_of(table, 'mean')][:2] == ['', '40.00']
+    options = ['--metric', 'found', '--min-overlap', 'Car=0.5']
+    error = run('evaluate', bundle, '--dataset', dataset, *options)[2]
+    assert '--min-overlap: the metric found has no least overlaps' in error
 
 
 def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset):

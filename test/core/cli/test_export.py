@@ -69,7 +69,8 @@ def test_int8_learns_from_clouds(run, sure_bundle, dataset, name, source, tmp_pa
     if source == 'bag':
         clouds = tmp_path / 'clouds.mcap'
         write_kitti_bag(dataset, clouds)
-    options = ('--calibration', clouds, '--split', 'val', '--frames', 2, '--check', dataset)
+    split = () if source == 'bag' else ('--split', 'val')
+    options = ('--calibration', clouds, *split, '--frames', 2, '--check', dataset)
     code, out, err = run('export', sure_bundle, '--to', name, *options, '--json', '-')
     assert code == 0, err
     assert json.loads(out)['target'] == name  # nothing else is on stdout

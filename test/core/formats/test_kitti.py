@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from pointdistiller_core.errors import DatasetError, WriteError
+from pointdistiller_core.files import check_results_folder
 from pointdistiller_core.formats.kitti import (
     DIFFICULTIES,
     Calibration,
     KittiObjects,
     boxes_from_objects,
-    check_results_folder,
     difficulties_of,
     format_calibration,
     format_objects,

@@ -28,7 +28,6 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from pointdistiller_core.errors import DatasetError, WriteError
 from pointdistiller_core.messages.bags import (
-    BagFrames,
     CloudBagWriter,
     bag_topics,
     latched_topics,
@@ -167,7 +166,7 @@ def test_the_only_topic_of_a_sensor_is_chosen_and_told(tmp_path):
     assert cloud.topic == '/points'
     topics = "['/a/boxes', '/b/importance', '/c/map', '/points']"
     assert notes == [
-        f"{tmp_path / 'bag'}: /points is read, for of {topics} it alone has a sensor's fields"
+        f"{tmp_path / 'bag'}: reading /points, the only one of {topics} with a sensor's fields"
     ]
 
 
@@ -530,18 +529,3 @@ def test_real_frames_become_a_bag(kitti_mini, tmp_path):
     (cloud,) = read_clouds(tmp_path / 'bag')
     raw = np.fromfile(kitti_mini / 'training' / 'velodyne' / '000008.bin', np.float32)
     np.testing.assert_array_equal(points_from_cloud(cloud.message), raw.reshape(-1, 4))
-
-
-def test_frames_of_a_bag_are_without_rays_without_return(tmp_path):
-    with CloudBagWriter(tmp_path / 'bag') as writer:
-        for second in range(4):
-            points = np.array([[0, 0, 0, 0], [1, 2, second, 0.5], [0, 0, 0, 0.1]], np.float32)
-            writer.write('/points', second * 10**9, 'lidar', points)
-    frames = BagFrames(tmp_path / 'bag')
-    assert len(frames) == 4
-    for index in (1, 2, 2, 0, 3):  # in any order
-        assert frames[index].points.tolist() == [[1, 2, index, 0.5]]
-        assert (frames[index].frame_id, frames[index].stamp_ns) == (str(index), index * 10**9)
-    assert len(list(frames)) == 4  # it ends
-    with pytest.raises(IndexError, match='cloud 4 of 4 in'):
-        frames[4]

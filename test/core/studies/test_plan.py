@@ -280,6 +280,8 @@ def test_complete_runs_are_collected(tmp_path):
         'arm': 'plain',
         'seed': 1,
         'revisions': ['a', 'b'],
+        'metric': 'kitti',
+        'means': ['BEV mAP', '3D mAP'],
         'ap40': {'bev': {'Car': [31, 30, 29]}, '3d': {'Car': [31, 30, 29]}},
         'scores': {
             'BEV mAP': 10.0,

@@ -10,7 +10,6 @@ from pointdistiller_core.studies.table import (
     format_markdown,
     format_table,
     measure_spread,
-    moderate_scores,
     summarize,
 )
 
@@ -21,25 +20,6 @@ def scores(bev, three):
 
 PLAIN = Arm('plain', 'labels alone')
 TAUGHT = Arm('taught', 'distilled', baseline='plain')
-
-
-def test_scores_are_the_moderate_ones_and_a_class_never_detected_counts_as_0():
-    ap40 = {
-        'bbox': {'Car': [99, 99, 99]},
-        'bev': {'Car': [80, 60, 40], 'Pedestrian': [9, 6, 3]},
-        '3d': {'Car': [70, 30, 20]},
-    }
-    assert moderate_scores(ap40, ['Car', 'Pedestrian', 'Cyclist']) == {
-        'BEV mAP': 22.0,
-        '3D mAP': 10.0,
-        '3D Car': 30,
-        '3D Pedestrian': 0.0,
-        '3D Cyclist': 0.0,
-    }
-
-
-def test_nothing_detected_at_all():
-    assert moderate_scores({}, ['Car']) == {'BEV mAP': 0.0, '3D mAP': 0.0, '3D Car': 0.0}
 
 
 def test_deviation_is_of_a_sample():

@@ -22,7 +22,7 @@ from pointdistiller_core.config import (
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.distill import Distiller
 from pointdistiller_core.models import build_detector
-from pointdistiller_core.pipelines.evaluate import detect_frames, evaluate_detector
+from pointdistiller_core.pipelines.evaluate import detect_frames, evaluate
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
 from pointdistiller_core.training.objective import DetectionObjective
@@ -79,26 +79,26 @@ def test_cars_are_found(trained):
 def test_metrics_of_the_run(trained):
     objective, bundle, dataset = trained
     heard = []
-    result, detections = evaluate_detector(
-        objective.detector, dataset, batch_size=3, on_frame=lambda *done: heard.append(done)
+    scores, found = evaluate(
+        objective.detector, dataset, on_frame=lambda *done: heard.append(done)
     )
     metrics = json.loads((bundle.parent / 'metrics.json').read_text())
     assert metrics['last_epoch']['epoch'] == 150
-    for metric, classes in result.to_dict().items():
+    for metric, classes in scores.details.items():
         assert set(classes) == {'Car'}
         for kind, values in classes['Car'].items():
             assert metrics['validation'][metric]['Car'][kind] == pytest.approx(values, abs=1e-3)
     # With eight cars only eight of the forty recalls can be reached: at most 20 %.
-    assert 0 < result.to_dict()['bev']['Car']['ap40'][1] <= 20
-    assert heard == [(3, 4), (4, 4)]
-    assert [set(found.names) <= {'Car'} for found in detections] == [True] * 4
+    assert 0 < scores.by_class['Car']['BEV AP'] <= 20
+    assert heard == [(4, 4)]
+    assert [set(each.labels) <= {0} for each in found] == [True] * 4
 
 
 @pytest.mark.parametrize('training', [True, False])
 def test_evaluation_keeps_the_mode(tiny_model, tiny_dataset, training):
     detector = build_detector(tiny_model).train(training)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    evaluate_detector(detector, tiny_dataset(1))
+    evaluate(detector, tiny_dataset(1))
     assert detector.training is training
     assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())
 

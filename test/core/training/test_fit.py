@@ -32,6 +32,8 @@ from pointdistiller_core.errors import (
     PointDistillerError,
     WriteError,
 )
+from pointdistiller_core.evaluation.scores import Scores
+from pointdistiller_core.pipelines.evaluate import Evaluation
 from pointdistiller_core.training.checkpoint import new_name
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
@@ -233,15 +235,11 @@ def test_average_is_what_is_validated(tmp_path, frames, make_config, monkeypatch
 
     validated = []
 
-    class Result:
-        def to_dict(self):
-            return {}
-
     def evaluate(detector, *_args, **_kwargs):
         validated.append(detector.state_dict())
-        return Result(), []
+        return Evaluation(Scores({}, {}, {}), [])
 
-    monkeypatch.setattr(module, 'evaluate_detector', evaluate)
+    monkeypatch.setattr(module, 'evaluate', evaluate)
     config = make_config(ema_decay=0.9)
     bundle = fit(Objective(), frames, config, tmp_path / 'run', validation=frames)
     assert_same_weights(load_bundle(bundle)[1], validated[0])

@@ -13,7 +13,7 @@ from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingCo
 from pointdistiller_core.deploy.bundle import load_bundle, load_detector_model
 from pointdistiller_core.errors import TrainingStopped
 from pointdistiller_core.models import build_detector
-from pointdistiller_core.pipelines.evaluate import evaluate_detector
+from pointdistiller_core.pipelines.evaluate import evaluate
 from pointdistiller_core.training import fit as module
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
@@ -103,7 +103,7 @@ def test_validation_there_finds_what_it_finds_here(tmp_path, train, tiny_dataset
     frames = tiny_dataset(4)
     bundle, _ = train(tmp_path / 'run', validation=frames, epochs=30, learning_rate=0.02)
     results = [
-        evaluate_detector(load_detector_model(bundle, device), frames)[0].to_dict()
+        evaluate(load_detector_model(bundle, device), frames).scores.details
         for device in ('cpu', gpu)
     ]
     for metric, classes in results[0].items():

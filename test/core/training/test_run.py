@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from pointdistiller_core.config import ExperimentConfig, KittiConfig
 from pointdistiller_core.errors import CheckpointError
+from pointdistiller_core.evaluation.scores import Scores
 from pointdistiller_core.training.run import (
+    describe_validation,
     keep_history,
     last_record,
     open_run,
     read_facts,
     read_features,
     read_losses,
+    read_scores,
     read_sessions,
-    read_validation,
     record_session,
 )
 
@@ -60,11 +63,24 @@ def test_what_a_run_has_written_is_read_as_it_is(tmp_path):
     assert (tmp_path / 'metrics.jsonl').read_text() == EPOCH
     assert last_record(tmp_path) == json.loads(EPOCH)
     assert read_losses(tmp_path) == [{'total': 1.5}]
-    assert read_validation(tmp_path) == VALIDATION
+    metric, scores = read_scores(tmp_path, ['Car', 'Cyclist'])  # of an earlier version
+    assert (metric, scores.details) == ('kitti', VALIDATION)
+    assert scores.row == {'BEV mAP': 1.0, '3D mAP': 0.0, '3D Car': 0.0, '3D Cyclist': 0.0}
     assert read_features(tmp_path) == {}
     open_run(tmp_path / 'run', CONFIG, {'teacher': 'a'}, resume=False)
     record_session(tmp_path / 'run', first_epoch=1)
     assert [each['first_epoch'] for each in read_sessions(tmp_path / 'run')] == [1]
+
+
+def test_scores_are_read_as_they_were_written(tmp_path):
+    car = {'3D AP': 1.5}
+    means = {'BEV mAP': 1.5, '3D mAP': math.nan}
+    scores = Scores(means, {'Car': car}, {'Car': 3}, {'num_frames': 2})
+    metrics = describe_validation(scores, 'lidar')
+    (tmp_path / 'metrics.json').write_text(json.dumps(metrics, allow_nan=False))
+    metric, read = read_scores(tmp_path, ['Car'])
+    assert metric == 'lidar'
+    assert repr(read) == repr(scores)  # NaN is not equal to itself
 
 
 @pytest.mark.parametrize(
@@ -86,11 +102,16 @@ def test_a_torn_line_of_an_epoch_that_runs_again_does_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'content', [*NOT_JSON, '{"validation": {"bev": {"Car": {"ap40": [1], "ap11": ["a"]}}}}']
+    'content',
+    [
+        *NOT_JSON,
+        '{"validation": {"bev": {"Car": {"ap40": [1], "ap11": ["a"]}}}}',
+        '{"validation": {}, "scores": {"metric": "kitti", "means": {"mAP": "a"}}}',
+    ],
 )
 def test_damaged_metrics_are_named(tmp_path, content):
     (tmp_path / 'metrics.json').write_text(content)
-    reads_as_damaged(tmp_path, 'metrics.json', read_validation)
+    reads_as_damaged(tmp_path, 'metrics.json', lambda run: read_scores(run, ['Car']))
 
 
 @pytest.mark.parametrize('content', [*NOT_JSON, '{"sessions": [], "facts": 3}'])
@@ -111,5 +132,5 @@ def test_damaged_similarities_are_named(tmp_path, content):
 
 def test_files_that_are_gone_are_named(tmp_path):
     reads_as_damaged(tmp_path, 'metrics.jsonl', last_record)
-    reads_as_damaged(tmp_path, 'metrics.json', read_validation)
+    reads_as_damaged(tmp_path, 'metrics.json', lambda run: read_scores(run, ['Car']))
     reads_as_damaged(tmp_path, 'run.json', read_sessions)

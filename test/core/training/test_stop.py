@@ -13,6 +13,8 @@ from torch import nn
 
 from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingConfig
 from pointdistiller_core.errors import TrainingStopped
+from pointdistiller_core.evaluation.scores import Scores
+from pointdistiller_core.pipelines.evaluate import Evaluation
 from pointdistiller_core.training import fit as module
 from pointdistiller_core.training.checkpoint import list_checkpoints
 from pointdistiller_core.training.fit import fit
@@ -143,16 +145,12 @@ def test_an_epoch_is_saved_even_where_none_is_due(tmp_path, train):
 
 
 def test_validation_is_stopped_and_repeated(train, frames, clock, monkeypatch):
-    class Result:
-        def to_dict(self):
-            return {}
-
     def evaluate(_detector, _frames, *, on_frame, **_):
         for done in range(1, 5):
             on_frame(done, 4)
-        return Result(), []
+        return Evaluation(Scores({}, {}, {}), [])
 
-    monkeypatch.setattr(module, 'evaluate_detector', evaluate)
+    monkeypatch.setattr(module, 'evaluate', evaluate)
     with pytest.raises(TrainingStopped, match='after all epochs and 2 of 4 validated frames'):
         train(validation=frames, stop_at=14)
     assert train(validation=frames).exists()

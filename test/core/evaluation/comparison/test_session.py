@@ -12,8 +12,8 @@ from pointdistiller_core.evaluation.comparison.session import (
     CloudResult,
     ComparisonRules,
     OnlineComparison,
-    default_overlaps,
 )
+from pointdistiller_core.evaluation.matching import default_overlaps
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.records import Detections, GroundTruth
 

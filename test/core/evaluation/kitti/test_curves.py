@@ -15,7 +15,7 @@ OVERLAPS = {'Car': 0.7, 'Pedestrian': 0.5}
 CURVE = Curve(np.array([0.9, 0.5, 0.1]), np.array([0.1, 0.5, 0.8]), np.array([0.7, 0.9, 0.4]))
 NO_HITS = Curve(np.zeros(0), np.zeros(0), np.zeros(0))
 CAR = {'Car': {'easy': CURVE, 'moderate': CURVE, 'hard': NO_HITS}}
-RESULT = KittiResult(dict.fromkeys(METRICS, CAR), {})
+RESULT = KittiResult(dict.fromkeys(METRICS, CAR), {}, min_overlaps=OVERLAPS)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def panels(monkeypatch):
 
 
 def test_a_panel_for_each_metric_and_class(tmp_path, panels):
-    draw_curves(tmp_path / 'new' / 'curves.png', RESULT, OVERLAPS, title='a detector')
+    draw_curves(tmp_path / 'new' / 'curves.png', RESULT, title='a detector')
     assert imread(tmp_path / 'new' / 'curves.png').shape[1] > 1000
     assert len(panels) == 8
     titles = [axes.get_title() for axes in panels]
@@ -46,7 +46,7 @@ def test_a_panel_for_each_metric_and_class(tmp_path, panels):
 
 
 def test_curves_show_the_best_at_each_recall_or_a_higher_one(tmp_path, panels):
-    draw_curves(tmp_path / 'curves.png', RESULT, OVERLAPS)
+    draw_curves(tmp_path / 'curves.png', RESULT)
     line = panels[0].lines[0]
     assert line.get_xdata().tolist() == [0, 10, 50, 80]
     assert line.get_ydata().tolist() == [90, 90, 90, 40]
@@ -56,6 +56,6 @@ def test_curves_show_the_best_at_each_recall_or_a_higher_one(tmp_path, panels):
 
 
 def test_one_metric_as_svg(tmp_path, panels):
-    draw_curves(tmp_path / 'curves.svg', KittiResult({'aos': {}}, {}), {'Car': 0.5})
+    draw_curves(tmp_path / 'curves.svg', KittiResult({'aos': {}}, {}, min_overlaps={'Car': 0.5}))
     assert (tmp_path / 'curves.svg').read_text(encoding='utf-8').startswith('<?xml')
     assert [text.get_text() for text in panels[0].texts] == ['not evaluated', 'orientation']

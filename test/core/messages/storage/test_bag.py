@@ -21,7 +21,7 @@ from rosbags.rosbag2 import Writer as Rosbag2Writer
 import yaml
 
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.messages.bags import BagFrames, latched_topics, read_clouds
+from pointdistiller_core.messages.bags import latched_topics, read_clouds
 from pointdistiller_core.messages.storage.bag import is_bag
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
@@ -320,11 +320,3 @@ def test_many_files_are_not_open_at_once(tmp_path):
         assert read(tmp_path / 'bag')[0] == list(range(100))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_frames_of_a_bag_say_once_what_is_wrong(tmp_path, caplog):
-    frames = BagFrames(write_storage(tmp_path / 'bag', MCAP, TIMES, message_count=0))
-    assert [frames[index].stamp_ns for index in (3, 1, 5)] == [TIMES[3], TIMES[1], TIMES[5]]
-    assert len(frames) == 6
-    (record,) = caplog.records
-    assert 'metadata.yaml has 0 messages in all; 6 were read' in record.message

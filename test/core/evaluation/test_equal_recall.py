@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pointdistiller_core.evaluation.kitti.equal_recall import (
+from pointdistiller_core.evaluation.equal_recall import (
     ALL_CLASSES,
     RECALLS,
     compare_at_equal_recall,
 )
+from pointdistiller_core.evaluation.kitti.metric import count_false_positives
 from pointdistiller_core.formats.kitti import KittiObjects
 
 
@@ -43,7 +44,11 @@ CLASSES = ['Car', 'Cyclist', 'Pedestrian']
 
 
 def compare(**detections):
-    return compare_at_equal_recall(TRUTH, detections, CLASSES)
+    alarms = {
+        name: count_false_positives(TRUTH, found, CLASSES, recalls=RECALLS)
+        for name, found in detections.items()
+    }
+    return compare_at_equal_recall(alarms, len(TRUTH))
 
 
 def test_false_positives_per_frame_at_recalls_that_both_reach():

@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pointdistiller_core.evaluation.kitti.matching import Alarms
-from pointdistiller_core.evaluation.kitti.metric import count_false_positives
-from pointdistiller_core.formats.kitti import KittiObjects
+from pointdistiller_core.evaluation.scores import Alarms
 
 RECALLS = tuple(tenth / 10 for tenth in range(1, 11))
 ALL_CLASSES = 'all'
@@ -36,42 +34,25 @@ class EqualRecall:
 
 
 def compare_at_equal_recall(
-    ground_truth: Sequence[KittiObjects],
-    detections: Mapping[str, Sequence[KittiObjects]],
-    class_names: Sequence[str],
-    *,
-    metric: str = '3d',
-    difficulty: str = 'moderate',
+    alarms: Mapping[str, Mapping[str, Alarms]], num_frames: int
 ) -> dict[str, list[EqualRecall]]:
     """False positives at the recalls that all detectors reach, for each class and for all.
 
     All classes together are the sum over the classes with labels, each at that recall.
 
     Args:
-        ground_truth: all labels of each frame.
-        detections: by detector, of the same frames.
-        class_names: classes to compare.
-        metric: `bbox`, `bev` or `3d`: which overlap makes a hit.
-        difficulty: difficulty of the labels that count.
+        alarms: by detector and class, at `RECALLS`, of the same frames.
+        num_frames: how many these are.
 
     Returns:
         Class, and last `ALL_CLASSES`, -> recalls, ascending.
     """
-    alarms = {
-        name: count_false_positives(
-            *(ground_truth, found, class_names),
-            recalls=RECALLS,
-            metric=metric,
-            difficulty=difficulty,
-        )
-        for name, found in detections.items()
-    }
-    rows = {
-        class_name: _rows({name: of[class_name] for name, of in alarms.items()}, len(ground_truth))
-        for class_name in class_names
-    }
     first = next(iter(alarms.values()))
-    labelled = [rows[class_name] for class_name in class_names if first[class_name].num_truth]
+    rows = {
+        class_name: _rows({name: of[class_name] for name, of in alarms.items()}, num_frames)
+        for class_name in first
+    }
+    labelled = [rows[class_name] for class_name in first if first[class_name].num_truth]
     return {**rows, ALL_CLASSES: [_sum(row) for row in zip(*labelled, strict=False)]}
 
 

@@ -1,0 +1,207 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Clouds of a ROS bag, and the boxes that are labelled in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+import hashlib
+import itertools
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from pointdistiller_core.config import POINT_FEATURES, BagConfig
+from pointdistiller_core.datasets.notes import warn_once
+from pointdistiller_core.errors import CloudError, DatasetError
+from pointdistiller_core.messages.bags import BagCloud, bag_topics, read_clouds
+from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.point_cloud2 import (
+    drop_no_returns,
+    own_intensity_scale,
+    points_from_cloud,
+)
+from pointdistiller_core.messages.storage import NANOSECONDS
+from pointdistiller_core.messages.storage.bag import is_bag
+from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
+
+logger = logging.getLogger(__name__)
+
+TRUTH_TOPIC = '/ground_truth/boxes'
+NO_STAMP = 0  # of a driver without a clock
+
+
+class BagDataset:
+    """The clouds of one PointCloud2 topic of a bag by their number, without rays without return.
+
+    They are read where they are asked for. In ascending order the bag is gone through once; a
+    number that is not above the last one starts over. With labels, the frames are the clouds
+    whose stamp a message on the topic of the boxes has; how many others there are is logged.
+    """
+
+    layout = 'a ROS bag'
+    metric = 'lidar'
+    levels = ()
+    point_features = POINT_FEATURES
+
+    @staticmethod
+    def lies_at(path: Path) -> bool:
+        """Whether a path is a bag."""
+        return is_bag(path)
+
+    @staticmethod
+    def is_labelled(config: BagConfig) -> bool:
+        """Whether there is a topic of boxes."""
+        return (config.ground_truth or TRUTH_TOPIC) in bag_topics(config.root)
+
+    def __init__(
+        self, config: BagConfig, class_names: Sequence[str], *, labelled: bool = True
+    ) -> None:
+        """Go through the bag once.
+
+        Args:
+            config: the bag, and topics in it.
+            class_names: labels are indices into these.
+            labelled: whether to read boxes.
+
+        Raises:
+            DatasetError: as `read_clouds`; or there are no boxes, of no cloud, in another frame,
+                or not such as `~/boxes` has.
+        """
+        self.class_names = tuple(class_names)
+        self.cache = config.cache or config.root.absolute().with_name(f'.{config.root.name}.cache')
+        self._bag, self._given_scale = config.root, config.intensity_scale
+        self._topic, self.intensity_scale = config.topic, config.intensity_scale or 1.0
+        found = read_clouds(
+            *(self._bag, config.topic or None),
+            on_note=lambda note: warn_once(logger, self._bag, note),
+        )
+        clouds = [self._note(cloud) for cloud in found]
+        self._truth: dict[int, GroundTruth] = {}
+        self._numbers: Sequence[int] = range(len(clouds))  # of the frames among the clouds
+        if labelled:
+            self._truth = self._read_labels(config, clouds)
+            self._numbers = [n for n, (stamp, _) in enumerate(clouds) if stamp in self._truth]
+        self._stamps = [clouds[number][0] for number in self._numbers]
+        self.frame_ids = tuple(f'{number:06d}' for number in self._numbers)
+        self._next = len(clouds)
+        self._rest: Iterator[BagCloud] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Frame:
+        """Points and labels, if any.
+
+        Raises:
+            DatasetError: the bag changed or is broken.
+            CloudError: the cloud lacks a field.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f'cloud {index} of {len(self)} in {self._bag}')
+        number = self._numbers[index]
+        if number < self._next:
+            self._rest, self._next = read_clouds(self._bag, self._topic, on_note=_ignore), 0
+        cloud = next(itertools.islice(self._rest, number - self._next, None))
+        self._next = number + 1
+        points = points_from_cloud(cloud.message, intensity_scale=self._given_scale)
+        truth = self._truth.get(cloud.stamp_ns)
+        return Frame(drop_no_returns(points), self.frame_ids[index], truth, cloud.stamp_ns)
+
+    def fingerprint(self, index: int) -> str:
+        """Another one for another cloud, or whenever the bag changed."""
+        files = [self._bag] if self._bag.is_file() else sorted(self._bag.iterdir())
+        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        facts = (self.class_names, self._topic, self._given_scale, self._stamps[index], states)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
+
+    def labels(self, index: int) -> GroundTruth:
+        """The labelled boxes of a frame.
+
+        Raises:
+            DatasetError: it has none, not even an empty message.
+        """
+        if (stamp := self._stamps[index]) not in self._truth:
+            raise DatasetError(f'{self._bag}: cloud {self.frame_ids[index]} has no labels')
+        return self._truth[stamp]
+
+    def annotations(self, index: int) -> None:  # noqa: ARG002
+        """Nothing: points and boxes are all that there is."""
+        return
+
+    def _note(self, cloud: BagCloud) -> tuple[int, str]:
+        """Stamp and frame of a cloud; the first one tells the topic and the own scale."""
+        self._topic = cloud.topic
+        if self._given_scale is None and self.intensity_scale == 1.0:
+            self.intensity_scale = own_intensity_scale(cloud.message) or 1.0
+        return cloud.stamp_ns, cloud.frame_id
+
+    def _read_labels(
+        self, config: BagConfig, clouds: Sequence[tuple[int, str]]
+    ) -> dict[int, GroundTruth]:
+        """Labels by stamp, of the clouds that have any."""
+        topic, frames = config.ground_truth or TRUTH_TOPIC, dict(clouds)
+        times = Counter(stamp for stamp, _ in clouds)
+        truth: dict[int, GroundTruth] = {}
+        for boxes in self._read_boxes(topic):
+            frame_id = frames.get(boxes.stamp_ns, boxes.frame_id)
+            if boxes.frame_id != frame_id:
+                raise DatasetError(
+                    f'{self._bag}: boxes on {topic} are in the frame {boxes.frame_id!r}, the '
+                    f'clouds in {frame_id!r}; they must be in the same'
+                )
+            if times[boxes.stamp_ns] == 1 and boxes.stamp_ns != NO_STAMP:
+                truth[boxes.stamp_ns] = self._to_truth(boxes, config.label_names)
+        if not truth:
+            raise DatasetError(f'{self._bag}: no boxes on {topic} have the stamp of a cloud')
+        self._tell(config, topic, len(clouds), truth)
+        return truth
+
+    def _read_boxes(self, topic: str) -> Iterator[BagCloud]:
+        topics = bag_topics(self._bag)
+        if topic not in topics:
+            others = sorted(name for name in topics if 'boxes' in name)
+            named = f' or one of {others}' if others else ''
+            raise DatasetError(
+                f'{self._bag}: no labels: it has no boxes on {topic}; name their topic '
+                f'(ground_truth, --ground-truth){named}'
+            )
+        return read_clouds(self._bag, topic, on_note=_ignore)
+
+    def _to_truth(self, boxes: BagCloud, names: Sequence[str]) -> GroundTruth:
+        """Boxes of the dataset's classes; what is of no class counts neither way."""
+        try:
+            truth = truth_from_boxes_cloud(boxes.message)
+        except CloudError as error:
+            when = boxes.stamp_ns / NANOSECONDS
+            raise DatasetError(f'{self._bag}: {boxes.topic} at {when:.3f} s: {error}') from error
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        table = [numbers.get(name, IGNORE_LABEL) for name in names or self.class_names]
+        known = (truth.labels >= 0) & (truth.labels < len(table))
+        labels = np.array([*table, IGNORE_LABEL])[np.where(known, truth.labels, -1)]
+        return GroundTruth(truth.boxes, labels.astype(np.int64))
+
+    def _tell(
+        self, config: BagConfig, topic: str, num_clouds: int, truth: dict[int, GroundTruth]
+    ) -> None:
+        """What was assumed and left out."""
+        if not config.label_names:
+            listed = ', '.join(f'{number} {name}' for number, name in enumerate(self.class_names))
+            warn_once(
+                *(logger, self._bag),
+                "%s: labels on %s are taken as the detector's: %s; label_names (--class) "
+                'names others',
+                *(self._bag, topic, listed),
+            )
+        if lacking := num_clouds - len(truth):
+            warn_once(
+                *(logger, self._bag),
+                '%s: %d of %d clouds have no boxes of their stamp on %s; they are left out',
+                *(self._bag, lacking, num_clouds, topic),
+            )
+
+
+def _ignore(_: str) -> None:
+    """Let a note go that was told before."""
