@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = 'pointdistiller_core'
 BASE = {'blas', 'cores', 'errors', 'files', 'workers', 'grid', 'config', 'records', 'geometry'}
 FORMATS = BASE | {'formats'}
-NETWORKS = FORMATS | {'pointcloud', 'models'}
+NETWORKS = FORMATS | {'pointcloud', 'sparse', 'models'}
 DETECTOR = NETWORKS | {'deploy', 'detector'}
 PIPELINES = DETECTOR | {
     *('messages', 'datasets', 'evaluation', 'tracking', 'labelling', 'pipelines'),
@@ -34,6 +34,7 @@ SEES = {
     'formats': BASE,
     'messages': BASE,
     'pointcloud': BASE,
+    'sparse': BASE,
     'tracking': BASE,
     'labelling': BASE | {'tracking'},
     'datasets': FORMATS | {'messages'},

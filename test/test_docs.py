@@ -135,7 +135,7 @@ def keys_of(config: Any) -> Iterator[str]:
 def test_pages_name_every_key_of_an_experiment():
     pages = [
         ROOT / f'docs/reference/{page}.md'
-        for page in ('configuration', 'datasets', 'augmentation')
+        for page in ('configuration', 'datasets', 'dataset_folder', 'augmentation')
     ]
     text = ' '.join(page.read_text(encoding='utf-8') for page in pages)
     named = set(re.findall(r'\w+', ' '.join(re.findall(r'`([^`\n]+)`', text))))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,7 @@ from pointdistiller_core.cli.output import (
     write_json,
 )
 from pointdistiller_core.config import (
+    FolderConfig,
     KittiConfig,
     SimulationConfig,
     apply_overrides,
@@ -107,7 +108,9 @@ def simulate_drive_bag(
 
 
 def make_bag_command(
-    dataset: Annotated[Path, typer.Argument(help='A dataset in KITTI layout.')],
+    dataset: Annotated[
+        Path, typer.Argument(help='A dataset in KITTI layout, or a folder with dataset.yaml.')
+    ],
     output: Annotated[Path, typer.Argument(help='Bag to write (an MCAP folder).')],
     *,
     rate: Annotated[float, typer.Option(min=0.01, help='Clouds per second [Hz].')] = 10.0,
@@ -115,8 +118,12 @@ def make_bag_command(
         list[str] | None, typer.Option(help='A frame to take, e.g. 000008; repeatable.')
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help='Take the frames of this file of ImageSets, without .txt.')
+        str | None,
+        typer.Option(help='Take the frames of this file of ImageSets or splits, without .txt.'),
     ] = None,
+    drive: Annotated[
+        str, typer.Option(help='Take the frames of this drive, of a folder with several.')
+    ] = '',
     max_frames: Annotated[
         int | None, typer.Option(min=1, help='Take at most this many, from the first.')
     ] = None,
@@ -134,12 +141,28 @@ def make_bag_command(
     ] = False,
     intensity_scale: IntensityScaleOption = None,
 ) -> None:
-    """Turn the sweeps of a KITTI folder into a ROS 2 bag of PointCloud2 messages.
+    """Turn the sweeps of a dataset into a ROS 2 bag of PointCloud2 messages.
 
     Example: `pointdistiller make-bag data/kitti kitti_bag --frame 000008 --frame 000010`
 
     KITTI labels only what the camera sees: `--ground-truth` goes well with `--camera-view`.
+    A drive of a folder keeps its times, and its poses are in `/tf`.
     """
+    from pointdistiller_core.formats.folder import is_folder_dataset
+
+    if is_folder_dataset(dataset):
+        classes = tuple(class_name or CLASS_NAMES) if ground_truth else ()
+        scale = given_scale(intensity_scale) or 1.0
+        make_folder_bag(
+            FolderConfig(root=dataset, split=split or 'all', intensity_scale=scale),
+            output,
+            rate=rate,
+            frames=frame,
+            drive=drive,
+            max_frames=max_frames,
+            ground_truth=classes,
+        )
+        return
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, kitti_sweeps, write_kitti_bag
 
@@ -161,6 +184,16 @@ def make_bag_command(
     if classes:
         print_note(f'{TRUTH_TOPIC}: boxes with the labels {", ".join(classes)}')
     print_note(f'{output}: {count} clouds at {rate:g} Hz')
+
+
+def make_folder_bag(config: FolderConfig, output: Path, **options: Any) -> None:
+    """Turn a drive of a folder into a bag, and say so."""
+    from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, write_folder_bag
+
+    count = write_folder_bag(config, output, **options)
+    if classes := options['ground_truth']:
+        print_note(f'{TRUTH_TOPIC}: boxes with the labels {", ".join(classes)}')
+    print_note(f'{output}: {count} clouds')
 
 
 def choose_bag_frames(

@@ -281,7 +281,7 @@ def print_verifications(
 
 
 def verification_rows(verification: Verification, target: str) -> list[list[str]]:
-    """Name, value and limit of each measure."""
+    """Name, value and limit of each measure; no limit is one that could not be exceeded."""
     agreement, limits = verification.agreement, verification.limits
     rows = [
         ['boxes of torch', str(agreement.num_boxes), '-'],
@@ -301,7 +301,7 @@ def verification_rows(verification: Verification, target: str) -> list[list[str]
         [
             f'loss of {loss.metric} AP, {loss.class_name} ({loss.num_labels} labels)',
             f'{loss.torch:.2f} - {loss.backend:.2f} = {loss.loss:.2f}',
-            f'{loss.allowed(limits):.2f}',
+            f'{loss.allowed(limits):.2f}' if loss.can_fail(limits) else 'too few labels',
         ]
         for loss in verification.losses
     ]

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What sweeps and their labels look like in numbers, so that two datasets can be compared.
+"""Numbers that describe sweeps and their labels, so that two datasets can be compared.
 
-What a detector learns from one sensor, street or simulation carries over to another where these
-numbers agree. They need points and boxes alone.
+What a detector learns from one sensor, street or simulation carries over to another if these
+numbers agree. They need only points and boxes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ FAR, HIGH = 50.0, 1.0  # [m] from the sensor; above it
 SLICE, CELL = (0.35, 0.45), 0.2  # [m] above the road; edge of a cell
 FEWEST_POINTS = 5  # in a box whose visible height is measured
 ROAD = (4.0, 25.0, 4.0)  # [m] nearest and farthest distance, and half width of the way ahead
-ROAD_CELL, ROAD_POINTS = 2.0, 5  # [m] edge; least points of a cell that tells the road's height
-ROAD_TOLERANCES = (0.5, 0.3, 0.2, 0.15, 0.15)  # [m] of one fit after the other
+ROAD_CELL, ROAD_POINTS = 2.0, 5  # [m] edge; fewest points of a cell that is used
+ROAD_TOLERANCES = (0.5, 0.3, 0.2, 0.15, 0.15)  # [m] of the successive fits
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Sweep:
         labels: (G,) int64 of its boxes.
         boxes: (G, 7).
         num_points: (G,) int64 in each box.
-        num_silent: (G,) int64 of them, with intensity 0.
+        num_silent: (G,) int64 of these, with intensity 0.
         visible: (G,) extent of the points along z, as a part of the box's height.
     """
 
@@ -64,10 +64,11 @@ def measure_sweeps(frames: Iterable[Frame], class_names: Sequence[str]) -> Rows:
 
     Args:
         frames: with labels, which are indices into `class_names`.
-        class_names: whose objects are measured.
+        class_names: classes of the objects to measure.
 
     Returns:
-        A number for each row that docs/data.md names; NaN if there is nothing to measure.
+        A number for each row, see docs/reference/simulation.md; NaN if there is nothing to
+        measure.
 
     Raises:
         DatasetError: there is no frame, or one has no labels, not even an empty list.
@@ -130,7 +131,7 @@ def _sweep_rows(points: FloatArray) -> Rows:
 
 
 def _occupied_cells(places: FloatArray, above: FloatArray) -> float:
-    """How many cells, from above, hold a point at the height of a slice; places (N, 2) [m]."""
+    """Number of cells, from above, with a point at the height of a slice; places (N, 2) [m]."""
     if not np.isfinite(above).all():
         return math.nan
     chosen = places[(above > SLICE[0]) & (above < SLICE[1])]
@@ -141,7 +142,7 @@ def fit_road(points: NDArray[np.floating]) -> FloatArray:
     """The plane of the road ahead of and behind the sensor.
 
     The low points of cells of 2 m, within 4 m of the x axis and 4 to 25 m away, are fitted by
-    least squares, again and again without what stands out.
+    least squares, repeatedly, each time without outliers.
 
     Args:
         points: (N, 3 or more) x, y, z first [m], sensor frame.

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels of a dataset folder by trained detectors, drive by drive; see `labelling`.
 
-Detections are kept beside the dataset, frame by frame, so that an interrupted run goes on, and a
-run with other thresholds detects nothing again. Labels of people are never replaced: they are
-what the new ones are measured by.
+Detections are cached beside the dataset, frame by frame, so that an interrupted run continues, and
+a run with other thresholds need not detect again. Labels of people are never replaced; the new
+ones are compared with them.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from pointdistiller_core.records import IGNORE_LABEL, Detections
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MEASURED_IOU = 0.5  # BEV IoU from which a label is the one that a person made
-SOME_IOU = 0.1  # from which an ignored box covers one
+MEASURED_IOU = 0.5  # least BEV IoU of a label with the one that a person made
+SOME_IOU = 0.1  # from which an ignored box covers a label
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class LabelCounts:
-    """What became of a dataset's frames, tracks and labels.
+    """Counts of a dataset's frames, tracks and labels.
 
     Attributes:
-        tracks: class -> tracks by what became of them, see `DriveLabels`.
+        tracks: class -> tracks by outcome, see `DriveLabels`.
         labels: class -> boxes written, `labels` and `ignored`.
-        frames: by what was done: `labelled`, or `kept`, for they have labels of people.
+        frames: `labelled`, or `kept` because they have labels of people.
         notes: what was assumed.
         found: class -> labels on boxes of people.
-        wrong: class -> labels where people have none.
+        wrong: class -> labels without one of people.
         missed: class -> boxes of people without a label, ignored ones left out.
     """
 
@@ -79,8 +79,8 @@ class Teachers:
 
     Attributes:
         teachers: one or more.
-        fingerprint: another one whenever they, or what they are trusted with, change.
-        source: what the label files name as their origin.
+        fingerprint: a text that changes with the teachers and what they are trusted with.
+        source: the origin that the label files name.
     """
 
     teachers: Sequence[Teacher]
@@ -100,7 +100,7 @@ def label_dataset(
         dataset: the frames, opened without labels; its classes are those that are labelled.
         teachers: detectors, in the frame and with the intensity of the dataset.
         config: views, tracking and trust.
-        on_frame: is told how many frames have been seen, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Raises:
         DatasetError: a frame cannot be read.
@@ -122,7 +122,7 @@ def label_dataset(
 
 
 def _tell_classes(dataset: FolderDataset) -> None:
-    """Name the classes of the labels to come in `dataset.yaml`; first, in case of an end."""
+    """Name the classes of the coming labels in `dataset.yaml`, before anything else."""
     known = dataset.info.class_names
     if new := [name for name in dataset.class_names if name not in known]:
         write_info(dataset.root, dataset.info.model_copy(update={'class_names': (*known, *new)}))
@@ -144,7 +144,7 @@ class Drive:
 
 
 def drives_of(dataset: FolderDataset, counts: LabelCounts) -> Iterator[Drive]:
-    """The drives of a split, one after another; notes of what they lack go to the counts."""
+    """The drives of a split, one after another; notes about missing data go to the counts."""
     places = groupby(range(len(dataset)), key=lambda index: dataset.row(index).drive)
     for name, indices in ((name, list(found)) for name, found in places):
         rows = [dataset.row(index) for index in indices]
@@ -170,7 +170,7 @@ def drives_of(dataset: FolderDataset, counts: LabelCounts) -> Iterator[Drive]:
 def _detections_of(
     dataset: FolderDataset, index: int, teachers: Teachers, views: ViewsConfig
 ) -> Detections:
-    """Detections of a frame, from the cache or else found and kept there."""
+    """Detections of a frame, from the cache, or found and stored there."""
     facts = (dataset.fingerprint(index), teachers.fingerprint, views.model_dump_json())
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
     file = dataset.cache / 'detections' / f'{key}.safetensors'
@@ -228,7 +228,7 @@ def _labels_of(
 def _write_or_measure(
     dataset: FolderDataset, index: int, labels: FrameLabels, source: str, counts: LabelCounts
 ) -> None:
-    """Write the labels of a frame; where people have labelled it, compare them instead."""
+    """Write the labels of a frame or, if people have labelled it, compare them."""
     root, name = dataset.root, dataset.frame_ids[index]
     by_people = read_labels(root, name)
     if by_people is not None and read_label_source(root, name) is None:
@@ -263,7 +263,7 @@ def _measure(
     by_people: Sequence[Label],
     counts: LabelCounts,
 ) -> None:
-    """Count labels against those of people: boxes with points, and where neither is ignored."""
+    """Compare labels with those of people: boxes with points that neither side ignores."""
     names = dataset.class_names
     truth = ground_truth_of(by_people, names, dataset.class_map)
     inside = points_in_boxes(dataset[index].points, truth.boxes).any(axis=0)

@@ -301,8 +301,24 @@ def test_sensors_are_merged_through_static_tf(tmp_path):
     config = FolderConfig(root=tmp_path / 'data', split='all')
     points = FolderDataset(config, (), labelled=False)[2].points
     np.testing.assert_array_equal(points[:2000], scene(2))
-    turned = scene(102) * [-1, -1, 1, 1] + [-4, 0, 0, 0]
+    turned = scene(102) * [-1, -1, 1, 1] + np.array([-4, 0, 0, 0])
+    front, rear = (sensor['frame_from_sensor'] for sensor in drive.info.choices['sensors'])
+    assert front == np.eye(4).tolist()
+    np.testing.assert_allclose(np.array(rear)[:3, 3], [-4, 0, 0])
+    np.testing.assert_allclose(np.diag(rear), [-1, -1, 1, 1])
     np.testing.assert_allclose(points[2000:], turned, atol=1e-5)
+
+
+def test_clouds_merged_in_a_frame_on_the_ground_are_brought_to_the_sensors_height(tmp_path):
+    with RecordingWriter(tmp_path / 'bag') as writer:
+        mounted = transform('base_link', 'lidar', START, xyz=(1, 0, 2.0))
+        writer.tf(START, [mounted], '/tf_static')
+        writer.write('/points', START, 'lidar', scene(0, height=2.0))
+    drive = convert(tmp_path / 'bag', tmp_path / 'data', frame='base_link')
+    assert drive.info.choices['height']['height'] == pytest.approx(0, abs=0.01)
+    points = FolderDataset(FolderConfig(root=tmp_path / 'data', split='all'), (), labelled=False)
+    expected = scene(0, height=2.0) + np.array([1, 0, 2.0 - 1.73, 0])
+    np.testing.assert_allclose(points[0].points, expected, atol=0.02)
 
 
 def test_a_missing_sensor_is_counted_and_left_out_or_kept_or_refused(tmp_path):
