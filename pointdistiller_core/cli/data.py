@@ -216,7 +216,8 @@ def choose_bag_frames(
 
 def check_dataset_command(
     dataset: Annotated[
-        Path, typer.Argument(help='A dataset in KITTI layout, or a folder with dataset.yaml.')
+        Path,
+        typer.Argument(help='A dataset in KITTI layout, a folder with dataset.yaml, or a bag.'),
     ],
     *,
     split: Annotated[
@@ -242,11 +243,13 @@ def check_dataset_command(
 
     Example: `pointdistiller check-dataset data/kitti --picture kitti.png --json kitti.json`
     """
+    from pointdistiller_core.datasets import find_dataset
     from pointdistiller_core.datasets.checks import check_dataset
     from pointdistiller_core.datasets.folder_checks import check_folder
-    from pointdistiller_core.formats.folder import is_folder_dataset
+    from pointdistiller_core.datasets.frame_checks import check_frames
 
-    check = check_folder if is_folder_dataset(dataset) else check_dataset
+    checks = {'kitti': check_dataset, 'folder': check_folder}
+    check = checks.get(find_dataset(dataset).name, check_frames)
     with progress_bar('check', 'frames') as update:
         report = check(dataset, split=split, class_names=tuple(class_name or ()), on_frame=update)
     print_report(report, title=str(dataset), json_file=json_file)

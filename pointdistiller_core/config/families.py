@@ -12,20 +12,15 @@ from pointdistiller_core.config.detector import DetectorConfig
 from pointdistiller_core.config.pointpillars import PointPillarsConfig
 from pointdistiller_core.config.second import SecondConfig
 
-<<<<<<< HEAD
 MODEL_CONFIGS: dict[str, type[DetectorConfig]] = {
     'pointpillars': PointPillarsConfig,
     'second': SecondConfig,
 }
-DATASET_CONFIGS: dict[str, type[DatasetConfig]] = {'kitti': KittiConfig, 'folder': FolderConfig}
-=======
-MODEL_CONFIGS: dict[str, type[DetectorConfig]] = {'pointpillars': PointPillarsConfig}
 DATASET_CONFIGS: dict[str, type[DatasetConfig]] = {
     'kitti': KittiConfig,
     'folder': FolderConfig,
     'bag': BagConfig,
 }
->>>>>>> main
 
 DetectorConfig.choices = MODEL_CONFIGS
 DatasetConfig.choices = DATASET_CONFIGS

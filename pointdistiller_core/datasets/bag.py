@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 import hashlib
 import itertools
 import logging
 from pathlib import Path
-
-import numpy as np
 
 from pointdistiller_core.config import POINT_FEATURES, BagConfig
 from pointdistiller_core.datasets.notes import warn_once
@@ -25,7 +24,7 @@ from pointdistiller_core.messages.point_cloud2 import (
 )
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.messages.storage.bag import is_bag
-from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
+from pointdistiller_core.records import Frame, GroundTruth, renumber
 
 logger = logging.getLogger(__name__)
 
@@ -177,11 +176,8 @@ class BagDataset:
         except CloudError as error:
             when = boxes.stamp_ns / NANOSECONDS
             raise DatasetError(f'{self._bag}: {boxes.topic} at {when:.3f} s: {error}') from error
-        numbers = {name: number for number, name in enumerate(self.class_names)}
-        table = [numbers.get(name, IGNORE_LABEL) for name in names or self.class_names]
-        known = (truth.labels >= 0) & (truth.labels < len(table))
-        labels = np.array([*table, IGNORE_LABEL])[np.where(known, truth.labels, -1)]
-        return GroundTruth(truth.boxes, labels.astype(np.int64))
+        labels = renumber(truth.labels, names or self.class_names, self.class_names)
+        return replace(truth, labels=labels)
 
     def _tell(
         self, config: BagConfig, topic: str, num_clouds: int, truth: dict[int, GroundTruth]

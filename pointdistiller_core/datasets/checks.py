@@ -190,15 +190,13 @@ def check_dataset(
         for index in range(len(dataset))
     }
     reports = {}
-    judge = IntensityJudge((0.0, 1.0), expected='usual is 0 to 1', remedy='({:.6g})'.format)
+    intensities = Intensities('training/velodyne')
     for done, (frame_id, place) in enumerate(sorted(frames.items()), 1):
-        reports[frame_id] = _check_frame(*place, judge)
+        reports[frame_id] = _check_frame(*place, intensities)
         if on_frame is not None:
             on_frame(done, len(frames))
     findings += _repeated_frames(datasets) + _equal_sweeps(reports)
-    findings += _views(datasets, reports) + _assumed_sizes(reports)
-    if judge.finding:
-        findings.append(Finding('training/velodyne', judge.finding))
+    findings += _views(datasets, reports) + _assumed_sizes(reports) + intensities.findings
     findings += [finding for report in reports.values() for finding in report.findings]
     sizes = [report.num_points for report in reports.values() if report.num_points is not None]
     return DatasetReport(
@@ -285,10 +283,47 @@ def _assumed_sizes(reports: Mapping[str, _FrameReport]) -> list[Finding]:
     return [Finding(first, what + f'; so it is with {len(sizes) - 1} more' * (len(sizes) > 1))]
 
 
+class Intensities:
+    """One finding about the intensities of all sweeps, however many are odd.
+
+    Args:
+        where: the sweeps are.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where, self._count = where, 0
+        self._judge = IntensityJudge(
+            (0.0, 1.0), expected='usual is 0 to 1', remedy='({:.6g})'.format
+        )
+        self._odd: dict[str, tuple[float, float]] = {}
+
+    def add(self, name: str, points: FloatArray) -> None:
+        """One more sweep, (N, 4), of a frame of this name."""
+        self._count += 1
+        self._judge.add(points)
+        intensity = points[np.isfinite(points).all(axis=1), 3]
+        low, high = float(intensity.min(initial=0)), float(intensity.max(initial=0))
+        if low < 0 or high > 1:
+            self._odd[name] = low, high
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is odd so far, if anything is."""
+        odd = list(self._odd)
+        if self._judge.finding:
+            more = f' (beyond 0 to 1: {len(odd)} of {self._count} sweeps)' if odd else ''
+            return [Finding(self._where, self._judge.finding + more)]
+        if not odd:
+            return []
+        low, high = min(self._odd.values())[0], max(high for _, high in self._odd.values())
+        what = f'intensities from {low:g} to {high:g}; expected 0 to 1'
+        return [Finding(odd[0], what + f'; so it is in {len(odd) - 1} more' * (len(odd) > 1))]
+
+
 # --- frames ----------------------------------------------------------------------------------
 
 
-def _check_frame(dataset: KittiDataset, index: int, judge: IntensityJudge) -> _FrameReport:
+def _check_frame(dataset: KittiDataset, index: int, intensities: Intensities) -> _FrameReport:
     """Try every file of a frame, whatever is wrong with the others."""
     problems: list[tuple[str, bool]] = []  # what, and whether it is broken
 
@@ -312,7 +347,7 @@ def _check_frame(dataset: KittiDataset, index: int, judge: IntensityJudge) -> _F
     if points is not None:
         digest = hashlib.blake2b(points.tobytes()).digest()
         problems += sweep_problems(points)
-        judge.add(points)
+        intensities.add(dataset.frame_ids[index], points)
     if labels is not None and objects is not None:
         if projected := int((labels.lacks_box_2d & ~objects.lacks_box_2d).sum()):
             what = f'{projected} labels have no 2D box; that of their 3D box is taken'
@@ -372,9 +407,6 @@ def sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:
     if len(finite) < len(points):
         count = len(points) - len(finite)
         problems.append((f'{count} of {len(points)} points are not finite', False))
-    low, high = finite[:, 3].min(initial=0), finite[:, 3].max(initial=0)
-    if low < 0 or high > 1:
-        problems.append((f'intensities from {low:g} to {high:g}; expected 0 to 1', False))
     return problems
 
 
