@@ -57,8 +57,8 @@ def label_command(
 
     Example: `pointdistiller label data/own --bundle runs/teacher --set trust.accept=0.7`
 
-    Sure tracks become labels, unsure ones boxes to be ignored. Labels of people are kept, and are
-    what the new ones are measured by. Again with other settings, the labels are made anew.
+    Sure tracks become labels, unsure ones ignored boxes. Labels of people are kept, and the new
+    ones are compared with them. Repeat with other settings to make the labels again.
     """
     from pointdistiller_core.datasets.folder import FolderDataset
     from pointdistiller_core.pipelines.label import label_dataset
@@ -79,7 +79,7 @@ def label_command(
 def _load_teachers(
     bundles: list[str], device: str, config: LabellingConfig, height: float | None
 ) -> Teachers:
-    """The detectors, with thresholds so low that tracks can go on with unsure detections."""
+    """The detectors, with thresholds low enough for tracks to continue with unsure detections."""
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.labelling.views import Teacher
     from pointdistiller_core.pipelines.label import Teachers

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The verb `compare-sweeps`: what the sweeps of two datasets look like, side by side."""
+"""The verb `compare-sweeps`: statistics of the sweeps of two datasets, side by side."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def compare_sweeps_command(
 
     Example: `pointdistiller compare-sweeps data/simulated data/kitti --json sweeps.json`
 
-    Where a simulation differs from recordings, its scenes and its sensor can be set to match.
-    Recordings need no labels; there are no rows of classes then.
+    If a simulation differs from recordings, change the settings of its scenes and its sensor.
+    Recordings need no labels; without labels there are no rows of classes.
     """
     from pointdistiller_core.datasets import DATASETS, build_dataset
     from pointdistiller_core.evaluation.sweeps import to_json
