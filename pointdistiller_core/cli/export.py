@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -172,8 +172,9 @@ def export_files(
     from pointdistiller_core.deploy.bundle import load_detector_model
     from pointdistiller_core.deploy.export.exporters import export_detector
 
-    learns = known is not None and known.learned
-    clouds = calibration_clouds(known, info.intensity_range) if learns else ()
+    clouds: Iterable[NDArray[np.float32]] = ()
+    if known is not None and known.learned:
+        clouds = calibration_clouds(known, info.intensity_range)
     with redirect_stdout(sys.stderr):  # where the converters' own notes belong
         return export_detector(load_detector_model(folder), to.value, clouds)
 
