@@ -155,8 +155,7 @@ class _FrameReport:
 
 @dataclass(frozen=True)
 class _ImageSizes:
-    """Width, height [pixels] of an image: from `image_sizes.json`, of the image itself, or
-    assumed."""
+    """Width, height [pixels]: from `image_sizes.json`, of the image itself, or assumed."""
 
     listed: tuple[int, int] | None = None
     image: tuple[int, int] | None = None
