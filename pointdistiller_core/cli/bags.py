@@ -54,7 +54,7 @@ def info_command(
 
 
 def print_inspection(found: BagInspection, bag: Path, *, json_target: str | None) -> None:
-    """Topics, clouds, and what is to know."""
+    """Print topics, clouds and notes."""
     rows = []
     for name, topic in sorted(found.summary.topics.items()):
         count, gap = found.count_of(name), found.times.get(name)
@@ -328,7 +328,7 @@ def read_corners(text: str) -> tuple[float, ...]:
 def print_drives(
     converted: Sequence[ConvertedDrive], dataset: Path, *, json_target: str | None
 ) -> None:
-    """What became of each bag, what was chosen, and what was wrong."""
+    """Print the result, choices and problems of each bag."""
     rows = [
         [
             item.name,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.geometry.boxes import points_in_boxes
-from pointdistiller_core.records import Frame
+from pointdistiller_core.records import Frame, GroundTruth
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
@@ -63,7 +63,7 @@ def measure_sweeps(frames: Iterable[Frame], class_names: Sequence[str]) -> Rows:
     """Measure the sweeps of a dataset and their labels.
 
     Args:
-        frames: with labels, which are indices into `class_names`.
+        frames: their labels, if any, are indices into `class_names`.
         class_names: classes of the objects to measure.
 
     Returns:
@@ -71,9 +71,13 @@ def measure_sweeps(frames: Iterable[Frame], class_names: Sequence[str]) -> Rows:
         measure.
 
     Raises:
-        DatasetError: there is no frame, or one has no labels, not even an empty list.
+        DatasetError: there is no frame.
     """
-    sweeps = [_measure_sweep(frame) for frame in frames]
+    sweeps, labelled = [], []
+    for frame in frames:
+        sweeps.append(measured := _measure_sweep(frame))
+        if frame.ground_truth is not None:
+            labelled.append(measured)
     if not sweeps:
         raise DatasetError('there is no sweep to measure')
     columns = {name: np.array([sweep.rows[name] for sweep in sweeps]) for name in sweeps[0].rows}
@@ -83,15 +87,13 @@ def measure_sweeps(frames: Iterable[Frame], class_names: Sequence[str]) -> Rows:
         rows[name.replace(' [', ', std [')] = float(known.std()) if len(known) else math.nan
     for label, class_name in enumerate(class_names):
         rows |= {
-            f'{class_name}: {name}': value for name, value in _class_rows(sweeps, label).items()
+            f'{class_name}: {name}': value for name, value in _class_rows(labelled, label).items()
         }
     return rows
 
 
 def _measure_sweep(frame: Frame) -> _Sweep:
-    truth = frame.ground_truth
-    if truth is None:
-        raise DatasetError(f'frame {frame.frame_id!r} has no labels')
+    truth = frame.ground_truth or GroundTruth.empty()
     points = frame.points.astype(np.float64)
     inside = points_in_boxes(points, truth.boxes.astype(np.float64))
     silent = points[:, 3] == 0
@@ -194,6 +196,8 @@ def _class_rows(sweeps: Sequence[_Sweep], label: int) -> Rows:
         columns = [
             getattr(sweep, name)[chosen] for sweep, chosen in zip(sweeps, of_class, strict=True)
         ]
+        if not columns:
+            return np.zeros((0, 7) if name == 'boxes' else 0)
         joined: FloatArray = np.concatenate(columns).astype(np.float64)
         return joined
 

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Sparse 3D convolution (Graham et al., CVPR 2018): cells that meet, and their products."""
+"""Sparse 3D convolution; Graham et al., CVPR 2018."""
