@@ -156,7 +156,8 @@ class _FrameReport:
 @dataclass(frozen=True)
 class _ImageSizes:
     """Width, height [pixels] of an image: from `image_sizes.json`, of the image itself, or
-    assumed."""
+    assumed.
+    """
 
     listed: tuple[int, int] | None = None
     image: tuple[int, int] | None = None
