@@ -155,7 +155,7 @@ class _FrameReport:
 
 @dataclass(frozen=True)
 class _ImageSizes:
-    """Width, height [pixels]: from `image_sizes.json`, of the image itself, or assumed."""
+    """Width, height [pixels] of an image: listed, measured, or assumed."""
 
     listed: tuple[int, int] | None = None
     image: tuple[int, int] | None = None
