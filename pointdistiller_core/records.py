@@ -235,3 +235,19 @@ class Batch:
             name: tuple(map(change, own)) for name, own in self.tensors().items()
         }
         return replace(self, **changed)
+
+
+def renumber(labels: IntArray, names: Sequence[str], new_names: Sequence[str]) -> IntArray:
+    """Labels (N,) that index other names; `IGNORE_LABEL` for what is not there.
+
+    Args:
+        labels: (N,) that index `names`, or are none of them.
+        names: of the labels.
+        new_names: to index instead.
+    """
+    numbers = {name: number for number, name in enumerate(new_names)}
+    # The last one is for what indexes no name.
+    table = np.array([*(numbers.get(name, IGNORE_LABEL) for name in names), IGNORE_LABEL])
+    known = (labels >= 0) & (labels < len(names))
+    renamed: IntArray = table[np.where(known, labels, len(names))].astype(np.int64)
+    return renamed

@@ -37,13 +37,7 @@ QUEUE_DEPTH = 5
 
 
 class ComparisonOutputs:
-    """The publishers of a comparison's results.
-
-    Args:
-        node: its private topics are the results'.
-        rules: of the comparison.
-        summarize: all its numbers so far.
-        log: of messages that cannot be sent.
+    """The publishers of a comparison's results, on private topics of its node.
 
     Attributes:
         num_unsent: messages that could not be sent.

@@ -67,12 +67,7 @@ class Setup:
 
 
 class SetupBuilder:
-    """Makes setups; each keeps what it can of the one before.
-
-    Args:
-        node: the node that works with them.
-        load: makes a detector from the parameters.
-    """
+    """Makes a node's setups; each keeps what it can of the one before."""
 
     def __init__(self, node: Node, load: Callable[[DetectorParameters], Detector]) -> None:
         self._node, self._load = node, load

@@ -24,9 +24,8 @@ TIMEOUT_S = 20.0
 
 def _take_domain() -> tuple[int, socket.socket]:
     """A domain that no other tests on this machine use, and what keeps it from them."""
-    num_domains = 101  # beyond these they meet ephemeral ports
-    for start in range(num_domains):
-        domain = 1 + (os.getpid() + start) % num_domains
+    domains = [*range(215, 233), *range(1, 102)]  # the others meet ephemeral ports
+    for domain in domains:
         taken = socket.socket(socket.AF_UNIX)
         try:
             taken.bind(f'\0pointdistiller_test_domain_{domain}')  # a name without a file
@@ -34,7 +33,7 @@ def _take_domain() -> tuple[int, socket.socket]:
             taken.close()
         else:
             return domain, taken
-    raise RuntimeError(f'all {num_domains} ROS domains are taken by other tests')
+    raise RuntimeError(f'all {len(domains)} ROS domains are taken by other tests')
 
 
 _DOMAIN, _TAKEN = _take_domain()

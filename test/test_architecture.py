@@ -28,7 +28,7 @@ for line in sys.stdin:
 """
 BASE = {'blas', 'cores', 'errors', 'files', 'workers', 'grid', 'config', 'records', 'geometry'}
 FORMATS = BASE | {'formats'}
-NETWORKS = FORMATS | {'pointcloud', 'models'}
+NETWORKS = FORMATS | {'pointcloud', 'sparse', 'models'}
 DETECTOR = NETWORKS | {'deploy', 'detector'}
 PIPELINES = DETECTOR | {
     *('messages', 'datasets', 'evaluation', 'tracking', 'labelling', 'pipelines'),
@@ -46,6 +46,7 @@ SEES = {
     'formats': BASE,
     'messages': BASE,
     'pointcloud': BASE,
+    'sparse': BASE,
     'tracking': BASE,
     'labelling': BASE | {'tracking'},
     'datasets': FORMATS | {'messages'},

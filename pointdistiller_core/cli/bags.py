@@ -27,7 +27,7 @@ from pointdistiller_core.geometry.intensity import AUTO, parse_scale
 if TYPE_CHECKING:
     from pointdistiller_core.pipelines.bag_conversion import BagInspection, ConvertedDrive
 
-bag_app = typer.Typer(no_args_is_help=True, help='Look into recordings and make datasets of them.')
+bag_app = typer.Typer(no_args_is_help=True, help='Inspect recordings and make datasets of them.')
 
 
 @bag_app.command('info')
@@ -39,7 +39,7 @@ def info_command(
     ] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Say what a bag holds, and what `bag convert` would make of it.
+    """Show what a bag holds, and what `bag convert` would do with it.
 
     Example: `pointdistiller bag info drive_1`
     """
@@ -54,7 +54,7 @@ def info_command(
 
 
 def print_inspection(found: BagInspection, bag: Path, *, json_target: str | None) -> None:
-    """Topics, clouds, and what is to know."""
+    """Print topics, clouds and notes."""
     rows = []
     for name, topic in sorted(found.summary.topics.items()):
         count, gap = found.count_of(name), found.times.get(name)
@@ -99,13 +99,15 @@ def convert_command(
     ] = None,
     start: Annotated[float, typer.Option(min=0, help='Seconds of each bag to skip.')] = 0.0,
     duration: Annotated[float | None, typer.Option(help='Seconds from there to read.')] = None,
-    stride: Annotated[int, typer.Option(min=1, help='Keep every so many-th cloud.')] = 1,
-    min_period: Annotated[float | None, typer.Option(help='Between two frames [s].')] = None,
+    stride: Annotated[int, typer.Option(min=1, help='Keep every n-th cloud.')] = 1,
+    min_period: Annotated[
+        float | None, typer.Option(help='Shortest time between two frames [s].')
+    ] = None,
     min_distance: Annotated[
-        float | None, typer.Option(help='Of motion between two frames [m].')
+        float | None, typer.Option(help='Least motion between two frames [m].')
     ] = None,
     min_turn: Annotated[
-        float | None, typer.Option(help='That counts as motion, too [degrees].')
+        float | None, typer.Option(help='Turn that counts as motion, too [degrees].')
     ] = None,
     stamps: Annotated[
         str, typer.Option(help='Time of a cloud: `header` or `recorded`.')
@@ -114,14 +116,14 @@ def convert_command(
         str, typer.Option(help='`auto`, `tf`, `odometry`, `icp` (KISS-ICP) or `none`.')
     ] = 'auto',
     fixed_frame: Annotated[
-        str, typer.Option(help='Of TF, that stays; by default odom, map or world.')
+        str, typer.Option(help='Fixed frame of TF; by default odom, map or world.')
     ] = '',
-    odometry_topic: Annotated[str, typer.Option(help='nav_msgs/Odometry.')] = '',
+    odometry_topic: Annotated[str, typer.Option(help='Topic with nav_msgs/Odometry.')] = '',
     frame: Annotated[
-        str, typer.Option(help='Of the merged clouds; by default that of the first topic.')
+        str, typer.Option(help='Frame of the merged clouds; by default that of the first topic.')
     ] = '',
     tolerance: Annotated[
-        float, typer.Option(min=0, help='Between the clouds of several sensors [s].')
+        float, typer.Option(min=0, help='Largest time between the clouds of several sensors [s].')
     ] = 0.05,
     keep_incomplete: Annotated[
         bool, typer.Option('--keep-incomplete', help='Keep frames that lack a sensor.')
@@ -136,38 +138,38 @@ def convert_command(
         str, typer.Option(metavar='auto|FACTOR', help='auto judges the first clouds.')
     ] = AUTO,
     without_intensity: Annotated[
-        bool, typer.Option('--without-intensity', help='Take clouds that have none.')
+        bool, typer.Option('--without-intensity', help='Accept clouds without intensities.')
     ] = False,
     height: Annotated[
         str,
         typer.Option(
             metavar='auto|keep|METRES',
-            help='Of the sensor above the ground; auto asks TF, then fits the ground.',
+            help='Height of the sensor above the ground; auto asks TF, then fits the ground.',
         ),
     ] = AUTO,
     ground_frame: Annotated[
-        str, typer.Option(help='Of TF, on the ground; by default base_footprint.')
+        str, typer.Option(help='Frame of TF on the ground; by default base_footprint.')
     ] = '',
     sensor_height: Annotated[
-        float, typer.Option(help='Of the training sensor: points are moved there [m].')
+        float, typer.Option(help='Height of the training sensor, to which points are moved [m].')
     ] = 1.73,
     drive: Annotated[str, typer.Option(help="Name of the drive; by default the bag's.")] = '',
     val_drive: Annotated[
-        list[str] | None, typer.Option(help='A drive that is for validation; repeatable.')
+        list[str] | None, typer.Option(help='A drive for validation; repeatable.')
     ] = None,
     val_part: Annotated[
         float,
-        typer.Option(min=0, max=1, help='Of the time of each drive for validation.'),
+        typer.Option(min=0, max=1, help='Part of the time of each drive for validation.'),
     ] = 0.2,
     val_gap: Annotated[
-        float, typer.Option(min=0, help='Between training and validation, in neither [s].')
+        float, typer.Option(min=0, help='Gap between training and validation, in neither [s].')
     ] = 2.0,
     strict: Annotated[
-        bool, typer.Option('--strict', help='Refuse a bag with anything wrong, do not skip it.')
+        bool, typer.Option('--strict', help='Refuse a bag with a problem instead of skipping it.')
     ] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Convert recordings to an open dataset folder, without ROS; again, to go on or to add bags.
+    """Convert recordings to an open dataset folder; repeat to continue or to add bags.
 
     Example: `pointdistiller bag convert drive_1 drive_2.bag data/own --min-distance 1`
     """
@@ -225,7 +227,7 @@ def merge_command(
         list[Path], typer.Argument(metavar='DATASET... TARGET', help='Datasets, then a folder.')
     ],
 ) -> None:
-    """Join converted datasets to one, byte for byte; splits are joined, too.
+    """Join converted datasets into one, byte for byte; splits are joined, too.
 
     Example: `pointdistiller bag merge data/monday data/tuesday data/own`
     """
@@ -326,7 +328,7 @@ def read_corners(text: str) -> tuple[float, ...]:
 def print_drives(
     converted: Sequence[ConvertedDrive], dataset: Path, *, json_target: str | None
 ) -> None:
-    """What became of each bag, what was chosen, and what was wrong."""
+    """Print the result, choices and problems of each bag."""
     rows = [
         [
             item.name,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Verbs that hold models against one another: `compare` and `compare-features`."""
+"""Verbs that compare models: `compare` and `compare-features`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.records import Detections, Frame, Importance
 
 PICTURES = 3
-SHOWN_SCORE = 0.3  # in the pictures, of a class that some detector hardly finds
+SHOWN_SCORE = 0.3  # in the pictures, for a class that some detector hardly finds
 
 DatasetOption = Annotated[
     Path, typer.Option(metavar='ROOT|BAG', help='A labelled dataset, or a bag.')
@@ -52,14 +52,14 @@ SplitOption = Annotated[
     str | None,
     typer.Option(
         metavar='NAME',
-        help='Of a dataset: a file of ImageSets, without .txt; val is the default.',
+        help='Split of a dataset: a file of ImageSets, without .txt; val is the default.',
     ),
 ]
 CameraViewOption = Annotated[
     bool | None,
     typer.Option(
         '--camera-view/--no-camera-view',
-        help="In KITTI layout: drop points outside the camera's image, the default, or not.",
+        help="In KITTI layout: drop points outside the camera's image (the default), or not.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help='cpu or cuda.')]
@@ -72,14 +72,12 @@ class Overlap(str, Enum):
     box = '3d'
 
 
-OverlapOption = Annotated[
-    Overlap, typer.Option('--metric', help='Overlap from above, or of volumes.')
-]
+OverlapOption = Annotated[Overlap, typer.Option('--metric', help='Overlap from above, or in 3D.')]
 DifficultyOption = Annotated[
     str | None,
     typer.Option(
         metavar='LEVEL',
-        help='In KITTI layout, of the labels that count: easy, moderate, the default, or hard.',
+        help='In KITTI layout, the labels that count: easy, moderate (the default) or hard.',
     ),
 ]
 PictureOption = Annotated[
@@ -90,7 +88,9 @@ PictureOption = Annotated[
 ]
 FrameOption = Annotated[
     list[str] | None,
-    typer.Option(metavar='ID', help='Draw this frame, not the three of most labels; repeatable.'),
+    typer.Option(
+        metavar='ID', help='Draw this frame, not the three with most labels; repeatable.'
+    ),
 ]
 
 
@@ -111,9 +111,9 @@ def compare_command(
     intensity_scale: IntensityScaleOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """False positives per frame of detectors where they find equally much.
+    """False positives per frame of detectors at equal recall.
 
-    For each class, at every tenth of the labels that all of them find.
+    For each class, at 10 %, 20 %, ... of its labels, as far as all detectors get.
 
     Example: `pointdistiller compare runs/student runs/distilled --dataset data/simulated
     --split val --picture pictures`
@@ -149,7 +149,7 @@ def draw_pictures(
     found: Mapping[str, Sequence[Detections]],
     rows: Mapping[str, Sequence[EqualRecall]],
 ) -> None:
-    """Pictures of some frames: importance to a detector, and what all detectors find."""
+    """Draw pictures of some frames: importance to a detector, and what all detectors find."""
     for index in indices:
         frame = frames[index]
         importance = detector(frame.points, importance=True).importance
@@ -170,10 +170,10 @@ def load_detectors(bundles: Sequence[Path], device: str) -> dict[str, Detector]:
 
 
 def find_alarm_metric(frames: FrameDataset) -> AlarmMetric:
-    """The usual metric of a dataset, by which false positives can be counted.
+    """The usual metric of a dataset, which must be able to count false positives.
 
     Raises:
-        ConfigError: they cannot, or it has no least overlap for a class.
+        ConfigError: it is not, or it has no least overlap for a class.
     """
     from pointdistiller_core.evaluation.metric import AlarmMetric, find_metric
 
@@ -187,7 +187,7 @@ def find_alarm_metric(frames: FrameDataset) -> AlarmMetric:
 
 
 def check_level(frames: FrameDataset, difficulty: str | None) -> str:
-    """The level of difficulty whose labels count; empty where there are none.
+    """The level of difficulty whose labels count; empty if there are none.
 
     Raises:
         ConfigError: the dataset has no such level.
@@ -209,7 +209,7 @@ def compare_found(
 ) -> dict[str, list[EqualRecall]]:
     """False positives of all detectors at the recalls that all of them reach.
 
-    Says of each class how many labels count, which decides what can be reached.
+    Says how many labels of each class count, which decides the recalls that can be reached.
     """
     from pointdistiller_core.evaluation.equal_recall import RECALLS, compare_at_equal_recall
 
@@ -227,7 +227,7 @@ def compare_found(
 
 
 def name_bundles(bundles: Sequence[Path]) -> list[str]:
-    """Short names of bundles, the whole paths where those are not unique.
+    """Short names of bundles, or their whole paths if those are not unique.
 
     Raises:
         ConfigError: the same bundle twice.
@@ -282,7 +282,7 @@ def print_false_positives(
     *,
     json_file: str | None,
 ) -> None:
-    """A row for each class and recall, or a dash where not all detectors reach any."""
+    """Print a row for each class and recall, or a dash if not all detectors reach any."""
     cells = [
         [class_name, f'{row.recall:.0%}', *(f'{row.false_positives[name]:.2f}' for name in names)]
         for class_name, of_class in rows.items()
@@ -318,13 +318,13 @@ def draw_found_at_recall(
     class_names: Sequence[str],
     rows: Mapping[str, Sequence[EqualRecall]],
 ) -> None:
-    """A picture of what detectors find where they find equally much of the whole split.
+    """Draw what detectors find at equal recall of the whole split.
 
     Args:
         folder: for the picture.
         frame: with labels.
-        found: by detector: the detections that `rows` were made of, since a box computed anew
-            may end just below the score that it set.
+        found: by detector: the detections that `rows` were made from, because a box computed again
+            may be just below the score that it set.
         class_names: names that labels index.
         rows: class, and `ALL_CLASSES`, -> recalls that all detectors reach, ascending.
     """
@@ -353,8 +353,8 @@ def shown(
 ) -> NDArray[np.bool_]:
     """(N,) detections with at least their class's score at the last recall of all classes.
 
-    Where the classes have none in common, each is cut at its own last, and at `SHOWN_SCORE` where
-    it has none either.
+    If the classes have none in common, each is cut at its own last one, or at `SHOWN_SCORE` if it
+    has none.
     """
     import numpy as np
 
@@ -386,8 +386,8 @@ def compare_features_command(
 ) -> None:
     """How alike the features of a student are to its teacher's, layer by layer.
 
-    A distillation loss may fall without any learning; these numbers may not. A random, untrained
-    student of the same shape is measured along, as what they are worth without training.
+    A distillation loss may fall without any learning; these numbers cannot improve like that. An
+    untrained student of the same shape is measured, too, for comparison.
 
     Example: `pointdistiller compare-features runs/teacher runs/student --dataset data/simulated
     --split val`
@@ -431,7 +431,7 @@ def compare_features_command(
 def print_similarities(
     similarities: Mapping[str, Mapping[str, Similarity]], title: str, *, json_file: str | None
 ) -> None:
-    """A row for each tap."""
+    """Print a row for each tap."""
     columns = ['tap', 'CKA', 'probe R2', 'CKA, untrained', 'probe R2, untrained']
     rows = [
         [

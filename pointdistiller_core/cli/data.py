@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,7 @@ from pointdistiller_core.cli.output import (
     write_json,
 )
 from pointdistiller_core.config import (
+    FolderConfig,
     KittiConfig,
     SimulationConfig,
     apply_overrides,
@@ -47,15 +48,17 @@ MOST_FINDINGS = 30  # of each kind on the terminal; the JSON has all
 def simulate_command(
     output: Annotated[Path, typer.Argument(help='Folder to write, in KITTI layout.')],
     *,
-    train: Annotated[int, typer.Option(min=0, help='Frames of the training split.')] = 200,
-    val: Annotated[int, typer.Option(min=0, help='Frames of the validation split.')] = 50,
-    drive: Annotated[int, typer.Option(min=0, help='Frames of a drive, written as a bag.')] = 0,
+    train: Annotated[int, typer.Option(min=0, help='Number of training frames.')] = 200,
+    val: Annotated[int, typer.Option(min=0, help='Number of validation frames.')] = 50,
+    drive: Annotated[
+        int, typer.Option(min=0, help='Number of frames of a drive, written as a bag.')
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help='The same seed gives the same bytes.')] = 0,
-    workers: Annotated[int, typer.Option(min=1, help='Processes.')] = 2,
+    workers: Annotated[int, typer.Option(min=1, help='Number of processes.')] = 2,
     config: Annotated[
         str | None,
         typer.Option(
-            metavar='NAME|FILE', help='A shipped simulation, as streets, or a YAML file.'
+            metavar='NAME|FILE', help='A shipped simulation, such as streets, or a YAML file.'
         ),
     ] = None,
     overrides: OverrideOption = None,
@@ -105,7 +108,9 @@ def simulate_drive_bag(
 
 
 def make_bag_command(
-    dataset: Annotated[Path, typer.Argument(help='A dataset in KITTI layout.')],
+    dataset: Annotated[
+        Path, typer.Argument(help='A dataset in KITTI layout, or a folder with dataset.yaml.')
+    ],
     output: Annotated[Path, typer.Argument(help='Bag to write (an MCAP folder).')],
     *,
     rate: Annotated[float, typer.Option(min=0.01, help='Clouds per second [Hz].')] = 10.0,
@@ -113,10 +118,14 @@ def make_bag_command(
         list[str] | None, typer.Option(help='A frame to take, e.g. 000008; repeatable.')
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help='Take the frames of this file of ImageSets, without .txt.')
+        str | None,
+        typer.Option(help='Take the frames of this file of ImageSets or splits, without .txt.'),
     ] = None,
+    drive: Annotated[
+        str, typer.Option(help='Take the frames of this drive, of a folder with several.')
+    ] = '',
     max_frames: Annotated[
-        int | None, typer.Option(min=1, help='Take no more than the first so many.')
+        int | None, typer.Option(min=1, help='Take at most this many, from the first.')
     ] = None,
     ground_truth: Annotated[
         bool, typer.Option('--ground-truth', help='Also write labelled boxes, on a second topic.')
@@ -132,12 +141,28 @@ def make_bag_command(
     ] = False,
     intensity_scale: IntensityScaleOption = None,
 ) -> None:
-    """Turn the sweeps of a KITTI folder into a ROS 2 bag of PointCloud2 messages.
+    """Turn the sweeps of a dataset into a ROS 2 bag of PointCloud2 messages.
 
     Example: `pointdistiller make-bag data/kitti kitti_bag --frame 000008 --frame 000010`
 
     KITTI labels only what the camera sees: `--ground-truth` goes well with `--camera-view`.
+    A drive of a folder keeps its times, and its poses are in `/tf`.
     """
+    from pointdistiller_core.formats.folder import is_folder_dataset
+
+    if is_folder_dataset(dataset):
+        classes = tuple(class_name or CLASS_NAMES) if ground_truth else ()
+        scale = given_scale(intensity_scale) or 1.0
+        make_folder_bag(
+            FolderConfig(root=dataset, split=split or 'all', intensity_scale=scale),
+            output,
+            rate=rate,
+            frames=frame,
+            drive=drive,
+            max_frames=max_frames,
+            ground_truth=classes,
+        )
+        return
     from pointdistiller_core.datasets import KittiDataset
     from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, kitti_sweeps, write_kitti_bag
 
@@ -161,6 +186,16 @@ def make_bag_command(
     print_note(f'{output}: {count} clouds at {rate:g} Hz')
 
 
+def make_folder_bag(config: FolderConfig, output: Path, **options: Any) -> None:
+    """Turn a drive of a folder into a bag, and say so."""
+    from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, write_folder_bag
+
+    count = write_folder_bag(config, output, **options)
+    if classes := options['ground_truth']:
+        print_note(f'{TRUTH_TOPIC}: boxes with the labels {", ".join(classes)}')
+    print_note(f'{output}: {count} clouds')
+
+
 def choose_bag_frames(
     dataset: Path, frames: Sequence[str] | None, split: str | None
 ) -> Sequence[str] | None:
@@ -181,7 +216,8 @@ def choose_bag_frames(
 
 def check_dataset_command(
     dataset: Annotated[
-        Path, typer.Argument(help='A dataset in KITTI layout, or a folder with dataset.yaml.')
+        Path,
+        typer.Argument(help='A dataset in KITTI layout, a folder with dataset.yaml, or a bag.'),
     ],
     *,
     split: Annotated[
@@ -200,18 +236,20 @@ def check_dataset_command(
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Read a whole dataset: count what it holds and report all that is wrong with it.
+    """Read a whole dataset, count its content and report all problems.
 
     The exit code is 1 where something is broken: a file that is missing or cannot be read, an
     unknown class, a box without extent.
 
     Example: `pointdistiller check-dataset data/kitti --picture kitti.png --json kitti.json`
     """
+    from pointdistiller_core.datasets import find_dataset
     from pointdistiller_core.datasets.checks import check_dataset
     from pointdistiller_core.datasets.folder_checks import check_folder
-    from pointdistiller_core.formats.folder import is_folder_dataset
+    from pointdistiller_core.datasets.frame_checks import check_frames
 
-    check = check_folder if is_folder_dataset(dataset) else check_dataset
+    checks = {'kitti': check_dataset, 'folder': check_folder}
+    check = checks.get(find_dataset(dataset).name, check_frames)
     with progress_bar('check', 'frames') as update:
         report = check(dataset, split=split, class_names=tuple(class_name or ()), on_frame=update)
     print_report(report, title=str(dataset), json_file=json_file)

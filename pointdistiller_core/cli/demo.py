@@ -37,24 +37,25 @@ TITLES = {
 }
 TIMED_CLOUDS = 20
 PICTURES = 3
-EXTENT = 45.0  # of the scenes [m]: as far as the small models see
-SHOWN_SCORE = 0.3  # in the pictures alone
+EXTENT = 45.0  # extent of the scenes [m]: the range of the small models
+SHOWN_SCORE = 0.3  # only in the pictures
 
 
 def demo_command(
     output: Annotated[Path, typer.Option(help='Folder for everything.')] = Path('demo_output'),
     *,
-    train: Annotated[int, typer.Option(min=1, help='Simulated training frames.')] = 200,
-    val: Annotated[int, typer.Option(min=1, help='Simulated validation frames.')] = 60,
-    drive: Annotated[int, typer.Option(min=1, help='Clouds of the simulated drive.')] = 60,
-    seed: Annotated[int, typer.Option(min=0, help='Of the scenes and of the training.')] = 1,
+    train: Annotated[int, typer.Option(min=1, help='Number of training frames.')] = 200,
+    val: Annotated[int, typer.Option(min=1, help='Number of validation frames.')] = 60,
+    drive: Annotated[int, typer.Option(min=1, help='Number of clouds of the drive.')] = 60,
+    seed: Annotated[int, typer.Option(min=0, help='Seed of the scenes and of the training.')] = 1,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help='Of every training, instead of the configured ones.')
+        int | None,
+        typer.Option(min=1, help='Epochs of every training, instead of the configured ones.'),
     ] = None,
 ) -> None:
     """Simulate, train a teacher, train and distil a student, run it as a ROS 2 node.
 
-    What an interrupted or earlier demo has finished in the same folder is not done again.
+    Work that an earlier or interrupted demo has finished in the same folder is not repeated.
 
     Example: `pointdistiller demo --output demo_output --seed 1`
     """

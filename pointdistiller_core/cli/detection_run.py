@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Running bundles on labelled frames, whatever metric comes after."""
+"""Running bundles on labelled frames, for any metric."""
 
 from __future__ import annotations
 
@@ -28,15 +28,13 @@ OF_BAG = 'Of a bag'  # panel of the help
 
 TopicOption = Annotated[
     str | None,
-    typer.Option(
-        help="Of a bag: the clouds' topic, where it has several.", rich_help_panel=OF_BAG
-    ),
+    typer.Option(help='Topic of the clouds, if the bag has several.', rich_help_panel=OF_BAG),
 ]
 GroundTruthOption = Annotated[
     str | None,
     typer.Option(
         metavar='TOPIC',
-        help='Of labelled boxes, such as ~/boxes; /ground_truth/boxes is the default.',
+        help='Topic of labelled boxes, like ~/boxes; /ground_truth/boxes is the default.',
         rich_help_panel=OF_BAG,
     ),
 ]
@@ -44,8 +42,8 @@ LabelNamesOption = Annotated[
     list[str] | None,
     typer.Option(
         '--class',
-        help="A class that the boxes' labels index, in their order; the detector's are the "
-        'default; repeatable.',
+        help="A class that the labels of the boxes index, in order; by default the detector's; "
+        'repeatable.',
         rich_help_panel=OF_BAG,
     ),
 ]
@@ -70,7 +68,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Source:
-    """Frames as the options of a verb name them; None is the usual.
+    """Frames as the options of a verb name them; None is the default.
 
     Attributes:
         path: of a dataset or a bag.
@@ -81,7 +79,7 @@ class Source:
         label_names: classes that the labels of its boxes index.
         intensity_scale: `auto` or a factor.
         usual_split: of a dataset.
-        whole: also what no camera sees, whatever the dataset.
+        whole: also points that no camera sees, whatever the dataset.
     """
 
     path: Path
@@ -96,11 +94,11 @@ class Source:
 
     @cached_property
     def config(self) -> DatasetConfig:
-        """What lies there.
+        """Configuration of the dataset there.
 
         Raises:
             DatasetError: no dataset.
-            ConfigError: one that has no such options.
+            ConfigError: the dataset has no such options.
         """
         from pointdistiller_core.datasets import find_dataset
 
@@ -116,7 +114,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Where the frames are, in words."""
+        """Place of the frames, for messages."""
         return name_of(self.config)
 
     @property
@@ -128,7 +126,7 @@ class Source:
 
     @property
     def metric(self) -> str:
-        """Name of the metric that is usual there."""
+        """Name of the usual metric there."""
         from pointdistiller_core.datasets import DATASETS
 
         return DATASETS[self.config.name].metric
@@ -149,7 +147,7 @@ class Source:
         return build_dataset(config, class_names, labelled=labelled)
 
     def describe(self, num_frames: int) -> str:
-        """Where the frames are, in words, and how many."""
+        """Place and number of the frames, for messages."""
         split = f'{self.config.split}, ' if has_splits(type(self.config)) else ''
         return f'{self.path} ({split}{num_frames} frames)'
 
@@ -163,7 +161,7 @@ def detect_all(
         detector: what runs.
         dataset: the frames.
         title: of the bar.
-        name: of the detector, where there are several.
+        name: of the detector, if there are several.
     """
     from pointdistiller_core.pipelines.evaluate import detect
 

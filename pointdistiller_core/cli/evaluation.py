@@ -45,9 +45,9 @@ MetricOption = Annotated[
     str | None,
     typer.Option(
         metavar='NAME',
-        help="kitti: the benchmark's, with its difficulties; usual for a dataset in its layout. "
-        'lidar: of a bundle, from points and boxes alone, by distance and by points in the box; '
-        'usual for all else.',
+        help="kitti: the benchmark's, with difficulties; the default for KITTI's layout. "
+        'lidar: of a bundle, only from points and boxes, by distance and by points in the box; '
+        'the default for other datasets.',
     ),
 ]
 BundleArgument = Annotated[
@@ -72,7 +72,7 @@ CameraViewOption = Annotated[
     bool | None,
     typer.Option(
         '--camera-view/--no-camera-view',
-        help="Drop points outside the camera's image, as KITTI's labels do; the default.",
+        help="Drop points outside the camera's image, where KITTI has no labels; the default.",
         rich_help_panel=OF_BUNDLE,
     ),
 ]
@@ -83,7 +83,7 @@ DeviceOption = Annotated[
 BackendOption = Annotated[
     str | None,
     typer.Option(
-        help='torch (the default), openvino-int8, openvino, onnx, or auto: the best one here.',
+        help='torch (the default), openvino-int8, openvino, onnx, or auto: the best one.',
         rich_help_panel=OF_BUNDLE,
     ),
 ]
@@ -92,30 +92,33 @@ ScaleOption = Annotated[
     typer.Option(
         '--intensity-scale',
         metavar='auto|FACTOR',
-        help='As of detect.',
+        help='As in detect.',
         rich_help_panel=OF_BUNDLE,
     ),
 ]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        help='Of torch: fp32 (the default), bf16, or on a GPU fp16.', rich_help_panel=OF_BUNDLE
+        help='Precision of torch: fp32 (the default), bf16, or on a GPU fp16.',
+        rich_help_panel=OF_BUNDLE,
     ),
 ]
 PredictionsOption = Annotated[
     Path | None,
-    typer.Option(metavar='DIR', help="Any detector's files.", rich_help_panel=OF_FILES),
+    typer.Option(metavar='DIR', help='Result files of any detector.', rich_help_panel=OF_FILES),
 ]
 LabelsOption = Annotated[
     Path | None,
-    typer.Option(metavar='DIR', help='E.g. training/label_2.', rich_help_panel=OF_FILES),
+    typer.Option(
+        metavar='DIR', help='Label files, e.g. training/label_2.', rich_help_panel=OF_FILES
+    ),
 ]
 MinOverlapOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar='CLASS=IOU',
         help='Evaluate these classes, at these least overlaps, instead of Car=0.7, '
-        'Pedestrian=0.5, Cyclist=0.5; repeatable. Of --metric lidar also CLASS=IOU/IOU '
+        'Pedestrian=0.5, Cyclist=0.5; repeatable. With --metric lidar also CLASS=IOU/IOU '
         '(from above, in 3D).',
     ),
 ]
@@ -123,9 +126,9 @@ SplitOption = Annotated[
     str | None,
     typer.Option(
         metavar='NAME|FILE',
-        help='Of a bundle: a file of ImageSets, without .txt, or several (train+val); val is the '
+        help='For a bundle: a file of ImageSets, without .txt, or several (train+val); val is the '
         'default. '
-        'Of result files: a file that lists frames; all that have a result is the default.',
+        'For result files: a file that lists frames; the default is all with a result.',
     ),
 ]
 CurvesOption = Annotated[
@@ -135,7 +138,7 @@ CurvesOption = Annotated[
     ),
 ]
 
-# What each form of the verb needs, and what it may have besides.
+# Options that each form of the verb needs, and those that it may have.
 OF_RUNNING = {
     *('--camera-view', '--device', '--backend', '--precision', '--intensity-scale', '--results'),
     *('--topic', '--ground-truth', '--class'),
@@ -168,7 +171,7 @@ def evaluate_command(
     json_file: JsonOption = None,
     curves: CurvesOption = None,
 ) -> None:
-    """Average precision: of a bundle, or as the KITTI benchmark defines it of result files.
+    """Average precision of a bundle or, with KITTI's metric, of result files.
 
     Example: `pointdistiller evaluate runs/student --dataset data/simulated --split val`
 
@@ -205,14 +208,14 @@ def evaluate_command(
 
 
 def check_options(options: Mapping[str, object], metric: str | None) -> None:
-    """Find out whether the options that were given make one of the forms of the verb.
+    """Check that the given options make one of the forms of the verb.
 
     Args:
-        options: by name, None where not given.
-        metric: None is not known yet.
+        options: by name, None if not given.
+        metric: None if it is not known yet.
 
     Raises:
-        PointDistillerError: they do not; says which to give and which to leave out.
+        PointDistillerError: they do not; names those to give and those to leave out.
     """
     given = [name for name, value in options.items() if value is not None and value != []]
     if not {*given} - {'--curves'}:
@@ -238,7 +241,7 @@ def evaluate_files(
     Args:
         predictions: folder of the result files.
         labels: folder of the label files.
-        split: a file that lists frames; None is all that have a result.
+        split: a file that lists frames; None is all with a result.
         min_overlaps: class -> least overlap of a hit; empty is the benchmark's.
 
     Returns:
@@ -266,7 +269,7 @@ def complete_boxes(
     truth: Sequence[KittiObjects],
     detections: Sequence[KittiObjects],
 ) -> tuple[list[KittiObjects], list[KittiObjects]]:
-    """Project the 3D boxes of what has no 2D box, where KITTI's layout has the calibration.
+    """Project the 3D boxes of objects without a 2D box, if KITTI's layout has the calibration.
 
     Args:
         labels: folder of the label files.
@@ -328,7 +331,7 @@ def evaluate_bundle(
     metric = build_metric(metric_name, bundle, detector.class_names, min_overlaps)
     if results is not None:
         metric.check_results(results, dataset, indices)
-    # What the frames lack is told of the first one, before the long part.
+    # Missing annotations are reported for the first frame, before the long part.
     metric.evaluate(dataset, indices[:1], [Detections.empty()])
     found = detect_all(detector, dataset)
     scores = metric.evaluate(dataset, indices, found)
@@ -339,7 +342,7 @@ def evaluate_bundle(
 
 
 def report(scores: Scores, title: str, *, json_file: str | None, curves: Path | None) -> None:
-    """Print the tables; write the numbers and draw the curves where these are wanted."""
+    """Print the tables; write the numbers and draw the curves if wanted."""
     print_scores(scores, title, json_target=json_file)
     write_json(json_file, scores.to_dict())
     if curves is not None:

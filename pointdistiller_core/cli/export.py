@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -86,19 +86,19 @@ def export_command(
     Example: `pointdistiller export runs/student --to openvino-int8 --calibration data/kitti
     --check data/kitti`
     """
-    from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model
-    from pointdistiller_core.deploy.bundle_format import add_files, read_info
-    from pointdistiller_core.deploy.export.exporters import export_detector
-    from pointdistiller_core.pipelines.evaluate import spread_indices
+    from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
+    from pointdistiller_core.deploy.export.split import check_family
 
-    if to is Target.OPENVINO_INT8 and calibration is None:
+    learns = to is Target.OPENVINO_INT8
+    if learns and calibration is None:
         raise ConfigError(
             f'{to.value} learns the range of every feature map from real clouds: give '
             '--calibration with a dataset or a bag'
         )
     folder = find_bundle(bundle)
     info = read_info(folder)
-    source = known = None
+    check_family(info.model.name)
+    known = None
     if calibration is not None:
         source = Source(
             *(calibration, split),
@@ -106,34 +106,42 @@ def export_command(
             usual_split='train',
             whole=True,
         )
-        known = source.open((), {'': info}, labelled=False)
-    learned = (
-        spread_indices(len(known), frames)
-        if known is not None and to is Target.OPENVINO_INT8
-        else []
-    )
-    with redirect_stdout(sys.stderr):  # where the converters' own notes belong
-        files = export_detector(
-            load_detector_model(folder),
-            to.value,
-            calibration_clouds(known, learned, info.intensity_range),
-        )
+        known = open_calibration(source, info, num_learned=frames if learns else 0)
+    files = export_files(folder, to, known, info)
     if check is not None:
         real = check_clouds(Source(check, check_split, intensity_scale=intensity_scale), info)
-    elif source is not None and known is not None:
-        real = held_out_clouds(source.name, known, learned)
+    elif known is not None:
+        real = held_out_clouds(*known)
     else:
         real = None
         print_note(
             'no real cloud is compared: give --check, or --calibration, with clouds like those '
             'that the detector will see'
         )
-    verifications = verify_files(folder, to.value, files, real)
+    add_verified(folder, to.value, files, real, json_file=json_file)
+
+
+def add_verified(
+    folder: Path,
+    target: str,
+    files: Mapping[str, bytes],
+    real: CheckedClouds | None,
+    *,
+    json_file: str | None,
+) -> None:
+    """Add the files of a backend to a bundle, if it finds what torch finds; says what it finds.
+
+    Raises:
+        BackendError: it does not; the bundle is left as it was.
+    """
+    from pointdistiller_core.deploy.bundle_format import add_files
+
+    verifications = verify_files(folder, target, files, real)
     problems = find_problems(verifications)
-    print_verifications(verifications, to.value, problems, json_file=json_file)
+    print_verifications(verifications, target, problems, json_file=json_file)
     if problems:
         raise BackendError(
-            f'{folder} is left as it was, for {to.value} disagrees with torch: '
+            f'{folder} is left as it was, for {target} disagrees with torch: '
             + '; '.join(problems)
         )
     add_files(folder, files)
@@ -158,18 +166,45 @@ class CheckedClouds:
     labels: FrameDataset | None
 
 
-def calibration_clouds(
-    frames: Frames | None, indices: Sequence[int], limits: Range
-) -> Iterator[NDArray[np.float32]]:
-    """(N, 4) points of some frames, as a network sees them: intensities are in the range."""
+class Calibration(NamedTuple):
+    """Clouds without labels: where they come from, and which of them int8 learns from."""
+
+    name: str
+    frames: Frames
+    learned: Sequence[int]
+
+
+def open_calibration(source: Source, info: BundleInfo, *, num_learned: int) -> Calibration:
+    """The clouds of a source, of which some that are evenly spread are learned from."""
+    from pointdistiller_core.pipelines.evaluate import spread_indices
+
+    frames = source.open((), {'': info}, labelled=False)
+    learned = spread_indices(len(frames), num_learned) if num_learned else []
+    return Calibration(source.name, frames, learned)
+
+
+def export_files(
+    folder: Path, to: Target, known: Calibration | None, info: BundleInfo
+) -> dict[str, bytes]:
+    """Files of a backend for a bundle, by name."""
+    from pointdistiller_core.deploy.bundle import load_detector_model
+    from pointdistiller_core.deploy.export.exporters import export_detector
+
+    clouds: Iterable[NDArray[np.float32]] = ()
+    if known is not None and known.learned:
+        clouds = calibration_clouds(known, info.intensity_range)
+    with redirect_stdout(sys.stderr):  # where the converters' own notes belong
+        return export_detector(load_detector_model(folder), to.value, clouds)
+
+
+def calibration_clouds(known: Calibration, limits: Range) -> Iterator[NDArray[np.float32]]:
+    """(N, F) points to learn from, as a network sees them: intensities are in the range."""
     from pointdistiller_core.geometry.intensity import clip_intensity
 
-    if frames is None:
-        return
     with progress_bar('calibrate', 'clouds') as update:
-        for done, index in enumerate(indices, start=1):
-            yield clip_intensity(frames[index].points, limits)
-            update(done, len(indices))
+        for done, index in enumerate(known.learned, start=1):
+            yield clip_intensity(known.frames[index].points, limits)
+            update(done, len(known.learned))
 
 
 def check_clouds(source: Source, info: BundleInfo) -> CheckedClouds:
@@ -281,7 +316,7 @@ def print_verifications(
 
 
 def verification_rows(verification: Verification, target: str) -> list[list[str]]:
-    """Name, value and limit of each measure."""
+    """Name, value and limit of each measure; no limit is one that could not be exceeded."""
     agreement, limits = verification.agreement, verification.limits
     rows = [
         ['boxes of torch', str(agreement.num_boxes), '-'],
@@ -301,7 +336,7 @@ def verification_rows(verification: Verification, target: str) -> list[list[str]
         [
             f'loss of {loss.metric} AP, {loss.class_name} ({loss.num_labels} labels)',
             f'{loss.torch:.2f} - {loss.backend:.2f} = {loss.loss:.2f}',
-            f'{loss.allowed(limits):.2f}',
+            f'{loss.allowed(limits):.2f}' if loss.can_fail(limits) else 'too few labels',
         ]
         for loss in verification.losses
     ]

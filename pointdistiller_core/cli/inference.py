@@ -229,7 +229,7 @@ def import_checkpoint_command(
         tuple[float, float] | None,
         typer.Option(
             metavar='LOW HIGH',
-            help='Of the clouds that it was trained on; 0 to 1 is assumed. Intensities are '
+            help='Range of the clouds that it was trained on; 0 to 1 is assumed. Intensities are '
             'clipped to it.',
         ),
     ] = None,

@@ -28,7 +28,7 @@ def export_labels_command(
     to: Annotated[Tool, typer.Option(help='The tool that will read it.')],
     split: Annotated[str, typer.Option(help='Frames to write.')] = 'all',
     without_points: Annotated[
-        bool, typer.Option('--without-points', help='Write labels alone.')
+        bool, typer.Option('--without-points', help='Write only labels.')
     ] = False,
 ) -> None:
     """Write frames and labels for an annotation tool.
@@ -59,7 +59,7 @@ def import_labels_command(
         bool, typer.Option('--replace', help='Replace labels of people, too.')
     ] = False,
 ) -> None:
-    """Take labels over from an annotation tool; labels of detectors are replaced.
+    """Import labels from an annotation tool; labels of detectors are replaced.
 
     Example: `pointdistiller labels import data/own annotate --from sustech`
     """

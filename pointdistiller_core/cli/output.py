@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.records import Detections
 
 
-# What a long computation is for must have a place before it begins.
+# The result of a long computation must have a place before it starts.
 def check_json(target: str | None) -> str | None:
     """Refuse a file that cannot be written; `-` and None are none."""
     if target not in (None, '-'):
@@ -67,7 +67,7 @@ OverrideOption = Annotated[
     typer.Option('--set', metavar='KEY=VALUE', help='Override a configuration value; repeatable.'),
 ]
 
-# Progress and notes go to stderr, so that stdout holds results alone and can be piped.
+# Progress and notes go to stderr, so that stdout holds only results and can be piped.
 notes = Console(stderr=True)
 
 
@@ -82,11 +82,11 @@ def print_note(message: str) -> None:
 
 
 def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
-    """Say what of some clouds was left out or changed, where anything was.
+    """Say what was left out or changed of some clouds, if anything.
 
     Args:
         found: detections of these clouds, whose cuts and counts tell.
-        name: of the detector, where there are several.
+        name: of the detector, if there are several.
     """
     total: Counter[str] = Counter()
     all_of: Counter[str] = Counter()
@@ -113,7 +113,7 @@ def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, json_target: str | None
 ) -> None:
-    """Print a table, the first column left-aligned; on stderr where stdout takes the JSON."""
+    """Print a table, the first column left-aligned; on stderr if stdout takes the JSON."""
     table = Table(title=title, title_justify='left')
     for index, column in enumerate(columns):
         first = index == 0
@@ -122,12 +122,12 @@ def print_table(
         )
     for row in rows:
         table.add_row(*row)
-    # Wide enough for every number: a terminal may wrap a line, but nothing is cut short.
+    # Wide enough for every number: a terminal may wrap a line, but nothing is cut off.
     Console(stderr=json_target == '-', width=160).print(table)
 
 
 def print_lines(lines: Sequence[str], *, json_target: str | None) -> None:
-    """Print results that are no table; on stderr where stdout takes the JSON."""
+    """Print results that are no table; on stderr if stdout takes the JSON."""
     console = Console(stderr=json_target == '-')
     for line in lines:
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -148,7 +148,7 @@ def write_json(target: str | None, values: Any) -> None:
 def progress_bar(description: str, unit: str = '') -> Iterator[Callable[..., None]]:
     """A bar on stderr; yields `update(done, total, note='')`.
 
-    Where nothing was done, nothing is left of it; off a terminal it is printed once, at its end.
+    If nothing was done, it leaves nothing; without a terminal it is printed once, at the end.
     """
     columns = (
         TextColumn('{task.description}'),

@@ -45,7 +45,7 @@ def unpack_command(
     manifest: Annotated[Path, typer.Argument(help='NAME.pack.json, beside its parts.')],
     run: Annotated[Path, typer.Argument(help='The new folder of the run.')],
 ) -> None:
-    """Unpack a run, after checking its parts; `train --resume` then goes on with it.
+    """Unpack a run, after checking its parts; `train --resume` then continues it.
 
     Example: `pointdistiller unpack carried/teacher.pack.json runs/teacher`
     """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics on the command line: `--metric`, `--min-overlap`, and tables of what they find."""
+"""Metrics on the command line: `--metric`, `--min-overlap`, and tables of scores."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SPLITS = {'by_distance': 'by distance from above', 'by_points': 'by points in th
 
 
 def parse_min_overlap(metric: str, texts: Sequence[str]) -> Mapping[str, Any]:
-    """Least overlaps by class, as a metric has them; empty without any text.
+    """Least overlaps by class in the form of a metric; empty without texts.
 
     Raises:
         ConfigError: there is no such metric, or it has no least overlaps.
         PointDistillerError: a text is malformed, or names a class again.
     """
-    # several libraries are imported with it, and `--help` should not wait for them
+    # it imports several libraries; `--help` should not wait for them
     from pointdistiller_core.evaluation.metric import find_metric
 
     find_metric(metric)
@@ -42,7 +42,7 @@ def parse_min_overlap(metric: str, texts: Sequence[str]) -> Mapping[str, Any]:
 def build_metric(
     name: str, bundle: Path, class_names: Sequence[str], asked: Mapping[str, Any]
 ) -> Metric:
-    """The metric of a name, for the classes of a bundle; says which of them it leaves out.
+    """The metric of a name, for the classes of a bundle; says which classes it leaves out.
 
     Args:
         name: of the metric.
@@ -96,9 +96,9 @@ def read_overlaps(texts: Sequence[str], *, form: str, most: int = 1) -> dict[str
     """Least overlaps by class from texts like `Car=0.5` or `Car=0.7/0.5`.
 
     Args:
-        texts: of the options.
-        form: what is expected, in words.
-        most: overlaps of a class.
+        texts: values of the options.
+        form: the expected form, for messages.
+        most: largest number of overlaps of a class.
 
     Raises:
         PointDistillerError: a text is not of this form, or names a class again.
@@ -124,16 +124,16 @@ def evaluated_classes(
     asked: Mapping[str, LeastT],
     usual: Mapping[str, LeastT],
 ) -> dict[str, LeastT]:
-    """The least overlaps of a bundle's classes that have any; says what is left out.
+    """The least overlaps of a bundle's classes that have any; says which are left out.
 
     Args:
         bundle: for what is said.
         names: of its classes.
         asked: class -> least overlap, as the user gave them.
-        usual: where none is given.
+        usual: overlaps by default.
 
     Raises:
-        PointDistillerError: no class has.
+        PointDistillerError: no class has any.
     """
     least = asked or usual
     evaluated = {name: least[name] for name in names if name in least}
@@ -156,7 +156,7 @@ def evaluated_classes(
 
 
 def print_scores(scores: Scores, title: str, *, json_target: str | None) -> None:
-    """All that there is to say of some scores.
+    """Print everything about some scores.
 
     Args:
         scores: of any metric.
@@ -191,7 +191,7 @@ def print_scores(scores: Scores, title: str, *, json_target: str | None) -> None
 
 
 def _print_kitti(result: KittiResult, title: str, *, json_target: str | None) -> None:
-    """A row for each metric and class: AP|R40 and AP|R11, or dashes without detections."""
+    """Print a row for each metric and class: AP|R40 and AP|R11, or dashes without detections."""
     rows, measured = [], result.to_dict()
     for metric, classes in measured.items():
         for name in result.min_overlaps:
@@ -203,12 +203,12 @@ def _print_kitti(result: KittiResult, title: str, *, json_target: str | None) ->
     print_table(f'AP [%], {title}', ['metric', *columns], rows, json_target=json_target)
     detected = {name for classes in measured.values() for name in classes}
     if blind := [name for name in result.min_overlaps if name not in detected]:
-        print_note(f'no detections, hence no AP, as the benchmark has it: {", ".join(blind)}')
+        print_note(f'no AP, as in the benchmark, without detections: {", ".join(blind)}')
     _print_ceilings(result)
 
 
 def _print_ceilings(result: KittiResult) -> None:
-    """What a perfect detector has in each class, and what the metric leaves out."""
+    """Print what a perfect detector would have in each class, and what the metric leaves out."""
     from pointdistiller_core.evaluation.kitti.metric import highest_ap11, highest_ap40
 
     for name, levels in result.num_labels.items():
@@ -224,7 +224,7 @@ def _print_ceilings(result: KittiResult) -> None:
         )
         if excluded:
             reasons = ', '.join(f'{count} {reason}' for reason, count in excluded.items())
-            print_note(f'{name}: labels that count nowhere: {reasons}')
+            print_note(f'{name}: labels that never count: {reasons}')
         if unjudged := result.num_unjudged[name]:
             print_note(
                 f'{name}: {unjudged} detections have no place in the image (no 2D box): '
@@ -255,12 +255,12 @@ def _print_what_counts(scores: Scores) -> None:
         excused = [f'{count} ({kind})' for kind, count in details['num_excused'][name].items()]
         print_note(
             f'{name}: {number} of {number + empty} labels count, {empty} have no point; '
-            f'{", ".join(excused)} detections are excused, for they lie on what does not count'
+            f'{", ".join(excused)} detections on ignored labels are ignored'
         )
     if ignored := details.get('num_ignored'):
         print_note(
-            f'{ignored} labels of other classes, or out of view, count neither way, and neither '
-            'do detections on them'
+            f'{ignored} labels of other classes, or out of view, are ignored, and so are '
+            'detections on them'
         )
 
 

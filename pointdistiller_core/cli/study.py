@@ -52,10 +52,10 @@ def study_command(
         typer.Option('--output', '-o', help='Folder that studies share. [default: runs/SIZE]'),
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Of the students, e.g. 0,1,2; instead of the study's.")
+        str | None, typer.Option(help="Seeds of the students, e.g. 0,1,2; by default the study's.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help='Runs at once. [default: as many as have 2 cores]')
+        int | None, typer.Option(min=1, help='Runs at once. [default: one for every 2 cores]')
     ] = None,
     device: DeviceOption = 'auto',
     stop_after: Annotated[
@@ -63,8 +63,8 @@ def study_command(
         typer.Option(
             min=0,
             metavar='SECONDS',
-            help='Save and stop then, at any step; the exit code is 75, and the same command '
-            'goes on.',
+            help='Save and stop after this time; the exit code is 75, and the same command '
+            'continues.',
         ),
     ] = None,
     report_only: Annotated[
@@ -73,9 +73,8 @@ def study_command(
 ) -> None:
     """Train every arm of a study with every seed, and compare them in a table and a picture.
 
-    Repeated, the command goes on where it stopped and skips what is complete. The exit code is 1
-    where a run failed, and 75 where all was stopped in time. Writes STUDY.json, .md and .png into
-    the folder of the output.
+    Repeat the command to continue; complete runs are skipped. The exit code is 1 if a run failed,
+    and 75 if all were stopped in time. It writes STUDY.json, .md and .png into the output folder.
 
     Example: `pointdistiller study ablation --size small --seeds 0,1,2 -o runs/small`
     """
@@ -93,7 +92,7 @@ def study_command(
         seeds=parse_seeds(seeds),
         folder=size_file.parent,
     )
-    setting_values(config, plan)  # raises now rather than after hours
+    setting_values(config, plan)  # raises now, not after hours
     output = output or Path('runs') / size_file.stem
     check_begun(output, plan)
     outcomes: list[Outcome] = []
@@ -114,7 +113,7 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
     """Different seeds from `0,1,2`; none from None.
 
     Raises:
-        ConfigError: something else than whole numbers, or one twice.
+        ConfigError: not whole numbers, or one is repeated.
     """
     words = text.replace(',', ' ').split() if text is not None else []
     seeds = tuple(int(word) for word in words if word.isdecimal())

@@ -36,12 +36,12 @@ FromOption = Annotated[
     typer.Option(
         '--from',
         metavar='BUNDLE',
-        help='Begin with the weights of this bundle or run folder (fine-tuning); its classes may '
+        help='Start with the weights of this bundle or run folder (fine-tuning); its classes may '
         'be others.',
     ),
 ]
 ResumeOption = Annotated[
-    bool, typer.Option('--resume', help='Go on from the newest checkpoint in the folder.')
+    bool, typer.Option('--resume', help='Continue from the newest checkpoint in the folder.')
 ]
 DeviceOption = Annotated[str, typer.Option(help='auto, cpu or cuda.')]
 StopAfterOption = Annotated[
@@ -49,7 +49,7 @@ StopAfterOption = Annotated[
     typer.Option(
         min=0,
         metavar='SECONDS',
-        help='Save and stop then, at any step; the exit code is 75, and --resume goes on.',
+        help='Save and stop after this time; the exit code is 75, and --resume continues.',
     ),
 ]
 

@@ -94,6 +94,10 @@ from pointdistiller_core.config.pointpillars import (
     EncoderConfig,
     PointPillarsConfig,
 )
+from pointdistiller_core.config.second import (
+    SecondConfig,
+    SparseBackboneConfig,
+)
 from pointdistiller_core.config.simulation import (
     CameraConfig,
     SceneConfig,
@@ -168,11 +172,13 @@ __all__ = [
     'SampledClassConfig',
     'SceneConfig',
     'ScheduleConfig',
+    'SecondConfig',
     'SensorConfig',
     'SimilarityConfig',
     'SimulatedDataConfig',
     'SimulationConfig',
     'Size',
+    'SparseBackboneConfig',
     'SplitConfig',
     'StackNeckConfig',
     'StepConfig',

@@ -129,7 +129,7 @@ class AnchorDetectorConfig(DetectorConfig):
                 'layers, strides and channels of the backbone, strides and channels of the neck '
                 'must all have the same number of stages'
             )
-        strides = list(accumulate(stages.strides, mul))
+        strides = list(accumulate((self.map_stride * stages.strides[0], *stages.strides[1:]), mul))
         self.grid.strided_bev_shape(strides[-1])
         levels = {level / up for level, up in zip(strides, neck.strides, strict=True)}
         if len(levels) != 1 or not levels.pop().is_integer():
@@ -146,7 +146,7 @@ class AnchorDetectorConfig(DetectorConfig):
         (rows, columns), stride = self.grid.bev_shape, self.head_stride
         cells = rows * columns // stride**2
         sizes = {
-            'the BEV map': rows * columns * self.scaled(self.map_channels),
+            'the BEV map': rows * columns // self.map_stride**2 * self.scaled(self.map_channels),
             'the maps of the neck': cells * sum(map(self.scaled, self.neck.channels)),
             "the head's map": cells * kinds * (len(self.class_names) + 9),
         }
@@ -173,6 +173,21 @@ class AnchorDetectorConfig(DetectorConfig):
         return self.head.anchors[name].size
 
     @property
+    def encoder_channels(self) -> dict[str, tuple[int, ...]]:
+        """By key, channels of what is in front of the map, before `width`."""
+        raise NotImplementedError
+
+    @property
+    def encoder_facts(self) -> dict[str, tuple[int, ...]]:
+        """By key, what else decides what is in front of the map."""
+        return {}
+
+    @property
+    def map_stride(self) -> int:
+        """Cells of the grid per cell of the map that the backbone sees, along each axis."""
+        return 1
+
+    @property
     def head_stride(self) -> int:
         """Cells of the grid per cell of the head's map, along each axis."""
-        return self.backbone.strides[0] // self.neck.strides[0]
+        return self.map_stride * self.backbone.strides[0] // self.neck.strides[0]

@@ -10,8 +10,12 @@ from __future__ import annotations
 from pointdistiller_core.config.data import BagConfig, DatasetConfig, FolderConfig, KittiConfig
 from pointdistiller_core.config.detector import DetectorConfig
 from pointdistiller_core.config.pointpillars import PointPillarsConfig
+from pointdistiller_core.config.second import SecondConfig
 
-MODEL_CONFIGS: dict[str, type[DetectorConfig]] = {'pointpillars': PointPillarsConfig}
+MODEL_CONFIGS: dict[str, type[DetectorConfig]] = {
+    'pointpillars': PointPillarsConfig,
+    'second': SecondConfig,
+}
 DATASET_CONFIGS: dict[str, type[DatasetConfig]] = {
     'kitti': KittiConfig,
     'folder': FolderConfig,

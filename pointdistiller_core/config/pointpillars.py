@@ -31,6 +31,11 @@ class PointPillarsConfig(AnchorDetectorConfig):
         return self
 
     @property
+    def encoder_channels(self) -> dict[str, tuple[int, ...]]:
+        """By key, channels of the encoder, before `width`."""
+        return {'encoder.channels': (self.encoder.channels,)}
+
+    @property
     def map_channels(self) -> int:
         """Channels of the map that the backbone sees, before `width`."""
         return self.encoder.channels

@@ -1,17 +1,16 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Clouds of a ROS bag, and the boxes that are labelled in it."""
+"""Clouds of a ROS bag, and its labelled boxes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 import hashlib
 import itertools
 import logging
 from pathlib import Path
-
-import numpy as np
 
 from pointdistiller_core.config import POINT_FEATURES, BagConfig
 from pointdistiller_core.datasets.notes import warn_once
@@ -25,7 +24,7 @@ from pointdistiller_core.messages.point_cloud2 import (
 )
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.messages.storage.bag import is_bag
-from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
+from pointdistiller_core.records import Frame, GroundTruth, renumber
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +35,9 @@ NO_STAMP = 0  # of a driver without a clock
 class BagDataset:
     """The clouds of one PointCloud2 topic of a bag by their number, without rays without return.
 
-    They are read where they are asked for. In ascending order the bag is gone through once; a
-    number that is not above the last one starts over. With labels, the frames are the clouds
-    whose stamp a message on the topic of the boxes has; how many others there are is logged.
+    They are read on demand. In ascending order the bag is read once; a number that is not above
+    the last one starts over. With labels, the frames are the clouds whose stamp a message on the
+    topic of the boxes has; the number of other clouds is logged.
     """
 
     layout = 'a ROS bag'
@@ -59,7 +58,7 @@ class BagDataset:
     def __init__(
         self, config: BagConfig, class_names: Sequence[str], *, labelled: bool = True
     ) -> None:
-        """Go through the bag once.
+        """Read the bag once.
 
         Args:
             config: the bag, and topics in it.
@@ -67,8 +66,8 @@ class BagDataset:
             labelled: whether to read boxes.
 
         Raises:
-            DatasetError: as `read_clouds`; or there are no boxes, of no cloud, in another frame,
-                or not such as `~/boxes` has.
+            DatasetError: as `read_clouds`; or there are no boxes, or they belong to no cloud, are
+                in another frame, or have other columns than `~/boxes`.
         """
         self.class_names = tuple(class_names)
         self.cache = config.cache or config.root.absolute().with_name(f'.{config.root.name}.cache')
@@ -111,7 +110,7 @@ class BagDataset:
         return Frame(drop_no_returns(points), self.frame_ids[index], truth, cloud.stamp_ns)
 
     def fingerprint(self, index: int) -> str:
-        """Another one for another cloud, or whenever the bag changed."""
+        """A text that differs between clouds and changes with the bag."""
         files = [self._bag] if self._bag.is_file() else sorted(self._bag.iterdir())
         states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         facts = (self.class_names, self._topic, self._given_scale, self._stamps[index], states)
@@ -128,11 +127,11 @@ class BagDataset:
         return self._truth[stamp]
 
     def annotations(self, index: int) -> None:  # noqa: ARG002
-        """Nothing: points and boxes are all that there is."""
+        """None: there are only points and boxes."""
         return
 
     def _note(self, cloud: BagCloud) -> tuple[int, str]:
-        """Stamp and frame of a cloud; the first one tells the topic and the own scale."""
+        """Stamp and frame of a cloud; of the first one, keep the topic and its own scale."""
         self._topic = cloud.topic
         if self._given_scale is None and self.intensity_scale == 1.0:
             self.intensity_scale = own_intensity_scale(cloud.message) or 1.0
@@ -141,7 +140,7 @@ class BagDataset:
     def _read_labels(
         self, config: BagConfig, clouds: Sequence[tuple[int, str]]
     ) -> dict[int, GroundTruth]:
-        """Labels by stamp, of the clouds that have any."""
+        """Labels of the labelled clouds, by stamp."""
         topic, frames = config.ground_truth or TRUTH_TOPIC, dict(clouds)
         times = Counter(stamp for stamp, _ in clouds)
         truth: dict[int, GroundTruth] = {}
@@ -171,22 +170,19 @@ class BagDataset:
         return read_clouds(self._bag, topic, on_note=_ignore)
 
     def _to_truth(self, boxes: BagCloud, names: Sequence[str]) -> GroundTruth:
-        """Boxes of the dataset's classes; what is of no class counts neither way."""
+        """Boxes of the dataset's classes; those of other classes are ignored."""
         try:
             truth = truth_from_boxes_cloud(boxes.message)
         except CloudError as error:
             when = boxes.stamp_ns / NANOSECONDS
             raise DatasetError(f'{self._bag}: {boxes.topic} at {when:.3f} s: {error}') from error
-        numbers = {name: number for number, name in enumerate(self.class_names)}
-        table = [numbers.get(name, IGNORE_LABEL) for name in names or self.class_names]
-        known = (truth.labels >= 0) & (truth.labels < len(table))
-        labels = np.array([*table, IGNORE_LABEL])[np.where(known, truth.labels, -1)]
-        return GroundTruth(truth.boxes, labels.astype(np.int64))
+        labels = renumber(truth.labels, names or self.class_names, self.class_names)
+        return replace(truth, labels=labels)
 
     def _tell(
         self, config: BagConfig, topic: str, num_clouds: int, truth: dict[int, GroundTruth]
     ) -> None:
-        """What was assumed and left out."""
+        """Log what was assumed and left out."""
         if not config.label_names:
             listed = ', '.join(f'{number} {name}' for number, name in enumerate(self.class_names))
             warn_once(
@@ -204,4 +200,4 @@ class BagDataset:
 
 
 def _ignore(_: str) -> None:
-    """Let a note go that was told before."""
+    """Drop a note that was logged before."""

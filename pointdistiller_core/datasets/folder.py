@@ -39,14 +39,13 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
 
-FRAME_VERSION = 1  # of what is made from the files
+FRAME_VERSION = 1  # of the frames made from the files
 
 
 class FolderDataset:
     """Frames of a split of a dataset folder, in the order of the split.
 
-    It opens with the index of the frames alone, whatever their number; files of a frame are read
-    when it is asked for.
+    Opening reads only the index of the frames; the files of a frame are read on demand.
     """
 
     layout = f'a folder with {DATASET_FILE}'
@@ -60,7 +59,7 @@ class FolderDataset:
         *,
         labelled: bool = True,
     ) -> None:
-        """Read what the folder holds.
+        """Read the folder's index.
 
         Args:
             config: root folder, split and classes.
@@ -103,7 +102,7 @@ class FolderDataset:
         return Frame(points, row.name, truth, row.stamp_ns)
 
     def row(self, index: int) -> FrameRow:
-        """What `frames.csv` has of a frame: drive, time, pose."""
+        """Row of a frame in `frames.csv`: drive, time, pose."""
         if not 0 <= index < len(self):
             raise IndexError(f'frame {index} of {len(self)} in {self.root}')
         row: FrameRow = self._table[int(self._places[index])]
@@ -137,10 +136,10 @@ class FolderDataset:
         return read_labels(self.root, self.frame_ids[index])
 
     def annotations(self, index: int) -> None:
-        """Nothing: the metric needs points and boxes alone."""
+        """None: the metric needs only points and boxes."""
 
     def fingerprint(self, index: int) -> str:
-        """Another one whenever a frame is made from something else.
+        """A text that changes whenever the frame does.
 
         Raises:
             DatasetError: a file of the frame is missing.
@@ -193,7 +192,7 @@ class FolderDataset:
 
 
 class _FrameIds(Sequence[str]):
-    """Names of frames, read where they are asked for."""
+    """Names of frames, read on demand."""
 
     def __init__(self, table: FrameTable, places: NDArray[np.int64]) -> None:
         self._table, self._places = table, places
@@ -223,9 +222,9 @@ def ground_truth_of(
 
     Args:
         labels: of a frame.
-        class_names: what the numbers mean; other classes, and what is to be ignored, get
+        class_names: names that the numbers index; other classes, and ignored labels, get
             `IGNORE_LABEL`.
-        class_map: what classes count as, e.g. `{'Van': 'Car'}`.
+        class_map: new names of classes, e.g. `{'Van': 'Car'}`.
     """
     numbers = {name: number for number, name in enumerate(class_names)}
     indices = [
@@ -239,7 +238,7 @@ def ground_truth_of(
 
 
 def label_problems(labels: Sequence[Label], known: set[str]) -> list[str]:
-    """What makes labels unusable.
+    """Problems that make labels unusable.
 
     Args:
         labels: of a frame.

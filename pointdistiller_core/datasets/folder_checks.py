@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pointdistiller_core.datasets.checks import (
     DatasetReport,
     Finding,
+    Intensities,
     LabelledObjects,
     box_problems,
     join_objects,
@@ -39,7 +40,6 @@ from pointdistiller_core.formats.folder import (
     split_names,
 )
 from pointdistiller_core.geometry.boxes import points_in_boxes
-from pointdistiller_core.geometry.intensity import IntensityJudge
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -67,7 +67,7 @@ def check_folder(
     names = [split] if split else split_names(root)
     splits, findings = _open_splits(root, table, [name for name in names if name != ALL_FRAMES])
     findings += _drive_findings(info) + _row_findings(table) + _split_findings(table, splits)
-    judge = IntensityJudge((0.0, 1.0), expected='usual is 0 to 1', remedy='({:.6g})'.format)
+    intensities = Intensities('points')
     chosen = splits[split] if split in splits else range(len(table))
     sizes: list[int] = []
     tables: list[LabelledObjects] = []
@@ -75,7 +75,7 @@ def check_folder(
     for done, place in enumerate(chosen, 1):
         frame = _Frame(root, info, class_names)
         try:
-            frame.check(table[int(place)], judge)
+            frame.check(table[int(place)], intensities)
         except DatasetError as error:
             findings.append(Finding(FRAMES_FILE, str(error), broken=True))
         num_unlabelled += frame.unlabelled
@@ -86,8 +86,7 @@ def check_folder(
             on_frame(done, len(chosen))
     if num_unlabelled:
         findings.append(Finding('labels', f'{num_unlabelled} of {len(chosen)} frames have none'))
-    if judge.finding:
-        findings.append(Finding('points', judge.finding))
+    findings += intensities.findings
     counts = {name: len(places) for name, places in splits.items()} or {ALL_FRAMES: len(table)}
     return _report(counts, sizes, tables, findings)
 
@@ -104,7 +103,7 @@ class _Frame:
         self.tables: list[LabelledObjects] = []
         self.unlabelled = False
 
-    def check(self, row: FrameRow, judge: IntensityJudge) -> None:
+    def check(self, row: FrameRow, intensities: Intensities) -> None:
         """Try every file, whatever is wrong with the others."""
         self._where = row.name
         points = labels = None
@@ -122,7 +121,7 @@ class _Frame:
             points = self._usual_columns(points)
             for what, broken in sweep_problems(points):
                 self._add(what, broken=broken)
-            judge.add(points)
+            intensities.add(row.name, points)
         if labels:
             for what in label_problems(labels, self._known):
                 self._add(what, broken=True)

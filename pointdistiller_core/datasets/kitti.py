@@ -43,7 +43,7 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt'}
-FRAME_VERSION = 4  # of what is made from the files, and of how it is kept
+FRAME_VERSION = 4  # of the frames made from the files, and of their cache
 REWRITE = "points.astype('float32').tofile(file) writes it of points (N, 4)"
 DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
@@ -68,7 +68,7 @@ class KittiDataset:
 
     @staticmethod
     def lies_at(path: Path) -> bool:
-        """Whether a folder has one of KITTI's own."""
+        """Whether a folder has one of KITTI's own folders."""
         return any((path / name).is_dir() for name in ('training', 'ImageSets'))
 
     @staticmethod
@@ -89,8 +89,8 @@ class KittiDataset:
         Args:
             config: root folder, split, and whether to keep only what the camera sees.
             class_names: labels are indices into these; KITTI's other classes are ignored ones.
-            labelled: whether to read labels. Without, `label_2` may be missing, and `calib`, too,
-                unless it is needed to know what the camera sees.
+            labelled: whether to read labels. Otherwise `label_2` may be missing, and so may
+                `calib`, unless it is needed to know what the camera sees.
             frame_ids: which frames; None is those of the split.
 
         Raises:
@@ -114,8 +114,8 @@ class KittiDataset:
         """Points and labels, if any; points that are not finite are dropped with a warning.
 
         Raises:
-            DatasetError: a file of the frame is missing or malformed, or the frame is to be kept
-                and cannot be.
+            DatasetError: a file of the frame is missing or malformed, or the frame cannot be
+                cached.
         """
         if not self._cache_frames:
             return self._read_frame(index)
@@ -131,7 +131,7 @@ class KittiDataset:
         return self._ground_truth(index, self.calibration(index), None)
 
     def annotations(self, index: int) -> KittiAnnotations:
-        """What the KITTI metric needs of a frame.
+        """The annotations that the KITTI metric needs of a frame.
 
         Raises:
             DatasetError: as `objects`, `calibration` and `image_size`.
@@ -141,7 +141,7 @@ class KittiDataset:
         )
 
     def objects(self, index: int) -> KittiObjects:
-        """All labels of a frame, those of other classes and `DontCare` areas too; `complete`.
+        """All labels of a frame, also of other classes and `DontCare` areas, after `complete`.
 
         Raises:
             DatasetError: the label file is missing or malformed.
@@ -160,9 +160,9 @@ class KittiDataset:
         return completed
 
     def complete(self, index: int, objects: KittiObjects) -> KittiObjects:
-        """Objects of a frame, with the 3D box projected where there is no 2D box.
+        """Objects of a frame, with missing 2D boxes replaced by the projection of the 3D box.
 
-        Those of a frame without a calibration or without an image size stay as they are.
+        Those of a frame without a calibration or without an image size are not changed.
 
         Raises:
             DatasetError: the calibration file or the image is malformed.
@@ -189,13 +189,13 @@ class KittiDataset:
         """Width, height [pixels] of the camera's image of a frame.
 
         Raises:
-            DatasetError: the image is none; nothing tells the size; or the calibration is missing
-                or malformed and has to tell it.
+            DatasetError: the image is not valid; nothing gives the size; or the calibration is
+                missing or malformed and is needed for it.
         """
         return self.find_image_size(index) or self._assumed_size(index, self.calibration(index))
 
     def find_image_size(self, index: int) -> tuple[int, int] | None:
-        """Width, height [pixels] as `image_sizes.json` or the image tells, None without both.
+        """Width, height [pixels] from `image_sizes.json` or the image; None without both.
 
         Raises:
             DatasetError: the image is none.
@@ -203,7 +203,7 @@ class KittiDataset:
         return self.listed_image_size(index) or self.measure_image(index)
 
     def listed_image_size(self, index: int) -> tuple[int, int] | None:
-        """Width, height [pixels] as `image_sizes.json` tells, if it does."""
+        """Width, height [pixels] from `image_sizes.json`, if it has them."""
         return self._image_sizes.get(self.frame_ids[index])
 
     def measure_image(self, index: int) -> tuple[int, int] | None:
@@ -218,16 +218,16 @@ class KittiDataset:
         """(N,) which labels of a frame the camera sees, at least in part; all without camera_view.
 
         Raises:
-            DatasetError: as `image_size`, and where the calibration is missing or malformed.
+            DatasetError: as `image_size`, or the calibration is missing or malformed.
         """
         if not self.camera_view:
             return np.ones(len(objects), np.bool_)
         return reach_into_image(objects, self.calibration(index), self.image_size(index))
 
     def fingerprint(self, index: int) -> str:
-        """Another one whenever a frame is made from something else.
+        """A text that changes whenever the frame does.
 
-        Of the files it sees name, size and time of the last change.
+        It depends on name, size and time of the last change of the files.
 
         Raises:
             DatasetError: a file of the frame is missing, or the image is malformed.
@@ -295,7 +295,7 @@ class KittiDataset:
     def _ground_truth(
         self, index: int, calibration: Calibration, image_size: tuple[int, int] | None
     ) -> GroundTruth:
-        """Labels as boxes; those out of the image, if there is one, are to be ignored."""
+        """Labels as boxes; those outside the image, if there is one, are ignored."""
         objects = self.objects(index)
         objects = objects[objects.names != DONT_CARE]
         if problems := label_problems(objects, self.class_names):
@@ -304,14 +304,14 @@ class KittiDataset:
         labels = np.array(
             [numbers.get(str(name), IGNORE_LABEL) for name in objects.names], np.int64
         )
-        if image_size is not None:  # what is out of it has lost its points
+        if image_size is not None:  # objects outside it have lost their points
             labels[~reach_into_image(objects, calibration, image_size)] = IGNORE_LABEL
         boxes = boxes_from_objects(objects, calibration)
         return GroundTruth(boxes, labels, levels=difficulties_of(objects))
 
 
 def nothing_in_view(num_points: int, size: tuple[int, int]) -> str:
-    """What to say of a sweep of which the camera sees nothing."""
+    """Message about a sweep of which the camera sees nothing."""
     return (
         f'none of its {num_points} points is in the image of {size[0]} x {size[1]} pixels; the '
         'calibration or the size of the image is wrong'
@@ -319,7 +319,7 @@ def nothing_in_view(num_points: int, size: tuple[int, int]) -> str:
 
 
 def unknown_size(calibration: Calibration) -> str:
-    """What to say of a calibration that has to tell the size of the image and cannot."""
+    """Message about a calibration that cannot give the size of the image."""
     x, y = calibration.image_from_camera[:2, 2]
     return (
         f'there is no image, no entry in image_sizes.json, and a principal point of ({x:g}, {y:g})'
@@ -328,11 +328,11 @@ def unknown_size(calibration: Calibration) -> str:
 
 
 def label_problems(objects: KittiObjects, class_names: Sequence[str]) -> list[str]:
-    """What makes labels unusable.
+    """Problems that make labels unusable.
 
     Args:
         objects: of one frame, without `DontCare` areas, which have no box.
-        class_names: that are known beside KITTI's own.
+        class_names: classes known beside KITTI's own.
     """
     problems = []
     known = KITTI_CLASSES | set(class_names)
@@ -346,13 +346,13 @@ def label_problems(objects: KittiObjects, class_names: Sequence[str]) -> list[st
 
 
 def read_sweep(path: Path) -> NDArray[np.float32]:
-    """Read a Velodyne sweep as it is.
+    """Read a Velodyne sweep without changes.
 
     Returns:
         (N, 4) float32 x, y, z [m], intensity [0..1], LiDAR frame; any number may be not finite.
 
     Raises:
-        DatasetError: no such file, its end is missing, or it is surely something else.
+        DatasetError: no such file, its end is missing, or it is certainly something else.
     """
     others = [file for suffix in ('.npy', '.pcd') if (file := path.with_suffix(suffix)).exists()]
     if others and not path.exists():
@@ -387,8 +387,8 @@ def points_in_image(
 ) -> NDArray[np.int64]:
     """Indices of the points that `Calibration.project` puts into the image, in front of it."""
     image_from_lidar = calibration.image_from_camera @ calibration.camera_from_lidar
-    # Half of a sweep is behind the camera: a quick look in single precision leaves that out.
-    # Products of columns, not of matrices: for those, each loader process would start threads.
+    # Half of a sweep is behind the camera; a quick test in single precision leaves that out.
+    # Products of columns, not of matrices, for which each loader process would start threads.
     a, b, c, d = image_from_lidar[2].astype(np.float32)
     x, y, z, _ = points.T
     ahead = np.flatnonzero(a * x + b * y + c * z > -0.01 - d)

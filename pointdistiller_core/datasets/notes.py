@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is assumed of a dataset is said once, however often the dataset is opened."""
+"""Assumptions about a dataset are logged once, however often it is opened."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _TOLD: set[tuple[str, Path]] = set()
 
 
 def warn_once(logger: logging.Logger, root: Path, text: str, *values: object) -> None:
-    """Log a warning, the first time that this process has one of this text for a dataset.
+    """Log a warning, but only once per process, dataset and text.
 
     Args:
         logger: of the module.
         root: of the dataset.
         text: with a `%` for each value.
-        values: to fill in; the first ones that come are told.
+        values: to fill in; only the first ones are logged.
     """
     key = text, root.absolute()
     if key not in _TOLD:

@@ -16,7 +16,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pointdistiller_core.config import DetectorConfig, PointPillarsConfig
+from pointdistiller_core.config import (
+    AnchorDetectorConfig,
+    DetectorConfig,
+    PointPillarsConfig,
+    SecondConfig,
+)
 from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
@@ -55,6 +60,23 @@ def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> di
 
 def _cut_pointpillars(cut: WeightCut, config: PointPillarsConfig) -> None:
     channels = cut.layer('encoder.linear', 'encoder.norm', cut.all(NUM_POINT_FEATURES))
+    _cut_behind_map(cut, config, channels)
+
+
+def _cut_second(cut: WeightCut, config: SecondConfig) -> None:
+    channels = cut.all(len(config.point_features))
+    num_blocks = [bool(stage) + count for stage, count in enumerate(config.middle.layers)]
+    blocks = [f'stages.{s}.{b}' for s, count in enumerate(num_blocks) for b in range(count)]
+    for block in (*blocks, 'output'):
+        name = f'encoder.{block}'
+        channels = cut.layer(f'{name}.conv', f'{name}.norm', channels, inputs_last=True)
+    # the layers of a channel are side by side in the map
+    layers = torch.arange(config.map_layers, device=channels.device)
+    _cut_behind_map(cut, config, (channels[:, None] * config.map_layers + layers).flatten())
+
+
+def _cut_behind_map(cut: WeightCut, config: AnchorDetectorConfig, channels: Tensor) -> None:
+    """The 2D backbone, the neck and the head, which read (n,) channels of the teacher's map."""
     blocks, offset = [], 0
     for level, size in enumerate(config.neck.channels):
         for layer in range(1 + config.backbone.layers[level]):
@@ -81,7 +103,15 @@ class WeightCut:
         self._student = student
         self._choose = choose
 
-    def layer(self, linear: str, norm: str, inputs: Tensor, *, transposed: bool = False) -> Tensor:
+    def layer(
+        self,
+        linear: str,
+        norm: str,
+        inputs: Tensor,
+        *,
+        transposed: bool = False,
+        inputs_last: bool = False,
+    ) -> Tensor:
         """Cut a layer without bias, and its batch norm.
 
         Args:
@@ -89,6 +119,7 @@ class WeightCut:
             norm: name of its batch norm.
             inputs: (n,) channels of the teacher that it reads.
             transposed: a transposed convolution, whose weights are (inputs, outputs, ...).
+            inputs_last: a sparse convolution, whose weights are (outputs, ..., inputs).
 
         Returns:
             (n,) channels of the teacher that it keeps.
@@ -97,7 +128,9 @@ class WeightCut:
         kept = self._choose(self.teacher[f'{norm}.weight'], width)
         rows, columns = (inputs, kept) if transposed else (kept, inputs)
         weight = f'{linear}.weight'
-        self.state[weight] = self.teacher[weight][rows][:, columns]
+        self.state[weight] = self.teacher[weight][rows].index_select(
+            -1 if inputs_last else 1, columns
+        )
         for part in NORM_PARTS:
             self.state[f'{norm}.{part}'] = self.teacher[f'{norm}.{part}'][kept]
         counter = f'{norm}.num_batches_tracked'
@@ -111,6 +144,7 @@ class WeightCut:
 
 CUTS: Mapping[str, Callable[[WeightCut, Any], None]] = {
     'pointpillars': _cut_pointpillars,
+    'second': _cut_second,
 }
 """By family of detectors, what fills the state of a student, by the teacher's configuration."""
 
@@ -126,7 +160,7 @@ def check_same_architecture(teacher: DetectorConfig, student: DetectorConfig) ->
             f'distillation.initialization: {student.name} cannot be cut out of {teacher.name}, '
             f"only {' or '.join(CUTS)} out of the same; choose 'random'"
         )
-    sides = [cast(PointPillarsConfig, side) for side in (teacher, student)]
+    sides = [cast(AnchorDetectorConfig, side) for side in (teacher, student)]
     ours, theirs = map(stage_widths, sides)
     problems = list_differences(*map(_architecture, sides)) + [
         f'  {name}: teacher has only {ours[name]}, student has {theirs[name]}'
@@ -140,24 +174,25 @@ def check_same_architecture(teacher: DetectorConfig, student: DetectorConfig) ->
         )
 
 
-def _architecture(config: PointPillarsConfig) -> dict[str, Any]:
+def _architecture(config: AnchorDetectorConfig) -> dict[str, Any]:
     """All that must be equal, whatever the width."""
     return {'class_names': config.class_names, **stage_facts(config), **anchor_facts(config)}
 
 
-def stage_facts(config: PointPillarsConfig) -> dict[str, tuple[int, ...]]:
+def stage_facts(config: AnchorDetectorConfig) -> dict[str, tuple[int, ...]]:
     """Layers and strides of the stages."""
     return {
+        **config.encoder_facts,
         'backbone.layers': config.backbone.layers,
         'backbone.strides': config.backbone.strides,
         'neck.strides': config.neck.strides,
     }
 
 
-def stage_widths(config: PointPillarsConfig) -> dict[str, tuple[int, ...]]:
+def stage_widths(config: AnchorDetectorConfig) -> dict[str, tuple[int, ...]]:
     """Channels of each stage, after the width factor."""
     stages = {
-        'encoder.channels': (config.encoder.channels,),
+        **config.encoder_channels,
         'backbone.channels': config.backbone.channels,
         'neck.channels': config.neck.channels,
     }

@@ -42,7 +42,7 @@ def compare_at_equal_recall(
 
     Args:
         alarms: by detector and class, at `RECALLS`, of the same frames.
-        num_frames: how many these are.
+        num_frames: number of these frames.
 
     Returns:
         Class, and last `ALL_CLASSES`, -> recalls, ascending.

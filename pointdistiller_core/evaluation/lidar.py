@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A metric that needs points and boxes alone: no camera, no 2D boxes, no difficulties.
+"""A metric that needs only points and boxes: no camera, no 2D boxes, no difficulties.
 
 Average precision of each class from above (`BEV`) and in 3D: of all labels, by their distance, and
 by the points in them. It is the mean of the precision at 40 recalls, 1/40, 2/40, ..., 1, each the
-best one at this recall or a higher one. This is AP|R40 as published; the official KITTI program
-takes the recalls from the hits instead, so with few labels even a perfect detector is low there.
-Here it has 100.
+best one at this recall or a higher one. This is AP|R40 as published. The official KITTI program
+takes the recalls from the hits instead, so with few labels even a perfect detector is low there;
+here it has 100.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ BOXES_AT_ONCE = 64  # bounds the memory of the test for points in boxes
 class LidarMetric:
     """AP|R40 [%] from above and in 3D, of all labels, by distance and by points in the box.
 
-    In each frame detections match by descending score: each takes the free label of its class
-    that it overlaps most, if at least as much as it must. `IGNORE_LABEL` and labels without a
-    point cost neither way: what overlaps them as much, and found no label, is no false alarm.
-    A label belongs to the bin of its own distance or points, and so does its hit. A false alarm
-    belongs to the bin of its own; without points, to the first.
+    In each frame detections match by descending score: each takes the free label of its class that
+    it overlaps most, if the overlap suffices. `IGNORE_LABEL` and labels without a point are
+    ignored: a detection that overlaps one enough, and found no label, is no false alarm. A label
+    and its hit belong to the bin of the label's distance or points. A false alarm belongs to the
+    bin of its own; without points, to the first.
 
     Attributes:
         min_overlaps: class -> least IoU of a hit; other classes are left out.
@@ -87,8 +87,8 @@ class LidarMetric:
 
         Raises:
             DatasetError: a frame has no labels, not even an empty list.
-            ValueError: the frames and the detections are not equally many, or a detection is of
-                no class of the frames.
+            ValueError: frames and detections differ in number, or a detection has no class of the
+                frames.
         """
         seen, classes = self._match(frames, indices, found)
         by_class = {name: _average_precisions(*of_class) for name, of_class in classes.items()}
@@ -134,7 +134,7 @@ class LidarMetric:
         kind: str,
         level: str,
     ) -> dict[str, Alarms]:
-        """False alarms of each class where it reaches some recalls, as `AlarmMetric` says."""
+        """False alarms of each class at some recalls, see `AlarmMetric`."""
         if level:
             raise ConfigError(f'difficulty {level!r}: the lidar metric has none; leave it out')
         _, classes = self._match(frames, indices, found)
@@ -146,7 +146,7 @@ class LidarMetric:
     def _match(
         self, frames: Annotated, indices: Sequence[int], found: Sequence[Detections]
     ) -> tuple[list[_SeenFrame], dict[str, tuple[_Rows, dict[str, _Rows]]]]:
-        """Each frame, and the labels and detections of each class that is evaluated."""
+        """Each frame, and the labels and detections of each evaluated class."""
         names = frames.class_names
         least = [self.min_overlaps.get(name, NOT_EVALUATED) for name in names]
         seen = [
@@ -165,7 +165,7 @@ class LidarMetric:
         }
 
     def check_results(self, folder: Path, frames: Annotated, indices: Sequence[int]) -> None:
-        """As `Metric` says."""
+        """See `Metric`."""
         check_results_folder(
             folder, [frames.frame_ids[index] for index in indices], suffix=RESULT_SUFFIX
         )
@@ -192,12 +192,12 @@ class LidarMetric:
 def precision_at_recalls(scores: FloatArray, hits: BoolArray, num_labels: int) -> FloatArray:
     """The best precision at each of 40 recalls, 1/40, ..., 1, or a higher one.
 
-    Detections of equal score come together: their order changes nothing.
+    Detections of equal score count together, so their order does not matter.
 
     Args:
         scores: (N,) of the detections.
         hits: (N,) bool which of them found a label; the others are false alarms.
-        num_labels: that were to be found.
+        num_labels: labels to be found.
 
     Returns:
         (40,) in [0, 1], 0 where the recall is not reached; NaN without any label.
@@ -246,7 +246,7 @@ class _SeenFrame:
     Attributes:
         truth: labels that count.
         found: all detections, by kind of overlap.
-        without_point: (n,) classes of the labels that do not count, for they have no point.
+        without_point: (n,) classes of the labels that are ignored because they have no point.
         num_ignored: labels that count for no class.
     """
 
@@ -319,7 +319,7 @@ def _precisions(truth: _Rows, found: Mapping[str, _Rows]) -> dict[str, list[floa
 
 
 def _alarms(found: _Rows, num_labels: int, recalls: Sequence[float]) -> Alarms:
-    """False alarms where detections of one class reach some recalls."""
+    """False alarms of detections of one class at some recalls."""
     hit_scores = np.sort(found.scores[found.hits])[::-1]
     needed = np.ceil(np.asarray(recalls) * num_labels - 1e-9).astype(np.int64)  # 0.1 * 30 is > 3
     scores = hit_scores[needed[(needed >= 1) & (needed <= len(hit_scores))] - 1]

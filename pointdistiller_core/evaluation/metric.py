@@ -27,16 +27,16 @@ __all__ = [
 
 
 class Metric(Protocol):
-    """How well detections find the labels of some frames."""
+    """Measures how well detections find the labels of some frames."""
 
     @property
     def quantity(self) -> str:
-        """What the scores are, with their unit."""
+        """Name of the scores, with their unit."""
         ...
 
     @property
     def min_overlaps(self) -> Mapping[str, Any]:
-        """Class -> least overlaps of a hit; empty where hits are not told by overlap."""
+        """Class -> least overlaps of a hit; empty if hits are not decided by overlap."""
         ...
 
     def evaluate(
@@ -55,7 +55,7 @@ class Metric(Protocol):
         ...
 
     def check_results(self, folder: Path, frames: Annotated, indices: Sequence[int]) -> None:
-        """Make sure that `write_results` can write to a folder.
+        """Check that `write_results` can write to a folder.
 
         Raises:
             DatasetError: it is a file, or holds results of other frames.
@@ -80,7 +80,7 @@ class Metric(Protocol):
 
 @runtime_checkable
 class AlarmMetric(Metric, Protocol):
-    """A metric by which detectors can be compared where they find equally much."""
+    """A metric that can compare detectors at equal recall."""
 
     def alarms(
         self,
@@ -92,7 +92,7 @@ class AlarmMetric(Metric, Protocol):
         kind: str,
         level: str,
     ) -> dict[str, Alarms]:
-        """False alarms of each class where it reaches some recalls.
+        """False alarms of each class at some recalls.
 
         Args:
             frames: points and labels.
@@ -100,21 +100,21 @@ class AlarmMetric(Metric, Protocol):
             found: detections of these frames, in their order.
             recalls: ascending, in (0, 1].
             kind: of the overlap that makes a hit, `bev` or `3d`.
-            level: whose labels count; empty is the usual one, or all.
+            level: difficulty of the labels that count; empty is the usual one, or all.
 
         Raises:
             DatasetError: the frames lack what this metric needs.
-            ConfigError: the metric knows no such level.
+            ConfigError: the metric has no such level.
         """
         ...
 
 
 class MetricKind(Protocol):
-    """What makes the metrics of one name."""
+    """Makes the metrics of one name."""
 
     @property
     def quantity(self) -> str:
-        """As of the metric."""
+        """See `Metric`."""
         ...
 
     def __call__(self, min_overlaps: Any = ..., /) -> Metric: ...

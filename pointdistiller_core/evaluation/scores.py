@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every metric finds, and what it sees of the frames."""
+"""Results of metrics, and the frames as metrics see them."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Annotated(Protocol):
     def __getitem__(self, index: int, /) -> Frame: ...
 
     def annotations(self, index: int, /) -> Any:
-        """What the dataset's own metric needs of a frame beside points and boxes."""
+        """The data that the dataset's own metric needs of a frame, beside points and boxes."""
         ...
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a metric finds; every float may be NaN, where there are no labels to find.
+    """Results of a metric; any float may be NaN if there are no labels to find.
 
     Attributes:
         means: over the classes, by name; the first one is the headline.
         by_class: class -> column -> value.
         num_labels: class -> labels that count.
-        details: all else that the metric has: mappings, sequences, numbers and texts.
+        details: everything else: mappings, sequences, numbers and texts.
     """
 
     means: Mapping[str, float]
@@ -65,12 +65,12 @@ class Scores:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """All but the details, for JSON."""
+        """Everything except the details, for JSON."""
         names = ('means', 'by_class', 'num_labels')
         return {name: to_json(getattr(self, name)) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it for JSON, to four decimals."""
+        """Everything for JSON, to four decimals."""
         plain: dict[str, Any] = to_json({**self.summary, 'details': self.details}, digits=4)
         return plain
 
@@ -90,7 +90,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Alarms:
-    """False alarms of a detector at T of the recalls that were asked for, in their order.
+    """False alarms of a detector at T of the given recalls, in their order.
 
     Attributes:
         num_truth: labels that count.

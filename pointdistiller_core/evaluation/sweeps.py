@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What sweeps and their labels look like in numbers, so that two datasets can be compared.
+"""Numbers that describe sweeps and their labels, so that two datasets can be compared.
 
-What a detector learns from one sensor, street or simulation carries over to another where these
-numbers agree. They need points and boxes alone.
+What a detector learns from one sensor, street or simulation carries over to another if these
+numbers agree. They need only points and boxes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.geometry.boxes import points_in_boxes
-from pointdistiller_core.records import Frame
+from pointdistiller_core.records import Frame, GroundTruth
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
@@ -34,8 +34,8 @@ FAR, HIGH = 50.0, 1.0  # [m] from the sensor; above it
 SLICE, CELL = (0.35, 0.45), 0.2  # [m] above the road; edge of a cell
 FEWEST_POINTS = 5  # in a box whose visible height is measured
 ROAD = (4.0, 25.0, 4.0)  # [m] nearest and farthest distance, and half width of the way ahead
-ROAD_CELL, ROAD_POINTS = 2.0, 5  # [m] edge; least points of a cell that tells the road's height
-ROAD_TOLERANCES = (0.5, 0.3, 0.2, 0.15, 0.15)  # [m] of one fit after the other
+ROAD_CELL, ROAD_POINTS = 2.0, 5  # [m] edge; fewest points of a cell that is used
+ROAD_TOLERANCES = (0.5, 0.3, 0.2, 0.15, 0.15)  # [m] of the successive fits
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Sweep:
         labels: (G,) int64 of its boxes.
         boxes: (G, 7).
         num_points: (G,) int64 in each box.
-        num_silent: (G,) int64 of them, with intensity 0.
+        num_silent: (G,) int64 of these, with intensity 0.
         visible: (G,) extent of the points along z, as a part of the box's height.
     """
 
@@ -63,16 +63,21 @@ def measure_sweeps(frames: Iterable[Frame], class_names: Sequence[str]) -> Rows:
     """Measure the sweeps of a dataset and their labels.
 
     Args:
-        frames: with labels, which are indices into `class_names`.
-        class_names: whose objects are measured.
+        frames: their labels, if any, are indices into `class_names`.
+        class_names: classes of the objects to measure.
 
     Returns:
-        A number for each row that docs/data.md names; NaN if there is nothing to measure.
+        A number for each row, see docs/reference/simulation.md; NaN if there is nothing to
+        measure.
 
     Raises:
-        DatasetError: there is no frame, or one has no labels, not even an empty list.
+        DatasetError: there is no frame.
     """
-    sweeps = [_measure_sweep(frame) for frame in frames]
+    sweeps, labelled = [], []
+    for frame in frames:
+        sweeps.append(measured := _measure_sweep(frame))
+        if frame.ground_truth is not None:
+            labelled.append(measured)
     if not sweeps:
         raise DatasetError('there is no sweep to measure')
     columns = {name: np.array([sweep.rows[name] for sweep in sweeps]) for name in sweeps[0].rows}
@@ -82,15 +87,13 @@ def measure_sweeps(frames: Iterable[Frame], class_names: Sequence[str]) -> Rows:
         rows[name.replace(' [', ', std [')] = float(known.std()) if len(known) else math.nan
     for label, class_name in enumerate(class_names):
         rows |= {
-            f'{class_name}: {name}': value for name, value in _class_rows(sweeps, label).items()
+            f'{class_name}: {name}': value for name, value in _class_rows(labelled, label).items()
         }
     return rows
 
 
 def _measure_sweep(frame: Frame) -> _Sweep:
-    truth = frame.ground_truth
-    if truth is None:
-        raise DatasetError(f'frame {frame.frame_id!r} has no labels')
+    truth = frame.ground_truth or GroundTruth.empty()
     points = frame.points.astype(np.float64)
     inside = points_in_boxes(points, truth.boxes.astype(np.float64))
     silent = points[:, 3] == 0
@@ -130,7 +133,7 @@ def _sweep_rows(points: FloatArray) -> Rows:
 
 
 def _occupied_cells(places: FloatArray, above: FloatArray) -> float:
-    """How many cells, from above, hold a point at the height of a slice; places (N, 2) [m]."""
+    """Number of cells, from above, with a point at the height of a slice; places (N, 2) [m]."""
     if not np.isfinite(above).all():
         return math.nan
     chosen = places[(above > SLICE[0]) & (above < SLICE[1])]
@@ -141,7 +144,7 @@ def fit_road(points: NDArray[np.floating]) -> FloatArray:
     """The plane of the road ahead of and behind the sensor.
 
     The low points of cells of 2 m, within 4 m of the x axis and 4 to 25 m away, are fitted by
-    least squares, again and again without what stands out.
+    least squares, repeatedly, each time without outliers.
 
     Args:
         points: (N, 3 or more) x, y, z first [m], sensor frame.
@@ -193,6 +196,8 @@ def _class_rows(sweeps: Sequence[_Sweep], label: int) -> Rows:
         columns = [
             getattr(sweep, name)[chosen] for sweep, chosen in zip(sweeps, of_class, strict=True)
         ]
+        if not columns:
+            return np.zeros((0, 7) if name == 'boxes' else 0)
         joined: FloatArray = np.concatenate(columns).astype(np.float64)
         return joined
 

@@ -29,8 +29,8 @@ class Ground:
     """A plane below a sensor.
 
     Attributes:
-        height: of the sensor above it [m].
-        normal: (3,) upwards, in the sensor's frame.
+        height: of the origin of the points' frame above it [m].
+        normal: (3,) upwards, in that frame.
         part: of the points below the sensor that lie on it.
     """
 
@@ -55,18 +55,25 @@ class Ground:
         return pose
 
 
-def fit_ground(points: NDArray[np.floating[Any]], *, seed: int = 0) -> Ground | None:
+def fit_ground(
+    points: NDArray[np.floating[Any]],
+    *,
+    eye: Sequence[float] = (0.0, 0.0, 0.0),
+    seed: int = 0,
+) -> Ground | None:
     """The plane that most points below a sensor lie on (RANSAC, then least squares).
 
     Args:
-        points: (N, 3 or more) x, y, z [m]: one sweep; the sensor's z axis points up, more or less.
+        points: (N, 3 or more) x, y, z [m]: one sweep; the z axis of their frame points up, more or
+            less.
+        eye: x, y, z [m] of the sensor in that frame, which may have its origin on the ground.
         seed: the same seed gives the same plane.
 
     Returns:
         The plane; None if too few points lie on any, or too many below it.
     """
     rng = np.random.default_rng(seed)
-    near = points[:, :3].astype(np.float64)
+    near = points[:, :3].astype(np.float64) - np.asarray(eye)
     near = near[np.isfinite(near).all(axis=1)]
     reach = np.hypot(near[:, 0], near[:, 1])
     near = near[(reach > NEAREST) & (reach < FARTHEST) & (near[:, 2] < -BELOW)]
@@ -86,7 +93,7 @@ def fit_ground(points: NDArray[np.floating[Any]], *, seed: int = 0) -> Ground | 
     if part < LEAST_PART or part * len(near) < LEAST_POINTS or under > MOST_UNDER:
         return None
     x, y, z, height = map(float, plane)
-    return Ground(height, (x, y, z), part)
+    return Ground(height - float(plane[:3] @ eye), (x, y, z), part)
 
 
 def join_grounds(found: Sequence[Ground]) -> Ground:

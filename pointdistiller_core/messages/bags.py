@@ -86,12 +86,12 @@ def _no_definition(message_type: str) -> str:
 class CloudBagWriter:
     """Writes an MCAP bag that ROS 2, RViz and Foxglove open.
 
-    As a context manager it leaves a whole bag or, after an exception, none.
+    As a context manager it leaves a complete bag or, after an exception, none.
 
     Args:
-        path: folder to create; may exist as long as it is empty.
-        find_definition: the text of the .msg file of a type that is not of the standard packages;
-            raises DatasetError where there is none. It goes into the bag.
+        path: folder to create; may exist if it is empty.
+        find_definition: returns the text of the .msg file of a type outside the standard packages,
+            which goes into the bag; raises DatasetError if there is none.
 
     Raises:
         DatasetError: `path` looks like a ROS 1 bag.
@@ -101,14 +101,14 @@ class CloudBagWriter:
     def __init__(self, path: Path, find_definition: Callable[[str], str] = _no_definition) -> None:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise WriteError(f'{path} exists already; choose another name or remove it')
-        if path.suffix == '.bag':  # readers take it for a file of ROS 1
+        if path.suffix == '.bag':  # readers think it is a file of ROS 1
             raise DatasetError(f'{path}: .bag is the suffix of ROS 1; choose a name without it')
         self._path, self._find_definition = path, find_definition
-        self._types = get_typestore(Stores.LATEST)  # its own: it may get to know more
+        self._types = get_typestore(Stores.LATEST)  # its own, because types may be added
         self._connections: dict[str, Connection] = {}
         with _writing(path):
             if path.exists():
-                path.rmdir()  # the library wants to make it
+                path.rmdir()  # the library wants to create it
             self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
 
@@ -192,7 +192,7 @@ class CloudBagWriter:
 
 
 def bag_topics(path: Path) -> dict[str, str]:
-    """Topics of a bag and their message types, of those that nodes of ROS could read.
+    """Topics of a bag that ROS nodes can read, and their message types.
 
     Raises:
         DatasetError: the bag is missing or broken.
@@ -202,7 +202,7 @@ def bag_topics(path: Path) -> dict[str, str]:
 
 
 def latched_topics(path: Path) -> frozenset[str]:
-    """Topics whose publishers kept messages for those that came later, as `/tf_static` is.
+    """Topics whose publishers kept messages for late subscribers, such as `/tf_static`.
 
     Raises:
         DatasetError: the bag is missing or broken.
@@ -217,9 +217,9 @@ class TopicSummary:
 
     Attributes:
         message_type: of its messages.
-        readable: whether a node of ROS could read them.
-        latched: whether its publishers kept messages for those that came later.
-        count: messages as the index has them; None without an index.
+        readable: whether ROS nodes can read them.
+        latched: whether its publishers kept messages for late subscribers.
+        count: number of messages according to the index; None without an index.
     """
 
     message_type: str
@@ -230,13 +230,13 @@ class TopicSummary:
 
 @dataclass(frozen=True)
 class BagSummary:
-    """What a bag holds, without a look at its messages.
+    """Content of a bag, without reading its messages.
 
     Attributes:
-        start_ns: when its first message was recorded [ns]; 0 where there is none.
-        stop_ns: and its last one.
+        start_ns: when its first message was recorded [ns]; 0 if there is none.
+        stop_ns: when its last message was recorded [ns].
         topics: by their names.
-        problems: what of it cannot be read, and what its index has wrong.
+        problems: unreadable parts, and mistakes of its index.
     """
 
     start_ns: int
@@ -246,7 +246,7 @@ class BagSummary:
 
 
 def summarize_bag(path: Path) -> BagSummary:
-    """What a bag holds, by its indexes.
+    """Content of a bag, by its indexes.
 
     Raises:
         DatasetError: the bag is missing or broken.
@@ -284,17 +284,17 @@ def read_messages(
     duration_s: float | None = None,
     on_note: Callable[[str], None] = logger.warning,
 ) -> Iterator[BagMessage]:
-    """Messages of some topics, in the order of recording, read as they are asked for.
+    """Messages of some topics, in the order of recording, read on demand.
 
-    Of latched topics the messages before the start come, too: they hold from then on. What no
-    node of ROS reads, e.g. JSON, is left out.
+    Of latched topics, messages before the start are included, because they still hold. Messages
+    that no ROS node reads, e.g. JSON, are left out.
 
     Args:
         path: bag folder, its metadata.yaml, .mcap, .db3, or ROS 1 .bag.
-        topics: which topics; those that the bag does not have are left out.
+        topics: which topics; missing ones are left out.
         start_s: seconds of the bag to skip.
         duration_s: seconds from there to read; None is all.
-        on_note: told what the bag's indexes have wrong, in words.
+        on_note: called with a text for each mistake of the bag's indexes.
 
     Raises:
         DatasetError: the bag is missing or broken. What comes before the broken part is read.
@@ -313,10 +313,10 @@ def read_clouds(
     duration_s: float | None = None,
     on_note: Callable[[str], None] = logger.warning,
 ) -> Iterator[BagCloud]:
-    """Every PointCloud2 of one topic, in the order of recording, read as they are asked for.
+    """Every PointCloud2 of one topic, in the order of recording, read on demand.
 
-    Nothing but `start_s` and `duration_s` bounds what is read: every message of the topic comes,
-    whatever the bag's indexes say, and where they say something else, `on_note` is told.
+    Only `start_s` and `duration_s` limit what is read: every message of the topic is returned,
+    whatever the bag's indexes say. If they say something else, `on_note` is called.
 
     Args:
         path: bag folder, its metadata.yaml, .mcap, .db3, or ROS 1 .bag.
@@ -324,11 +324,12 @@ def read_clouds(
             only one whose fields are a sensor's.
         start_s: seconds of the bag to skip.
         duration_s: seconds from there to read; None is all.
-        on_note: told what the bag's indexes have wrong, and which topic was chosen, in words.
+        on_note: called with a text for each mistake of the bag's indexes, and for the chosen
+            topic.
 
     Raises:
         DatasetError: the bag is missing or broken, or has no such topic (or several to choose
-            from); the message lists those that it has. What comes before the broken part is read.
+            from); the message lists its topics. What precedes the broken part is read.
     """
     with _open_bag(path) as bag:
         topic = _choose_topic(bag, topic, on_note)
@@ -434,7 +435,7 @@ def parse_cloud(found: BagMessage) -> BagCloud:
 
 
 class _BrokenMessages:
-    """Messages that are not of their topic's type: one error after all others were read."""
+    """Messages that do not have their topic's type: one error after all others were read."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._count, self._first = path, 0, ''
@@ -493,7 +494,7 @@ def _is_cloud(channel: Channel) -> bool:
 
 
 def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
-    """The only topic with a sensor's fields, if there is but one."""
+    """The topic with a sensor's fields, if there is exactly one."""
     fields = {topic: _first_fields(bag, topic) for topic in topics}
     sensors = [topic for topic in topics if fields[topic] >= {'x', 'y', 'z'}]
     sensors = [topic for topic in sensors if not fields[topic] & RESULT_FIELDS]
@@ -502,7 +503,7 @@ def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
 
 
 def _first_fields(bag: Bag, topic: str) -> frozenset[str]:
-    """Names of the fields of the first cloud that can be read; none where there is none."""
+    """Names of the fields of the first readable cloud; empty if there is none."""
     to_cdr = _CdrConverter()
     messages = bag.messages(lambda found: found.topic == topic and _is_cloud(found), TimeSpan())
     for found in messages:
@@ -513,7 +514,7 @@ def _first_fields(bag: Bag, topic: str) -> frozenset[str]:
 
 
 def _no_cloud_topic(bag: Bag) -> str:
-    """What is there instead."""
+    """Message about the topics that exist instead."""
     others = sorted({f'{found.topic} ({_describe(found)})' for found in bag.channels})
     only = f', only {", ".join(others)}' if others else ' and no other'
     return '; '.join([f'it has no PointCloud2 topic{only}', *bag.damages(TimeSpan())])
@@ -526,7 +527,7 @@ def _describe(channel: Channel) -> str:
 
 @contextmanager
 def _open_bag(path: Path) -> Iterator[Bag]:
-    """An open bag; whatever goes wrong inside is the bag's fault."""
+    """An open bag; any error within the block is reported as the bag's."""
     if not path.exists():
         raise DatasetError(f'{path}: no such bag')
     try:
@@ -534,7 +535,7 @@ def _open_bag(path: Path) -> Iterator[Bag]:
             yield bag
     except PointDistillerError:
         raise
-    except Exception as error:  # a damaged file surfaces as any error of its many parsers
+    except Exception as error:  # a damaged file can raise any error of its parsers
         raise DatasetError(
             f'{path} is not a readable bag: {describe(error)}; a bag is a folder with '
             'metadata.yaml, an .mcap, a .db3 or a ROS 1 .bag (a recording that was cut off: '

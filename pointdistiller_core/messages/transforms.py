@@ -61,6 +61,22 @@ def add_transforms(tree: TransformTree, message: BagMessage) -> int:
     return num_broken
 
 
+def format_transform(parent: str, child: str, stamp_ns: int, pose: Pose) -> bytes:
+    """A message of TF with `parent_from_child`, as ROS 2 sends it."""
+    types = _types().types
+    x, y, z, *turn = pose.values
+    stamp = types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, NANOSECONDS))
+    moved = types['geometry_msgs/msg/TransformStamped'](
+        header=types['std_msgs/msg/Header'](stamp, parent),
+        child_frame_id=child,
+        transform=types['geometry_msgs/msg/Transform'](
+            translation=types['geometry_msgs/msg/Vector3'](x, y, z),
+            rotation=types['geometry_msgs/msg/Quaternion'](*turn),
+        ),
+    )
+    return bytes(_types().serialize_cdr(types[TF_TYPE]([moved]), TF_TYPE))
+
+
 def parse_odometry(message: BagMessage) -> Odometry:
     """A message of odometry.
 

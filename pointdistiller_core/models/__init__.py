@@ -15,6 +15,7 @@ from pointdistiller_core.config import DetectorConfig
 from pointdistiller_core.models.anchor_detector import AnchorDetector
 from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel, Prepared
 from pointdistiller_core.models.pointpillars import PointPillars
+from pointdistiller_core.models.second import Second
 from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
 __all__ = [
@@ -26,13 +27,14 @@ __all__ = [
     'DetectorModel',
     'PointPillars',
     'Prepared',
+    'Second',
     'build_detector',
     'sketch_detector',
 ]
 
 AnyDetector: TypeAlias = DetectorModel[Any, Any]
 
-DETECTORS: dict[str, type[AnyDetector]] = {'pointpillars': PointPillars}
+DETECTORS: dict[str, type[AnyDetector]] = {'pointpillars': PointPillars, 'second': Second}
 
 
 def build_detector(config: DetectorConfig) -> AnyDetector:

@@ -19,14 +19,12 @@ from pointdistiller_core.models.boxes.detection import decode_candidates, detect
 from pointdistiller_core.models.boxes.losses import detection_losses
 from pointdistiller_core.models.boxes.targets import assign_targets
 from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel
-from pointdistiller_core.models.layer import Layer, map_layer, voxel_layer
+from pointdistiller_core.models.layer import Layer, map_layer
 from pointdistiller_core.models.stages.anchor_head import AnchorHead, AnchorOutput
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.models.stages.bev_backbone import BevBackbone, StackNeck
 from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
 from pointdistiller_core.records import Batch, Places
-
-VOXELS = 'voxels'
 
 
 class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
@@ -36,9 +34,8 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
 
     Args:
         config: of the detector.
-        encoder: gives features (P, C) of the voxels.
-        encoder_channels: C of these.
-        map_channels: of the map that `encode` makes of them.
+        encoder: of the voxels, which `encode` runs.
+        map_channels: of the map that `encode` gives.
     """
 
     config: AnchorDetectorConfig
@@ -48,14 +45,12 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         config: AnchorDetectorConfig,
         encoder: nn.Module,
         *,
-        encoder_channels: int,
         map_channels: int,
     ) -> None:
         super().__init__(config)
         self.anchor_configs = tuple(config.head.anchors[name] for name in config.class_names)
         self.smooth_l1_beta = config.loss.smooth_l1_beta
         self.encoder = encoder
-        self._encoder_channels = encoder_channels
         backbone_channels = [config.scaled(channels) for channels in config.backbone.channels]
         neck_channels = [config.scaled(channels) for channels in config.neck.channels]
         self.backbone = BevBackbone(
@@ -121,16 +116,10 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         )
 
     def layers(self) -> Mapping[str, Layer]:
-        """`voxels`, `backbone.0`, ..., `neck`; and `backbone.0.norm`, ... before the last ReLU."""
-        grid, layers = self.config.grid, {}
-        layers[VOXELS] = voxel_layer(
-            self.encoder,
-            grid,
-            channels=self._encoder_channels,
-            max_voxels=self.config.voxels.max_voxels_training,
-            norm=getattr(self.encoder, 'norm', None),
-        )
-        strides = accumulate(self.config.backbone.strides, mul)
+        """The encoder's, `backbone.0`, ..., `neck`; `backbone.0.norm`, ... before their ReLU."""
+        grid, layers = self.config.grid, self.encoder_layers()
+        strides = accumulate(self.config.backbone.strides, mul, initial=self.config.map_stride)
+        next(strides)
         for i, (stage, stride) in enumerate(zip(self.backbone.stages, strides, strict=True)):
             norm: Any = stage[-1][1]  # type: ignore[index]
             size = {'channels': norm.num_features, 'stride': stride}
@@ -144,6 +133,10 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
             level=0,
         )
         return layers
+
+    @abstractmethod
+    def encoder_layers(self) -> dict[str, Layer]:
+        """By name, the layers before the map; in the order in which they run."""
 
     def places(self, voxels: Voxels, _output: AnchorOutput | None) -> list[Places]:
         """The voxels of each frame and their numbers of points (PointDistiller, section 3.1)."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
 from pointdistiller_core.pointcloud.voxels import Voxels, cell_centers
+from pointdistiller_core.sparse.convolution import SparseTensor
 
 MapShape = tuple[int, int]
 
@@ -184,6 +185,30 @@ def map_layer(
     )
 
 
+def sparse_layer(
+    module: nn.Module, grid: Grid, *, channels: int, strides: tuple[int, int], max_voxels: int
+) -> Layer:
+    """A module whose output is a sparse tensor.
+
+    Args:
+        module: its output is looked at.
+        grid: of the voxels that the network begins with.
+        channels: C.
+        strides: cells of the grid per cell of the tensor, along z and along y and x.
+        max_voxels: most voxels of one frame, while training.
+    """
+    up, across = strides
+    columns, rows, layers = (
+        -(-size // stride) for size, stride in zip(grid.shape, (across, across, up), strict=True)
+    )
+    return Layer(
+        module,
+        channels,
+        min(8 * max_voxels, columns * rows * layers),  # a strided convolution reaches neighbors
+        lambda tensor, voxels: sparse_rows(tensor, voxels, grid, strides),
+    )
+
+
 def voxel_rows(features: Tensor, voxels: Voxels, grid: Grid) -> Rows:
     """A row per voxel, of features (P, C)."""
     coords = voxels.coords
@@ -196,6 +221,34 @@ def voxel_rows(features: Tensor, voxels: Voxels, grid: Grid) -> Rows:
         coords[:, [0, 2, 3]] if flat else None,
         grid.bev_shape if flat else None,
     )
+
+
+def sparse_rows(
+    tensor: SparseTensor, voxels: Voxels, grid: Grid, strides: tuple[int, int]
+) -> Rows:
+    """A row per occupied cell of a sparse tensor whose cells are larger; see `sparse_layer`.
+
+    Behind a cell are the points of the voxels in its own part of the grid.
+    """
+    device, (depth, height, width) = tensor.features.device, tensor.sites.shape
+    coords = torch.from_numpy(tensor.sites.coords).to(device)
+    sizes = coords[:, 0].bincount(minlength=tensor.sites.batch_size)
+
+    def keys(cells: Tensor) -> Tensor:
+        frame, layer, row, column = cells.unbind(1)
+        numbers: Tensor = ((frame * height + row) * width + column) * depth + layer
+        return numbers
+
+    up, across = strides
+    steps = torch.tensor([1, up, across, across], device=device)
+    own = voxels.coords.div(steps, rounding_mode='floor')
+    own[:, 1].clamp_(max=depth - 1)
+    places = torch.searchsorted(keys(coords), keys(own)).clamp(max=max(len(coords) - 1, 0))
+    found = keys(coords)[places] == keys(own) if len(coords) else places < 0
+    counts = voxels.num_points.new_zeros(len(coords))
+    counts.index_add_(0, places[found], voxels.num_points[found])
+    scaled = (coords + 0.5) * steps - 0.5
+    return Rows(tensor.features, tuple(sizes.tolist()), cell_centers(scaled, grid), counts)
 
 
 def map_rows(maps: Tensor, voxels: Voxels, grid: Grid) -> Rows:

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.models.anchor_detector import AnchorDetector
+from pointdistiller_core.models.layer import Layer, voxel_layer
 from pointdistiller_core.models.stages.pillar_encoder import PillarEncoder, scatter_to_bev
 from pointdistiller_core.pointcloud.voxels import Voxels
+
+VOXELS = 'voxels'
 
 
 class PointPillars(AnchorDetector):
@@ -19,11 +22,12 @@ class PointPillars(AnchorDetector):
     """
 
     encoder: PillarEncoder
+    config: PointPillarsConfig
 
     def __init__(self, config: PointPillarsConfig) -> None:
         channels = config.scaled(config.encoder.channels)
         encoder = PillarEncoder(channels, config.grid)
-        super().__init__(config, encoder, encoder_channels=channels, map_channels=channels)
+        super().__init__(config, encoder, map_channels=channels)
 
     def encode(self, voxels: Voxels) -> Tensor:
         """(B, C, H, W) features of the pillars; empty cells are zero."""
@@ -33,3 +37,14 @@ class PointPillars(AnchorDetector):
             batch_size=voxels.batch_size,
             bev_shape=self.config.grid.bev_shape,
         )
+
+    def encoder_layers(self) -> dict[str, Layer]:
+        """`voxels`: the pillars."""
+        layer = voxel_layer(
+            self.encoder,
+            self.config.grid,
+            channels=self.config.scaled(self.config.encoder.channels),
+            max_voxels=self.config.voxels.max_voxels_training,
+            norm=self.encoder.norm,
+        )
+        return {VOXELS: layer}

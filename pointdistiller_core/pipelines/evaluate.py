@@ -20,12 +20,12 @@ from pointdistiller_core.records import Detections, Frame
 if TYPE_CHECKING:
     from pointdistiller_core.detector import Detector
 
-OnFrame = Callable[[int, int], None]  # hears how many frames are done, and how many there are
+OnFrame = Callable[[int, int], None]  # frames done, and frames in all
 BATCH_SIZE = 4  # frames that go through a network together
 
 
 class Evaluation(NamedTuple):
-    """Scores of some frames, and the detections in them, in their order."""
+    """Scores of some frames, and their detections in order."""
 
     scores: Scores
     found: list[Detections]
@@ -72,12 +72,13 @@ def detect(
 
     Args:
         detector: a network on any device and in any mode, which gets several frames at a time and
-            keeps its mode; or a detector of any backend, which gets one after another, as live.
+            keeps its mode; or a detector of any backend, which gets one frame after another, as it
+            does live.
         frames: with points.
         indices: of the frames.
         on_frame: see `OnFrame`.
-        info: of a network: what its bundle will say of intensity, thresholds and bounds. None
-            clips nothing, and takes the rest from the network.
+        info: for a network: intensity, thresholds and bounds of its future bundle. None clips
+            nothing, and takes the rest from the network.
     """
     found: list[Detections] = []
     at_once = BATCH_SIZE if isinstance(detector, nn.Module) else 1
@@ -93,7 +94,7 @@ def detect(
 
 
 def spread_indices(num_frames: int, wanted: int) -> list[int]:
-    """Frames that are evenly spread over a dataset: as many as wanted, at most all."""
+    """Evenly spread frames of a dataset: as many as wanted, at most all."""
     count = min(wanted, num_frames)
     return [index * num_frames // count for index in range(count)]
 
@@ -106,14 +107,14 @@ def spread_clouds(
     *,
     intensity_range: Range,
 ) -> Iterator[Tensor]:
-    """(N, 4) points of frames that are evenly spread over a dataset.
+    """(N, 4) points of evenly spread frames of a dataset.
 
     Args:
         dataset: of any frames.
         num_frames: wanted, at most all.
         device: of the points.
-        on_frame: hears how many frames are done, and how many there are.
-        intensity_range: that intensities are clipped to, as `Detector` does.
+        on_frame: told how many frames are done, and how many there are.
+        intensity_range: limits that intensities are clipped to, as in `Detector`.
     """
     for index in range(num_frames):
         frame = dataset[index * len(dataset) // num_frames]

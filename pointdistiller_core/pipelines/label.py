@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels of a dataset folder by trained detectors, drive by drive; see `labelling`.
 
-Detections are kept beside the dataset, frame by frame, so that an interrupted run goes on, and a
-run with other thresholds detects nothing again. Labels of people are never replaced: they are
-what the new ones are measured by.
+Detections are cached beside the dataset, frame by frame, so that an interrupted run continues, and
+a run with other thresholds need not detect again. Labels of people are never replaced; the new
+ones are compared with them.
 """
 
 from __future__ import annotations
@@ -36,29 +36,30 @@ from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.labelling.drives import FrameLabels, label_drive
 from pointdistiller_core.labelling.views import Teacher, detect_by_views
-from pointdistiller_core.records import IGNORE_LABEL, Detections
+from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MEASURED_IOU = 0.5  # BEV IoU from which a label is the one that a person made
-SOME_IOU = 0.1  # from which an ignored box covers one
+MEASURED_IOU = 0.5  # least BEV IoU of a label with the one that a person made
+SOME_IOU = 0.1  # from which an ignored box covers a label
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class LabelCounts:
-    """What became of a dataset's frames, tracks and labels.
+    """Counts of a dataset's frames, tracks and labels.
 
     Attributes:
-        tracks: class -> tracks by what became of them, see `DriveLabels`.
+        tracks: class -> tracks by outcome, see `DriveLabels`.
         labels: class -> boxes written, `labels` and `ignored`.
-        frames: by what was done: `labelled`, or `kept`, for they have labels of people.
+        frames: `labelled`, or `kept` because they have labels of people.
         notes: what was assumed.
         found: class -> labels on boxes of people.
-        wrong: class -> labels where people have none.
+        wrong: class -> labels without one of people.
         missed: class -> boxes of people without a label, ignored ones left out.
+        unseen: class -> boxes of people where no teacher of the class looks; not among `missed`.
     """
 
     tracks: dict[str, Counter[str]]
@@ -68,6 +69,7 @@ class LabelCounts:
     found: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.labels = {name: Counter() for name in self.tracks}
@@ -79,8 +81,8 @@ class Teachers:
 
     Attributes:
         teachers: one or more.
-        fingerprint: another one whenever they, or what they are trusted with, change.
-        source: what the label files name as their origin.
+        fingerprint: a text that changes with the teachers and what they are trusted with.
+        source: the origin that the label files name.
     """
 
     teachers: Sequence[Teacher]
@@ -100,7 +102,7 @@ def label_dataset(
         dataset: the frames, opened without labels; its classes are those that are labelled.
         teachers: detectors, in the frame and with the intensity of the dataset.
         config: views, tracking and trust.
-        on_frame: is told how many frames have been seen, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Raises:
         DatasetError: a frame cannot be read.
@@ -117,12 +119,12 @@ def label_dataset(
             if on_frame is not None:
                 on_frame(done, len(dataset))
         for index, labels in _labels_of(dataset, drive, found, config, counts):
-            _write_or_measure(dataset, index, labels, teachers.source, counts)
+            _write_or_measure(dataset, index, labels, teachers, counts)
     return counts
 
 
 def _tell_classes(dataset: FolderDataset) -> None:
-    """Name the classes of the labels to come in `dataset.yaml`; first, in case of an end."""
+    """Name the classes of the coming labels in `dataset.yaml`, before anything else."""
     known = dataset.info.class_names
     if new := [name for name in dataset.class_names if name not in known]:
         write_info(dataset.root, dataset.info.model_copy(update={'class_names': (*known, *new)}))
@@ -144,7 +146,7 @@ class Drive:
 
 
 def drives_of(dataset: FolderDataset, counts: LabelCounts) -> Iterator[Drive]:
-    """The drives of a split, one after another; notes of what they lack go to the counts."""
+    """The drives of a split, one after another; notes about missing data go to the counts."""
     places = groupby(range(len(dataset)), key=lambda index: dataset.row(index).drive)
     for name, indices in ((name, list(found)) for name, found in places):
         rows = [dataset.row(index) for index in indices]
@@ -170,7 +172,7 @@ def drives_of(dataset: FolderDataset, counts: LabelCounts) -> Iterator[Drive]:
 def _detections_of(
     dataset: FolderDataset, index: int, teachers: Teachers, views: ViewsConfig
 ) -> Detections:
-    """Detections of a frame, from the cache or else found and kept there."""
+    """Detections of a frame, from the cache, or found and stored there."""
     facts = (dataset.fingerprint(index), teachers.fingerprint, views.model_dump_json())
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
     file = dataset.cache / 'detections' / f'{key}.safetensors'
@@ -226,21 +228,28 @@ def _labels_of(
 
 
 def _write_or_measure(
-    dataset: FolderDataset, index: int, labels: FrameLabels, source: str, counts: LabelCounts
+    dataset: FolderDataset,
+    index: int,
+    labels: FrameLabels,
+    teachers: Teachers,
+    counts: LabelCounts,
 ) -> None:
-    """Write the labels of a frame; where people have labelled it, compare them instead."""
+    """Write the labels of a frame or, if people have labelled it, compare them."""
     root, name = dataset.root, dataset.frame_ids[index]
     by_people = read_labels(root, name)
     if by_people is not None and read_label_source(root, name) is None:
         counts.frames['kept'] += 1
-        _measure(dataset, index, labels, by_people, counts)
+        truth = ground_truth_of(by_people, dataset.class_names, dataset.class_map)
+        inside = points_in_boxes(dataset[index].points, truth.boxes).any(axis=0)
+        truth = replace(truth, labels=np.where(inside, truth.labels, IGNORE_LABEL))
+        _measure(labels, _looked_at(truth, teachers, dataset.class_names, counts), counts)
         return
     counts.frames['labelled'] += 1
     for number, class_name in enumerate(dataset.class_names):
         own = labels.labels == number
         counts.labels[class_name]['labels'] += int((own & ~labels.ignored).sum())
         counts.labels[class_name]['ignored'] += int((own & labels.ignored).sum())
-    write_labels(root, name, list(_as_labels(labels, dataset.class_names)), source)
+    write_labels(root, name, list(_as_labels(labels, dataset.class_names)), teachers.source)
 
 
 def _as_labels(labels: FrameLabels, names: Sequence[str]) -> Iterator[Label]:
@@ -256,18 +265,21 @@ def _as_labels(labels: FrameLabels, names: Sequence[str]) -> Iterator[Label]:
         )
 
 
-def _measure(
-    dataset: FolderDataset,
-    index: int,
-    labels: FrameLabels,
-    by_people: Sequence[Label],
-    counts: LabelCounts,
-) -> None:
-    """Count labels against those of people: boxes with points, and where neither is ignored."""
-    names = dataset.class_names
-    truth = ground_truth_of(by_people, names, dataset.class_map)
-    inside = points_in_boxes(dataset[index].points, truth.boxes).any(axis=0)
-    truth = replace(truth, labels=np.where(inside, truth.labels, IGNORE_LABEL))
+def _looked_at(
+    truth: GroundTruth, teachers: Teachers, names: Sequence[str], counts: LabelCounts
+) -> GroundTruth:
+    """The truth; boxes that no teacher of their class can see count neither way."""
+    unseen = truth.labels != IGNORE_LABEL
+    for teacher in teachers.teachers:
+        classes = [names.index(name) for name in teacher.classes if name in names]
+        unseen &= ~(np.isin(truth.labels, classes) & teacher.sees(truth.boxes[:, :3]))
+    counts.unseen.update(names[label] for label in truth.labels[unseen])
+    return replace(truth, labels=np.where(unseen, IGNORE_LABEL, truth.labels))
+
+
+def _measure(labels: FrameLabels, truth: GroundTruth, counts: LabelCounts) -> None:
+    """Count labels against those of people, where neither is ignored."""
+    names = list(counts.tracks)
     sure = Detections(labels.boxes, labels.scores, labels.labels)[~labels.ignored]
     matches = match_detections(sure, truth, [MEASURED_IOU] * len(names))
     unsure = rotated_iou_bev(truth.boxes, labels.boxes[labels.ignored]) >= SOME_IOU

@@ -72,6 +72,10 @@ class ApLoss:
         """The largest loss that is no reason to refuse."""
         return limits.max_ap_loss + 100 * CHANCE_HITS / max(self.num_labels, 1)
 
+    def can_fail(self, limits: Limits) -> bool:
+        """Whether the backend's AP could be so low; of few labels, even 0 may be chance."""
+        return self.allowed(limits) < self.torch
+
 
 @dataclass(frozen=True)
 class Verification:

@@ -13,6 +13,8 @@ from pointdistiller_core.config import (
     BackboneConfig,
     EncoderConfig,
     PointPillarsConfig,
+    SecondConfig,
+    SparseBackboneConfig,
     StackNeckConfig,
     VoxelConfig,
 )
@@ -45,10 +47,23 @@ def tiny_model() -> PointPillarsConfig:
     )
 
 
+@pytest.fixture(scope='session')
+def tiny_second() -> SecondConfig:
+    """SECOND for cars on 16 x 16 cells of 1.6 m behind the sparse backbone."""
+    return SecondConfig(
+        class_names=('Car',),
+        grid=Grid(point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1), voxel_size=(0.2, 0.2, 0.1)),
+        voxels=VoxelConfig(max_points=5, max_voxels=4096, max_voxels_training=4096),
+        middle=SparseBackboneConfig(channels=(4, 8, 8, 8), layers=(1, 1, 1, 1), out_channels=8),
+        backbone=BackboneConfig(layers=(1, 1), strides=(1, 2), channels=(8, 16)),
+        neck=StackNeckConfig(strides=(1, 2), channels=(8, 8)),
+    )
+
+
 @pytest.fixture
-def small_configs(tiny_model, toy):
+def small_configs(tiny_model, tiny_second, toy):
     """By family, a configuration for cars that is small enough for a test."""
-    return {'pointpillars': tiny_model, 'toy': toy}
+    return {'pointpillars': tiny_model, 'second': tiny_second, 'toy': toy}
 
 
 class TinyDataset:

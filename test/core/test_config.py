@@ -188,8 +188,8 @@ def test_families_can_be_added(monkeypatch):
     ('values', 'problem'),
     [
         (
-            {'model': {'name': 'second'}},
-            r"model\.name: no 'second'; .* \['pointpillars'\]",
+            {'model': {'name': 'third'}},
+            r"model\.name: no 'third'; .* \['pointpillars', 'second'\]",
         ),
         (
             {'dataset': {'name': 'kity', 'root': 'x'}},

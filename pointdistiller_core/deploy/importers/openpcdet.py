@@ -1,13 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Import of OpenPCDet's PointPillar checkpoints; the imported network computes the same numbers.
+"""Import of OpenPCDet's PointPillar and SECOND checkpoints; the numbers stay the same.
 
 Only this module knows OpenPCDet's keys, names and layouts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 import re
 from typing import Any
@@ -16,11 +17,18 @@ import torch
 from torch import Tensor
 import yaml
 
-from pointdistiller_core.config import PointPillarsConfig, parse_config, parse_yaml
+from pointdistiller_core.config import (
+    AnchorDetectorConfig,
+    PointPillarsConfig,
+    SecondConfig,
+    parse_config,
+    parse_yaml,
+)
 from pointdistiller_core.deploy.bundle import build_with_weights
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.files import read_text
+from pointdistiller_core.models import build_detector
 
 _VOXELS = 'DATA_CONFIG.DATA_PROCESSOR.transform_points_to_voxels'
 _BACKBONE = 'MODEL.BACKBONE_2D'
@@ -62,9 +70,6 @@ _SINGLE = ('anchor_sizes', 'anchor_bottom_heights')  # lists of one entry
 # Settings that change the network and have only one value here, and OpenPCDet's defaults.
 _ONLY = {
     'DATA_CONFIG.POINT_FEATURE_ENCODING.used_feature_list': ['x', 'y', 'z', 'intensity'],
-    'MODEL.VFE.WITH_DISTANCE': False,
-    'MODEL.VFE.USE_ABSLOTE_XYZ': True,
-    'MODEL.VFE.USE_NORM': True,
     f'{_BACKBONE}.USE_CONV_FOR_NO_STRIDE': False,
     f'{_HEAD}.NAME': 'AnchorHeadSingle',
     f'{_HEAD}.CLASS_AGNOSTIC': False,
@@ -76,10 +81,29 @@ _ONLY = {
 _HEAD_PARTS = ('conv_cls', 'conv_box', 'conv_dir_cls')  # in the order of `AnchorHead`'s channels
 
 
+@dataclass(frozen=True)
+class _Family:
+    """What is special to a detector of OpenPCDet's.
+
+    Attributes:
+        config: our configuration of it.
+        needed: keys beside `_KEYS`.
+        only: as `_ONLY`.
+        values: our keys that no key of theirs has.
+        our_name: our name of a weight, or the same.
+    """
+
+    config: type[AnchorDetectorConfig]
+    needed: tuple[str, ...]
+    only: Mapping[str, Any]
+    values: Callable[[Mapping[str, Any]], dict[str, Any]]
+    our_name: Callable[[str], str]
+
+
 def import_openpcdet(
     checkpoint: Path, config_yaml: Path
-) -> tuple[PointPillarsConfig, dict[str, Tensor]]:
-    """Read an OpenPCDet PointPillar checkpoint and the YAML file that it was trained with.
+) -> tuple[AnchorDetectorConfig, dict[str, Tensor]]:
+    """Read an OpenPCDet checkpoint and the YAML file that it was trained with.
 
     Args:
         checkpoint: `.pth`, read as data: nothing in it is executed.
@@ -94,29 +118,56 @@ def import_openpcdet(
             do not fit the configuration; lists their names.
     """
     config = read_config(config_yaml)
-    state = _join_head({our_name(name): t for name, t in read_state(checkpoint).items()})
+    state = read_state(checkpoint)
+    _check_family(state, config.name, checkpoint)
+    state = _join_head({our_name(name, config.name): t for name, t in state.items()})
+    _order_kernels(state, config)
     build_with_weights(config, state, where=str(checkpoint))
     return config, state
 
 
 def read_state(checkpoint: Path) -> dict[str, Tensor]:
-    """The weights of a PointPillar checkpoint under OpenPCDet's names.
+    """The weights of a checkpoint under OpenPCDet's names.
 
     Raises:
-        CheckpointError: missing, damaged, not OpenPCDet's, or of another detector.
+        CheckpointError: missing, damaged or not OpenPCDet's.
     """
     content = _load(checkpoint)
     state = content.get('model_state') if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise CheckpointError(f"{checkpoint}: no weights under model_state; is it OpenPCDet's?")
-    if any(name.startswith('backbone_3d.') for name in state):
-        raise CheckpointError(
-            f'{checkpoint}: has a 3D backbone, as SECOND; only PointPillar can be imported so far'
-        )
     return {name: tensor for name, tensor in state.items() if name != 'global_step'}
 
 
-def read_config(config_yaml: Path) -> PointPillarsConfig:
+def _check_family(state: Mapping[str, Tensor], name: str, checkpoint: Path) -> None:
+    is_second = any(key.startswith('backbone_3d.') for key in state)
+    if is_second != (name == 'second'):
+        has = 'has a 3D backbone, as SECOND' if is_second else 'has no 3D backbone'
+        raise CheckpointError(f'{checkpoint}: {has}; the YAML file is of {name}')
+
+
+def _order_kernels(state: dict[str, Tensor], config: AnchorDetectorConfig) -> None:
+    """Sparse kernels as spconv 2.1 keeps them, (outputs, z, y, x, inputs), from older layouts.
+
+    spconv 1 has (z, y, x, inputs, outputs), 2.0 (z, y, x, outputs, inputs). Which one it is, the
+    channels of the configuration tell; where inputs and outputs are as many, the other layers do.
+    """
+    with torch.device('meta'):
+        expected = build_detector(config).state_dict()
+    kernels = {name for name, own in expected.items() if own.dim() == 5 and name in state}
+    orders = [
+        order
+        for order in _KERNEL_ORDERS
+        if all(
+            state[name].dim() == 5 and state[name].permute(order).shape == expected[name].shape
+            for name in kernels
+        )
+    ]
+    for name in kernels if orders else ():
+        state[name] = state[name].permute(orders[0]).contiguous()
+
+
+def read_config(config_yaml: Path) -> AnchorDetectorConfig:
     """Our configuration of the detector that an OpenPCDet YAML file describes.
 
     Raises:
@@ -127,18 +178,21 @@ def read_config(config_yaml: Path) -> PointPillarsConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f'{config_yaml}: not valid YAML: {error}') from error
     settings = dict(_flatten(values))
-    if (name := settings.get('MODEL.NAME')) != 'PointPillar':
+    name = settings.get('MODEL.NAME')
+    if (ours := _NAMES.get(str(name))) is None:
         raise ConfigError(
-            f'{config_yaml}: MODEL.NAME is {name!r}; only PointPillar can be imported so far'
+            f'{config_yaml}: MODEL.NAME is {name!r}; only {" and ".join(_NAMES)} can be imported '
+            'so far'
         )
-    if problems := _missing(settings) or _unsupported(settings):
+    family = _FAMILIES[ours]
+    if problems := _missing(settings, family) or _unsupported(settings, family):
         raise ConfigError('\n  '.join([f'{config_yaml}: cannot be imported:', *problems]))
-    return parse_config(PointPillarsConfig, _our_values(settings), where=str(config_yaml))
+    return parse_config(family.config, _our_values(settings, family), where=str(config_yaml))
 
 
-def our_name(name: str) -> str:
-    """Our name of an OpenPCDet weight; an unknown name stays as it is."""
-    name = re.sub(r'^vfe\.pfn_layers\.0\.', 'encoder.', name)
+def our_name(name: str, family: str) -> str:
+    """Our name of an OpenPCDet weight of a detector; an unknown name stays as it is."""
+    name = _FAMILIES[family].our_name(name)
     name = re.sub(r'^backbone_2d\.deblocks\.', 'neck.upsamplers.', name)
     if not (match := re.match(r'^backbone_2d\.blocks\.(\d+)\.(\d+)\.(.+)$', name)):
         return name
@@ -180,8 +234,8 @@ def _flatten(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
         yield from _flatten(value, f'{path}.{key}' if path else str(key))
 
 
-def _missing(settings: Mapping[str, Any]) -> list[str]:
-    needed = [*_KEYS.values(), 'MODEL.VFE.NUM_FILTERS']
+def _missing(settings: Mapping[str, Any], family: _Family) -> list[str]:
+    needed = [*_KEYS.values(), *family.needed]
     for name in settings.get('CLASS_NAMES', ()):
         needed += [f'{_ANCHORS}.{name}.{key}' for key in (*_SINGLE, *_ANCHOR_KEYS.values())]
     problems = [f'lacks {path}' for path in needed if path not in settings]
@@ -190,9 +244,9 @@ def _missing(settings: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _unsupported(settings: Mapping[str, Any]) -> list[str]:
+def _unsupported(settings: Mapping[str, Any], family: _Family) -> list[str]:
     names = settings['CLASS_NAMES']
-    only = {**_ONLY, **{f'{_ANCHORS}.{name}.align_center': False for name in names}}
+    only = {**_ONLY, **family.only, **{f'{_ANCHORS}.{name}.align_center': False for name in names}}
     problems = [
         f'{path} is {settings[path]!r}, supported is {value!r}'
         for path, value in only.items()
@@ -206,13 +260,13 @@ def _unsupported(settings: Mapping[str, Any]) -> list[str]:
     singles = [f'{_ANCHORS}.{name}.{key}' for name in names for key in _SINGLE]
     return problems + [
         f'{path} is {settings[path]!r}, supported is a single entry'
-        for path in ('MODEL.VFE.NUM_FILTERS', *singles)
+        for path in (*family.needed, *singles)
         if len(settings[path]) != 1
     ]
 
 
-def _our_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {'encoder': {'channels': settings['MODEL.VFE.NUM_FILTERS'][0]}}
+def _our_values(settings: Mapping[str, Any], family: _Family) -> dict[str, Any]:
+    values = family.values(settings)
     for ours, theirs in _KEYS.items():
         section, _, key = ours.rpartition('.')
         target = values.setdefault(section, {}) if section else values
@@ -229,3 +283,47 @@ def _our_anchors(settings: Mapping[str, Any], path: str) -> dict[str, Any]:
         'bottom': settings[f'{path}.anchor_bottom_heights'][0],
         **{ours: settings[f'{path}.{theirs}'] for ours, theirs in _ANCHOR_KEYS.items()},
     }
+
+
+def _our_pillar_name(name: str) -> str:
+    return re.sub(r'^vfe\.pfn_layers\.0\.', 'encoder.', name)
+
+
+def _our_second_name(name: str) -> str:
+    match = re.match(r'^backbone_3d\.(conv_input|conv_out|conv\d)\.(?:(\d)\.)?(\d)\.(.+)$', name)
+    if not match:
+        return name
+    block, layer, part, rest = match.groups()
+    kind = 'norm' if part == '1' else 'conv'
+    if block == 'conv_out':
+        return f'encoder.output.{kind}.{rest}'
+    # their first block is a convolution of its own and then one of ours
+    stage, place = (0, 0) if block == 'conv_input' else (int(block[4:]) - 1, int(layer or 0))
+    if block == 'conv1':
+        place += 1
+    return f'encoder.stages.{stage}.{place}.{kind}.{rest}'
+
+
+_NAMES = {'PointPillar': 'pointpillars', 'SECONDNet': 'second'}
+_FAMILIES = {
+    'pointpillars': _Family(
+        PointPillarsConfig,
+        ('MODEL.VFE.NUM_FILTERS',),
+        {
+            'MODEL.VFE.WITH_DISTANCE': False,
+            'MODEL.VFE.USE_ABSLOTE_XYZ': True,
+            'MODEL.VFE.USE_NORM': True,
+        },
+        lambda settings: {'encoder': {'channels': settings['MODEL.VFE.NUM_FILTERS'][0]}},
+        _our_pillar_name,
+    ),
+    'second': _Family(
+        SecondConfig,
+        (),
+        {'MODEL.VFE.NAME': 'MeanVFE', 'MODEL.BACKBONE_3D.NAME': 'VoxelBackBone8x'},
+        lambda _: {},
+        _our_second_name,
+    ),
+}
+# To (outputs, z, y, x, inputs): as it is, from spconv 1, from spconv 2.0.
+_KERNEL_ORDERS = ((0, 1, 2, 3, 4), (4, 0, 1, 2, 3), (3, 0, 1, 2, 4))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pointdistiller_core.evaluation.matching import Matches, match_detections
 from pointdistiller_core.geometry.boxes import wrap_angle
 from pointdistiller_core.geometry.iou import aligned_iou_3d, aligned_iou_bev
-from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
+from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth, renumber
 
 if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
@@ -117,7 +117,7 @@ def relabel(detections: Detections, names: Sequence[str], new_names: Sequence[st
         names: of the detector.
         new_names: to index instead.
     """
-    new_labels = _new_labels(detections.labels, names, new_names)
+    new_labels = renumber(detections.labels, names, new_names)
     kept = np.flatnonzero(new_labels != IGNORE_LABEL)
     return replace(detections[kept], labels=new_labels[kept], importance=None)
 
@@ -132,7 +132,7 @@ def relabel_truth(
         names: of the labels.
         new_names: to index instead.
     """
-    return replace(truth, labels=_new_labels(truth.labels, names, new_names))
+    return replace(truth, labels=renumber(truth.labels, names, new_names))
 
 
 @dataclass(frozen=True)
@@ -252,15 +252,6 @@ def band_names(distances: Sequence[float]) -> list[str]:
     edges = [0.0, *distances]
     between = [f'{low:g}-{high:g} m' for low, high in pairwise(edges)]
     return [*between, f'{edges[-1]:g}+ m']
-
-
-def _new_labels(labels: IntArray, names: Sequence[str], new_names: Sequence[str]) -> IntArray:
-    numbers = {name: number for number, name in enumerate(new_names)}
-    # The last one is for labels that index no name.
-    table = np.array([*(numbers.get(name, IGNORE_LABEL) for name in names), IGNORE_LABEL])
-    known = (labels >= 0) & (labels < len(names))
-    renamed: IntArray = table[np.where(known, labels, len(names))].astype(np.int64)
-    return renamed
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -36,23 +36,23 @@ AveragePrecision = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
 
 @dataclass(frozen=True)
 class KittiScores(Scores):
-    """AP|R40 [%] of moderate labels; the details are `KittiResult.to_dict`.
+    """AP|R40 [%] of moderate labels; the details are those of `KittiResult.to_dict`.
 
     Attributes:
-        result: all that the metric finds.
+        result: all results of the metric.
     """
 
     result: KittiResult = field(default_factory=lambda: KittiResult({}, {}))
 
     def to_dict(self) -> dict[str, Any]:
-        """The details to four decimals, as published tables of the benchmark hold them."""
+        """The details to four decimals, as in published tables of the benchmark."""
         plain: dict[str, Any] = to_json(self.details, digits=4)
         return plain
 
 
 @dataclass(frozen=True)
 class KittiMetric:
-    """The KITTI metric, of frames that are annotated as KITTI's are.
+    """The KITTI metric, for frames with KITTI's annotations.
 
     Attributes:
         min_overlaps: class -> overlap that a hit must exceed; other classes are left out.
@@ -65,13 +65,13 @@ class KittiMetric:
     def evaluate(
         self, frames: Annotated, indices: Sequence[int], found: Sequence[Detections]
     ) -> KittiScores:
-        """Evaluate the detections of some frames, as `Metric` says.
+        """Evaluate the detections of some frames, see `Metric`.
 
         Returns:
             Means `BEV mAP` and `3D mAP`, of each class `BEV AP` and `3D AP`: see `score_result`.
 
         Raises:
-            DatasetError: the frames have no annotations of KITTI's kind.
+            DatasetError: the frames have no annotations like KITTI's.
         """
         truth = [annotations_of(frames, index).objects for index in indices]
         names = [name for name in frames.class_names if name in self.min_overlaps]
@@ -89,7 +89,7 @@ class KittiMetric:
         kind: str,
         level: str,
     ) -> dict[str, Alarms]:
-        """False alarms of each class where it reaches some recalls, as `AlarmMetric` says."""
+        """False alarms of each class at some recalls, see `AlarmMetric`."""
         if level and level not in DIFFICULTIES:
             raise ConfigError(f'difficulty {level!r}: choose from {", ".join(DIFFICULTIES)}')
         return count_false_positives(
@@ -103,7 +103,7 @@ class KittiMetric:
         )
 
     def check_results(self, folder: Path, frames: Annotated, indices: Sequence[int]) -> None:
-        """As `Metric` says."""
+        """See `Metric`."""
         check_results_folder(folder, [frames.frame_ids[index] for index in indices])
 
     def write_results(
@@ -113,14 +113,14 @@ class KittiMetric:
         indices: Sequence[int],
         found: Sequence[Detections],
     ) -> None:
-        """Write a result file for each frame, as `Metric` says."""
+        """Write a result file for each frame, see `Metric`."""
         detections = to_objects(frames, indices, found)
         names = [frames.frame_ids[index] for index in indices]
         write_results(folder, dict(zip(names, detections, strict=True)))
 
 
 def annotations_of(frames: Annotated, index: int) -> KittiAnnotations:
-    """What the metric needs of a frame.
+    """The annotations that the metric needs of a frame.
 
     Raises:
         DatasetError: the dataset is of another kind.
@@ -152,7 +152,7 @@ def to_objects(
 
 
 def score_result(result: KittiResult) -> KittiScores:
-    """The scores of what `evaluate_kitti` finds; a class that is never detected has 0."""
+    """The scores of a result of `evaluate_kitti`; a class that is never detected has 0."""
     details = result.to_dict()
     counts = {name: levels[LEVEL] for name, levels in result.num_labels.items()}
     scores = score_details(details, tuple(result.min_overlaps))
@@ -160,7 +160,7 @@ def score_result(result: KittiResult) -> KittiScores:
 
 
 def score_details(details: AveragePrecision, class_names: Sequence[str]) -> Scores:
-    """As `score_result`, from `KittiResult.to_dict` alone, which does not know the labels."""
+    """As `score_result`, but from `KittiResult.to_dict`, which lacks the numbers of labels."""
     by_class = {
         name: {
             f'{column} AP': _moderate(details.get(metric, {}).get(name))

@@ -72,12 +72,15 @@ class SensorChoice(_Choice):
     Attributes:
         topic: of its clouds.
         frame: of its first cloud.
+        frame_from_sensor: 4 x 4, to the frame of the recording, at its first cloud; None where it
+            has none.
         intensity_scale: factor on its intensity; None is that of the reader of its number type.
         intensity: why.
     """
 
     topic: str
     frame: str
+    frame_from_sensor: list[list[float]] | None = None
     intensity_scale: float | None = None
     intensity: str = ''
 
@@ -207,7 +210,8 @@ def survey(
     stream = CloudStream(bag, summary, config, unheard, odometry_topic=topic)
     sets = _look(stream)
     if not sets:
-        raise DatasetError(f'{bag}: no cloud can be used; {"; ".join(unheard.notes) or "none"}')
+        why = '; '.join(unheard.notes) or 'there is none in the time that was asked for'
+        raise DatasetError(f'{bag}: no cloud can be used: {why}')
     firsts = _first_clouds(sets)
     frame = config.frame.lstrip('/') or firsts[config.topics[0]].frame
     config = config.model_copy(update={'frame': frame})
@@ -228,7 +232,14 @@ def survey(
         sensors=sensors,
         frame=frame,
         poses=_choose_poses(bag, stream, config, truth, topic),
-        height=_choose_height(stream, config, sweeps, stamp_ns, findings),
+        height=_choose_height(
+            stream,
+            config,
+            sweeps,
+            eye=_frame_from_sensor(stream.tree, firsts[config.topics[0]], frame)[:3, 3].tolist(),
+            stamp_ns=stamp_ns,
+            findings=findings,
+        ),
     )
 
 
@@ -296,7 +307,11 @@ def _judge(
         if cloud is not None and cloud.topic == topic
     ]
     own = own_intensity_scale(clouds[0].message)
-    choice = SensorChoice(topic=topic, frame=clouds[0].frame)
+    choice = SensorChoice(
+        topic=topic,
+        frame=clouds[0].frame,
+        frame_from_sensor=_frame_from_sensor(tree, clouds[0], config.frame).tolist(),
+    )
     if own is None:
         return choice.model_copy(update={'intensity': 'the clouds have none: 0'})
     if config.intensity_scale != AUTO:
@@ -376,6 +391,8 @@ def _choose_height(
     stream: CloudStream,
     config: ConversionConfig,
     sweeps: Sequence[FloatArray],
+    *,
+    eye: Sequence[float],
     stamp_ns: int,
     findings: Findings,
 ) -> HeightChoice:
@@ -385,7 +402,8 @@ def _choose_height(
         pose = np.eye(4)
         pose[2, 3] = config.height
         return _height(pose, config, config.height, 'as asked for')
-    fits = [ground for points in sweeps if (ground := fit_ground(points)) is not None]
+    grounds = [fit_ground(points, eye=eye) for points in sweeps]
+    fits = [ground for ground in grounds if ground is not None]
     fitted = join_grounds(fits) if len(fits) > len(sweeps) / 2 else None
     by_tf = _ground_by_tf(stream, config, stamp_ns)
     if by_tf is not None:
@@ -407,6 +425,11 @@ def _choose_height(
     return _height(_pose_on(fitted), config, fitted.height, evidence, least=LEAST_FITTED)
 
 
+def _frame_from_sensor(tree: TransformTree, cloud: SensorCloud, frame: str) -> Matrix:
+    """(4, 4) to the frame of the recording."""
+    return np.eye(4) if cloud.frame == frame else tree.lookup(frame, cloud.frame, cloud.stamp_ns)
+
+
 def _pose_on(ground: Ground) -> Matrix:
     """(4, 4) pose of the sensor; a tilt that may be the road's is left out."""
     if ground.tilt >= LEAST_TILT:
@@ -417,11 +440,11 @@ def _pose_on(ground: Ground) -> Matrix:
 
 
 def _describe(ground: Ground, num_clouds: int) -> str:
-    tilt = math.degrees(ground.tilt)
+    tilt, below = math.degrees(ground.tilt), round(ground.height, 2) + 0.0  # never -0.00
     what = 'levelled' if ground.tilt >= LEAST_TILT else 'which may be of the road: not levelled'
     return (
         f'fitted to {num_clouds} clouds: {ground.part:.0%} of the points below the sensor lie on '
-        f'a plane {ground.height:.2f} m below it, tilted by {tilt:.1f} degrees, {what}'
+        f'a plane {below:.2f} m below the origin, tilted by {tilt:.1f} degrees, {what}'
     )
 
 

@@ -94,7 +94,14 @@ def test_many_findings_are_cut_short(check, root):
     assert 'broken: 84 more; --json FILE has all' in out
 
 
+def test_what_is_no_dataset(check, tmp_path):
+    code, _, error = check(tmp_path)
+    assert code == 2
+    assert f'{tmp_path}: no dataset: neither of these: ' in ' '.join(error.split())
+
+
 def test_without_any_frame(check, tmp_path):
+    (tmp_path / 'ImageSets').mkdir()
     code, out, _ = check(tmp_path)
     assert code == 1
     assert f'broken: train.txt: {tmp_path}/ImageSets/train.txt: no such split' in out

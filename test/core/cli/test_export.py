@@ -17,6 +17,7 @@ from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, s
 from pointdistiller_core.deploy.export import exporters
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.evaluation.comparison.same_boxes import Agreement
+from pointdistiller_core.models import build_detector
 from pointdistiller_core.pipelines import verify_export as verification
 from pointdistiller_core.pipelines.evaluate import spread_indices
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
@@ -49,6 +50,7 @@ def test_adds_what_agrees(run, sure_bundle, dataset, name, tmp_path):
     assert code == 0, err
     assert f'{name} against torch, 2 clouds' in out
     assert f'{name} against torch, 1 clouds of simulated scenes' in out
+    assert 'too few labels' in out
     assert 'arrays.safetensors' in err
     values = json.loads(file.read_text())
     assert values['problems'] == []
@@ -237,3 +239,10 @@ def test_precision_of_torch(run, sure_bundle, dataset, verb):
     code, _, err = run(verb, sure_bundle, *source, '--precision', 'fp16')
     assert code == 2
     assert "precision 'fp16': only on a GPU" in err
+
+
+def test_a_family_that_cannot_be_exported(run, toy, tmp_path):
+    save_bundle(tmp_path / 'toy', build_detector(toy), BundleInfo(model=toy))
+    code, _, err = run('export', tmp_path / 'toy', '--to', 'onnx')
+    assert code == 2
+    assert 'toy cannot be exported, only pointpillars can; it runs in torch as it is' in err

@@ -8,11 +8,13 @@ import json
 from pathlib import Path
 
 from kitti_folder import write_frame, write_splits
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from pointdistiller_core.cli.app import app
 from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.messages.bags import CloudBagWriter
 
 BOX = [10, 0, 0, 4, 2, 1.5, 0.3]
 
@@ -49,8 +51,21 @@ def test_json_of_both(root, tmp_path):
     assert not [name for name in first['rows'] if name.startswith('Pedestrian')]
 
 
+def test_a_bag_without_labels(root, tmp_path):
+    points = np.array([[60, 0, 0, 0.5], [10, 0, 0, 0.5]], np.float32)
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        writer.write('/points', 1, 'velodyne', points)
+    run(root, tmp_path / 'bag', '--json', tmp_path / 'x.json')
+    _, bag = json.loads((tmp_path / 'x.json').read_text(encoding='utf-8'))
+    assert bag['frames'] == 1
+    assert bag['rows']['beyond 50 m [%]'] == 50
+    assert bag['rows']['Car: a frame'] is None
+    with pytest.raises(ConfigError, match='camera_view: unknown key'):
+        run(tmp_path / 'bag', root, '--camera-view')
+
+
 def test_one_clear_error(root):
     with pytest.raises(ConfigError, match='--split a, b, c: name one for both, or one for each'):
         run(root, root, *[word for name in 'abc' for word in ('--split', name)])
-    with pytest.raises(DatasetError, match='ImageSets'):
+    with pytest.raises(DatasetError, match='no such file or folder'):
         run(root, root / 'nothing')

@@ -186,10 +186,31 @@ def test_points_that_are_odd(root):
     points.tofile(file(root, 'velodyne/000003.bin'))
     report = check_dataset(root)
     assert findings(report) == [
-        Finding('000003', '1 of 3 points are not finite'),
         Finding('000003', 'intensities from 0 to 255; expected 0 to 1'),
+        Finding('000003', '1 of 3 points are not finite'),
     ]
     assert report.objects.num_points.tolist() == [1, 1, 1, 0]
+
+
+def test_intensities_are_one_finding_however_many_sweeps_are_odd(root):
+    for name in ('000003', '000007'):
+        points = np.fromfile(file(root, f'velodyne/{name}.bin'), np.float32).reshape(-1, 4)
+        points[1, 3] = int(name)
+        points.tofile(file(root, f'velodyne/{name}.bin'))
+    (found,) = findings(check_dataset(root))
+    assert (found.where, found.broken) == ('000003', False)
+    assert found.what == 'intensities from 0 to 7; expected 0 to 1; so it is in 1 more'
+
+
+def test_intensities_on_another_scale_are_one_finding(root):
+    for name in ('000003', '000007'):
+        points = np.fromfile(file(root, f'velodyne/{name}.bin'), np.float32).reshape(-1, 4)
+        points = np.repeat(points, 100, axis=0)
+        points[:, 3] = np.linspace(0, 255, len(points))
+        points.tofile(file(root, f'velodyne/{name}.bin'))
+    (found,) = findings(check_dataset(root))
+    assert found.where == 'training/velodyne'
+    assert found.what.endswith('(beyond 0 to 1: 2 of 3 sweeps)')
 
 
 def test_a_camera_that_looks_elsewhere(root):

@@ -11,10 +11,9 @@ import torch
 from pointdistiller_core.deploy.arrays_file import pack_arrays, unpack_arrays
 from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.backends.canvas import Canvas
-from pointdistiller_core.deploy.export.exporters import EXPORTERS, export_detector
+from pointdistiller_core.deploy.export.exporters import export_detector
 from pointdistiller_core.deploy.export.split import SPLITS, make_canvas, split_detector
 from pointdistiller_core.deploy.hosts import HOSTS
-from pointdistiller_core.deploy.hosts.pillar_host import PillarHost
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import DETECTORS, build_detector
 
@@ -111,22 +110,6 @@ def test_nothing_to_see(host, points):
         places = host.places(prepared)
         assert (places.centers.shape, places.values.shape) == ((0, 3), (0,))
         assert places.owners.tolist() == [-1] * len(cloud)
-
-
-@pytest.fixture
-def unknown_family(monkeypatch):
-    """No one has split this one's detectors."""
-    for families, value in ((HOSTS, PillarHost), (SPLITS, SPLITS['pointpillars'])):
-        monkeypatch.delitem(families, 'pointpillars')
-        monkeypatch.setitem(families, 'other', value)
-
-
-@pytest.mark.usefixtures('unknown_family')
-def test_a_family_without_a_split_is_not_exported(tiny_model):
-    message = 'pointpillars cannot be exported, only other can; it runs in torch as it is'
-    for target in EXPORTERS:
-        with pytest.raises(ConfigError, match=message):
-            export_detector(build_detector(tiny_model).eval(), target)
 
 
 def test_unknown_target(tiny_model):

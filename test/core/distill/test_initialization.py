@@ -10,7 +10,8 @@ from torch import nn
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.distill.initialization import CHOICES, slice_weights
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import PointPillars
+from pointdistiller_core.models import PointPillars, build_detector
+from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 
 
 @pytest.fixture
@@ -124,3 +125,28 @@ def test_another_architecture_is_named_with_both_sides(teacher, values, line):
     with pytest.raises(ConfigError) as error:
         slice_weights(teacher, student_of(teacher.config, **values), 'slice')
     assert f'\n  {line}' in str(error.value)
+
+
+@pytest.mark.parametrize('family', ['pointpillars', 'second'])
+@pytest.mark.parametrize('method', CHOICES)
+def test_a_teacher_whose_other_channels_are_switched_off_is_its_student(
+    small_configs, make_batch, family, method
+):
+    """Channels with a batch norm of zeros give nothing: without them, the outputs are the same."""
+    torch.manual_seed(0)
+    config = small_configs[family]
+    teacher, student = build_detector(config), build_detector(changed(config, width=0.5))
+    for module in teacher.modules():
+        if isinstance(module, (nn.BatchNorm2d, BatchNormRows)):
+            kept = torch.arange(len(module.weight)) < len(module.weight) // 2
+            for part in (module.weight, module.bias):
+                part.data = torch.randn(len(kept)).abs() * kept
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    student.load_state_dict(slice_weights(teacher, student, method))
+    points = make_batch(3000, 2000).points
+    with torch.inference_mode():
+        ours, theirs = (model(model.prepare(points)) for model in (student.eval(), teacher.eval()))
+    assert theirs.class_logits.std() > 1e-3
+    torch.testing.assert_close(ours.class_logits, theirs.class_logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.box_residuals, theirs.box_residuals, rtol=1e-4, atol=1e-5)

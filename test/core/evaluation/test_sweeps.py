@@ -90,8 +90,17 @@ def test_no_points_at_all():
     )
 
 
-def test_frames_and_labels_are_needed():
+def test_sweeps_without_labels_have_no_rows_of_classes():
+    bare = Frame(np.array([[60, 0, 2, 0]], np.float32))
+    rows = measure_sweeps([bare], CLASSES)
+    assert rows['beyond 50 m [%]'] == 100
+    assert all(math.isnan(value) for name, value in rows.items() if ':' in name)
+    car = frame_of([], [[10, 0, 0, 4, 2, 2, 0.1]], [0])
+    mixed = measure_sweeps([bare, car], CLASSES)
+    assert mixed['Car: a frame'] == 1
+    assert mixed.keys() == rows.keys()
+
+
+def test_a_frame_is_needed():
     with pytest.raises(DatasetError, match='no sweep'):
         measure_sweeps([], CLASSES)
-    with pytest.raises(DatasetError, match="frame '3' has no labels"):
-        measure_sweeps([Frame(np.zeros((0, 4), np.float32), '3')], CLASSES)

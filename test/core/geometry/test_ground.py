@@ -40,6 +40,12 @@ def test_a_tilted_sensor_is_levelled():
     assert pose[0, 0] > 0.9  # x stays ahead
 
 
+def test_points_may_be_in_a_frame_on_the_ground():
+    ground = fit_ground(street(1.73) + np.array([0, 0, 1.73]), eye=(0, 0, 1.73))
+    assert ground.height == pytest.approx(0, abs=0.01)
+    assert fit_ground(street(1.73) + np.array([0, 0, 1.73])) is None
+
+
 def test_what_is_no_ground_is_none():
     rng = np.random.default_rng(1)
     assert fit_ground(rng.uniform(-20, 20, (5000, 3))) is None

@@ -40,6 +40,8 @@ def test_few_labels_allow_for_chance():
     few, many = (ApLoss('3d', 'Car', count, 70.0, 65.0) for count in (20, 2000))
     assert few.loss == many.loss == 5.0
     assert (few.allowed(LIMITS), many.allowed(LIMITS)) == (10.5, pytest.approx(0.6))
+    assert few.can_fail(LIMITS)
+    assert not ApLoss('3d', 'Car', 1, 100.0, 0.0).can_fail(LIMITS)  # 200.5 may be lost
 
 
 def test_frames_are_spread():

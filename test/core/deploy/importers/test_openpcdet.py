@@ -183,15 +183,44 @@ def test_weights_fit_and_none_is_lost(checkpoint, config_yaml):
     ],
 )
 def test_names_by_hand(theirs, ours):
-    assert our_name(theirs) == ours
+    assert our_name(theirs, 'pointpillars') == ours
 
 
-def test_second_is_not_supported_yet(shared_data):
+@pytest.mark.parametrize(
+    ('theirs', 'ours'),
+    [
+        ('conv_input.0.weight', 'stages.0.0.conv.weight'),
+        ('conv_input.1.running_mean', 'stages.0.0.norm.running_mean'),
+        ('conv1.0.0.weight', 'stages.0.1.conv.weight'),
+        ('conv2.0.0.weight', 'stages.1.0.conv.weight'),
+        ('conv4.2.1.bias', 'stages.3.2.norm.bias'),
+        ('conv_out.1.weight', 'output.norm.weight'),
+    ],
+)
+def test_names_of_second_by_hand(theirs, ours):
+    assert our_name(f'backbone_3d.{theirs}', 'second') == f'encoder.{ours}'
+
+
+def test_a_checkpoint_of_the_other_detector_is_named(shared_data):
     folder = shared_data / 'openpcdet'
-    with pytest.raises(ConfigError, match=r"MODEL.NAME is 'SECONDNet'; only PointPillar"):
-        import_openpcdet(folder / 'second_narrow.pth', folder / 'second_narrow.yaml')
-    with pytest.raises(CheckpointError, match='3D backbone, as SECOND; only PointPillar'):
+    with pytest.raises(CheckpointError, match='3D backbone, as SECOND; the YAML file is of point'):
         import_openpcdet(folder / 'second_narrow.pth', folder / 'pointpillar_narrow.yaml')
+    with pytest.raises(CheckpointError, match='has no 3D backbone; the YAML file is of second'):
+        import_openpcdet(folder / 'pointpillar_narrow.pth', folder / 'second_narrow.yaml')
+
+
+@pytest.mark.parametrize('order', [(1, 2, 3, 4, 0), (1, 2, 3, 0, 4)])  # spconv 1, spconv 2.0
+def test_kernels_of_every_spconv(shared_data, tmp_path, order):
+    folder = shared_data / 'openpcdet'
+    content = torch.load(folder / 'second_narrow.pth', weights_only=True)
+    kernels = [name for name, own in content['model_state'].items() if own.dim() == 5]
+    for name in kernels:
+        content['model_state'][name] = content['model_state'][name].permute(order).contiguous()
+    torch.save(content, tmp_path / 'old.pth')
+    _, old = import_openpcdet(tmp_path / 'old.pth', folder / 'second_narrow.yaml')
+    _, new = import_openpcdet(folder / 'second_narrow.pth', folder / 'second_narrow.yaml')
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[name], new[name]) for name in new)
 
 
 def test_weights_of_another_width_are_listed(tmp_path, config_yaml):

@@ -178,6 +178,22 @@ def test_icp_finds_the_way_in_the_clouds(tmp_path):
     assert 'of drift after 3 m' in ' '.join(drive.info.notes)
 
 
+def test_a_window_of_time_has_the_transforms_before_it(tmp_path):
+    with RecordingWriter(tmp_path / 'bag') as writer:
+        for number in range(30):
+            time_ns = START + number * SECOND // 10
+            writer.write('/points', time_ns, 'lidar', scene(number, count=300))
+            later_ns = time_ns + SECOND // 20
+            moved = transform('odom', 'lidar', later_ns, xyz=(number, 0, 0))
+            writer.tf(later_ns, [moved])
+    options = {'start_s': 1.47, 'duration_s': 0.5}
+    drive = convert(tmp_path / 'bag', tmp_path / 'data', poses='tf', **options)
+    rows = rows_of(tmp_path / 'data')
+    assert [row.stamp_ns - START for row in rows] == [n * SECOND // 10 for n in range(15, 20)]
+    assert all(row.pose for row in rows)
+    assert drive.info.counts['clouds'] == 5
+
+
 # --- splits ----------------------------------------------------------------------------------
 
 
@@ -301,8 +317,24 @@ def test_sensors_are_merged_through_static_tf(tmp_path):
     config = FolderConfig(root=tmp_path / 'data', split='all')
     points = FolderDataset(config, (), labelled=False)[2].points
     np.testing.assert_array_equal(points[:2000], scene(2))
-    turned = scene(102) * [-1, -1, 1, 1] + [-4, 0, 0, 0]
+    turned = scene(102) * [-1, -1, 1, 1] + np.array([-4, 0, 0, 0])
+    front, rear = (sensor['frame_from_sensor'] for sensor in drive.info.choices['sensors'])
+    assert front == np.eye(4).tolist()
+    np.testing.assert_allclose(np.array(rear)[:3, 3], [-4, 0, 0])
+    np.testing.assert_allclose(np.diag(rear), [-1, -1, 1, 1])
     np.testing.assert_allclose(points[2000:], turned, atol=1e-5)
+
+
+def test_clouds_merged_in_a_frame_on_the_ground_are_brought_to_the_sensors_height(tmp_path):
+    with RecordingWriter(tmp_path / 'bag') as writer:
+        mounted = transform('base_link', 'lidar', START, xyz=(1, 0, 2.0))
+        writer.tf(START, [mounted], '/tf_static')
+        writer.write('/points', START, 'lidar', scene(0, height=2.0))
+    drive = convert(tmp_path / 'bag', tmp_path / 'data', frame='base_link')
+    assert drive.info.choices['height']['height'] == pytest.approx(0, abs=0.01)
+    points = FolderDataset(FolderConfig(root=tmp_path / 'data', split='all'), (), labelled=False)
+    expected = scene(0, height=2.0) + np.array([1, 0, 2.0 - 1.73, 0])
+    np.testing.assert_allclose(points[0].points, expected, atol=0.02)
 
 
 def test_a_missing_sensor_is_counted_and_left_out_or_kept_or_refused(tmp_path):
