@@ -7,6 +7,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 import json
+from math import hypot
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from pointdistiller_ros.detectors import facts_of
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
+    from pointdistiller_core.tracking.live import LiveTracks
 
 try:
     from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
@@ -35,6 +37,7 @@ except ImportError:  # not in every installation; ~/boxes carries the same numbe
 
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
 LINE_WIDTH, TEXT_HEIGHT, PLACE_SIZE = 0.08, 0.8, 0.3  # [m]
+LEAST_SPEED = 0.5  # [m/s] that an arrow shows
 
 # Okabe and Ito's colors, which color-blind people tell apart: one per class, then again.
 CLASS_COLORS = (
@@ -90,10 +93,11 @@ def to_boxes_cloud(detections: Detections, header: Header) -> PointCloud2:
 def to_detection_array(
     detections: Detections, header: Header, class_names: Sequence[str]
 ) -> Detection3DArray:
-    """vision_msgs/Detection3DArray; `id` stays empty, because nothing is tracked."""
+    """vision_msgs/Detection3DArray; `id` is the number of a track, or empty."""
     array_message = Detection3DArray(header=header)
-    for box, turn, score, label in _rows(detections):
-        detection = Detection3D(header=header)
+    numbers = [-1] * len(detections) if detections.tracks is None else detections.tracks.tolist()
+    for (box, turn, score, label), number in zip(_rows(detections), numbers, strict=True):
+        detection = Detection3D(header=header, id=str(number) if number >= 0 else '')
         hypothesis = ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = class_names[label]
         hypothesis.hypothesis.score = score
@@ -130,6 +134,48 @@ def to_box_markers(
         markers.append(_outline((class_names[label], index), header, box, turn, label))
         text = f'{class_names[label]} {score:.2f}'
         markers.append(_text((f'{class_names[label]} text', index), header, box, text))
+    return _with_deletions(markers, header, shown)
+
+
+def to_track_markers(
+    tracks: LiveTracks,
+    header: Header,
+    class_names: Sequence[str],
+    shown: frozenset[tuple[str, int]] | None = frozenset(),
+) -> MarkerArray:
+    """Number, velocity and trail of each object, in a color of its own.
+
+    The arrow ends where the object will be in a second. Objects that the cloud has no detection
+    of are pale. A marker's id is the number of its track. Arguments are as in `to_box_markers`.
+    """
+    objects = tracks.objects
+    assert objects.tracks is not None
+    assert objects.velocities is not None
+    columns = (objects.tracks, objects.velocities, tracks.seen)
+    rows = zip(_rows(objects), *(column.tolist() for column in columns), strict=True)
+    markers: list[Marker] = []
+    for (row, number, (vx, vy), seen), trail in zip(rows, tracks.trails(), strict=True):
+        box, _, _, label = row
+        color = _color(number, alpha=1.0 if seen else 0.4)
+        speed = hypot(vx, vy)
+        text = _text(('track', number), header, box, f'{class_names[label]} {number}')
+        text.color = color
+        markers.append(text)
+        if speed >= LEAST_SPEED:
+            text.text += f'  {speed:.1f} m/s'
+            ends = np.add(box[:3], [(0.0, 0.0, 0.0), (vx, vy, 0.0)])
+            arrow = _line(('velocity', number), header, Marker.ARROW, ends, color)
+            arrow.scale = Vector3(x=2 * LINE_WIDTH, y=5 * LINE_WIDTH, z=0.0)
+            markers.append(arrow)
+        if len(trail) > 1:
+            markers.append(_line(('trail', number), header, Marker.LINE_STRIP, trail, color))
+    return _with_deletions(markers, header, shown)
+
+
+def _with_deletions(
+    markers: list[Marker], header: Header, shown: frozenset[tuple[str, int]] | None
+) -> MarkerArray:
+    """The markers, after deletions of those `shown` before; None deletes everything displayed."""
     vanished = sorted((shown or frozenset()) - marker_keys(MarkerArray(markers=markers)))
     deletions = [
         Marker(header=header, ns=namespace, id=index, action=Marker.DELETE)
@@ -241,9 +287,9 @@ def _pose(box: Sequence[float], turn: Sequence[float]) -> Pose:
     )
 
 
-def _color(label: int) -> ColorRGBA:
-    red, green, blue = CLASS_COLORS[label % len(CLASS_COLORS)]
-    return ColorRGBA(r=red, g=green, b=blue, a=1.0)
+def _color(number: int, alpha: float = 1.0) -> ColorRGBA:
+    red, green, blue = CLASS_COLORS[number % len(CLASS_COLORS)]
+    return ColorRGBA(r=red, g=green, b=blue, a=alpha)
 
 
 def _outline(
@@ -258,6 +304,21 @@ def _outline(
     marker.scale.x = LINE_WIDTH
     marker.color = _color(label)
     marker.points = _to_points(_OUTLINE * box[3:6])
+    return marker
+
+
+def _line(
+    key: tuple[str, int],
+    header: Header,
+    kind: int,
+    points: NDArray[np.floating[Any]],
+    color: ColorRGBA,
+) -> Marker:
+    """A marker that leads through points (n, 3) in the frame of the header."""
+    marker = Marker(header=header, ns=key[0], id=key[1], type=kind, color=color)
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = LINE_WIDTH
+    marker.points = _to_points(points)
     return marker
 
 

@@ -47,7 +47,7 @@ SEES = {
     'training': PIPELINES | {'distill'},
     'studies': PIPELINES | {'distill', 'training'},
 }
-ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'messages'}
+ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'messages', 'tracking'}
 
 
 def imports_of(path: Path) -> Iterator[str]:

@@ -99,7 +99,7 @@ class Tracker:
     def __init__(self, config: TrackingConfig) -> None:
         self.config = config
         self.num_restarts = 0
-        """How often the time went backwards, so that all tracks ended."""
+        """How often all tracks ended because the time went backwards, or by `restart`."""
         self._next_id = 0
         self._stamp_ns: int | None = None
         self._state = self._begin(np.zeros((0, 7)), Detections.empty(), 0)
@@ -129,6 +129,12 @@ class Tracker:
         track_of[detection] = state.ids[track]
         track_of[new] = self._state.ids[len(state.ids) :]
         return self._shown(pose, stamp_ns, track_of)
+
+    def restart(self) -> None:
+        """End all tracks: the next sweep has no place or time in common with them."""
+        self.num_restarts += 1
+        self._stamp_ns = None
+        self._state = self._state[np.zeros(0, np.int64)]
 
     def _predict(self, stamp_ns: int) -> _State:
         """The tracks at a later time, without those that have ended."""

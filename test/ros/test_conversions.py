@@ -26,6 +26,7 @@ from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.records import Detections, Importance
+from pointdistiller_core.tracking.live import LiveTracks
 from pointdistiller_ros import conversions
 from pointdistiller_ros.conversions import (
     CLASS_COLORS,
@@ -40,6 +41,7 @@ from pointdistiller_ros.conversions import (
     to_importance_markers,
     to_model_info,
     to_stamp,
+    to_track_markers,
 )
 
 HEADER = Header(stamp=Time(sec=3, nanosec=7), frame_id='lidar')
@@ -195,9 +197,9 @@ def fake_vision_messages(monkeypatch):
             hypothesis=SimpleNamespace(class_id='', score=0.0), pose=SimpleNamespace(pose=Pose())
         )
 
-    def detection(header):
+    def detection(header, id):
         bbox = SimpleNamespace(center=Pose(), size=Vector3())
-        return SimpleNamespace(header=header, results=[], bbox=bbox, id='')
+        return SimpleNamespace(header=header, results=[], bbox=bbox, id=id)
 
     def detections(header):
         return SimpleNamespace(header=header, detections=[])
@@ -221,6 +223,51 @@ def test_detection_array(monkeypatch):
     assert (first.bbox.size.x, first.bbox.size.y, first.bbox.size.z) == (4.0, 2.0, 1.5)
     assert second.bbox.center.position.x == 10.0
     assert second.bbox.center.orientation.z == pytest.approx(sin(0.25))
+    tracked = replace(build_detections(1, 0), tracks=np.array([12, -1]))
+    ids = [each.id for each in to_detection_array(tracked, HEADER, CLASSES).detections]
+    assert ids == ['12', '']
+
+
+def build_tracks(*labels, velocities=(), seen=(), trail=2):
+    """Objects 5, 6, ... that were where they are."""
+    found = build_detections(*labels)
+    numbers = np.arange(5, 5 + len(labels))
+    found = replace(found, tracks=numbers, velocities=np.array(velocities, np.float32))
+    past = [(numbers, found.boxes[:, :3] - float(age)) for age in range(trail)[::-1]]
+    return LiveTracks(found, found, np.array(seen), past, np.eye(4))
+
+
+def test_track_markers():
+    tracks = build_tracks(1, 0, velocities=[[3, -4], [0.1, 0]], seen=[True, False])
+    message = sent(to_track_markers(tracks, HEADER, CLASSES))
+    markers = {(marker.ns, marker.id): marker for marker in message.markers}
+    assert list(markers) == [
+        *(('track', 5), ('velocity', 5), ('trail', 5)),
+        *(('track', 6), ('trail', 6)),  # it stands: no arrow
+    ]
+    assert markers['track', 5].text == 'Pedestrian 5  5.0 m/s'
+    assert markers['track', 6].text == 'Car 6'
+    arrow, trail = markers['velocity', 5], markers['trail', 5]
+    assert arrow.type == Marker.ARROW
+    assert [(p.x, p.y, p.z) for p in arrow.points] == [(0, 2, -1), (3, -2, -1)]
+    assert trail.type == Marker.LINE_STRIP
+    assert [(p.x, p.y, p.z) for p in trail.points] == [(-1, 1, -2), (0, 2, -1)]
+    assert markers['trail', 5].color.a == 1.0
+    assert markers['trail', 6].color.a == pytest.approx(0.4)
+    assert {marker.header.frame_id for marker in message.markers} == {'lidar'}
+
+
+def test_track_markers_of_what_ended_are_deleted():
+    before = to_track_markers(build_tracks(0, velocities=[[9, 0]], seen=[True]), HEADER, CLASSES)
+    nothing = build_tracks(velocities=np.zeros((0, 2)), seen=[], trail=0)
+    nothing = replace(nothing, past=[(np.zeros(0, int), np.zeros((0, 3)))])
+    after = to_track_markers(nothing, HEADER, CLASSES, marker_keys(before))
+    assert deleted(after) == [('track', 5), ('trail', 5), ('velocity', 5)]
+    assert shown(after) == []
+    first = to_track_markers(
+        build_tracks(0, velocities=[[0, 0]], seen=[True], trail=1), HEADER, CLASSES, None
+    )
+    assert [marker.action for marker in first.markers] == [Marker.DELETEALL, Marker.ADD]
 
 
 def test_detection_array_travels():
