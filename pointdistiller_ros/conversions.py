@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 import json
-from math import hypot
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ except ImportError:  # not in every installation; ~/boxes carries the same numbe
 
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
 LINE_WIDTH, TEXT_HEIGHT, PLACE_SIZE = 0.08, 0.8, 0.3  # [m]
-LEAST_SPEED = 0.5  # [m/s] that an arrow shows
+LEAST_SPEED = 0.5  # [m/s] that is shown
 
 # Okabe and Ito's colors, which color-blind people tell apart: one per class, then again.
 CLASS_COLORS = (
@@ -146,29 +146,29 @@ def to_track_markers(
     """Number, velocity and trail of each object, in a color of its own.
 
     The arrow ends where the object will be in a second. Objects that the cloud has no detection
-    of are pale. A marker's id is the number of its track. Arguments are as in `to_box_markers`.
+    of are pale. The id of a text is the number of its track; all arrows are one marker, and all
+    trails, because each marker takes time. Arguments are as in `to_box_markers`.
     """
     objects = tracks.objects
     assert objects.tracks is not None
     assert objects.velocities is not None
-    columns = (objects.tracks, objects.velocities, tracks.seen)
-    rows = zip(_rows(objects), *(column.tolist() for column in columns), strict=True)
-    markers: list[Marker] = []
-    for (row, number, (vx, vy), seen), trail in zip(rows, tracks.trails(), strict=True):
-        box, _, _, label = row
-        color = _color(number, alpha=1.0 if seen else 0.4)
-        speed = hypot(vx, vy)
-        text = _text(('track', number), header, box, f'{class_names[label]} {number}')
-        text.color = color
-        markers.append(text)
-        if speed >= LEAST_SPEED:
-            text.text += f'  {speed:.1f} m/s'
-            ends = np.add(box[:3], [(0.0, 0.0, 0.0), (vx, vy, 0.0)])
-            arrow = _line(('velocity', number), header, Marker.ARROW, ends, color)
-            arrow.scale = Vector3(x=2 * LINE_WIDTH, y=5 * LINE_WIDTH, z=0.0)
-            markers.append(arrow)
-        if len(trail) > 1:
-            markers.append(_line(('trail', number), header, Marker.LINE_STRIP, trail, color))
+    colors = [
+        _color(number, alpha=1.0 if seen else 0.4)
+        for number, seen in zip(objects.tracks.tolist(), tracks.seen.tolist(), strict=True)
+    ]
+    speeds = np.hypot(*objects.velocities.T)
+    fast = speeds >= LEAST_SPEED
+    rows = zip(_rows(objects), objects.tracks.tolist(), speeds.tolist(), colors, strict=True)
+    markers = []
+    for (box, _, _, label), number, speed, color in rows:
+        text = f'{class_names[label]} {number}' + (
+            f'  {speed:.1f} m/s' if speed >= LEAST_SPEED else ''
+        )
+        markers.append(_text(('track', number), header, box, text, color))
+    arrows = _arrows(objects.boxes[fast, :3], objects.velocities[fast])
+    swift = [color for color, moves in zip(colors, fast.tolist(), strict=True) if moves]
+    markers += _lines('velocity', header, arrows, swift)
+    markers += _lines('trail', header, tracks.trails(), colors)
     return _with_deletions(markers, header, shown)
 
 
@@ -307,27 +307,47 @@ def _outline(
     return marker
 
 
-def _line(
-    key: tuple[str, int],
+def _arrows(starts: NDArray[np.float32], velocities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 5, 3) lines from (N, 3) places along (N, 2) velocities [m/s], with a head."""
+    ahead = np.pad(velocities, ((0, 0), (0, 1)))
+    aside = ahead[:, [1, 0, 2]] * np.array([-1, 1, 0], np.float32)
+    ends = starts + ahead
+    barbs = [ends - 0.2 * ahead + side * aside for side in (0.1, -0.1)]
+    return np.stack([starts, ends, barbs[0], ends, barbs[1]], axis=1)
+
+
+def _lines(
+    namespace: str,
     header: Header,
-    kind: int,
-    points: NDArray[np.floating[Any]],
-    color: ColorRGBA,
-) -> Marker:
-    """A marker that leads through points (n, 3) in the frame of the header."""
-    marker = Marker(header=header, ns=key[0], id=key[1], type=kind, color=color)
+    lines: Iterable[NDArray[np.floating[Any]]],
+    colors: Sequence[ColorRGBA],
+) -> list[Marker]:
+    """One marker of all lines through (n, 3) points; none if no line has two."""
+    marker = Marker(header=header, ns=namespace, type=Marker.LINE_LIST)
     marker.pose.orientation.w = 1.0
     marker.scale.x = LINE_WIDTH
-    marker.points = _to_points(points)
-    return marker
+    points, shades = [], []
+    for line, color in zip(lines, colors, strict=True):
+        corners = _to_points(line)
+        pairs = [corner for pair in pairwise(corners) for corner in pair]
+        points += pairs
+        shades += [color] * len(pairs)
+    marker.points, marker.colors = points, shades
+    return [marker] if points else []
 
 
-def _text(key: tuple[str, int], header: Header, box: Sequence[float], text: str) -> Marker:
+def _text(
+    key: tuple[str, int],
+    header: Header,
+    box: Sequence[float],
+    text: str,
+    color: ColorRGBA | None = None,
+) -> Marker:
     marker = Marker(header=header, ns=key[0], id=key[1], type=Marker.TEXT_VIEW_FACING, text=text)
     marker.pose = _pose(box, UPRIGHT)
     marker.pose.position.z += box[5] / 2 + TEXT_HEIGHT
     marker.scale.z = TEXT_HEIGHT
-    marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    marker.color = color or ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     return marker
 
 

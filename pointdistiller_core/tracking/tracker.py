@@ -149,8 +149,8 @@ class Tracker:
 
     def _match(self, state: _State, boxes: Array, found: Detections) -> tuple[IntArray, IntArray]:
         """(n,) tracks and (n,) the detection of each."""
-        step = boxes[None, :, :2] - state.motion.position[:, None]
-        squares = (step**2).sum(axis=2)
+        x, y = state.motion.position.T[:, :, None]
+        squares = (boxes[:, 0] - x) ** 2 + (boxes[:, 1] - y) ** 2
         spread = state.motion.covariance.position + self.config.position_noise**2
         distances = squares / spread[:, None]
         fits = distances <= self.config.gate**2

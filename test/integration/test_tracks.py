@@ -87,7 +87,7 @@ def test_numbers_stay_and_velocities_are_those_of_the_drive(session):
     np.testing.assert_allclose(found[-1].velocities, [[SPEED, 0], [0, 0]], atol=0.2)
     spin_until(session, lambda: len(drive.markers) == 12)
     assert keys(drive.markers[-1], Marker.ADD) == {
-        *(('track', 0), ('track', 1), ('trail', 0), ('trail', 1), ('velocity', 0)),
+        *(('track', 0), ('track', 1), ('trail', 0), ('velocity', 0)),
     }
     values = drive.values()
     assert (values['tracks'], values['tracks.frame'], values['tracks.restarts']) == (
@@ -105,8 +105,8 @@ def test_markers_of_tracks_that_ended_are_deleted(session):
     spin_until(session, lambda: len(drive.markers) == 8)
     pale = {m.id for m in drive.markers[5].markers if m.ns == 'track' and m.color.a < 1}
     assert pale == {0}  # a prediction
-    assert keys(drive.markers[6], Marker.DELETE) == {('track', 0), ('trail', 0)}
-    assert keys(drive.markers[7], Marker.ADD) == {('track', 1), ('trail', 1)}
+    assert keys(drive.markers[6], Marker.DELETE) == {('track', 0)}
+    assert keys(drive.markers[7], Marker.ADD) == {('track', 1), ('trail', 0)}
     assert keys(drive.markers[7], Marker.DELETE) == set()
 
 

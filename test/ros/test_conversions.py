@@ -237,36 +237,37 @@ def build_tracks(*labels, velocities=(), seen=(), trail=2):
     return LiveTracks(found, found, np.array(seen), past, np.eye(4))
 
 
+def xyz(points):
+    return [(p.x, p.y, p.z) for p in points]
+
+
 def test_track_markers():
     tracks = build_tracks(1, 0, velocities=[[3, -4], [0.1, 0]], seen=[True, False])
     message = sent(to_track_markers(tracks, HEADER, CLASSES))
-    markers = {(marker.ns, marker.id): marker for marker in message.markers}
-    assert list(markers) == [
-        *(('track', 5), ('velocity', 5), ('trail', 5)),
-        *(('track', 6), ('trail', 6)),  # it stands: no arrow
+    first, second, arrows, trails = message.markers
+    assert [(m.ns, m.id, m.text) for m in (first, second)] == [
+        ('track', 5, 'Pedestrian 5  5.0 m/s'),
+        ('track', 6, 'Car 6'),
     ]
-    assert markers['track', 5].text == 'Pedestrian 5  5.0 m/s'
-    assert markers['track', 6].text == 'Car 6'
-    arrow, trail = markers['velocity', 5], markers['trail', 5]
-    assert arrow.type == Marker.ARROW
-    assert [(p.x, p.y, p.z) for p in arrow.points] == [(0, 2, -1), (3, -2, -1)]
-    assert trail.type == Marker.LINE_STRIP
-    assert [(p.x, p.y, p.z) for p in trail.points] == [(-1, 1, -2), (0, 2, -1)]
-    assert markers['trail', 5].color.a == 1.0
-    assert markers['trail', 6].color.a == pytest.approx(0.4)
+    assert (arrows.ns, trails.ns) == ('velocity', 'trail')
+    assert {marker.type for marker in (arrows, trails)} == {Marker.LINE_LIST}
+    assert xyz(arrows.points)[:2] == [(0, 2, -1), (3, -2, -1)]  # the other one stands
+    assert xyz(arrows.points)[3] == pytest.approx((3 - 0.6 + 0.4, -2 + 0.8 + 0.3, -1))
+    assert len(arrows.points) == len(arrows.colors) == 8
+    assert xyz(trails.points) == [(-1, 1, -2), (0, 2, -1), (9, 1, -2), (10, 2, -1)]
+    assert [color.a for color in trails.colors] == pytest.approx([1, 1, 0.4, 0.4])
+    assert trails.colors[0] == arrows.colors[0] == first.color != second.color
     assert {marker.header.frame_id for marker in message.markers} == {'lidar'}
 
 
 def test_track_markers_of_what_ended_are_deleted():
     before = to_track_markers(build_tracks(0, velocities=[[9, 0]], seen=[True]), HEADER, CLASSES)
-    nothing = build_tracks(velocities=np.zeros((0, 2)), seen=[], trail=0)
-    nothing = replace(nothing, past=[(np.zeros(0, int), np.zeros((0, 3)))])
+    nothing = build_tracks(velocities=np.zeros((0, 2)), seen=np.zeros(0, bool), trail=1)
     after = to_track_markers(nothing, HEADER, CLASSES, marker_keys(before))
-    assert deleted(after) == [('track', 5), ('trail', 5), ('velocity', 5)]
+    assert deleted(after) == [('track', 5), ('trail', 0), ('velocity', 0)]
     assert shown(after) == []
-    first = to_track_markers(
-        build_tracks(0, velocities=[[0, 0]], seen=[True], trail=1), HEADER, CLASSES, None
-    )
+    new = build_tracks(0, velocities=[[0, 0]], seen=[True], trail=1)
+    first = to_track_markers(new, HEADER, CLASSES, None)
     assert [marker.action for marker in first.markers] == [Marker.DELETEALL, Marker.ADD]
 
 
