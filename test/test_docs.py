@@ -94,6 +94,13 @@ def test_commands_exist(page):
         assert options <= known[verb], f'{verb} has no {sorted(options - known[verb])}'
 
 
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_exist(page):
+    files = re.findall(r'`([\w/]+\.py)`', page.read_text(encoding='utf-8'))
+    folders = ROOT, ROOT / 'pointdistiller_core'
+    assert [file for file in files if not any((at / file).is_file() for at in folders)] == []
+
+
 def test_every_page_is_linked():
     linked = {
         (page.parent / link.partition('#')[0]).resolve()
