@@ -90,7 +90,7 @@ setup(
         'export': EXPORT,
         'odometry': ODOMETRY,
         'test': TEST,
-        'dev': [*EXPORT, *RUN_ONNX, *TEST, 'mypy', 'ruff', 'types-PyYAML'],
+        'dev': [*EXPORT, *RUN_ONNX, *ODOMETRY, *TEST, 'mypy', 'ruff', 'types-PyYAML'],
     },
     entry_points={
         'console_scripts': ['pointdistiller = pointdistiller_core.cli:main'],

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -86,7 +86,7 @@ def export_command(
     Example: `pointdistiller export runs/student --to openvino-int8 --calibration data/kitti
     --check data/kitti`
     """
-    from pointdistiller_core.deploy.bundle_format import add_files, find_bundle, read_info
+    from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
     from pointdistiller_core.deploy.export.split import check_family
 
     learns = to is Target.OPENVINO_INT8
@@ -118,12 +118,30 @@ def export_command(
             'no real cloud is compared: give --check, or --calibration, with clouds like those '
             'that the detector will see'
         )
-    verifications = verify_files(folder, to.value, files, real)
+    add_verified(folder, to.value, files, real, json_file=json_file)
+
+
+def add_verified(
+    folder: Path,
+    target: str,
+    files: Mapping[str, bytes],
+    real: CheckedClouds | None,
+    *,
+    json_file: str | None,
+) -> None:
+    """Add the files of a backend to a bundle, if it finds what torch finds; says what it finds.
+
+    Raises:
+        BackendError: it does not; the bundle is left as it was.
+    """
+    from pointdistiller_core.deploy.bundle_format import add_files
+
+    verifications = verify_files(folder, target, files, real)
     problems = find_problems(verifications)
-    print_verifications(verifications, to.value, problems, json_file=json_file)
+    print_verifications(verifications, target, problems, json_file=json_file)
     if problems:
         raise BackendError(
-            f'{folder} is left as it was, for {to.value} disagrees with torch: '
+            f'{folder} is left as it was, for {target} disagrees with torch: '
             + '; '.join(problems)
         )
     add_files(folder, files)
@@ -172,8 +190,9 @@ def export_files(
     from pointdistiller_core.deploy.bundle import load_detector_model
     from pointdistiller_core.deploy.export.exporters import export_detector
 
-    learns = known is not None and known.learned
-    clouds = calibration_clouds(known, info.intensity_range) if learns else ()
+    clouds: Iterable[NDArray[np.float32]] = ()
+    if known is not None and known.learned:
+        clouds = calibration_clouds(known, info.intensity_range)
     with redirect_stdout(sys.stderr):  # where the converters' own notes belong
         return export_detector(load_detector_model(folder), to.value, clouds)
 

@@ -99,7 +99,8 @@ def _load_teachers(
             update={'score_threshold': config.tracking.min_score, 'score_thresholds': ()}
         )
         detect = partial(detector, detection=low, mounting=_mounting(detector, height))
-        loaded.append(Teacher(detect, names, classes))
+        looks_at = detector.info.model.point_cloud_range
+        loaded.append(Teacher(detect, names, classes, looks_at))
         facts.append((detector.info.sha256, classes, config.tracking.min_score, height))
     return Teachers(loaded, repr(facts), ', '.join(bundles))
 
@@ -138,10 +139,10 @@ def _report(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
         print_table(
             f'Against the labels of people in {kept} frames (BEV IoU '
             f'{MEASURED_IOU:g}; what is ignored counts neither way)',
-            ['class', 'precision', 'recall', 'found', 'wrong', 'missed'],
+            ['class', 'precision', 'recall', 'found', 'wrong', 'missed', 'out of range'],
             [
                 [name, *(_percent(each[key]) for key in ('precision', 'recall'))]
-                + [str(each[key]) for key in ('found', 'wrong', 'missed')]
+                + [str(each[key]) for key in ('found', 'wrong', 'missed', 'unseen')]
                 for name, each in measured.items()
             ],
             json_target=json_file,
@@ -164,7 +165,7 @@ def _quality(counts: LabelCounts, name: str) -> dict[str, float | None]:
     return {
         'precision': found / (found + wrong) if found + wrong else None,
         'recall': found / (found + missed) if found + missed else None,
-        **{'found': found, 'wrong': wrong, 'missed': missed},
+        **{'found': found, 'wrong': wrong, 'missed': missed, 'unseen': counts.unseen[name]},
     }
 
 

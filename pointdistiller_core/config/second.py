@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""SECOND: voxels, a sparse 3D backbone, and what detectors with anchors share."""
+"""SECOND: voxels, a sparse 3D backbone, and an anchor detector behind it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pointdistiller_core.config.anchor_detector import (
 from pointdistiller_core.config.base import MAX_STAGES, Channels, Config
 from pointdistiller_core.grid import Grid
 
-MAX_LAYERS = 61  # of the grid; sparse convolution adds one, and keeps them as bits of a number
+MAX_LAYERS = 61  # of the grid; sparse convolution adds one and keeps layers as bits of a number
 
 
 class SparseBackboneConfig(Config):
@@ -79,7 +79,7 @@ class SecondConfig(AnchorDetectorConfig):
 
     @property
     def sparse_shape(self) -> tuple[int, int, int]:
-        """Layers, rows and columns; one layer more than the grid has, as OpenPCDet has it."""
+        """Layers, rows and columns; one layer more than the grid, as in OpenPCDet."""
         columns, rows, layers = self.grid.shape
         return layers + 1, rows, columns
 
@@ -90,7 +90,7 @@ class SecondConfig(AnchorDetectorConfig):
 
     @property
     def map_layers(self) -> int:
-        """Layers that are left of the height, side by side in the channels of the map."""
+        """Layers left of the height, as further channels of the map."""
         depth = self.sparse_shape[0]
         stages = len(self.middle.channels)
         for number in range(1, stages):

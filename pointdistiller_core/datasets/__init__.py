@@ -42,7 +42,7 @@ class Frames(Protocol):
 
 
 class FrameDataset(Frames, Protocol):
-    """Frames, as a rule labelled, with names, and what is known of all of them."""
+    """Frames, usually labelled, with names and facts about all of them."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -61,17 +61,17 @@ class FrameDataset(Frames, Protocol):
 
     @property
     def intensity_scale(self) -> float:
-        """The factor that is in the intensities."""
+        """The factor applied to the intensities."""
         ...
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Of difficulty, easiest first; the levels of labels are indices into these."""
+        """Levels of difficulty, easiest first; the levels of labels are indices into these."""
         ...
 
     @property
     def metric(self) -> str:
-        """Name of the metric that is usual here."""
+        """Name of the usual metric."""
         ...
 
     @property
@@ -80,7 +80,7 @@ class FrameDataset(Frames, Protocol):
         ...
 
     def fingerprint(self, index: int, /) -> str:
-        """Another one whenever the frame changed."""
+        """A text that changes whenever the frame does."""
         ...
 
     def labels(self, index: int, /) -> GroundTruth:
@@ -88,29 +88,29 @@ class FrameDataset(Frames, Protocol):
         ...
 
     def annotations(self, index: int, /) -> Any:
-        """What the dataset's own metric needs of a frame beside points and boxes."""
+        """Data that the dataset's own metric needs of a frame, beside points and boxes."""
         ...
 
 
 class DatasetKind(Protocol):
-    """What makes the datasets of one name."""
+    """Makes the datasets of one name."""
 
     @property
     def layout(self) -> str:
-        """What lies at its place, in words."""
+        """Name of what lies at its path, for messages."""
         ...
 
     @property
     def metric(self) -> str:
-        """As of the dataset."""
+        """See `FrameDataset`."""
         ...
 
     def lies_at(self, path: Path, /) -> bool:
-        """Whether a dataset of this kind is there, whole or not."""
+        """Whether a dataset of this kind is there, complete or not."""
         ...
 
     def is_labelled(self, config: Any, /) -> bool:
-        """Whether there are labels where a configuration says."""
+        """Whether the dataset of a configuration has labels."""
         ...
 
     def __call__(
@@ -149,8 +149,8 @@ def find_dataset(path: Path, *, usual_split: str = 'train', **options: Any) -> D
 
     Args:
         path: folder of a dataset, or a bag.
-        usual_split: of a dataset that has splits, where the options name none.
-        options: further settings, of which None is none.
+        usual_split: split of a dataset that has splits, if the options name none.
+        options: further settings; None leaves one out.
 
     Raises:
         DatasetError: there is no dataset.
@@ -181,10 +181,10 @@ def open_dataset(
 
     Args:
         path: folder of a dataset, or a bag.
-        split: of a dataset that has splits; None is `train`.
+        split: split of a dataset that has splits; None is `train`.
         class_names: labels are indices into these.
         labelled: whether the frames come with their labels; without, they need none.
-        options: further settings of its configuration, of which None is none.
+        options: further settings of its configuration; None leaves one out.
 
     Raises:
         DatasetError: there is no dataset, or its files are missing or malformed.

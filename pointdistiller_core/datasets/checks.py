@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""A close look at a dataset in KITTI's layout: all that is wrong with it, and what it holds."""
+"""Check of a dataset in KITTI's layout: all its problems, and its content."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Finding:
 
     Attributes:
         where: a frame, or a file of `ImageSets/`.
-        what: is the matter.
-        broken: whether it would stop a training, or is surely damaged.
+        what: the problem.
+        broken: whether it would stop a training, or is certainly damaged.
     """
 
     where: str
@@ -75,7 +75,7 @@ class LabelledObjects:
         names: (N,) str classes.
         boxes: (N, 7) float32 x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
         difficulties: (N,) int64 place in `DIFFICULTIES`, -1 for none.
-        num_points: (N,) int64 points inside of the box.
+        num_points: (N,) int64 points inside the box.
     """
 
     names: NDArray[np.str_]
@@ -98,7 +98,7 @@ class DatasetReport:
         splits: frames of each split.
         points_per_sweep: (F,) int64 of the sweeps that could be read.
         objects: of the frames that could be read.
-        findings: what is broken first.
+        findings: all findings, broken ones first.
     """
 
     splits: Mapping[str, int]
@@ -112,7 +112,7 @@ class DatasetReport:
         return sum(finding.broken for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain values; the classes by falling number of objects."""
+        """The report as plain values; classes by decreasing number of objects."""
         return {
             'splits': dict(self.splits),
             'points_per_sweep': _spread(self.points_per_sweep),
@@ -142,7 +142,7 @@ class DatasetReport:
 class _FrameReport:
     """One frame: `digest` and `num_points` of its sweep are None if there is none.
 
-    So are `seen`, which labels the camera sees, and `assumed_size` of an image that is not told.
+    So are `seen`, which labels the camera sees, and `assumed_size` of an image without a size.
     """
 
     findings: list[Finding]
@@ -155,7 +155,7 @@ class _FrameReport:
 
 @dataclass(frozen=True)
 class _ImageSizes:
-    """Width, height [pixels] of an image: by `image_sizes.json`, as it is, or else assumed."""
+    """Width, height [pixels] of an image: listed, measured, or assumed."""
 
     listed: tuple[int, int] | None = None
     image: tuple[int, int] | None = None
@@ -163,7 +163,7 @@ class _ImageSizes:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """The one that counts."""
+        """The size that counts."""
         return self.listed or self.image or self.assumed
 
 
@@ -174,17 +174,17 @@ def check_dataset(
     class_names: Sequence[str] = CLASS_NAMES,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> DatasetReport:
-    """Read every frame and note all that is wrong; nothing is raised.
+    """Read every frame and note all problems; nothing is raised.
 
     Args:
         root: folder that holds `training/` and `ImageSets/`.
         split: only this one; by default all but KITTI's `test`, which has no labels.
-        class_names: that are known beside KITTI's own.
+        class_names: classes known beside KITTI's own.
         on_frame: told how many frames are done, and how many there are.
     """
     names = [split] if split else _split_names(root)
     datasets, findings = _open_splits(root, names, class_names)
-    frames = {  # each once, whatever splits it is in
+    frames = {  # each once, even if it is in several splits
         dataset.frame_ids[index]: (dataset, index)
         for dataset in datasets.values()
         for index in range(len(dataset))
@@ -228,7 +228,7 @@ def _open_splits(
 
 
 def _repeated_frames(datasets: Mapping[str, KittiDataset]) -> list[Finding]:
-    """Frames that a split lists twice, and those that are trained and validated on."""
+    """Frames that a split lists twice, and frames in both train and val."""
     findings = [
         Finding(f'{name}.txt', f'lists frame {frame_id} {count} times')
         for name, dataset in datasets.items()
@@ -284,7 +284,7 @@ def _assumed_sizes(reports: Mapping[str, _FrameReport]) -> list[Finding]:
 
 
 class Intensities:
-    """One finding about the intensities of all sweeps, however many are odd.
+    """One finding about the intensities of all sweeps, however many are unusual.
 
     Args:
         where: the sweeps are.
@@ -298,7 +298,7 @@ class Intensities:
         self._odd: dict[str, tuple[float, float]] = {}
 
     def add(self, name: str, points: FloatArray) -> None:
-        """One more sweep, (N, 4), of a frame of this name."""
+        """Add a sweep (N, 4) of a frame of this name."""
         self._count += 1
         self._judge.add(points)
         intensity = points[np.isfinite(points).all(axis=1), 3]
@@ -308,7 +308,7 @@ class Intensities:
 
     @property
     def findings(self) -> list[Finding]:
-        """What is odd so far, if anything is."""
+        """The finding so far, if there is one."""
         odd = list(self._odd)
         if self._judge.finding:
             more = f' (beyond 0 to 1: {len(odd)} of {self._count} sweeps)' if odd else ''
@@ -324,7 +324,7 @@ class Intensities:
 
 
 def _check_frame(dataset: KittiDataset, index: int, intensities: Intensities) -> _FrameReport:
-    """Try every file of a frame, whatever is wrong with the others."""
+    """Try every file of a frame, even if others have problems."""
     problems: list[tuple[str, bool]] = []  # what, and whether it is broken
 
     def attempt(read: Callable[[], ResultT]) -> ResultT | None:
@@ -379,7 +379,7 @@ def _sizes(dataset: KittiDataset, index: int, calibration: Calibration | None) -
 
 
 def _size_problems(sizes: _ImageSizes, calibration: Calibration | None) -> list[tuple[str, bool]]:
-    """What is wrong with the size of an image, and whether it is broken."""
+    """Problems with the size of an image, and whether it is broken."""
     if sizes.size is None and calibration is not None:
         return [(unknown_size(calibration), True)]
     if not sizes.listed or not sizes.image or sizes.listed == sizes.image:
@@ -391,7 +391,7 @@ def _size_problems(sizes: _ImageSizes, calibration: Calibration | None) -> list[
 def _view_problems(
     points: FloatArray, calibration: Calibration, size: tuple[int, int]
 ) -> list[tuple[str, bool]]:
-    """What is wrong with the view of the camera, and whether it is broken."""
+    """Problems with the view of the camera, and whether it is broken."""
     finite = points[np.isfinite(points).all(axis=1)]
     if not len(finite) or len(points_in_image(finite, calibration, size)):
         return []
@@ -399,7 +399,7 @@ def _view_problems(
 
 
 def sweep_problems(points: FloatArray) -> list[tuple[str, bool]]:
-    """What is wrong with a sweep, and whether it is broken."""
+    """Problems with a sweep, and whether it is broken."""
     if not len(points):
         return [('the sweep has no points', True)]
     problems = []
@@ -419,7 +419,7 @@ def _measure(
 
 
 def box_problems(table: LabelledObjects) -> list[str]:
-    """Boxes without points and boxes of one and the same object."""
+    """Boxes without points, and several boxes of the same object."""
     titles = [
         f'{name} at {distance:.1f} m'
         for name, distance in zip(table.names, table.distances, strict=True)

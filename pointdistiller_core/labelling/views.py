@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,20 @@ class Teacher:
         detect: maps (N, F) points of a frame to detections, whose labels index `class_names`.
         class_names: of the detector.
         classes: classes that it labels; detections of others are left out.
+        point_cloud_range: where it looks; x, y, z from and to [m]; None is everywhere.
     """
 
     detect: Detect
     class_names: tuple[str, ...]
     classes: Collection[str]
+    point_cloud_range: tuple[float, float, float, float, float, float] | None = None
+
+    def sees(self, positions: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """(N,) which positions (N, 3) are where it looks."""
+        if self.point_cloud_range is None:
+            return np.ones(len(positions), np.bool_)
+        low, high = np.array(self.point_cloud_range).reshape(2, 3)
+        return np.asarray(((positions >= low) & (positions <= high)).all(axis=1))
 
 
 @dataclass(frozen=True)

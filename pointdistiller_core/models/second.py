@@ -31,7 +31,7 @@ class Second(AnchorDetector):
         super().__init__(config, encoder, map_channels=map_channels)
 
     def encode(self, voxels: Voxels) -> Tensor:
-        """(B, C, H, W) features of the coarsest cells, the layers side by side in the channels."""
+        """(B, C, H, W) features of the coarsest cells, with the layers as further channels."""
         means = mean_features(voxels.points, voxels.num_points)
         tensor = SparseTensor.build(
             means, voxels.coords, self.config.sparse_shape, voxels.batch_size

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""KITTI's layout to the open dataset folder and back; what one cannot hold is counted."""
+"""KITTI's layout to the open dataset folder and back; whatever one cannot hold is counted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ from pointdistiller_core.formats.kitti import (
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
-KITTI, AREAS = 'kitti', 'kitti_areas'  # keys of what only KITTI holds
+KITTI, AREAS = 'kitti', 'kitti_areas'  # keys of data that only KITTI holds
 KITTI_SENSOR_HEIGHT = 1.73  # [m]
 IGNORED_CLASS = 'Misc'  # of KITTI: neither an object of a model nor background
 SAME_BOX = 0.005  # [m] or [rad]; KITTI's own files have two digits
@@ -72,10 +72,10 @@ def kitti_to_folder(
 ) -> Mapping[str, int]:
     """Turn a dataset in KITTI's layout, real or simulated, into an open folder.
 
-    Points keep every bit. Of each label KITTI's own numbers are kept beside the box, so that the
-    way back gives them again. Of simulated scenes, every road user is labelled with its exact box,
-    also what no camera sees; what no ray has met is to be ignored. An interrupted conversion goes
-    on where it stopped.
+    Points keep every bit. Beside each box, KITTI's own numbers are kept, so that the way back
+    restores them. In simulated scenes, every road user is labelled with its exact box, also those
+    that no camera sees; those that no ray has met are ignored. An interrupted conversion continues
+    where it stopped.
 
     Args:
         source: folder that holds `training/` and `ImageSets/`.
@@ -83,7 +83,7 @@ def kitti_to_folder(
         on_frame: told how many frames are done, and how many there are.
 
     Returns:
-        What the folder cannot hold, and how often it was there.
+        Data that the folder cannot hold, and their numbers.
 
     Raises:
         DatasetError: a file is missing or malformed, or `target` holds something else.
@@ -139,7 +139,7 @@ class _KittiReader:
     """Reads frames of KITTI's layout.
 
     Attributes:
-        cameras: that were met, by the names that they were given.
+        cameras: cameras found, by their new names.
     """
 
     def __init__(
@@ -162,6 +162,8 @@ class _KittiReader:
         calibration = self._dataset.calibration(index)
         size = self._dataset.find_image_size(index)
         frame.camera = self._name(CameraInfo.from_calibration(calibration, size))
+        for key in _other_matrices(self._dataset.path('calib', index)):
+            self._lost[f'calibrations with a {key} of its own'] += 1
         if self._dataset.measure_image(index) is not None:
             self._lost['images'] += 1
         if labelled:
@@ -174,7 +176,7 @@ class _KittiReader:
     def _name(self, camera: CameraInfo) -> str:
         key = repr(camera)
         if key not in self._names:
-            # By what it is, so that datasets with several can be joined.
+            # Named by its values, so that datasets with several can be joined.
             name = f'camera_{hashlib.sha256(key.encode()).hexdigest()[:8]}'
             self._names[key] = name
             self.cameras[name] = camera
@@ -192,6 +194,15 @@ class _KittiReader:
         return _joined(labels, [_exact(item) for item in _read_exact(path)])
 
 
+def _other_matrices(path: Path) -> list[str]:
+    """Matrices of a calibration file that are lost: neither kept, nor copies, nor identities."""
+    lines = (line.partition(':') for line in read_text(path, DatasetError).splitlines())
+    matrices = {key.strip(): text.split() for key, _, text in lines if text.strip()}
+    kept = {key: matrices.pop(key) for key in ('P2', 'R0_rect', 'Tr_velo_to_cam')}
+    nothing = [f'{value:.12e}' for value in np.eye(3, 4).flat]  # as `format_calibration` has it
+    return [key for key, text in matrices.items() if text not in (kept['P2'], nothing)]
+
+
 def _read_exact(path: Path) -> list[dict[str, Any]]:
     try:
         content: list[dict[str, Any]] = json.loads(read_text(path, DatasetError))
@@ -201,7 +212,7 @@ def _read_exact(path: Path) -> list[dict[str, Any]]:
 
 
 def _exact(item: Mapping[str, Any]) -> Label:
-    """A road user of a simulated scene, with the box that it is labelled with."""
+    """A road user of a simulated scene, with its labelled box."""
     further = {key: item[key] for key in ('num_points', 'occlusion') if key in item}
     box = shortest_floats(item.get('label_box') or item['box'])
     return Label(item['name'], box, ignore=item['num_points'] == 0, further=further)
@@ -261,7 +272,7 @@ def _kitti_splits(source: Path) -> dict[str, list[str]]:
 def folder_to_kitti(
     source: Path, target: Path, *, on_frame: Progress | None = None
 ) -> Mapping[str, int]:
-    """Turn an open folder into a dataset in KITTI's layout, which appears once it is whole.
+    """Turn an open folder into a dataset in KITTI's layout, which appears once it is complete.
 
     Points keep every bit. Labels that came from KITTI, and were not moved since, get KITTI's own
     numbers again; of others the camera's view is computed. Boxes that no camera sees are kept,
@@ -273,11 +284,11 @@ def folder_to_kitti(
         on_frame: told how many frames are done, and how many there are.
 
     Returns:
-        What KITTI's layout cannot hold, and how often it was there.
+        Data that KITTI's layout cannot hold, and their numbers.
 
     Raises:
         DatasetError: a file is missing or malformed.
-        WriteError: `target` exists, or the file system refuses; then there is none.
+        WriteError: `target` exists, or the file system refuses; nothing is left behind.
     """
     info, table = read_info(source), FrameTable(source / FRAMES_FILE)
     if missing := [name for name in COLUMNS if name not in info.columns]:
@@ -373,12 +384,12 @@ class _KittiWriter:
 
 
 def _is_unmoved(kept: Sequence[float], label: Label, calibration: Calibration) -> bool:
-    """Whether KITTI's numbers are those of the box."""
+    """Whether KITTI's numbers still belong to the box."""
     if len(kept) != 14:
         return False
     (box,) = boxes_from_objects(_objects(np.array([kept]), [label.name]), calibration)
     difference = np.subtract(box, label.box)
-    difference[6] = np.sin(difference[6])  # in full turns is no difference
+    difference[6] = np.sin(difference[6])  # full turns are no difference
     return bool(np.abs(difference).max() < 2 * SAME_BOX)
 
 
@@ -418,8 +429,8 @@ def merge_folders(
         on_frame: told how many frames are done, and how many there are.
 
     Returns:
-        What names of frames and drives of a source begin with then; empty if none of them is
-        that of an earlier source.
+        Prefix of the names of frames and drives of each source; empty if they clash with no
+        earlier source.
 
     Raises:
         ConfigError: the sources do not fit together.
@@ -472,7 +483,7 @@ class _Part:
         return replace(row, name=self.prefix + row.name, drive=drive)
 
     def ranges(self) -> dict[str, list[FrameRange]]:
-        """What each split has, by the new names."""
+        """The ranges of each split, by the new names."""
         return {
             split: [
                 FrameRange(self.prefix + found.first, self.prefix + found.last)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Dataset folders to annotation tools, and their labels back."""
+"""Exchange of labels between dataset folders and annotation tools."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from pointdistiller_core.formats.label_tools import (
 
 @dataclass
 class ExchangeCounts:
-    """What was exchanged.
+    """Counts of an exchange.
 
     Attributes:
         frames: with labels.
         without_labels: frames that have none.
         boxes: by class.
-        tilted: boxes that the tool has tilted, and that stand upright here.
-        others: objects of the tool that are no boxes, left out.
-        unknown: label files of frames that the dataset does not have, left out.
+        tilted: boxes that the tool has tilted; they are upright here.
+        others: objects of the tool that are not boxes, left out.
+        unknown: label files of frames that the dataset lacks, left out.
     """
 
     frames: int = 0
@@ -63,11 +63,11 @@ def export_labels(
     """Write frames as an annotation tool expects them.
 
     Args:
-        dataset: the frames; opened without labels, since these are read as the files have them.
+        dataset: the frames; opened without labels, because these are read from the files.
         out: folder to write; files of the same names are replaced.
         tool: one of `LABEL_TOOLS`.
         points: whether to write the points, too, as `.pcd`.
-        on_frame: is told how many frames are done, and how many there are.
+        on_frame: told how many frames are done, and how many there are.
 
     Raises:
         DatasetError: a frame cannot be read.
@@ -92,7 +92,7 @@ def export_labels(
 
 
 def import_labels(root: Path, source: Path, tool: str, *, replace: bool = False) -> ExchangeCounts:
-    """Take over the labels that people made with a tool.
+    """Import the labels that people made with a tool.
 
     Args:
         root: the dataset folder.
@@ -101,8 +101,8 @@ def import_labels(root: Path, source: Path, tool: str, *, replace: bool = False)
         replace: whether labels of people may be replaced; those of detectors are.
 
     Raises:
-        DatasetError: a file is none of the tool's, or there is none at all. Nothing was taken.
-        WriteError: a frame has labels of people, and `replace` was not said; nothing was taken.
+        DatasetError: a file is not of the tool, or there is none. Nothing was imported.
+        WriteError: a frame has labels of people, and `replace` is not set; nothing was imported.
     """
     folder = source / LABEL_TOOLS[tool].folder
     files = sorted((folder if folder.is_dir() else source).glob('*.json'))
@@ -134,7 +134,7 @@ def import_labels(root: Path, source: Path, tool: str, *, replace: bool = False)
 
 
 def _frame_names(root: Path, wanted: set[str]) -> set[str]:
-    """Those of the names that are frames of the dataset."""
+    """The names that are frames of the dataset."""
     return set(FrameTable(root / FRAMES_FILE).find(wanted))
 
 

@@ -36,7 +36,7 @@ from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.labelling.drives import FrameLabels, label_drive
 from pointdistiller_core.labelling.views import Teacher, detect_by_views
-from pointdistiller_core.records import IGNORE_LABEL, Detections
+from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +59,7 @@ class LabelCounts:
         found: class -> labels on boxes of people.
         wrong: class -> labels without one of people.
         missed: class -> boxes of people without a label, ignored ones left out.
+        unseen: class -> boxes of people where no teacher of the class looks; not among `missed`.
     """
 
     tracks: dict[str, Counter[str]]
@@ -68,6 +69,7 @@ class LabelCounts:
     found: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.labels = {name: Counter() for name in self.tracks}
@@ -117,7 +119,7 @@ def label_dataset(
             if on_frame is not None:
                 on_frame(done, len(dataset))
         for index, labels in _labels_of(dataset, drive, found, config, counts):
-            _write_or_measure(dataset, index, labels, teachers.source, counts)
+            _write_or_measure(dataset, index, labels, teachers, counts)
     return counts
 
 
@@ -226,21 +228,28 @@ def _labels_of(
 
 
 def _write_or_measure(
-    dataset: FolderDataset, index: int, labels: FrameLabels, source: str, counts: LabelCounts
+    dataset: FolderDataset,
+    index: int,
+    labels: FrameLabels,
+    teachers: Teachers,
+    counts: LabelCounts,
 ) -> None:
     """Write the labels of a frame or, if people have labelled it, compare them."""
     root, name = dataset.root, dataset.frame_ids[index]
     by_people = read_labels(root, name)
     if by_people is not None and read_label_source(root, name) is None:
         counts.frames['kept'] += 1
-        _measure(dataset, index, labels, by_people, counts)
+        truth = ground_truth_of(by_people, dataset.class_names, dataset.class_map)
+        inside = points_in_boxes(dataset[index].points, truth.boxes).any(axis=0)
+        truth = replace(truth, labels=np.where(inside, truth.labels, IGNORE_LABEL))
+        _measure(labels, _looked_at(truth, teachers, dataset.class_names, counts), counts)
         return
     counts.frames['labelled'] += 1
     for number, class_name in enumerate(dataset.class_names):
         own = labels.labels == number
         counts.labels[class_name]['labels'] += int((own & ~labels.ignored).sum())
         counts.labels[class_name]['ignored'] += int((own & labels.ignored).sum())
-    write_labels(root, name, list(_as_labels(labels, dataset.class_names)), source)
+    write_labels(root, name, list(_as_labels(labels, dataset.class_names)), teachers.source)
 
 
 def _as_labels(labels: FrameLabels, names: Sequence[str]) -> Iterator[Label]:
@@ -256,18 +265,21 @@ def _as_labels(labels: FrameLabels, names: Sequence[str]) -> Iterator[Label]:
         )
 
 
-def _measure(
-    dataset: FolderDataset,
-    index: int,
-    labels: FrameLabels,
-    by_people: Sequence[Label],
-    counts: LabelCounts,
-) -> None:
-    """Compare labels with those of people: boxes with points that neither side ignores."""
-    names = dataset.class_names
-    truth = ground_truth_of(by_people, names, dataset.class_map)
-    inside = points_in_boxes(dataset[index].points, truth.boxes).any(axis=0)
-    truth = replace(truth, labels=np.where(inside, truth.labels, IGNORE_LABEL))
+def _looked_at(
+    truth: GroundTruth, teachers: Teachers, names: Sequence[str], counts: LabelCounts
+) -> GroundTruth:
+    """The truth; boxes that no teacher of their class can see count neither way."""
+    unseen = truth.labels != IGNORE_LABEL
+    for teacher in teachers.teachers:
+        classes = [names.index(name) for name in teacher.classes if name in names]
+        unseen &= ~(np.isin(truth.labels, classes) & teacher.sees(truth.boxes[:, :3]))
+    counts.unseen.update(names[label] for label in truth.labels[unseen])
+    return replace(truth, labels=np.where(unseen, IGNORE_LABEL, truth.labels))
+
+
+def _measure(labels: FrameLabels, truth: GroundTruth, counts: LabelCounts) -> None:
+    """Count labels against those of people, where neither is ignored."""
+    names = list(counts.tracks)
     sure = Detections(labels.boxes, labels.scores, labels.labels)[~labels.ignored]
     matches = match_detections(sure, truth, [MEASURED_IOU] * len(names))
     unsure = rotated_iou_bev(truth.boxes, labels.boxes[labels.ignored]) >= SOME_IOU

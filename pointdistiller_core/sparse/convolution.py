@@ -3,7 +3,7 @@
 """Sparse convolution in torch: for each cell of the kernel, gather, multiply, add.
 
 Weights are laid out as in spconv 2: (outputs, kz, ky, kx, inputs). Within a cell of the kernel no
-output comes twice, so the order of the sums, and with it every bit, is fixed.
+output appears twice, so the order of the sums, and with it every bit, is fixed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SparseTensor:
 
     Attributes:
         features: (R, C), a row for each of the sites.
-        sites: where they are.
+        sites: their cells.
     """
 
     features: Tensor
@@ -107,7 +107,7 @@ def convolve(features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:
     Args:
         features: (R, C).
         weight: (C', kz, ky, kx, C).
-        rulebook: what meets what.
+        rulebook: which cells meet.
     """
     kernel = weight.flatten(1, 3).permute(1, 2, 0)  # (K, C, C')
     rules = _rules_of(rulebook, features.device)
@@ -124,7 +124,7 @@ def _rules_of(rulebook: Rulebook, device: torch.device) -> Rules:
 
 
 class _Convolution(torch.autograd.Function):
-    """Keeps its input and no gathered copies of it, which would be many times as large."""
+    """Keeps its input, but no gathered copies of it, which would be many times as large."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, kernel: Tensor, rules: Rules, rows: int) -> Tensor:

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The occupied cells of a 3D grid, and which of them a convolution brings together; no torch.
+"""The occupied cells of a 3D grid, and which of them meet in a convolution; no torch.
 
-Each column of the grid that holds a cell keeps its occupied layers as the bits of one number. The
-rank of a cell is the number of cells in the columns before its own, and of bits below its own. So
-only columns are sorted and searched for, which are few; their cells follow by counting bits.
+Each column of the grid with a cell keeps its occupied layers as the bits of one number. The rank
+of a cell is the number of cells in the columns before its own, plus the number of bits below its
+own. So only columns, which are few, are sorted and searched for; their cells follow by counting
+bits.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
     Bits = NDArray[np.uint64]
 
 Triple = tuple[int, int, int]  # along z, y, x
-MAX_LAYERS = 62  # bits of a column; two are spare, so that no shift leaves the number
+MAX_LAYERS = 62  # bits of a column; two are spare, so that shifts stay inside the number
 ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
 class Pairs(NamedTuple):
     """Cells that meet in one cell of the kernel: (n,) rows of the input and of the output.
 
-    No output is there twice.
+    No output appears twice.
     """
 
     inputs: IntArray
@@ -62,7 +63,7 @@ class Sites:
 
     Attributes:
         shape: layers, rows and columns of the grid.
-        batch_size: frames, those without a cell too.
+        batch_size: frames, including those without a cell.
         keys: (n,) int64 the columns that hold a cell, ascending; see `_keys`.
         masks: (n,) uint64 occupied layers of each of them.
         layers: (R,) int64 layer of each site.
@@ -112,12 +113,12 @@ class Sites:
     def submanifold(self) -> Rulebook:
         """A kernel of 3 x 3 x 3 whose output has the sites of the input.
 
-        Only half of the neighbors are looked for: where a reads b, b reads a.
+        Only half of the neighbors are searched for: if a reads b, b reads a.
         """
         pairs: list[Pairs | None] = [None] * 27
         identity = np.arange(len(self))
         pairs[13] = Pairs(identity, identity)
-        shifted = _bit(self.layers + 1)  # so that the layer below the lowest has a bit, too
+        shifted = _bit(self.layers + 1)  # so that the layer below the lowest also has a bit
         above_and_below = {-1: shifted >> ONE, 0: shifted, 1: shifted << ONE}
         for dy, dx in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1)):
             masks, starts = self._neighbors(dy * (self.shape[2] + 2) + dx)

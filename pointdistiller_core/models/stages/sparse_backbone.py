@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""SECOND's middle: voxels of falling resolution in 3D (Yan et al., Sensors 2018, section 3.1).
+"""SECOND's middle: voxels of decreasing resolution in 3D (Yan et al., Sensors 2018, section 3.1).
 
-As OpenPCDet's `VoxelBackBone8x`: submanifold convolutions keep the occupied cells, strided ones
+As in OpenPCDet's `VoxelBackBone8x`: submanifold convolutions keep the occupied cells, strided ones
 halve the resolution, and a last one halves the height.
 """
 
@@ -17,7 +17,7 @@ from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.sparse.convolution import SparseConv3d, SparseTensor
 
 HALF, NEAR = (2, 2, 2), (1, 1, 1)
-NO_PADDING_UP = (0, 1, 1)  # of the last stage: 11 layers become 5, and these 2
+NO_PADDING_UP = (0, 1, 1)  # of the last stage: 11 layers become 5, and then 2
 FLAT_KERNEL, FLAT_STRIDE = (3, 1, 1), (2, 1, 1)
 
 
@@ -41,7 +41,7 @@ class SparseBackbone(nn.Module):
     Args:
         in_channels: of the voxels.
         channels: of each stage; the first keeps the resolution, each further one halves it.
-        layers: submanifold convolutions of each stage; the first stage is nothing else.
+        layers: submanifold convolutions of each stage; the first stage has nothing else.
         out_channels: of the result.
     """
 

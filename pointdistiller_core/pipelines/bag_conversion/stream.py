@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
 KEPT_S = 20.0  # of moving transforms
+EARLIER_S = 1.0  # before the first cloud, from where transforms are read
 LATEST_S = 1.0  # that a transform may come after the cloud that needs it
 MOST_WAITING = 64  # clouds that wait for a transform
 
@@ -96,6 +97,7 @@ class CloudStream:
     ) -> None:
         self._bag, self._config, self._findings = bag, config, findings
         self._start_ns = summary.start_ns
+        self._first_ns = summary.start_ns + round(config.start_s * NANOSECONDS)
         self._on_time = on_time
         tf = {name for name, found in summary.topics.items() if found.message_type in TF_TYPES}
         self._static = {name for name in tf if is_static(name)}
@@ -144,12 +146,15 @@ class CloudStream:
     def _messages(self) -> Iterator[BagMessage]:
         config = self._config
         topics = {*config.topics, *self._moving, *self._static, self._odometry_topic} - {''}
+        start_s, duration_s = max(config.start_s - EARLIER_S, 0.0), config.duration_s
+        if duration_s is not None:
+            duration_s += config.start_s - start_s
         try:
             for message in read_messages(
                 self._bag,
                 topics,
-                start_s=config.start_s,
-                duration_s=config.duration_s,
+                start_s=start_s,
+                duration_s=duration_s,
                 on_note=self._findings.note,
             ):
                 if self._on_time is not None:
@@ -171,7 +176,7 @@ class CloudStream:
     def _take(self, message: BagMessage) -> SensorCloud | None:
         """A cloud that is of use; whatever else it is is taken in."""
         if message.topic in self._config.topics:
-            return self._take_cloud(message)
+            return self._take_cloud(message) if message.time_ns >= self._first_ns else None
         if message.topic in self._moving:
             self._take_transforms(message)
         elif message.topic == self._odometry_topic:

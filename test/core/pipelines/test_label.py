@@ -90,6 +90,15 @@ def test_labels_of_people_stay_and_measure_the_others(tmp_path):
     assert labels_path(root, 'a_000003').read_bytes() == before
 
 
+def test_what_no_teacher_can_see_is_not_missed(tmp_path):
+    behind = Label('Car', (5, 5, 0, 1, 1, 1, 0))
+    root = write_drive(tmp_path / 'a', by_people={5: behind})
+    ahead = (6.0, -10.0, -3.0, 40.0, 10.0, 3.0)
+    teacher = Teacher(Stub(), ('Car',), ('Car',), ahead)
+    counts = label_dataset(open_drive(root), Teachers([teacher], 'a', 'runs/teacher'), ONCE)
+    assert (counts.found['Car'], counts.missed['Car'], counts.unseen['Car']) == (0, 0, 1)
+
+
 def test_other_settings_detect_nothing_again_and_replace_labels(tmp_path):
     root, stub = write_drive(tmp_path / 'a'), Stub(score=0.5)
     counts = label_dataset(open_drive(root), teachers(stub), ONCE)

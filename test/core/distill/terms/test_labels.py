@@ -99,6 +99,17 @@ def test_the_detection_loss_sees_the_teachers_boxes(distiller, seen, make_batch)
     assert seen[0].boxes[0][:, 0].tolist() == [8, 20]  # the first is labelled already
 
 
+def test_the_student_runs_behind_the_teacher_with_its_labels(distiller, seen, make_batch):
+    """A second stage samples by the labels of the batch that it is given."""
+    ran = []
+    for name, model in (('teacher', distiller.teacher), ('student', distiller.student)):
+        model.register_forward_pre_hook(lambda _model, args, name=name: ran.append((name, args)))
+    distiller(make_batch(300))
+    assert [name for name, _ in ran] == ['teacher', 'student']
+    assert ran[0][1][1] is None  # a teacher sees no labels
+    assert ran[1][1][1] is seen[0]
+
+
 def test_a_frame_without_labels_gets_the_teachers(distiller, seen, make_batch):
     batch = make_batch(300)
     bare = replace(batch, boxes=(batch.boxes[0][:0],), labels=(batch.labels[0][:0],))

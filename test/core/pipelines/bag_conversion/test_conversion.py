@@ -178,6 +178,22 @@ def test_icp_finds_the_way_in_the_clouds(tmp_path):
     assert 'of drift after 3 m' in ' '.join(drive.info.notes)
 
 
+def test_a_window_of_time_has_the_transforms_before_it(tmp_path):
+    with RecordingWriter(tmp_path / 'bag') as writer:
+        for number in range(30):
+            time_ns = START + number * SECOND // 10
+            writer.write('/points', time_ns, 'lidar', scene(number, count=300))
+            later_ns = time_ns + SECOND // 20
+            moved = transform('odom', 'lidar', later_ns, xyz=(number, 0, 0))
+            writer.tf(later_ns, [moved])
+    options = {'start_s': 1.47, 'duration_s': 0.5}
+    drive = convert(tmp_path / 'bag', tmp_path / 'data', poses='tf', **options)
+    rows = rows_of(tmp_path / 'data')
+    assert [row.stamp_ns - START for row in rows] == [n * SECOND // 10 for n in range(15, 20)]
+    assert all(row.pose for row in rows)
+    assert drive.info.counts['clouds'] == 5
+
+
 # --- splits ----------------------------------------------------------------------------------
 
 

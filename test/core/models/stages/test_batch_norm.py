@@ -1,0 +1,55 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Batch norm of rows; what several processes make of it is in training/test_processes.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pointdistiller_core.models.stages.batch_norm import BatchNormRows
+
+
+def norms() -> tuple[BatchNormRows, nn.BatchNorm1d]:
+    """One of ours and torch's, with equal weights that are not trivial."""
+    torch.manual_seed(0)
+    ours, theirs = BatchNormRows(4), nn.BatchNorm1d(4, eps=1e-3, momentum=0.01)
+    for tensor in (ours.weight, ours.bias, ours.running_mean):
+        nn.init.normal_(tensor)
+    nn.init.uniform_(ours.running_var, 0.5, 2)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize('num_zeros', [0, 30])
+@pytest.mark.parametrize('training', [True, False])
+def test_is_torchs_with_zero_rows_counted(training, num_zeros):
+    ours, theirs = (norm.train(training) for norm in norms())
+    rows = torch.randn(50, 4) * 3 + 1
+    found, of_zero = ours.with_zeros(rows, 50 + num_zeros)
+    expected = theirs(torch.cat([rows, torch.zeros(num_zeros, 4)]))
+    torch.testing.assert_close(found, expected[:50])
+    for row in expected[50:]:
+        torch.testing.assert_close(of_zero, row)
+    if not num_zeros:
+        assert torch.equal(norms()[0].train(training)(rows), found)
+    for name, buffer in theirs.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), buffer)
+
+
+def test_without_rows_the_running_statistics_are_taken_and_kept():
+    ours, _ = norms()
+    before = {name: buffer.clone() for name, buffer in ours.named_buffers()}
+    found, of_zero = ours.train().with_zeros(torch.zeros(0, 4), 0)
+    assert found.shape == (0, 4)
+    torch.testing.assert_close(of_zero, ours.eval()(torch.zeros(1, 4))[0])
+    assert all(torch.equal(ours.get_buffer(name), buffer) for name, buffer in before.items())
+
+
+def test_one_that_tracks_nothing_takes_the_batch_in_evaluation_too():
+    norm = BatchNormRows(4, tracks=False)
+    rows = torch.randn(50, 4) * 3 + 1
+    assert list(norm.buffers()) == []
+    assert torch.equal(norm.eval()(rows), norm.train()(rows))
+    torch.testing.assert_close(norm(rows).mean(dim=0), torch.zeros(4), atol=1e-5, rtol=0)
