@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 SURVEYED_EVERY_S, SURVEYED_S = 0.5, 20.0  # of the recording's beginning
 USUAL_INTENSITY = (0.0, 1.0)
 GROUND_FRAME = 'base_footprint'  # REP 120: on the ground, below the vehicle
-LEAST_FITTED, LEAST_TOLD = 0.1, 0.001  # [m] of correction to apply, and to mention
+LEAST_FITTED, LEAST_TOLD = 0.1, 0.001  # [m]: smallest corrections, of a fit and of TF
 LEAST_TILT = math.radians(2)  # that is not the road's
 SURPRISING_HEIGHT = 0.3  # [m] between TF and the points
 
