@@ -89,9 +89,18 @@ class GroundTruth(_Rows):
 
     @classmethod
     def joined(cls, parts: Sequence[GroundTruth]) -> GroundTruth:
-        """The boxes of one or more frames; the first one says which columns there are."""
-        names = ('boxes', *parts[0].columns())
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+        """The boxes of one or more frames; what some do not know is NaN, or level -1."""
+        names = {name for part in parts for name in part.columns()}
+        columns = {
+            name: np.concatenate([part.columns().get(name, part._unknown(name)) for part in parts])
+            for name in names
+        }
+        return cls(boxes=np.concatenate([part.boxes for part in parts]), **columns)
+
+    def _unknown(self, name: str) -> NDArray[Any]:
+        if name == 'levels':
+            return np.full(len(self), -1)
+        return np.full((len(self), *self.COLUMNS[name]), np.nan, np.float32)
 
     @classmethod
     def empty(cls) -> GroundTruth:
@@ -174,7 +183,10 @@ class Detections(_Rows):
             without any point.
         orientations: (N, 4) float32 quaternions x, y, z, w of boxes that are tilted in their
             frame, where `yaw` is that of the heading from above; None if yaw suffices.
-        velocities: (N, 2) float32 along x and y [m/s]; None if the detector gives none.
+        velocities: (N, 2) float32 along x and y [m/s], NaN if not known; None if neither the
+            detector nor a tracker gives any.
+        tracks: (N,) int64 number of the object from sweep to sweep, -1 for none; None if nothing
+            is tracked.
         cuts: what the caps of the detector kept and cut off, by kind, e.g. `points`, `voxels`.
     """
 
@@ -186,9 +198,13 @@ class Detections(_Rows):
     intensity_range: tuple[float, float] | None = None
     orientations: FloatArray | None = None
     velocities: FloatArray | None = None
+    tracks: IntArray | None = None
     cuts: Mapping[str, Cut] = field(default_factory=dict)
 
-    COLUMNS: ClassVar = {'scores': (), 'labels': (), 'orientations': (4,), 'velocities': (2,)}
+    COLUMNS: ClassVar = {
+        **{'scores': (), 'labels': (), 'tracks': ()},
+        **{'orientations': (4,), 'velocities': (2,)},
+    }
 
     @classmethod
     def empty(cls) -> Detections:

@@ -59,7 +59,7 @@ SEES = {
     'training': PIPELINES | {'distill'},
     'studies': PIPELINES | {'distill', 'training'},
 }
-ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'messages'}
+ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'messages', 'tracking'}
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -103,6 +103,15 @@ def test_core_never_imports_ros():
     for path in (ROOT / CORE).rglob('*.py'):
         roots = {name.split('.')[0] for name in imports_of(path)}
         assert not roots & (ros | {'pointdistiller_ros'}), path
+
+
+def test_no_file_holds_both_sides_of_a_merge():
+    folders = ('pointdistiller_core', 'pointdistiller_ros', 'test', 'config', 'docs', 'launch')
+    files = [path for folder in folders for path in (ROOT / folder).rglob('*')]
+    for path in [*files, *ROOT.glob('*.*')]:
+        if path.suffix in {'.py', '.yaml', '.md', '.rst', '.toml', '.rviz'}:
+            lines = path.read_text(encoding='utf-8').splitlines()
+            assert not any(line.startswith('<' * 7) for line in lines), path
 
 
 def test_one_module_imports_matplotlib():

@@ -51,7 +51,7 @@ def broken_links(page: Path) -> Iterator[str]:
 def commands(page: Path) -> Iterator[tuple[str, set[str]]]:
     text = re.sub(r'\\\n\s*', '', page.read_text(encoding='utf-8'))
     for verb, rest in COMMAND.findall(text):
-        if verb == 'bag':  # its verbs have options of their own
+        if verb in {'bag', 'labels'}:  # their verbs have options of their own
             word, _, rest = rest.strip().partition(' ')
             verb = f'{verb} {word}'
         yield verb, set(re.findall(r'(?:^|\s)(--[a-z][a-z-]*)', rest.split(' # ')[0]))
