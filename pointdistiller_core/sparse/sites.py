@@ -106,8 +106,18 @@ class Sites:
     @cached_property
     def coords(self) -> IntArray:
         """(R, 4) frame, layer, row, column of each site."""
-        frames, rows, cells = (part[self._column] for part in self._split_keys())
+        frames, rows, cells = (part[self.column_of_site] for part in self._split_keys())
         return np.stack([frames, self.layers, rows, cells], axis=1)
+
+    @cached_property
+    def column_of_site(self) -> IntArray:
+        """(R,) which of the columns a site is in."""
+        return np.repeat(np.arange(len(self.keys)), popcount(self.masks))
+
+    @property
+    def columns(self) -> tuple[IntArray, IntArray]:
+        """(n,) row and column of each column that holds a cell."""
+        return self._split_keys()[1:]
 
     @cached_property
     def submanifold(self) -> Rulebook:
@@ -205,11 +215,6 @@ class Sites:
             )
         ]
 
-    @cached_property
-    def _column(self) -> IntArray:
-        """(R,) which of the columns a site is in."""
-        return np.repeat(np.arange(len(self.keys)), popcount(self.masks))
-
     def _split_keys(self) -> tuple[IntArray, IntArray, IntArray]:
         """(n,) frame, row and column of the keys."""
         frames, inner = np.divmod(self.keys, (self.shape[1] + 2) * (self.shape[2] + 2))
@@ -221,7 +226,7 @@ class Sites:
         there = np.searchsorted(self.keys, self.keys + step)
         there[there == len(self.keys)] = 0
         masks = np.where(self.keys[there] == self.keys + step, self.masks[there] << ONE, ZERO)
-        return masks[self._column], _starts(self.masks)[there][self._column]
+        return masks[self.column_of_site], _starts(self.masks)[there][self.column_of_site]
 
     def _over_columns(self, bits: Bits) -> Bits:
         """(n,) the bits of all sites of each column."""

@@ -17,7 +17,7 @@ from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import DETECTORS, build_detector
 
-CONFIGS = {'pointpillars': 'tiny_model'}
+CONFIGS = {'pointpillars': 'tiny_model', 'second': 'tiny_second'}
 """Fixtures with a small configuration of each family."""
 
 
