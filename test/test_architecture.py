@@ -93,6 +93,15 @@ def test_core_never_imports_ros():
         assert not roots & (ros | {'pointdistiller_ros'}), path
 
 
+def test_no_file_holds_both_sides_of_a_merge():
+    folders = ('pointdistiller_core', 'pointdistiller_ros', 'test', 'config', 'docs', 'launch')
+    files = [path for folder in folders for path in (ROOT / folder).rglob('*')]
+    for path in [*files, *ROOT.glob('*.*')]:
+        if path.suffix in {'.py', '.yaml', '.md', '.rst', '.toml', '.rviz'}:
+            lines = path.read_text(encoding='utf-8').splitlines()
+            assert not any(line.startswith('<' * 7) for line in lines), path
+
+
 def test_one_module_imports_matplotlib():
     importers = {
         path.name

@@ -51,7 +51,7 @@ def broken_links(page: Path) -> Iterator[str]:
 def commands(page: Path) -> Iterator[tuple[str, set[str]]]:
     text = re.sub(r'\\\n\s*', '', page.read_text(encoding='utf-8'))
     for verb, rest in COMMAND.findall(text):
-        if verb == 'bag':  # its verbs have options of their own
+        if verb in {'bag', 'labels'}:  # their verbs have options of their own
             word, _, rest = rest.strip().partition(' ')
             verb = f'{verb} {word}'
         yield verb, set(re.findall(r'(?:^|\s)(--[a-z][a-z-]*)', rest.split(' # ')[0]))
@@ -92,6 +92,13 @@ def test_commands_exist(page):
     for verb, options in commands(page):
         assert verb in known, f'no verb {verb}'
         assert options <= known[verb], f'{verb} has no {sorted(options - known[verb])}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_exist(page):
+    files = re.findall(r'`([\w/]+\.py)`', page.read_text(encoding='utf-8'))
+    folders = ROOT, ROOT / 'pointdistiller_core'
+    assert [file for file in files if not any((at / file).is_file() for at in folders)] == []
 
 
 def test_every_page_is_linked():

@@ -162,6 +162,8 @@ class _KittiReader:
         calibration = self._dataset.calibration(index)
         size = self._dataset.find_image_size(index)
         frame.camera = self._name(CameraInfo.from_calibration(calibration, size))
+        for key in _other_matrices(self._dataset.path('calib', index)):
+            self._lost[f'calibrations with a {key} of its own'] += 1
         if self._dataset.measure_image(index) is not None:
             self._lost['images'] += 1
         if labelled:
@@ -190,6 +192,15 @@ class _KittiReader:
         if not path.is_file():
             return labels
         return _joined(labels, [_exact(item) for item in _read_exact(path)])
+
+
+def _other_matrices(path: Path) -> list[str]:
+    """Matrices of a calibration file that are lost: neither kept, nor copies, nor identities."""
+    lines = (line.partition(':') for line in read_text(path, DatasetError).splitlines())
+    matrices = {key.strip(): text.split() for key, _, text in lines if text.strip()}
+    kept = {key: matrices.pop(key) for key in ('P2', 'R0_rect', 'Tr_velo_to_cam')}
+    nothing = [f'{value:.12e}' for value in np.eye(3, 4).flat]  # as `format_calibration` has it
+    return [key for key, text in matrices.items() if text not in (kept['P2'], nothing)]
 
 
 def _read_exact(path: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 from pydantic import JsonValue
 import torch
 
-from pointdistiller_core.config import DetectorConfig, ExperimentConfig, PointPillarsConfig
+from pointdistiller_core.config import AnchorDetectorConfig, DetectorConfig, ExperimentConfig
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     BundleInfo,
@@ -76,7 +76,7 @@ def start_from(source: Path, detector: AnyDetector, config: ExperimentConfig) ->
     trained = build_with_weights(info.model, weights, where=str(folder))
     warn_of_height(source, info, config)
     _warn_of_grid(source, info.model, config.model)
-    shared = _Shared(*(cast(PointPillarsConfig, each.config) for each in (trained, detector)))
+    shared = _Shared(*(cast(AnchorDetectorConfig, each.config) for each in (trained, detector)))
     rows = torch.tensor(shared.channels, dtype=torch.int64).reshape(-1, 2)
     state, new, made_anew = dict(trained.state_dict()), detector.state_dict(), 0
     for name in (f'{HEAD}weight', f'{HEAD}bias'):
@@ -103,7 +103,7 @@ class _Shared:
         num_channels: of the target's head.
     """
 
-    def __init__(self, source: PointPillarsConfig, target: PointPillarsConfig) -> None:
+    def __init__(self, source: AnchorDetectorConfig, target: AnchorDetectorConfig) -> None:
         theirs, ours = _anchors(source), _anchors(target)
         self.taken = [name for name in ours if theirs.get(name) == ours[name]]
         self.changed = [name for name in ours if name in theirs and name not in self.taken]
@@ -150,7 +150,7 @@ class _Meaning(NamedTuple):
     value: str | int  # class of a logit, or number
 
 
-def _head_channels(config: PointPillarsConfig) -> dict[_Meaning, int]:
+def _head_channels(config: AnchorDetectorConfig) -> dict[_Meaning, int]:
     """Channels of `AnchorHead` by their meaning."""
     values: dict[str, Sequence[str | int]] = {
         'class': config.class_names,
@@ -167,7 +167,7 @@ def _head_channels(config: PointPillarsConfig) -> dict[_Meaning, int]:
     return {meaning: channel for channel, meaning in enumerate(meanings)}
 
 
-def _anchors(config: PointPillarsConfig) -> dict[str, tuple[Any, ...]]:
+def _anchors(config: AnchorDetectorConfig) -> dict[str, tuple[Any, ...]]:
     """What the outputs of a class refer to; how labels are matched does not matter."""
     anchors = {name: config.head.anchors[name] for name in config.class_names}
     return {name: (anchor.size, anchor.bottom, anchor.yaws) for name, anchor in anchors.items()}
@@ -184,10 +184,15 @@ def _check_same_network(source: Path, info: BundleInfo, config: DetectorConfig) 
         ConfigError: lists every difference, with both values.
     """
     theirs = info.model
-    if not (isinstance(theirs, PointPillarsConfig) and isinstance(config, PointPillarsConfig)):
+    alike = theirs.name == config.name
+    if not (
+        alike
+        and isinstance(theirs, AnchorDetectorConfig)
+        and isinstance(config, AnchorDetectorConfig)
+    ):
         raise ConfigError(
-            f'{source}: {theirs.name} for {config.name}: only pointpillars can be fine-tuned, '
-            'from the same'
+            f'{source}: {theirs.name} for {config.name}: only detectors with anchors can be '
+            'fine-tuned, from the same'
         )
     differences = list_differences(
         _network_facts(theirs), _network_facts(config), sides=('source', 'configuration')
@@ -200,7 +205,7 @@ def _check_same_network(source: Path, info: BundleInfo, config: DetectorConfig) 
         )
 
 
-def _network_facts(model: PointPillarsConfig) -> dict[str, Any]:
+def _network_facts(model: AnchorDetectorConfig) -> dict[str, Any]:
     """All that the weights before the head depend on; widths appear as channels."""
     return {
         **stage_facts(model),

@@ -23,7 +23,7 @@ PARKED = {'Car': 0.91, 'Van': 0.06, 'Truck': 0.015, 'Misc': 0.015}
 DRIVING = {'Car': 0.92, 'Van': 0.08}
 SPREAD = {'Car': 1.0, 'Van': 1.0, 'Truck': 1.0, 'Misc': 1.0, 'Pedestrian': 1.2, 'Cyclist': 1.0}
 ANGLES = (np.pi / 2, np.pi / 2, np.pi / 3, np.pi / 4)  # of parking places off the street
-IN_LANE, WALKING_AWAY, CROSSING = 0.35, 0.32, 0.4  # parts of cyclists and pedestrians
+IN_LANE, WALKING_AWAY, CROSSING = 0.35, 0.22, 0.46  # parts of cyclists and pedestrians
 TURNING, IN_CROSS_STREET = 0.12, 0.2  # parts of the cars of a street with a cross street
 PLACES = 12  # proposed for one road user
 

@@ -48,7 +48,9 @@ def simulated(tmp_path_factory):
 
 def test_kitti_there_and_back_gives_the_same(kitti_mini, tmp_path):
     lost = kitti_to_folder(kitti_mini, tmp_path / 'open')
-    assert lost == {'images': 4}
+    others = ('P0', 'P1', 'P3', 'Tr_imu_to_velo')
+    matrices = {f'calibrations with a {key} of its own': 20 for key in others}
+    assert lost == {'images': 4, **matrices}
     assert folder_to_kitti(tmp_path / 'open', tmp_path / 'back') == {}
     assert_same_kitti(kitti_mini, tmp_path / 'back')
     camera = next(iter(read_info(tmp_path / 'open').cameras.values()))
@@ -56,7 +58,7 @@ def test_kitti_there_and_back_gives_the_same(kitti_mini, tmp_path):
 
 
 def test_simulated_scenes_there_and_back_give_the_same_and_more(simulated, tmp_path):
-    kitti_to_folder(simulated, tmp_path / 'open')
+    assert kitti_to_folder(simulated, tmp_path / 'open') == {}
     folder_to_kitti(tmp_path / 'open', tmp_path / 'back')
     assert_same_kitti(simulated, tmp_path / 'back', more=True)
     exact = json.loads((simulated / 'training' / 'objects' / '000001.json').read_text())

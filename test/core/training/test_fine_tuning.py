@@ -148,6 +148,15 @@ def test_the_head_is_taken_over_by_name(model, tmp_path, names, counts, classes)
     assert told.summary.endswith(f'of the head {counts} channels {classes}')
 
 
+def test_second_begins_with_weights_of_its_own_family(tiny_second, model, tmp_path):
+    source = save_source(tmp_path / 'source', tiny_second)
+    detector, _, _ = start(source, tiny_second)
+    for name, tensor in load_bundle(source)[1].items():
+        assert torch.equal(detector.state_dict()[name], tensor), name
+    with pytest.raises(ConfigError, match='second for pointpillars: only detectors with anchors'):
+        start(source, model)
+
+
 def test_a_class_with_other_anchors_begins_anew(model, tmp_path):
     source = save_source(tmp_path / 'source', model)
     car = model.head.anchors['Car'].model_copy(update={'bottom': -2.0, 'matched_iou': 0.5})

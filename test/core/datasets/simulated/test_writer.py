@@ -10,8 +10,10 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 from pointdistiller_core.config import CameraConfig, KittiConfig, SensorConfig, SimulationConfig
+from pointdistiller_core.config.simulation import SurfacesConfig
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.datasets.simulated import (
     SimulatedObject,
@@ -124,6 +126,17 @@ def test_other_settings_are_refused_and_nothing_is_touched(dataset):
     with pytest.raises(DatasetError, match=r'settings: sensor\.num_columns: 300 -> 301; choose'):
         simulate_dataset(dataset, other, splits=SPLITS, seed=7)
     assert files_of(dataset) == before
+
+
+def test_a_folder_from_before_a_setting_existed_goes_on(dataset, tmp_path):
+    root = shutil.copytree(dataset, tmp_path / 'data')
+    settings = yaml.safe_load((root / 'simulation.yaml').read_text())
+    del settings['surfaces'], settings['sensor']['roof']
+    (root / 'simulation.yaml').write_text(yaml.safe_dump(settings))
+    simulate_dataset(root, SMALL, splits=SPLITS, seed=7, num_workers=1)
+    other = SMALL.model_copy(update={'surfaces': SurfacesConfig(dark=0.5)})
+    with pytest.raises(DatasetError, match=r'settings: surfaces\.dark: 0.0 -> 0.5; choose'):
+        simulate_dataset(root, other, splits=SPLITS, seed=7, num_workers=1)
 
 
 def test_folder_with_other_files_is_refused(tmp_path):
