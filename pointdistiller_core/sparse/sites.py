@@ -30,7 +30,7 @@ ZERO, ONE = np.uint64(0), np.uint64(1)
 class Pairs(NamedTuple):
     """Cells that meet in one cell of the kernel: (n,) rows of the input and of the output.
 
-    No output appears twice.
+    Both ascend, and none appears twice.
     """
 
     inputs: IntArray
