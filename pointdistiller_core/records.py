@@ -89,9 +89,18 @@ class GroundTruth(_Rows):
 
     @classmethod
     def joined(cls, parts: Sequence[GroundTruth]) -> GroundTruth:
-        """The boxes of one or more frames; the first one says which columns there are."""
-        names = ('boxes', *parts[0].columns())
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+        """The boxes of one or more frames; what some do not know is NaN, or level -1."""
+        names = {name for part in parts for name in part.columns()}
+        columns = {
+            name: np.concatenate([part.columns().get(name, part._unknown(name)) for part in parts])
+            for name in names
+        }
+        return cls(boxes=np.concatenate([part.boxes for part in parts]), **columns)
+
+    def _unknown(self, name: str) -> NDArray[Any]:
+        if name == 'levels':
+            return np.full(len(self), -1)
+        return np.full((len(self), *self.COLUMNS[name]), np.nan, np.float32)
 
     @classmethod
     def empty(cls) -> GroundTruth:

@@ -138,7 +138,7 @@ def _report(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
     if measured:
         print_table(
             f'Against the labels of people in {kept} frames (BEV IoU '
-            f'{MEASURED_IOU:g}; what is ignored counts neither way)',
+            f'{MEASURED_IOU:g}; ignored boxes do not count)',
             ['class', 'precision', 'recall', 'found', 'wrong', 'missed', 'out of range'],
             [
                 [name, *(_percent(each[key]) for key in ('precision', 'recall'))]

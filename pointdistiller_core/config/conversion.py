@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How a recording becomes a dataset."""
+"""Settings for converting recordings into datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Seconds = Annotated[float, Field(ge=0.0)]
 
 
 class ConversionConfig(Config):
-    """What is taken from bags, and how it is brought to the convention of the training clouds."""
+    """What to take from bags, and how to bring it to the convention of training clouds."""
 
     topics: tuple[str, ...] = Field(
         (), description='of the clouds; several sensors are merged; none: the only one'
@@ -75,7 +75,7 @@ class ConversionConfig(Config):
 
 
 class SplitConfig(Config):
-    """Which frames of a recording are for validation: whole drives, or the end of each."""
+    """Which frames are for validation: whole drives, or the end of each drive."""
 
     val_drives: tuple[str, ...] = Field((), description='for validation, as a whole')
     val_part: Probability = Field(

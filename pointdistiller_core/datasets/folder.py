@@ -39,7 +39,7 @@ from pointdistiller_core.records import IGNORE_LABEL, Frame, GroundTruth
 
 logger = logging.getLogger(__name__)
 
-FRAME_VERSION = 1  # of the frames made from the files
+FRAME_VERSION = 2  # of the frames made from the files
 
 
 class FolderDataset:
@@ -234,7 +234,11 @@ def ground_truth_of(
         for label in labels
     ]
     boxes = np.array([label.box for label in labels], np.float32).reshape(-1, 7)
-    return GroundTruth(boxes, np.array(indices, np.int64))
+    velocities = None
+    if any(label.velocity for label in labels):
+        unknown = (np.nan, np.nan)
+        velocities = np.array([label.velocity or unknown for label in labels], np.float32)
+    return GroundTruth(boxes, np.array(indices, np.int64), velocities)
 
 
 def label_problems(labels: Sequence[Label], known: set[str]) -> list[str]:

@@ -62,7 +62,11 @@ def test_optional_columns_follow_the_boxes():
     assert truth[1:].levels.tolist() == [-1]
     joined = GroundTruth.joined([truth[1:], truth])
     assert joined.levels.tolist() == [-1, 2, -1]
-    assert GroundTruth.joined([GroundTruth.empty(), truth]).velocities is None
+    bare = dataclasses.replace(truth, velocities=None, levels=None)
+    assert GroundTruth.joined([bare, bare]).velocities is None
+    mixed = GroundTruth.joined([bare, truth])
+    assert mixed.levels.tolist() == [-1, -1, 2, -1]
+    assert np.isnan(mixed.velocities).all(axis=1).tolist() == [True, True, False, True]
     with pytest.raises(ValueError, match=r'2 boxes but velocities of shape \(2, 3\)'):
         dataclasses.replace(truth, velocities=np.zeros((2, 3), np.float32))
 

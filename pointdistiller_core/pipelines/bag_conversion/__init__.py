@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings to datasets."""
+"""Convert recordings into datasets."""
 
 from pointdistiller_core.pipelines.bag_conversion.conversion import (
     ConvertedDrive,

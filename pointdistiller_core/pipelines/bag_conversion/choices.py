@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a look at the beginning of a recording decides, with its evidence."""
+"""Choose sensors, poses and height from the beginning of a recording, and say why."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 SURVEYED_EVERY_S, SURVEYED_S = 0.5, 20.0  # of the recording's beginning
 USUAL_INTENSITY = (0.0, 1.0)
 GROUND_FRAME = 'base_footprint'  # REP 120: on the ground, below the vehicle
-LEAST_FITTED, LEAST_TOLD = 0.1, 0.001  # [m] that points are moved by; less leaves every bit
+LEAST_FITTED, LEAST_TOLD = 0.1, 0.001  # [m]: smallest corrections, of a fit and of TF
 LEAST_TILT = math.radians(2)  # that is not the road's
 SURPRISING_HEIGHT = 0.3  # [m] between TF and the points
 
@@ -70,12 +70,12 @@ class SensorChoice(_Choice):
     """A sensor.
 
     Attributes:
-        topic: of its clouds.
-        frame: of its first cloud.
-        frame_from_sensor: 4 x 4, to the frame of the recording, at its first cloud; None where it
-            has none.
-        intensity_scale: factor on its intensity; None is that of the reader of its number type.
-        intensity: why.
+        topic: topic of its clouds.
+        frame: frame of its first cloud.
+        frame_from_sensor: 4 x 4 matrix to the frame of the recording, at its first cloud; None if
+            it has none.
+        intensity_scale: factor on its intensity; None takes the default for its number type.
+        intensity: the reason for that factor.
     """
 
     topic: str
@@ -86,12 +86,12 @@ class SensorChoice(_Choice):
 
 
 class HeightChoice(_Choice):
-    """Where the dataset's frame is.
+    """Where the dataset's frame lies.
 
     Attributes:
-        training_from_sensor: 4 x 4, from the frame of the recording to that of the dataset.
-        height: of the sensor above the ground [m]; None where it is not known.
-        evidence: why.
+        training_from_sensor: 4 x 4 matrix from the frame of the recording to that of the dataset.
+        height: height of the sensor above the ground [m]; None if unknown.
+        evidence: reason for this height.
     """
 
     training_from_sensor: list[list[float]]
@@ -100,7 +100,7 @@ class HeightChoice(_Choice):
 
     @property
     def mounting(self) -> Mounting:
-        """Moves points and boxes."""
+        """The transform of points and boxes."""
         return Mounting(np.array(self.training_from_sensor))
 
 
@@ -108,11 +108,11 @@ class PoseChoice(_Choice):
     """Where poses come from.
 
     Attributes:
-        source: kind.
-        fixed_frame: of TF.
-        topic: of odometry.
-        child_frame: of odometry; empty takes the sensor for the vehicle.
-        evidence: why.
+        source: kind of source.
+        fixed_frame: fixed frame of TF.
+        topic: topic of the odometry.
+        child_frame: frame that the odometry moves; empty means the sensor itself.
+        evidence: reason for this source.
     """
 
     source: Literal['tf', 'odometry', 'icp', 'simulation', 'none']
@@ -124,13 +124,13 @@ class PoseChoice(_Choice):
     def build(
         self, stream: CloudStream, frame: str, truth: Truth | None, height: float | None
     ) -> PoseSource:
-        """The source, fed by a stream.
+        """Make the source, which reads from a stream.
 
         Args:
-            stream: of the recording.
-            frame: of its points.
-            truth: of a simulated drive.
-            height: of the sensor above the ground [m], where that is known.
+            stream: stream of the recording.
+            frame: frame of its points.
+            truth: ground truth of a simulated drive.
+            height: height of the sensor above the ground [m], if known.
         """
         if self.source == 'tf':
             return TfPoses(stream.tree, self.fixed_frame, frame)
@@ -147,10 +147,10 @@ class Choices(_Choice):
     """All that is decided about a recording.
 
     Attributes:
-        sensors: whose clouds are read; the first one gives the pace.
-        frame: of the recording, in which points, ego box and poses are before the height.
-        poses: where they come from.
-        height: where the dataset's frame is.
+        sensors: sensors to read; frames follow the clouds of the first one.
+        frame: frame of points, ego box and poses before the height is corrected.
+        poses: source of the poses.
+        height: where the dataset's frame lies.
     """
 
     sensors: list[SensorChoice]
@@ -160,7 +160,7 @@ class Choices(_Choice):
 
     @property
     def scales(self) -> dict[str, float | None]:
-        """Factors on the intensity by topic."""
+        """Intensity factors by topic."""
         return {sensor.topic: sensor.intensity_scale for sensor in self.sensors}
 
 
@@ -168,7 +168,7 @@ def choose_topics(bag: Path, summary: BagSummary, config: ConversionConfig) -> t
     """Topics of the clouds.
 
     Raises:
-        DatasetError: one is missing or of another type, or there are several to choose from.
+        DatasetError: a topic is missing or has another type, or there are several to choose from.
     """
     if not config.topics:
         return (choose_cloud_topic(bag),)
@@ -196,17 +196,17 @@ def survey(
 
     Args:
         bag: folder or file.
-        summary: of it.
-        config: what was asked for; its topics are named.
-        truth: of a simulated drive.
-        findings: hears what to know.
+        summary: its summary.
+        config: settings that name the topics.
+        truth: ground truth of a simulated drive.
+        findings: collects notes.
 
     Raises:
-        ConfigError: something that was asked for is not there.
-        DatasetError: there is no cloud of use.
+        ConfigError: the bag lacks something that the settings ask for.
+        DatasetError: there is no usable cloud.
     """
     topic = _odometry_topic(bag, summary, config)
-    unheard = Findings(bag, strict=False)  # the same clouds are read again
+    unheard = Findings(bag, strict=False)  # the conversion reads the same clouds again
     stream = CloudStream(bag, summary, config, unheard, odometry_topic=topic)
     sets = _look(stream)
     if not sets:
@@ -244,7 +244,7 @@ def survey(
 
 
 def _look(stream: CloudStream) -> CloudSetList:
-    """Sets of the first seconds, spread."""
+    """Sets of clouds spread over the first seconds."""
     found: CloudSetList = []
     next_ns = last_ns = 0
     for item in stream:
@@ -269,7 +269,7 @@ def _first_clouds(found: CloudSetList) -> dict[str, SensorCloud]:
 def _check_frames(
     bag: Path, stream: CloudStream, firsts: dict[str, SensorCloud], frame: str
 ) -> None:
-    """Refuse sensors that TF never connects."""
+    """Reject sensors that TF never connects."""
     for cloud in firsts.values():
         if cloud.frame != frame:
             try:
@@ -426,12 +426,12 @@ def _choose_height(
 
 
 def _frame_from_sensor(tree: TransformTree, cloud: SensorCloud, frame: str) -> Matrix:
-    """(4, 4) to the frame of the recording."""
+    """(4, 4) matrix to the frame of the recording."""
     return np.eye(4) if cloud.frame == frame else tree.lookup(frame, cloud.frame, cloud.stamp_ns)
 
 
 def _pose_on(ground: Ground) -> Matrix:
-    """(4, 4) pose of the sensor; a tilt that may be the road's is left out."""
+    """(4, 4) pose of the sensor, without a small tilt, which may be that of the road."""
     if ground.tilt >= LEAST_TILT:
         return ground.ground_from_sensor
     pose = np.eye(4)
@@ -485,5 +485,5 @@ def _height(
 
 
 def plain(choices: Choices) -> dict[str, Any]:
-    """As `dataset.yaml` has them."""
+    """The choices as `dataset.yaml` holds them."""
     return choices.model_dump(mode='json')

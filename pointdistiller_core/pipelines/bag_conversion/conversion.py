@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Bags to an open dataset folder, streamed, so that it can be ended and goes on at any moment."""
+"""Convert bags into an open dataset folder, frame by frame; can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ if TYPE_CHECKING:
     Matrix: TypeAlias = NDArray[np.float64]
 
 _UNSAFE = re.compile(r'[^A-Za-z0-9_+-]+')
-Progress: TypeAlias = Callable[[float, float, str], None]  # seconds done, of how many, and a note
+Progress: TypeAlias = Callable[[float, float, str], None]  # seconds done, seconds in all, note
 
 
 @dataclass(frozen=True)
 class ConvertedDrive:
-    """What became of a bag.
+    """Result of converting a bag.
 
     Attributes:
-        name: of the drive.
-        info: counts, choices and notes, as `dataset.yaml` has them.
-        num_frames: in the dataset.
-        num_new: of them that were not there before.
+        name: name of the drive.
+        info: counts, choices and notes, as in `dataset.yaml`.
+        num_frames: number of its frames in the dataset.
+        num_new: number of frames that this run added.
     """
 
     name: str
@@ -81,10 +81,10 @@ class ConvertedDrive:
 
 
 def drive_names(bags: Sequence[Path]) -> dict[str, Path]:
-    """A name for each bag: its own, after that of its folder where several have the same.
+    """Name each bag after itself, with its folder's name in front if several share a name.
 
     Raises:
-        ConfigError: a bag is given twice.
+        ConfigError: a bag is listed twice.
     """
     folders = [bag.parent if bag.name == METADATA_FILE else bag for bag in bags]
     if twice := [str(path) for path, count in Counter(folders).items() if count > 1]:
@@ -111,27 +111,27 @@ def convert_bags(
     strict: bool = False,
     on_progress: Callable[[str], Progress] | None = None,
 ) -> list[ConvertedDrive]:
-    """Convert recordings; drives that are in the dataset already, whole, are left as they are.
+    """Convert recordings; leave drives that are complete in the dataset as they are.
 
-    The files depend on the bags and the settings alone. A conversion that was ended at any moment,
-    also by SIGKILL, continues where it stopped, and gives the same files.
+    The files depend only on the bags and the settings. A conversion that was stopped at any
+    moment, even by SIGKILL, resumes there and gives the same files.
 
     Args:
-        drives: bags by the names of the drives.
-        root: dataset folder, new or to be added to.
-        config: what is taken, and how it is brought to the training convention.
+        drives: bags by drive name.
+        root: dataset folder, new or existing.
+        config: what to take, and how to bring it to the training convention.
         splits: which frames are for validation.
-        strict: whether anything wrong with a bag is an error.
-        on_progress: makes a function that is told the progress of a drive.
+        strict: whether any problem in a bag is an error.
+        on_progress: makes a function that takes the progress of a drive.
 
     Raises:
-        ConfigError: something that was asked for is not there.
-        DatasetError: a bag cannot be read, or `root` holds something else, or the same drives with
+        ConfigError: a bag lacks something that the settings ask for.
+        DatasetError: a bag cannot be read, or `root` holds something else or the same drives with
             other settings.
-        WriteError: the file system refuses; what was converted before is intact.
+        WriteError: a file cannot be written; what was converted before stays intact.
     """
     for name in drives:
-        FrameRow(name, name)  # refuses what cannot be one
+        FrameRow(name, name)  # raises for a bad name
     if unknown := sorted(set(splits.val_drives) - set(drives)):
         known = _known_drives(root)
         if unknown := [name for name in unknown if name not in known]:
@@ -153,7 +153,7 @@ def convert_bags(
 
 
 class _Conversion:
-    """One bag, which becomes a drive."""
+    """Conversion of one bag into a drive."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Conversion:
         self._truth: Truth | None = read_truth(bag)
 
     def run(self, splits: SplitConfig, on_progress: Progress | None) -> ConvertedDrive:
-        """Convert what is not there yet."""
+        """Convert the frames that are missing."""
         begun = self._begun()
         earlier = self._writer.places(self._name)
         if begun is not None and begun.complete:
@@ -198,10 +198,10 @@ class _Conversion:
     # --- dataset.yaml --------------------------------------------------------------------
 
     def _begun(self) -> DriveInfo | None:
-        """What is there of this drive.
+        """Read what the dataset holds of this drive.
 
         Raises:
-            DatasetError: it is of another recording, or has other settings.
+            DatasetError: it comes from another recording, or has other settings.
         """
         drive = self._writer.info.drives.get(self._name)
         if drive is None:
@@ -314,7 +314,7 @@ class _Conversion:
             )
 
     def _first_clouds(self, config: ConversionConfig, choices: Choices) -> Iterator[FloatArray]:
-        unheard = Findings(self._bag, strict=False)  # they are read again
+        unheard = Findings(self._bag, strict=False)  # the conversion reads them again
         stream = CloudStream(self._bag, self._summary, config, unheard)
         reader = CloudReader(config, choices.scales, stream.tree, unheard)
         for found in islice(stream, WARM_UP_CLOUDS):
@@ -342,19 +342,19 @@ class _Conversion:
 
 
 class _FrameChooser:
-    """Thins frames by number, time and motion."""
+    """Selects frames by number, time and motion."""
 
     def __init__(self, config: ConversionConfig, findings: Findings) -> None:
         self._config, self._findings = config, findings
         self._number = -1
-        # Sensors are not that regular: a hundredth of the period is not waited for.
+        # Sensors are not perfectly regular: accept a hundredth of a period too early.
         period_s = (config.min_period_s or 0) * 0.99
         self._period_ns = round(period_s * NANOSECONDS)
         self._last_ns: int | None = None
         self._last_pose: Matrix | None = None
 
     def takes(self, stamp_ns: int, pose: Matrix | None) -> bool:
-        """Whether a set of clouds becomes a frame; those that do not are counted."""
+        """Whether a set of clouds becomes a frame; counts those that do not."""
         self._number += 1
         if self._number % self._config.stride:
             reason = 'by_stride'
@@ -372,7 +372,7 @@ class _FrameChooser:
         return False
 
     def taken(self, stamp_ns: int, pose: Matrix | None) -> None:
-        """The next ones are compared with this one."""
+        """Compare the next frames with this one."""
         self._last_ns, self._last_pose = stamp_ns, pose
 
     def _has_moved(self, before: Matrix, pose: Matrix) -> bool:
@@ -385,12 +385,12 @@ class _FrameChooser:
 
 
 class _Frames:
-    """The frames of a drive: those that are there are compared, the others are written.
+    """Frames of a drive: compares those that exist and writes the others.
 
     Attributes:
-        count: so far.
-        num_new: of them that were not there.
-        way: of the sensor [m].
+        count: number of frames so far.
+        num_new: number of frames added.
+        way: distance that the sensor travelled [m].
     """
 
     def __init__(self, drive: str, writer: FolderWriter, earlier: NDArray[np.int64]) -> None:
@@ -410,9 +410,10 @@ class _Frames:
 
         Args:
             stamp_ns: its time [ns].
-            points: (N, 4).
-            pose: (4, 4) world from the recording's frame, and the dataset's frame from that one.
-            labels: None leaves it unlabelled.
+            points: (N, 4) points.
+            pose: (4, 4) matrices to the world from the recording's frame, and to that of the
+                dataset from the recording's.
+            labels: its labels; None leaves it unlabelled.
         """
         name = f'{self._drive}_{self.count:06d}'
         if pose is not None:
@@ -432,7 +433,7 @@ class _Frames:
     def _again(
         self, name: str, stamp_ns: int, points: FloatArray, labels: Sequence[Label] | None
     ) -> None:
-        """A frame that is there: what a loss of power has taken of it is written again."""
+        """Check a frame that exists, and write again what a loss of power destroyed."""
         row = self._writer.earlier[int(self._earlier[self.count])]
         if (row.name, row.stamp_ns, row.num_points) != (name, stamp_ns, len(points)):
             raise DatasetError(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted while a recording is converted, and what is wrong with it."""
+"""Count frames and problems while a recording is converted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pointdistiller_core.errors import DatasetError
 
-# What is wrong with clouds. With `strict` the first one ends the conversion.
+# Problems of clouds. With `strict`, the first one ends the conversion.
 PROBLEMS: Mapping[str, str] = {
     'unreadable': 'clouds cannot be read',
     'without_stamp': 'clouds have no stamp; the time of recording is taken',
@@ -20,7 +20,7 @@ PROBLEMS: Mapping[str, str] = {
     'broken_transforms': 'transforms are none: not finite, or without a rotation',
     'damaged': 'parts of the bag cannot be read',
 }
-# What is left out because it was asked for, or kept with something missing.
+# Clouds left out on request, or kept although something is missing.
 REASONS: Mapping[str, str] = {
     'duplicates': 'clouds repeat the one before',
     'by_stride': 'left out by stride',
@@ -33,10 +33,10 @@ REASONS: Mapping[str, str] = {
 
 
 class Findings:
-    """Counts, and the first of each problem.
+    """Counts, and the first problem of each kind.
 
     Args:
-        bag: what errors begin with.
+        bag: path that error messages begin with.
         strict: whether a problem is an error.
     """
 
@@ -47,14 +47,14 @@ class Findings:
         self._notes: dict[str, None] = {}
 
     def count(self, kind: str, number: int = 1) -> None:
-        """Count something that is as it should be, or was asked for."""
+        """Count something that is in order."""
         self.counts[kind] += number
 
     def problem(self, kind: str, text: str, number: int = 1) -> None:
-        """Count something that is wrong.
+        """Count a problem.
 
         Raises:
-            DatasetError: `strict`.
+            DatasetError: always, if `strict`.
         """
         if self._strict:
             raise DatasetError(
@@ -64,12 +64,12 @@ class Findings:
         self._firsts.setdefault(kind, text)
 
     def note(self, text: str) -> None:
-        """Something to know."""
+        """Add a note."""
         self._notes.setdefault(text)
 
     @property
     def notes(self) -> list[str]:
-        """All that is to be said, in sentences."""
+        """Notes and problems as sentences."""
         told = [
             f'{PROBLEMS[kind]}: {self.counts[kind]}; the first: {first}'
             for kind, first in self._firsts.items()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a bag holds, and what can be made of it."""
+"""Inspect a bag: what it holds, and what a conversion would make of it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from pointdistiller_core.pipelines.bag_conversion.truth import read_truth
 
 @dataclass
 class CloudTopic:
-    """A topic of clouds.
+    """A topic with clouds.
 
     Attributes:
-        fields: of its first cloud, with their types.
-        frame: of its first cloud.
-        num_points: of its first cloud, those without return too.
-        survey: what the conversion would decide; None if it cannot.
-        problem: why it cannot; empty if it can.
+        fields: fields of its first cloud, with types.
+        frame: frame of its first cloud.
+        num_points: number of points of its first cloud, including those without return.
+        survey: what a conversion would choose; None if it would fail.
+        problem: why it would fail; empty if it would not.
     """
 
     fields: Sequence[str] = ()
@@ -49,11 +49,11 @@ class CloudTopic:
 
 @dataclass
 class TopicTimes:
-    """When the messages of a topic were recorded, by a look at each.
+    """Recording times of all messages of a topic.
 
     Attributes:
-        count: messages.
-        longest_gap_s: between two of them [s].
+        count: number of messages.
+        longest_gap_s: longest time between two of them [s].
     """
 
     count: int = 0
@@ -61,7 +61,7 @@ class TopicTimes:
     last_ns: int = field(default=0, repr=False)
 
     def add(self, time_ns: int) -> None:
-        """Take in a message."""
+        """Add a message."""
         if self.count:
             self.longest_gap_s = max(self.longest_gap_s, (time_ns - self.last_ns) / NANOSECONDS)
         self.count += 1
@@ -70,13 +70,13 @@ class TopicTimes:
 
 @dataclass(frozen=True)
 class BagInspection:
-    """What a bag holds.
+    """Contents of a bag.
 
     Attributes:
-        summary: by its indexes.
-        clouds: its topics of clouds.
-        times: of each topic, where all messages were read.
-        notes: what is wrong or to know.
+        summary: what its indexes say.
+        clouds: its topics with clouds.
+        times: recording times by topic, if all messages were read.
+        notes: problems and notes.
     """
 
     summary: BagSummary
@@ -86,17 +86,17 @@ class BagInspection:
 
     @property
     def duration_s(self) -> float:
-        """From the first to the last message [s]."""
+        """Time from the first to the last message [s]."""
         return (self.summary.stop_ns - self.summary.start_ns) / NANOSECONDS
 
     def count_of(self, topic: str) -> int | None:
-        """Messages of a topic; None where only reading would tell."""
+        """Number of messages of a topic; None if only reading them would tell."""
         if self.times:
             return self.times[topic].count if topic in self.times else 0
         return self.summary.topics[topic].count
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it for JSON."""
+        """The inspection for JSON."""
         return {
             'start_ns': self.summary.start_ns,
             'duration_s': self.duration_s,
@@ -134,12 +134,12 @@ def inspect_bag(
     full: bool = False,
     on_progress: Callable[[float, float], None] | None = None,
 ) -> BagInspection:
-    """Look into a bag: its indexes, and the first clouds of each topic.
+    """Inspect a bag: its indexes, and the first clouds of each topic.
 
     Args:
         bag: folder or file.
-        full: whether to read every message, to count them and to find gaps and damage.
-        on_progress: told how many seconds of the bag are read, and of how many.
+        full: whether to read every message, to find gaps and damage.
+        on_progress: takes the seconds read and the seconds in all.
 
     Raises:
         DatasetError: the bag is missing or broken.
@@ -174,7 +174,7 @@ def _look_at(bag: Path, summary: BagSummary, topic: str, notes: dict[str, None])
         found.problem = 'it has no message'
     except PointDistillerError as error:
         found.problem = str(error)
-    except Exception as error:  # of a parser whose input may be anything
+    except Exception as error:  # a parser of arbitrary input
         found.problem = f'its first message cannot be read: {error or type(error).__name__}'
     return found
 
@@ -199,6 +199,6 @@ def _read_all(
             times[message.topic].add(message.time_ns)
             if on_progress is not None:
                 on_progress((message.time_ns - summary.start_ns) / NANOSECONDS, total_s)
-    except DatasetError as error:  # it comes after all that can be read
+    except DatasetError as error:  # raised after all readable messages
         notes[str(error)] = None
     return times

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the poses of a sensor come from: TF, odometry, or its own clouds."""
+"""Poses of a sensor: from TF, odometry, or its own clouds."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ from pointdistiller_core.geometry.poses import Pose, PoseTrack, TransformError, 
 if TYPE_CHECKING:
     Matrix: TypeAlias = NDArray[np.float64]
 
-FIXED_FRAMES = ('odom', 'map', 'world', 'earth')  # the first that there is; odom does not jump
+FIXED_FRAMES = ('odom', 'map', 'world', 'earth')  # the first that exists; odom does not jump
 ICP_PACKAGE = 'kiss-icp'
-ICP_DRIFT = 0.005  # of the way, as published for KITTI's odometry benchmark
+ICP_DRIFT = 0.005  # of the distance, as published for KITTI's odometry
 MAX_RANGE = 100.0  # [m]
 WARM_UP_CLOUDS = 10
 LEAST_POINTS = 100  # of a cloud
-# KISS-ICP's own 1 m, with the ground, fell 4 m short after 20 m of a simulated street: rings on a
-# flat road, and the points of smooth walls, seem to go along. So it was 0.13 m after 41 m.
-VOXEL, GROUND = 0.25, 0.3  # [m]: of the map; above the ground, what is not aligned
+# With KISS-ICP's default of 1 m, and the ground, the pose was 4 m short after 20 m of a simulated
+# street: rings on a flat road and points on smooth walls seem to move along. With these values, it
+# was off by 0.13 m after 41 m.
+VOXEL, GROUND = 0.25, 0.3  # [m]: size of a voxel; height up to which points are ground
 
 
 class PoseSource(Protocol):
     """Poses `world_from_sensor` by time.
 
     Attributes:
-        needs_points: whether it must see every cloud, in the order of time.
+        needs_points: whether it must see every cloud, in order of time.
     """
 
     needs_points: bool
 
     def is_ready(self, stamp_ns: int) -> bool:
-        """Whether no message that is still to come matters to the pose at a time [ns]."""
+        """Whether later messages can no longer change the pose at a time [ns]."""
 
     def at(self, stamp_ns: int, points: NDArray[np.float32] | None) -> Matrix | None:
-        """(4, 4) pose; None where poses are not asked for.
+        """(4, 4) pose; None if poses are not wanted.
 
         Args:
             stamp_ns: time of the cloud [ns].
-            points: (N, 4) of the cloud, where they are needed.
+            points: (N, 4) points of the cloud, if needed.
 
         Raises:
-            TransformError: there is none at this time.
+            TransformError: there is no pose at this time.
         """
 
 
 class NoPoses:
-    """Nothing tells where the sensor is."""
+    """No poses."""
 
     needs_points = False
 
@@ -68,12 +69,12 @@ class NoPoses:
 
 
 class TfPoses:
-    """Poses by TF.
+    """Poses from TF.
 
     Args:
-        tree: what TF has told so far.
-        fixed: frame that stays.
-        frame: of the sensor.
+        tree: transforms so far.
+        fixed: fixed frame.
+        frame: frame of the sensor.
     """
 
     needs_points = False
@@ -82,7 +83,7 @@ class TfPoses:
         self._tree, self._fixed, self._frame = tree, fixed, frame
 
     def is_ready(self, stamp_ns: int) -> bool:
-        """Whether TF has told what comes after a time."""
+        """Whether there is a transform after a time."""
         return self._tree.is_ready(self._fixed, self._frame, stamp_ns)
 
     def at(self, stamp_ns: int, points: NDArray[np.float32] | None) -> Matrix:  # noqa: ARG002
@@ -91,13 +92,13 @@ class TfPoses:
 
 
 class OdometryPoses:
-    """Poses by messages of odometry, and TF from their frame to the sensor's.
+    """Poses from odometry messages, and from TF between the vehicle and the sensor.
 
     Args:
-        track: of the vehicle's frame, as far as it was told.
-        tree: what TF has told so far.
-        child: the vehicle's frame; empty takes the sensor for the vehicle.
-        frame: of the sensor.
+        track: poses of the vehicle so far.
+        tree: transforms so far.
+        child: frame of the vehicle; empty means the sensor itself.
+        frame: frame of the sensor.
     """
 
     needs_points = False
@@ -106,7 +107,7 @@ class OdometryPoses:
         self._track, self._tree, self._child, self._frame = track, tree, child, frame
 
     def is_ready(self, stamp_ns: int) -> bool:
-        """Whether a pose after a time was told."""
+        """Whether there is a pose after a time."""
         return self._track.last_ns is not None and self._track.last_ns >= stamp_ns
 
     def at(self, stamp_ns: int, points: NDArray[np.float32] | None) -> Matrix:  # noqa: ARG002
@@ -118,10 +119,10 @@ class OdometryPoses:
 
 
 class KnownPoses:
-    """Poses that lie beside a simulated drive.
+    """Poses stored next to a simulated drive.
 
     Args:
-        poses: (4, 4) by time [ns].
+        poses: (4, 4) poses by time [ns].
     """
 
     needs_points = False
@@ -141,10 +142,10 @@ class KnownPoses:
 
 
 class IcpPoses:
-    """Poses by KISS-ICP, which aligns each cloud to those before; the first one is at the origin.
+    """Poses from KISS-ICP, which aligns each cloud to earlier ones; the first is at the origin.
 
     Args:
-        height: of the sensor above the ground [m], which is left out; None takes all points.
+        height: height of the sensor [m], to leave out the ground; None takes all points.
 
     Raises:
         ConfigError: its package is not installed.
@@ -163,13 +164,13 @@ class IcpPoses:
         self._odometry = self._begin()
 
     def warm_up(self, clouds: Iterable[NDArray[np.float32]]) -> None:
-        """Learn how fast the sensor moves at the beginning.
+        """Estimate the speed of the sensor at the beginning.
 
-        A recording may begin on the way; the first clouds would be aligned as if it stood still,
-        and fall short.
+        A recording may begin while the sensor moves. Aligned as if it stood still, the first poses
+        would fall short.
 
         Args:
-            clouds: (N, 4) points of the first clouds, which are then given to `at` again.
+            clouds: (N, 4) points of the first clouds; pass them to `at` again afterwards.
         """
         for points in clouds:
             with suppress(TransformError):
@@ -178,14 +179,14 @@ class IcpPoses:
         self._odometry = self._begin()
         if np.isfinite(motion).all():
             self._odometry.last_delta = motion
-            self._odometry.last_pose = np.linalg.inv(motion)  # so that the first one is at 0
+            self._odometry.last_pose = np.linalg.inv(motion)  # puts the first one at 0
 
     def _begin(self) -> Any:
         from kiss_icp.config import KISSConfig
         from kiss_icp.kiss_icp import KissICP
 
         config = KISSConfig()
-        # One thread gives the same poses each time; a sweep without times cannot be unrolled.
+        # One thread gives the same poses each time. A sweep without times cannot be deskewed.
         config.registration.max_num_threads = 1
         config.data.deskew = False
         config.data.max_range = MAX_RANGE
@@ -197,7 +198,7 @@ class IcpPoses:
         return True
 
     def at(self, stamp_ns: int, points: NDArray[np.float32] | None) -> Matrix:  # noqa: ARG002
-        """(4, 4) pose of a cloud that follows the last one."""
+        """(4, 4) pose of the next cloud."""
         assert points is not None
         points = points[points[:, 2] > self._lowest]
         if len(points) < LEAST_POINTS:
@@ -210,21 +211,21 @@ class IcpPoses:
 
 
 def is_icp_installed() -> bool:
-    """Whether KISS-ICP is there."""
+    """Whether KISS-ICP is installed."""
     return find_spec('kiss_icp') is not None
 
 
 def icp_version() -> str:
-    """Its version."""
+    """Version of KISS-ICP."""
     return version(ICP_PACKAGE)
 
 
 def find_fixed_frame(tree: TransformTree, frame: str) -> str:
-    """The frame that stays while a sensor moves; empty where TF has none."""
+    """Find the fixed frame of a moving sensor; empty if TF has none."""
     moves: Callable[[str], bool] = lambda fixed: tree.is_moving(fixed, frame)  # noqa: E731
     return next(filter(moves, FIXED_FRAMES), '')
 
 
 def world_pose(world_from_sensor: Matrix, training_from_sensor: Matrix) -> Pose:
-    """The pose of a dataset's frame, whose points were moved from the sensor's."""
+    """Pose of the dataset's frame, whose points were transformed from the sensor's."""
     return Pose.from_matrix(world_from_sensor @ np.linalg.inv(training_from_sensor))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Splits of recordings: by drive and by time, for neighboring sweeps are all but the same."""
+"""Split recordings by drive and by time, because neighboring sweeps are nearly the same."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MOST_GAP = 0.05  # of the time of a drive
 def split_drive(
     drive: str, names: Sequence[str], stamps_ns: NDArray[np.int64], config: SplitConfig
 ) -> dict[str, list[FrameRange]]:
-    """Ranges of a drive's frames by the name of the split.
+    """Split a drive into ranges of frames, by split name.
 
     Args:
-        drive: its name.
-        names: (F,) of its frames.
-        stamps_ns: (F,) their times [ns], rising.
-        config: which drives, or which part of each.
+        drive: name of the drive.
+        names: (F,) names of its frames.
+        stamps_ns: (F,) their times [ns], increasing.
+        config: which drives, or which part of each, are for validation.
     """
     if not names:
         return {}

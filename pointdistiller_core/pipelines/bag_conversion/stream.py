@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The clouds of a recording, sensor by sensor put together, and what is known of their places."""
+"""Read the clouds of a recording, join those of several sensors, and collect their transforms."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ from pointdistiller_core.pointcloud.sensors import CloudSet, CloudSets, EgoBox, 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
 
-KEPT_S = 20.0  # of moving transforms
-EARLIER_S = 1.0  # before the first cloud, from where transforms are read
-LATEST_S = 1.0  # that a transform may come after the cloud that needs it
+KEPT_S = 20.0  # history of moving transforms
+EARLIER_S = 1.0  # before the first cloud, where reading of transforms begins
+LATEST_S = 1.0  # most delay of a transform after its cloud
 MOST_WAITING = 64  # clouds that wait for a transform
 
 
 @dataclass(frozen=True)
 class SensorCloud:
-    """A cloud of one of the sensors.
+    """A cloud of one sensor.
 
     Attributes:
-        topic: which sensor.
-        stamp_ns: its time [ns].
-        frame: of its points.
+        topic: topic of the sensor.
+        stamp_ns: time of the cloud [ns].
+        frame: frame of its points.
         message: the PointCloud2.
     """
 
@@ -66,23 +66,23 @@ class SensorCloud:
 
 
 class CloudStream:
-    """Sets of clouds of a bag in the order of time.
+    """Sets of clouds of a bag in order of time.
 
-    Whatever is wrong with clouds and transforms goes to the findings. As a set comes out, the
-    transforms around its time have been taken in, as far as the bag has them.
+    Problems of clouds and transforms go to the findings. When a set comes out, the transforms
+    around its time have been read, if the bag has them.
 
     Attributes:
-        tree: what TF has told so far.
-        track: of the vehicle, by its odometry.
-        odometry: the first message of it.
+        tree: transforms so far.
+        track: poses of the vehicle from its odometry.
+        odometry: first odometry message.
 
     Args:
         bag: folder or file.
-        summary: of the bag.
-        config: topics, times and tolerances; the topics are named.
-        findings: told what is wrong.
-        odometry_topic: empty reads no odometry.
-        on_time: told how many seconds of the bag have been read.
+        summary: summary of the bag.
+        config: topics (named), times and tolerances.
+        findings: collects problems.
+        odometry_topic: topic of the odometry; empty reads none.
+        on_time: takes the seconds of the bag read so far.
     """
 
     def __init__(
@@ -164,17 +164,17 @@ class CloudStream:
             self._findings.problem('damaged', str(error))
 
     def _read_static(self) -> None:
-        """Transforms that hold always hold for clouds before them, too."""
+        """Read static transforms first: they also hold for clouds before them."""
         if not self._static:
             return
         try:
             for message in read_messages(self._bag, self._static, on_note=lambda _note: None):
                 self._take_transforms(message)
-        except DatasetError:  # is told when the clouds are read
+        except DatasetError:  # reported when the clouds are read
             pass
 
     def _take(self, message: BagMessage) -> SensorCloud | None:
-        """A cloud that is of use; whatever else it is is taken in."""
+        """Return a usable cloud; add other messages to what is known."""
         if message.topic in self._config.topics:
             return self._take_cloud(message) if message.time_ns >= self._first_ns else None
         if message.topic in self._moving:
@@ -240,13 +240,13 @@ class CloudStream:
 
 
 class CloudReader:
-    """Points of sets of clouds, in the frame of the dataset, as the sensors measured them.
+    """Reads the points of sets of clouds in the frame of the dataset, as measured.
 
     Args:
-        config: frame, ego box, and whether clouds may have no intensity.
-        scales: factor on the intensity by topic; None is the reader's own.
-        tree: what TF has told so far.
-        findings: told what is wrong.
+        config: frame, ego box, and whether clouds may lack intensity.
+        scales: intensity factor by topic; None takes the default.
+        tree: transforms so far.
+        findings: collects problems.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class CloudReader:
         self._ego = EgoBox(box[:3], box[3:]) if box else None
 
     def read(self, found: CloudSet[SensorCloud]) -> FloatArray | None:
-        """(N, 4) float32 x, y, z [m], intensity; None if a sensor's cloud cannot be used."""
+        """(N, 4) float32 x, y, z [m], intensity; None if the cloud of a sensor is unusable."""
         parts = [self.read_one(cloud) for cloud in found.clouds if cloud is not None]
         usable = [part for part in parts if part is not None]
         if len(usable) < len(parts) and not (self._config.keep_incomplete and usable):
@@ -275,7 +275,7 @@ class CloudReader:
         return points
 
     def read_one(self, cloud: SensorCloud) -> FloatArray | None:
-        """(N, 4) points of one sensor; None if they cannot be used."""
+        """(N, 4) points of one sensor; None if they are unusable."""
         try:
             points = points_from_cloud(
                 cloud.message,
@@ -294,13 +294,13 @@ class CloudReader:
         return None
 
     def _valid(self, points: FloatArray) -> FloatArray:
-        """Those of a cloud that have a return and are finite."""
+        """Points of a cloud that have a return and are finite."""
         self._findings.count('points', len(points))
         returned = drop_no_returns(points)
         self._findings.count('points_without_return', len(points) - len(returned))
         with np.errstate(over='ignore', invalid='ignore'):
             total = returned.sum()
-        if not np.isfinite(total):  # of what is finite it is, unless it is huge
+        if not np.isfinite(total):  # finite if all values are, unless they are huge
             finite = returned[np.isfinite(returned).all(axis=1)]
             self._findings.count('points_not_finite', len(returned) - len(finite))
             return finite
@@ -314,7 +314,7 @@ class CloudReader:
 
 
 def odometry_topics(summary: BagSummary) -> Sequence[str]:
-    """Topics with `nav_msgs/Odometry` that can be read."""
+    """Readable topics of type `nav_msgs/Odometry`."""
     return sorted(
         name
         for name, found in summary.topics.items()

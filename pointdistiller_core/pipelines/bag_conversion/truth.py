@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Exact labels and poses that lie beside a simulated drive."""
+"""Exact labels and poses stored next to a simulated drive."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TRUTH_FILE = 'truth.json'  # `pointdistiller simulate --drive` writes it
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of a simulated drive.
+    """Ground truth of a simulated drive.
 
     Attributes:
         poses: (4, 4) `world_from_lidar` by time [ns].
-        labels: of each sweep by its time [ns], in the sensor's frame.
+        labels: labels of each sweep by its time [ns], in the sensor's frame.
     """
 
     poses: dict[int, Matrix]
@@ -38,12 +38,12 @@ class Truth:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of all labels."""
+        """Class names of all labels."""
         return tuple(sorted({label.name for found in self.labels.values() for label in found}))
 
 
 def read_truth(bag: Path) -> Truth | None:
-    """What lies beside a drive; None if the bag is no simulated drive.
+    """Read the ground truth next to a drive; None if the bag is not a simulated drive.
 
     Raises:
         DatasetError: the file is malformed.
@@ -61,7 +61,7 @@ def read_truth(bag: Path) -> Truth | None:
 
 
 def moved_labels(labels: Sequence[Label], mounting: Mounting) -> list[Label]:
-    """Labels of a sensor's frame in the frame of the dataset."""
+    """Transform labels from a sensor's frame to that of the dataset."""
     boxes: NDArray[np.float32] = np.array([label.box for label in labels], np.float32)
     boxes = boxes.reshape(-1, 7)
     if (mounting.training_from_sensor != np.eye(4)).any():
@@ -72,7 +72,7 @@ def moved_labels(labels: Sequence[Label], mounting: Mounting) -> list[Label]:
 
 
 def _label(item: Mapping[str, Any]) -> Label:
-    # What no ray has met cannot be found: it is neither an object nor background.
+    # What no ray hit cannot be found: it is neither object nor background.
     further = {key: item[key] for key in ('num_points', 'occlusion') if key in item}
     velocity = item.get('velocity')
     return Label(

@@ -46,6 +46,14 @@ def test_frames_come_with_labels_and_times(tmp_path):
     assert frame.ground_truth.labels.tolist() == [1, -1, -1]
 
 
+def test_velocities_come_along_where_a_label_has_one(tmp_path):
+    root = write_dataset(tmp_path, [Label('Car', BOX, velocity=(3.0, -1.0)), Label('Car', BOX)])
+    truth = FolderDataset(FolderConfig(root=root), ['Car'])[0].ground_truth
+    np.testing.assert_array_equal(truth.velocities, np.float32([[3, -1], [np.nan, np.nan]]))
+    root = write_dataset(tmp_path / 'still', [Label('Car', BOX)])
+    assert FolderDataset(FolderConfig(root=root), ['Car'])[0].ground_truth.velocities is None
+
+
 def test_columns_are_found_by_their_names(tmp_path):
     columns = ('x', 'y', 'z', 'ring', 'intensity')
     points = np.insert(POINTS, 3, 7, axis=1)
