@@ -99,6 +99,7 @@ def _stack_layers(features: FloatArray, sites: Sites) -> tuple[FloatArray, IntAr
     """The features of each column, channel by channel and then layer, and its cell of the map."""
     depth, _, width = sites.shape
     rows, columns = sites.columns
-    stacked = np.zeros((len(rows), features.shape[1], depth), np.float32)
+    channels = features.shape[1]
+    stacked = np.zeros((len(rows), channels, depth), np.float32)
     stacked[sites.column_of_site, :, sites.layers] = features
-    return stacked.reshape(len(rows), -1), rows * width + columns
+    return stacked.reshape(len(rows), channels * depth), rows * width + columns
