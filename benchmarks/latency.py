@@ -144,7 +144,7 @@ def load(bundles: dict[str, Path], arguments: argparse.Namespace) -> list[Config
 def timed_suppression() -> Iterator[list[float]]:
     """A list to which every non-maximum suppression within the block adds its milliseconds."""
     spent: list[float] = []
-    suppress = detection.suppress
+    suppress = detection._suppress
 
     def timed(*arguments: Any) -> Any:
         start = perf_counter()
@@ -152,11 +152,11 @@ def timed_suppression() -> Iterator[list[float]]:
         spent.append((perf_counter() - start) * 1e3)
         return kept
 
-    detection.suppress = timed
+    detection._suppress = timed
     try:
         yield spent
     finally:
-        detection.suppress = suppress
+        detection._suppress = suppress
 
 
 def measure(configuration: Configuration, messages: Sequence[Any], spent: list[float]) -> None:
