@@ -17,6 +17,8 @@ NUMPY_OF_ROS = import numpy; print("numpy<" + str(int(numpy.__version__.split(".
 # Label files, result files and the official program's numbers, in $(DATA)/kitti_eval.
 DATA ?= ../shared/data
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+# Processes of make test; test/conftest.py says what each of them gets.
+WORKERS ?= 2
 
 .PHONY: install lint types test test-jazzy test-nodes demo parity bench rooms clean
 
@@ -47,7 +49,7 @@ types: install
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # The tests of the nodes on Jazzy, with rclpy as wheels.
 test-jazzy:

@@ -90,7 +90,10 @@ setup(
         'export': EXPORT,
         'odometry': ODOMETRY,
         'test': TEST,
-        'dev': [*EXPORT, *RUN_ONNX, *ODOMETRY, *TEST, 'mypy', 'ruff', 'types-PyYAML'],
+        'dev': [
+            *(*EXPORT, *RUN_ONNX, *ODOMETRY, *TEST),
+            *('mypy', 'pytest-xdist', 'ruff', 'types-PyYAML'),
+        ],
     },
     entry_points={
         'console_scripts': ['pointdistiller = pointdistiller_core.cli:main'],

@@ -7,7 +7,8 @@
 
 A process sends full sweeps over the middleware, the node works in another one as users start it,
 and this one waits for the boxes. Before that, a node that only answers (`echo`) shows the time of
-the middleware itself. Needs Linux and ROS 2.
+the middleware itself. Last, what tracking 100 objects would add (`outputs.tracks`), in processor
+time. Needs Linux and ROS 2.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from time import monotonic, monotonic_ns, sleep
+from time import monotonic, monotonic_ns, process_time_ns, sleep
 from typing import Any
 
 import numpy as np
@@ -36,20 +37,31 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from untrained import MODELS, machine, make_sweeps, save_untrained
 
+from pointdistiller_core.config import TrackingConfig
 from pointdistiller_core.files import write_text
-from pointdistiller_ros.conversions import stamp_ns, to_cloud, to_stamp
+from pointdistiller_core.records import Detections
+from pointdistiller_core.tracking.live import LiveTracker
+from pointdistiller_ros.conversions import (
+    marker_keys,
+    stamp_ns,
+    to_boxes_cloud,
+    to_cloud,
+    to_stamp,
+    to_track_markers,
+)
 from pointdistiller_ros.spinning import Session
 
 POINTS, BOXES = '/points', '/detector/boxes'
 PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 NUM_SWEEPS, WARM_UP = 4, 20  # clouds
 ECHO_S, PATIENCE_S, START_S, ASKING_PERIOD_S = 15.0, 2.0, 40.0, 0.5
-MOST_OVERHEAD_MS = 10.0  # median
+MOST_OVERHEAD_MS, MOST_TRACKING_MS = 10.0, 2.0  # median
+NUM_OBJECTS, NUM_TRACKED = 100, 300  # objects, clouds
 MILLISECONDS = 1e6  # [ns]
 
 
 def main() -> int:
-    """Print two tables and write them; 1 if a cloud is lost or the node adds too much."""
+    """Print three tables and write them; 1 if a cloud is lost or the node adds too much."""
     arguments = parse_arguments()
     if arguments.role:
         return ROLES[arguments.role](arguments)
@@ -72,10 +84,15 @@ def main() -> int:
         },
         'echo': echo,
         'node': node,
+        'tracking': measure_tracking(arguments.seed),
     }
     report(record)
     write_text(arguments.json, json.dumps(record, indent=2) + '\n')
-    return int(node['lost'] > 0 or node['times']['overhead_ms']['median'] > MOST_OVERHEAD_MS)
+    slow = (
+        node['times']['overhead_ms']['median'] > MOST_OVERHEAD_MS
+        or record['tracking']['update_ms']['median'] > MOST_TRACKING_MS
+    )
+    return int(node['lost'] > 0 or slow)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -276,7 +293,7 @@ def summarize(found: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 
 def report(record: dict[str, Any]) -> None:
-    """Two tables."""
+    """Three tables."""
     print(
         f'{record["points"]} points at {record["rate"]:g} Hz, {record["reliability"]}, '
         f'{record["bundle"]} in {record["backend"]} with {record["threads"]} threads, '
@@ -286,13 +303,56 @@ def report(record: dict[str, Any]) -> None:
     )
     for role in ('echo', 'node'):
         found = record[role]
-        print(f'\n{role:18} {"median":>8} {"p95":>8} {"p99":>8} {"max":>8}')
-        for name, row in found['times'].items():
-            print(f'  {name:16} ' + ' '.join(f'{value:8.2f}' for value in row.values()))
+        print_rows(role, found['times'])
         print(
             f'  {found["sent"]} clouds, {found["lost"]} lost; {found["memory_mb"]:.0f} MB, grown '
             f'by {found["memory_growth_mb"]:.1f} MB; {found["cores"]:.2f} cores'
         )
+    print_rows(f'{NUM_OBJECTS} tracks', record['tracking'])
+
+
+def print_rows(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """A table of what `summarize` returns."""
+    print(f'\n{title:18} {"median":>8} {"p95":>8} {"p99":>8} {"max":>8}')
+    for name, row in rows.items():
+        print(f'  {name:16} ' + ' '.join(f'{value:8.2f}' for value in row.values()))
+
+
+def measure_tracking(seed: int) -> dict[str, dict[str, float]]:
+    """Processor time [ms] for a cloud with 100 objects that drive: tracks, and their messages."""
+    rng = np.random.default_rng(seed)
+    places, speeds = rng.uniform(-60, 60, (NUM_OBJECTS, 2)), rng.normal(0, 8, (NUM_OBJECTS, 2))
+    tracker, shown, spent = LiveTracker(), frozenset[tuple[str, int]](), {}
+    for index in range(NUM_TRACKED):
+        noise = rng.normal(0, 0.1, places.shape)
+        boxes = np.tile(np.array([0, 0, -1, 4, 2, 1.5, 0], np.float32), (NUM_OBJECTS, 1))
+        # They turn back after a second, so that all stay near.
+        boxes[:, :2] = places + speeds * abs(index % 20 - 10) / 10 + noise
+        scores = rng.uniform(0.2, 1, NUM_OBJECTS).astype(np.float32)
+        found = Detections(boxes, scores, np.zeros(NUM_OBJECTS, np.int64))
+        began = process_time_ns()
+        live = tracker.update(
+            found,
+            (index + 1) * 100_000_000,
+            config=TrackingConfig(),
+            frame='odom',
+            class_names=('Car',),
+            poses=[(0, (0, 0, 0, 0, 0, 0, 1))],
+        )
+        updated = process_time_ns()
+        to_boxes_cloud(live.detections, Header())
+        boxed = process_time_ns()
+        markers = to_track_markers(live, Header(), ('Car',), shown)
+        marked = process_time_ns()
+        shown = marker_keys(markers)
+        row = {
+            'update_ms': updated - began,
+            'boxes_ms': boxed - updated,
+            'markers_ms': marked - boxed,
+        }
+        for name, nanoseconds in row.items():
+            spent.setdefault(name, []).append(nanoseconds / MILLISECONDS)
+    return summarize({name: values[WARM_UP:] for name, values in spent.items()})
 
 
 def run_node(arguments: argparse.Namespace) -> int:

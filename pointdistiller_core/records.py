@@ -183,7 +183,10 @@ class Detections(_Rows):
             without any point.
         orientations: (N, 4) float32 quaternions x, y, z, w of boxes that are tilted in their
             frame, where `yaw` is that of the heading from above; None if yaw suffices.
-        velocities: (N, 2) float32 along x and y [m/s]; None if the detector gives none.
+        velocities: (N, 2) float32 along x and y [m/s], NaN if not known; None if neither the
+            detector nor a tracker gives any.
+        tracks: (N,) int64 number of the object from sweep to sweep, -1 for none; None if nothing
+            is tracked.
         cuts: what the caps of the detector kept and cut off, by kind, e.g. `points`, `voxels`.
     """
 
@@ -195,9 +198,13 @@ class Detections(_Rows):
     intensity_range: tuple[float, float] | None = None
     orientations: FloatArray | None = None
     velocities: FloatArray | None = None
+    tracks: IntArray | None = None
     cuts: Mapping[str, Cut] = field(default_factory=dict)
 
-    COLUMNS: ClassVar = {'scores': (), 'labels': (), 'orientations': (4,), 'velocities': (2,)}
+    COLUMNS: ClassVar = {
+        **{'scores': (), 'labels': (), 'tracks': ()},
+        **{'orientations': (4,), 'velocities': (2,)},
+    }
 
     @classmethod
     def empty(cls) -> Detections:

@@ -57,6 +57,9 @@ class BagPlayerNode(Node):
     Args:
         node_options: further arguments of `rclpy.node.Node`.
 
+    Attributes:
+        wait_for_recorder: called with the number of answers so far before the clock goes on.
+
     Raises:
         ConfigError: a parameter is wrong.
         DatasetError: the bag cannot be read or has no such topic.
@@ -68,7 +71,9 @@ class BagPlayerNode(Node):
         self._thread = Thread(target=self._run, name='bag_player', daemon=True)
         self._sent_ns: int | None = None  # stamps
         self._acknowledged_ns: int | None = None
-        self._num_played = self._num_unanswered = self._unanswered_in_a_row = 0
+        self.wait_for_recorder: Callable[[int], object] = lambda _: None
+        self._num_played = self._num_answers = self._num_unanswered = 0
+        self._unanswered_in_a_row = 0
         self._num_extra: Counter[str] = Counter()
         self._told: set[str] = set()
         self._stopped = self._finished = False
@@ -185,6 +190,7 @@ class BagPlayerNode(Node):
     def _on_acknowledgment(self, message: PointCloud2) -> None:
         with self._changed:
             self._acknowledged_ns = stamp_ns(message.header.stamp)
+            self._num_answers += 1
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -250,6 +256,7 @@ class BagPlayerNode(Node):
         settings = self._settings
         if self._wait(settings.timeout, lambda: self._acknowledged_ns == self._sent_ns):
             self._unanswered_in_a_row = 0
+            self.wait_for_recorder(self._num_answers)
             return
         self._num_unanswered += 1
         self._unanswered_in_a_row += 1

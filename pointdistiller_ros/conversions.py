@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 import json
 import platform
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from pointdistiller_ros.detectors import facts_of
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
+    from pointdistiller_core.tracking.live import LiveTracks
 
 try:
     from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
@@ -35,6 +37,7 @@ except ImportError:  # not in every installation; ~/boxes carries the same numbe
 
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion
 LINE_WIDTH, TEXT_HEIGHT, PLACE_SIZE = 0.08, 0.8, 0.3  # [m]
+LEAST_SPEED = 0.5  # [m/s] that is shown
 
 # Okabe and Ito's colors, which color-blind people tell apart: one per class, then again.
 CLASS_COLORS = (
@@ -90,10 +93,11 @@ def to_boxes_cloud(detections: Detections, header: Header) -> PointCloud2:
 def to_detection_array(
     detections: Detections, header: Header, class_names: Sequence[str]
 ) -> Detection3DArray:
-    """vision_msgs/Detection3DArray; `id` stays empty, because nothing is tracked."""
+    """vision_msgs/Detection3DArray; `id` is the number of a track, or empty."""
     array_message = Detection3DArray(header=header)
-    for box, turn, score, label in _rows(detections):
-        detection = Detection3D(header=header)
+    numbers = [-1] * len(detections) if detections.tracks is None else detections.tracks.tolist()
+    for (box, turn, score, label), number in zip(_rows(detections), numbers, strict=True):
+        detection = Detection3D(header=header, id=str(number) if number >= 0 else '')
         hypothesis = ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = class_names[label]
         hypothesis.hypothesis.score = score
@@ -130,6 +134,48 @@ def to_box_markers(
         markers.append(_outline((class_names[label], index), header, box, turn, label))
         text = f'{class_names[label]} {score:.2f}'
         markers.append(_text((f'{class_names[label]} text', index), header, box, text))
+    return _with_deletions(markers, header, shown)
+
+
+def to_track_markers(
+    tracks: LiveTracks,
+    header: Header,
+    class_names: Sequence[str],
+    shown: frozenset[tuple[str, int]] | None = frozenset(),
+) -> MarkerArray:
+    """Number, velocity and trail of each object, in a color of its own.
+
+    The arrow ends where the object will be in a second. Objects that the cloud has no detection
+    of are pale. The id of a text is the number of its track; all arrows are one marker, and all
+    trails, because each marker takes time. Arguments are as in `to_box_markers`.
+    """
+    objects = tracks.objects
+    assert objects.tracks is not None
+    assert objects.velocities is not None
+    colors = [
+        _color(number, alpha=1.0 if seen else 0.4)
+        for number, seen in zip(objects.tracks.tolist(), tracks.seen.tolist(), strict=True)
+    ]
+    speeds = np.hypot(*objects.velocities.T)
+    fast = speeds >= LEAST_SPEED
+    rows = zip(_rows(objects), objects.tracks.tolist(), speeds.tolist(), colors, strict=True)
+    markers = []
+    for (box, _, _, label), number, speed, color in rows:
+        text = f'{class_names[label]} {number}' + (
+            f'  {speed:.1f} m/s' if speed >= LEAST_SPEED else ''
+        )
+        markers.append(_text(('track', number), header, box, text, color))
+    arrows = _arrows(objects.boxes[fast, :3], objects.velocities[fast])
+    swift = [color for color, moves in zip(colors, fast.tolist(), strict=True) if moves]
+    markers += _lines('velocity', header, arrows, swift)
+    markers += _lines('trail', header, tracks.trails(), colors)
+    return _with_deletions(markers, header, shown)
+
+
+def _with_deletions(
+    markers: list[Marker], header: Header, shown: frozenset[tuple[str, int]] | None
+) -> MarkerArray:
+    """The markers, after deletions of those `shown` before; None deletes everything displayed."""
     vanished = sorted((shown or frozenset()) - marker_keys(MarkerArray(markers=markers)))
     deletions = [
         Marker(header=header, ns=namespace, id=index, action=Marker.DELETE)
@@ -241,9 +287,9 @@ def _pose(box: Sequence[float], turn: Sequence[float]) -> Pose:
     )
 
 
-def _color(label: int) -> ColorRGBA:
-    red, green, blue = CLASS_COLORS[label % len(CLASS_COLORS)]
-    return ColorRGBA(r=red, g=green, b=blue, a=1.0)
+def _color(number: int, alpha: float = 1.0) -> ColorRGBA:
+    red, green, blue = CLASS_COLORS[number % len(CLASS_COLORS)]
+    return ColorRGBA(r=red, g=green, b=blue, a=alpha)
 
 
 def _outline(
@@ -261,12 +307,47 @@ def _outline(
     return marker
 
 
-def _text(key: tuple[str, int], header: Header, box: Sequence[float], text: str) -> Marker:
+def _arrows(starts: NDArray[np.float32], velocities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 5, 3) lines from (N, 3) places along (N, 2) velocities [m/s], with a head."""
+    ahead = np.pad(velocities, ((0, 0), (0, 1)))
+    aside = ahead[:, [1, 0, 2]] * np.array([-1, 1, 0], np.float32)
+    ends = starts + ahead
+    barbs = [ends - 0.2 * ahead + side * aside for side in (0.1, -0.1)]
+    return np.stack([starts, ends, barbs[0], ends, barbs[1]], axis=1)
+
+
+def _lines(
+    namespace: str,
+    header: Header,
+    lines: Iterable[NDArray[np.floating[Any]]],
+    colors: Sequence[ColorRGBA],
+) -> list[Marker]:
+    """One marker of all lines through (n, 3) points; none if no line has two."""
+    marker = Marker(header=header, ns=namespace, type=Marker.LINE_LIST)
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = LINE_WIDTH
+    points, shades = [], []
+    for line, color in zip(lines, colors, strict=True):
+        corners = _to_points(line)
+        pairs = [corner for pair in pairwise(corners) for corner in pair]
+        points += pairs
+        shades += [color] * len(pairs)
+    marker.points, marker.colors = points, shades
+    return [marker] if points else []
+
+
+def _text(
+    key: tuple[str, int],
+    header: Header,
+    box: Sequence[float],
+    text: str,
+    color: ColorRGBA | None = None,
+) -> Marker:
     marker = Marker(header=header, ns=key[0], id=key[1], type=Marker.TEXT_VIEW_FACING, text=text)
     marker.pose = _pose(box, UPRIGHT)
     marker.pose.position.z += box[5] / 2 + TEXT_HEIGHT
     marker.scale.z = TEXT_HEIGHT
-    marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    marker.color = color or ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     return marker
 
 

@@ -37,6 +37,7 @@ from pointdistiller_ros.parameters import (
     declare_parameters,
 )
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.tracking import Tracking
 
 
 class DetectorNode(ManagedNode):
@@ -81,6 +82,7 @@ class DetectorNode(ManagedNode):
             on_jump_back=self._clear_markers,
         )
         self._closing.callback(self.health.close)
+        self._tracking = Tracking(self.health.log)
         self._settings = declare_parameters(self, DetectorParameters)
         self._builder = SetupBuilder(self, load)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -200,11 +202,14 @@ class DetectorNode(ManagedNode):
             mounting=setup.find_mounting(cloud.header.frame_id),
         )
         detected = perf_counter()
+        tracks = self._tracking.follow(setup, detections, cloud.header)
+        tracked = perf_counter()
         outputs.publish(
             wanted,
             cloud.header,
             points,
-            detections,
+            detections if tracks is None else tracks.detections,
+            tracks=tracks,
             class_names=setup.detector.class_names,
             max_importance_markers=setup.settings.max_importance_markers,
         )
@@ -213,7 +218,8 @@ class DetectorNode(ManagedNode):
             'wait': 1e3 * (begin - arrival),
             'read': 1e3 * (read - begin),
             **detections.latency_ms,
-            'publish': 1e3 * (sent - detected),
+            **({} if tracks is None else {'track': 1e3 * (tracked - detected)}),
+            'publish': 1e3 * (sent - tracked),
             'end_to_end': 1e3 * (sent - arrival),
         }
         self.health.monitor.succeed(without_filled_intensity(detections, setup.settings), stages)
@@ -227,14 +233,17 @@ class DetectorNode(ManagedNode):
         """Report in the diagnostics, and problems in the log."""
         self._leavings.clear()
         setup = self._setup
-        problem = setup.reader.problem if setup is not None else ''
+        problems = (setup.reader.problem, self._tracking.problem) if setup is not None else ()
+        problem = '; '.join(filter(None, problems))
         report = self.health.next_report(self._settings.reliability, problem)
         level, message = OK, self.state
         if self.problem:
             level, message = ERROR, self.problem
         elif self._clouds is not None:
             level, message = judge(report, self._settings.diagnostics, problem)
-        values = values_of(report) | (setup.describe() if setup is not None else {})
+        values = values_of(report)
+        if setup is not None:
+            values |= setup.describe() | self._tracking.describe()
         self.health.publish(level, message, values, device=self._settings.device)
 
 

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import ExitStack
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,14 @@ from pointdistiller_ros.conversions import (
     to_importance_cloud,
     to_importance_markers,
     to_model_info,
+    to_track_markers,
 )
 from pointdistiller_ros.parameters import OutputParameters
 from pointdistiller_ros.topics import create_publisher
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
+    from pointdistiller_core.tracking.live import LiveTracks
 
 OUTPUTS = {  # name and type of each result; None if the message package is not installed
     'boxes': PointCloud2,
@@ -41,9 +43,13 @@ OUTPUTS = {  # name and type of each result; None if the message package is not 
     'markers': MarkerArray,
     'importance': PointCloud2,
     'importance_markers': MarkerArray,
+    'tracks': Detection3DArray,
+    'track_markers': MarkerArray,
 }
 IMPORTANCE_OUTPUTS = {'importance', 'importance_markers'}
-MARKER_OUTPUTS = {'markers', 'importance_markers'}  # stay on display until they are deleted
+TRACK_OUTPUTS = {'tracks', 'track_markers'}
+# Stay on display until they are deleted.
+MARKER_OUTPUTS = {'markers', 'importance_markers', 'track_markers'}
 QUEUE_DEPTH = 5
 
 
@@ -73,7 +79,7 @@ class Outputs:
             latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
             self._model_info = create_publisher(node, String, '~/model_info', latched)
             undo.pop_all()
-        self._shown_markers: frozenset[tuple[str, int]] | None = None
+        self._shown: dict[str, frozenset[tuple[str, int]]] = {}  # markers of an output, if known
 
     @property
     def topics(self) -> list[str]:
@@ -87,7 +93,7 @@ class Outputs:
             self._delete_markers(
                 name
                 for name in MARKER_OUTPUTS
-                if getattr(before, name) and not getattr(parameters, name)
+                if _is_on(before, name) and not _is_on(parameters, name)
             )
 
     def wanted(self) -> set[str]:
@@ -95,7 +101,7 @@ class Outputs:
         return {
             name
             for name, out in self._publishers.items()
-            if getattr(self._parameters, name, True) and out.get_subscription_count()
+            if _is_on(self._parameters, name) and out.get_subscription_count()
         }
 
     def describe(self, info: BundleInfo, bundle: str, backend: str) -> None:
@@ -109,6 +115,7 @@ class Outputs:
         points: NDArray[np.float32],
         detections: Detections,
         *,
+        tracks: LiveTracks | None,
         class_names: Sequence[str],
         max_importance_markers: int,
     ) -> None:
@@ -119,20 +126,28 @@ class Outputs:
             header: of the cloud.
             points: (N, 4) of the cloud.
             detections: in the frame of the cloud; with importance if that is wanted.
+            tracks: with the same detections; None if nothing is tracked.
             class_names: names that the labels index.
             max_importance_markers: most places in `~/importance_markers`.
         """
         importance, names = detections.importance, class_names
         builders = {
             'detections': lambda: to_detection_array(detections, header, names),
-            'markers': lambda: self._build_markers(detections, header, names),
+            'markers': lambda: self._replacing(
+                'markers', to_box_markers, detections, header, names
+            ),
             'importance': lambda: to_importance_cloud(points, importance, header),
             'importance_markers': lambda: to_importance_markers(
                 importance, header, max_importance_markers
             ),
+            'tracks': lambda: to_detection_array(tracks.objects, header, names),
+            'track_markers': lambda: self._replacing(
+                'track_markers', to_track_markers, tracks, header, names
+            ),
             'boxes': lambda: to_boxes_cloud(detections, header),
         }
         unknown = IMPORTANCE_OUTPUTS if importance is None else set()
+        unknown = unknown | (TRACK_OUTPUTS if tracks is None else set())
         with self._sending:
             wanted = (wanted & self.wanted()) - unknown
             for name in filter(wanted.__contains__, builders):
@@ -150,14 +165,20 @@ class Outputs:
 
     def _delete_markers(self, names: Iterable[str]) -> None:
         for name in names:
-            if name == 'markers':
-                self._shown_markers = None
+            self._shown.pop(name, None)
             deletion = MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
             self._publishers[name].publish(deletion)
 
-    def _build_markers(
-        self, detections: Detections, header: Header, class_names: Sequence[str]
+    def _replacing(
+        self, name: str, build: Callable[..., MarkerArray], *arguments: Any
     ) -> MarkerArray:
-        markers = to_box_markers(detections, header, class_names, self._shown_markers)
-        self._shown_markers = marker_keys(markers)
+        """Markers of an output that delete those of its message before."""
+        markers = build(*arguments, self._shown.get(name))
+        self._shown[name] = marker_keys(markers)
         return markers
+
+
+def _is_on(parameters: OutputParameters, name: str) -> bool:
+    """Whether the parameters want an output."""
+    switch = 'tracks' if name in TRACK_OUTPUTS else name
+    return bool(getattr(parameters, switch, True))

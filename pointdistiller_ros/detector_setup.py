@@ -39,7 +39,7 @@ class Setup:
         detector: made from them.
         reader: of its clouds.
         detection: thresholds and caps.
-        transforms: if the mounting comes from TF.
+        transforms: if the mounting, or the pose for tracking, comes from TF.
     """
 
     settings: DetectorParameters
@@ -97,10 +97,11 @@ class SetupBuilder:
         detector = kept.detector if kept is not None else self._load_detector(settings)
         transforms = before.transforms if before is not None else None
         with ExitStack() as undo:
-            if not settings.mounting.frame:
+            needed_for = _needs_transforms(settings)
+            if not needed_for:
                 transforms = None
             elif transforms is None:
-                transforms = Transforms(self._node)
+                transforms = Transforms(self._node, needed_for)
                 undo.callback(transforms.close)
             thresholds = self._class_thresholds.declare(detector.class_names, changes)
             undo.pop_all()
@@ -122,6 +123,14 @@ class SetupBuilder:
 def load_detector(settings: DetectorParameters) -> Detector:
     """The detector that the parameters name; raises as `load_bundle`."""
     return load_bundle(**{name: getattr(settings, name) for name in LOADED})
+
+
+def _needs_transforms(settings: DetectorParameters) -> str:
+    """A parameter that asks for TF; empty if none does."""
+    if settings.mounting.frame:
+        return 'mounting.frame'
+    tracked = settings.outputs.tracks and settings.tracking.fixed_frame
+    return 'tracking.fixed_frame' if tracked else ''
 
 
 def _alike(settings: DetectorParameters, before: Setup, names: Sequence[str]) -> bool:

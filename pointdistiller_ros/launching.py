@@ -26,7 +26,7 @@ PACKAGE = 'pointdistiller_ros'
 PROFILES_2, PROFILES_3 = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
 TRANSPORTS, ROOMY = 'FASTDDS_BUILTIN_TRANSPORTS', 'LARGE_DATA'
 # What RViz shows of a node: the topics of its configurations, below the name of the node.
-SHOWN = ('markers', 'importance', 'importance_markers')
+SHOWN = ('markers', 'importance', 'importance_markers', 'track_markers')
 ENDED_AS_ASKED = (0, -signal.SIGINT)  # Ctrl-C may come before a node listens to it
 
 

@@ -22,7 +22,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from pointdistiller_core.config import DetectionConfig
+from pointdistiller_core.config import DetectionConfig, TrackingConfig
 from pointdistiller_core.detector import AUTO, BACKENDS
 from pointdistiller_core.errors import ConfigError
 
@@ -71,6 +71,33 @@ class OutputParameters:
     markers: bool = changeable(True, 'build ~/markers when subscribed to')
     importance: bool = changeable(True, 'build ~/importance when subscribed to')
     importance_markers: bool = changeable(True, 'build ~/importance_markers when subscribed to')
+    tracks: bool = changeable(
+        False,
+        'track objects: build ~/tracks and ~/track_markers when subscribed to, and give ~/boxes '
+        'the columns track, vx, vy',
+    )
+
+
+@dataclass(frozen=True)
+class TrackingParameters:
+    """How `detector_node` tracks objects where `outputs.tracks` is on."""
+
+    fixed_frame: str = changeable(
+        '',
+        'frame of TF that does not move, e.g. odom or map: velocities are then over ground; empty '
+        'tracks in the frame of the clouds',
+    )
+    birth_score: float = changeable(
+        TrackingConfig().birth_score, 'from which a detection begins a track', range=FRACTION
+    )
+    min_hits: int = changeable(
+        TrackingConfig().min_hits, 'detections that make a track worth showing', range=(1, 1000)
+    )
+    max_gap: float = changeable(
+        TrackingConfig().max_gap_s,
+        'time without a detection that ends a track [s]',
+        range=(0.001, 60.0),
+    )
 
 
 @dataclass(frozen=True)
@@ -190,6 +217,7 @@ class DetectorParameters(InputParameters):
         1000, 'most places in ~/importance_markers', range=(0, 100_000)
     )
     outputs: OutputParameters = OutputParameters()
+    tracking: TrackingParameters = TrackingParameters()
     diagnostics: DiagnosticParameters = DiagnosticParameters()
 
 
@@ -359,6 +387,15 @@ def to_detection_config(
             ),
             'max_detections': max_detections or own.max_detections,
         }
+    )
+
+
+def to_tracking_config(parameters: TrackingParameters) -> TrackingConfig:
+    """What parameters ask for; the rest has its defaults."""
+    return TrackingConfig(
+        birth_score=parameters.birth_score,
+        min_hits=parameters.min_hits,
+        max_gap_s=parameters.max_gap,
     )
 
 

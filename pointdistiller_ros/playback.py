@@ -37,6 +37,7 @@ class Playback:
     ) -> None:
         self._session = session
         self._recorder: BagRecorderNode | None = None
+        self._answers = answers
         pace = {'acknowledgment': answers} if rate is None else {'rate': rate}
         self.player = session.add(BagPlayerNode, **pace, **parameters)
 
@@ -53,6 +54,7 @@ class Playback:
             self._recorder = self._session.add(
                 BagRecorderNode, output=record, topics=topics, use_sim_time=True
             )
+            self.player.wait_for_recorder = self._wait_for_recorder
 
     def play(
         self,
@@ -117,6 +119,14 @@ class Playback:
         worker.report()
         self._session.spin_until(lambda: recorder.num_recorded >= expected, ARRIVAL_TIMEOUT_S)
         recorder.finished()
+
+    def _wait_for_recorder(self, num_answers: int) -> None:
+        """In lock-step, let the clock stand until an answer is recorded at its time."""
+        recorder = self._recorder
+        if recorder is not None and not recorder.wait_until_recorded(
+            self._answers, num_answers, ARRIVAL_TIMEOUT_S
+        ):
+            self.player.wait_for_recorder = lambda _: None  # one is lost: do not wait each time
 
     def _connected(self) -> bool:
         if self._recorder is None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 import sys
+from threading import Condition
 from typing import Any
 
 from ament_index_python import get_package_share_directory
@@ -57,6 +58,7 @@ class BagRecorderNode(Node):
             raise ConfigError('parameter topics is empty; name the topics to record')
         self._error: PointDistillerError | None = None
         self._num_recorded: Counter[str] = Counter()
+        self._changed = Condition()
         self._bag = CloudBagWriter(Path(settings.output), find_definition)
         self._closing.callback(self._bag.close)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -71,6 +73,11 @@ class BagRecorderNode(Node):
     def num_recorded(self) -> Counter[str]:
         """Messages recorded so far, by topic."""
         return Counter(self._num_recorded)
+
+    def wait_until_recorded(self, topic: str, number: int, timeout_s: float) -> bool:
+        """Wait in another thread for so many messages of a topic; False if that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._num_recorded[topic] >= number, timeout_s)
 
     def finished(self) -> bool:
         """Never by itself.
@@ -112,7 +119,9 @@ class BagRecorderNode(Node):
         except PointDistillerError as error:
             self._error = error
         else:
-            self._num_recorded[topic] += 1
+            with self._changed:
+                self._num_recorded[topic] += 1
+                self._changed.notify_all()
 
 
 def find_definition(message_type: str) -> str:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from geometry_msgs.msg import Transform
 import numpy as np
 from rclpy.clock import JumpThreshold
@@ -13,14 +15,28 @@ from rclpy.time import Time
 
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CloudError, ConfigError
+from pointdistiller_core.messages.storage import NANOSECONDS
+from pointdistiller_ros.conversions import stamp_ns
 from pointdistiller_ros.parameters import MountingParameters
 
+if TYPE_CHECKING:
+    from pointdistiller_core.tracking.live import StampedPose
+
 try:
-    from tf2_ros import Buffer, TransformException, TransformListener
+    from tf2_ros import Buffer, ExtrapolationException, TransformException, TransformListener
 except ImportError:  # not in every installation; a mounting can be given by numbers
-    Buffer = TransformException = TransformListener = None
+    Buffer = ExtrapolationException = TransformException = TransformListener = None
 
 BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
+
+
+NEEDED_FOR = {  # parameter: what else may be done
+    'mounting.frame': 'give mounting.height, roll, pitch and yaw instead',
+    'tracking.fixed_frame': 'leave it empty to track in the frame of the clouds',
+}
+# A cloud may come before the transforms of its time: the motion of the last tenth of a second then
+# goes on for so long.
+GOES_ON_NS, MEASURED_NS = NANOSECONDS // 4, NANOSECONDS // 10
 
 
 class Transforms:
@@ -32,16 +48,17 @@ class Transforms:
 
     Args:
         node: the node that subscribes to it.
+        needed_for: parameter that asks for it.
 
     Raises:
         ConfigError: tf2_ros is not installed.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, needed_for: str = 'mounting.frame') -> None:
         if Buffer is None:
             raise ConfigError(
-                'parameter mounting.frame needs tf2_ros, which is not installed; install '
-                'ros-$ROS_DISTRO-tf2-ros-py, or give mounting.height, roll, pitch and yaw instead'
+                f'parameter {needed_for} needs tf2_ros, which is not installed; install '
+                f'ros-$ROS_DISTRO-tf2-ros-py, or {NEEDED_FOR[needed_for]}'
             )
         self._buffer = Buffer()
         self._listener = TransformListener(self._buffer, node)
@@ -65,6 +82,33 @@ class Transforms:
         except TransformException as error:
             raise CloudError(f'no transform from {sensor!r} to {ground!r}: {error}') from error
         return to_mounting(found.transform, training_height)
+
+    def poses(self, fixed: str, sensor: str, time_ns: int) -> list[StampedPose]:
+        """Where a sensor is at a time, in a frame that does not move.
+
+        Returns:
+            The pose at that time; or two poses before it, if it is a little later than TF.
+
+        Raises:
+            CloudError: TF does not connect the frames, or not at that time.
+        """
+        try:
+            try:
+                return [self._pose(fixed, sensor, time_ns)]
+            except ExtrapolationException:
+                newest = self._pose(fixed, sensor, 0)
+                if not 0 < time_ns - newest[0] <= GOES_ON_NS:
+                    raise
+                return [self._pose(fixed, sensor, newest[0] - MEASURED_NS), newest]
+        except TransformException as error:
+            raise CloudError(f'no transform from {sensor!r} to {fixed!r}: {error}') from error
+
+    def _pose(self, fixed: str, sensor: str, time_ns: int) -> StampedPose:
+        """At a time, or the newest one at 0."""
+        found = self._buffer.lookup_transform(fixed, sensor, Time(nanoseconds=time_ns))
+        shift, turn = found.transform.translation, found.transform.rotation
+        values = (shift.x, shift.y, shift.z, turn.x, turn.y, turn.z, turn.w)
+        return stamp_ns(found.header.stamp), values
 
     def close(self) -> None:
         """Stop listening."""

@@ -23,10 +23,16 @@ settings.register_profile('patient', deadline=None)
 settings.load_profile('patient')
 # Before torch is imported: see pointdistiller_core.cli.main.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+if 'PYTEST_XDIST_WORKER' in os.environ:  # one of several processes, as in make test
+    os.environ['OMP_NUM_THREADS'] = '1'
 # A shell lets what it runs in the background ignore Ctrl-C; here it is sent, and must arrive.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+# Nodes find one another in time and keep up with clouds: never two tests of these at once.
+NODES = ('ros/', 'integration/', 'benchmarks/test_node.py')
+# Groups of tests that begin first, so that no process ends long after the other.
+LONGEST = ('nodes', 'benchmarks/test_gpu.py', 'core/training/test_processes.py')
 
 
 @pytest.fixture(scope='session')
@@ -46,7 +52,26 @@ def kitti_mini(shared_data: Path) -> Path:
     return shared_data / 'kitti_mini'
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is to be skipped, and what several processes share out among them."""
+    if hasattr(config, 'workerinput'):  # one of several
+        share_out(items)
+    skip_without_gpu(items)
+
+
+def share_out(items: list[pytest.Item]) -> None:
+    """Each file in one process, for its fixtures, and all nodes in one; the longest first."""
+    groups = {}
+    for item in items:
+        file = item.path.relative_to(ROOT / 'test').as_posix()
+        groups[item] = 'nodes' if file.startswith(NODES) else file
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    ranks = {group: rank for rank, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(groups[item], len(ranks)))
+
+
+def skip_without_gpu(items: list[pytest.Item]) -> None:
     """Tests marked `cuda` need a GPU, or a device to try them on in its place."""
     import torch
 

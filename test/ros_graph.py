@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 import os
+import socket
 import threading
 import time
 
@@ -19,9 +20,25 @@ from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.records import Detections, Importance
 
 TIMEOUT_S = 20.0
-# Kept apart from whatever else runs here; below 102, domains do not meet ephemeral ports.
+
+
+def _take_domain() -> tuple[int, socket.socket]:
+    """A domain that no other tests on this machine use, and what keeps it from them."""
+    domains = [*range(215, 233), *range(1, 102)]  # the others meet ephemeral ports
+    for domain in domains:
+        taken = socket.socket(socket.AF_UNIX)
+        try:
+            taken.bind(f'\0pointdistiller_test_domain_{domain}')  # a name without a file
+        except OSError:
+            taken.close()
+        else:
+            return domain, taken
+    raise RuntimeError(f'all {len(domains)} ROS domains are taken by other tests')
+
+
+_DOMAIN, _TAKEN = _take_domain()
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+os.environ['ROS_DOMAIN_ID'] = str(_DOMAIN)
 # With other transports big clouds do not arrive.
 for name in (
     'FASTDDS_BUILTIN_TRANSPORTS',

@@ -139,7 +139,7 @@ class PoseTrack:
 def interpolate_pose(start: Pose, stop: Pose, part: float) -> Matrix:
     """(4, 4) pose on the way from one to another: `part` 0 is the first, 1 the second.
 
-    It moves straight and turns evenly about one axis (slerp).
+    It moves straight and turns evenly about one axis (slerp); beyond 1 it goes on so.
     """
     one, two = np.array(start.values), np.array(stop.values)
     cos = float(one[3:] @ two[3:])

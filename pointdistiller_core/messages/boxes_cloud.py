@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes as a PointCloud2, a point for each: what `~/boxes` and labelled bags hold.
 
-The fields are those of `LAYOUT` and, of boxes with velocities, of `VELOCITIES`, one after another
-without padding.
+The fields are those of `LAYOUT`, then `TRACK` of boxes with tracks and `VELOCITIES` of boxes with
+velocities, one after another without padding.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ LAYOUT: Mapping[str, type[np.generic]] = {
     **dict.fromkeys((*BOX_COLUMNS, 'score'), np.float32),
     'label': np.int32,
 }
+TRACK = 'track'  # int32, -1 for none
 VELOCITIES = ('vx', 'vy')  # float32 [m/s], NaN if not known
 
 
@@ -38,6 +39,8 @@ def to_box_columns(
     columns = dict(zip(BOX_COLUMNS, boxes.boxes.T, strict=True))
     columns |= {'score': scores, 'label': boxes.labels}
     others = {name: columns[name].astype(LAYOUT[name]) for name in list(LAYOUT)[3:]}
+    if isinstance(boxes, Detections) and boxes.tracks is not None:
+        others[TRACK] = boxes.tracks.astype(np.int32)
     if boxes.velocities is not None:
         others |= zip(VELOCITIES, boxes.velocities.T.astype(np.float32), strict=True)
     return boxes.boxes[:, :3], others
@@ -52,8 +55,10 @@ def detections_from_boxes_cloud(cloud: Any) -> Detections:
     Raises:
         CloudError: `cloud` has not the fields of `LAYOUT`, or contradicts itself.
     """
-    moving = {field.name for field in cloud.fields}.issuperset(VELOCITIES)
-    records = records_from_cloud(cloud, (*LAYOUT, *(VELOCITIES if moving else ())))
+    fields = {field.name for field in cloud.fields}
+    moving, tracked = fields.issuperset(VELOCITIES), TRACK in fields
+    more = (*((TRACK,) if tracked else ()), *(VELOCITIES if moving else ()))
+    records = records_from_cloud(cloud, (*LAYOUT, *more))
 
     def stacked(names: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([records[name] for name in names], axis=1).astype(np.float32)
@@ -63,6 +68,7 @@ def detections_from_boxes_cloud(cloud: Any) -> Detections:
         scores=records['score'].astype(np.float32),
         labels=records['label'].astype(np.int64),
         velocities=stacked(VELOCITIES) if moving else None,
+        tracks=records[TRACK].astype(np.int64) if tracked else None,
     )
 
 

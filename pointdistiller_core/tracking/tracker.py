@@ -99,7 +99,7 @@ class Tracker:
     def __init__(self, config: TrackingConfig) -> None:
         self.config = config
         self.num_restarts = 0
-        """How often the time went backwards, so that all tracks ended."""
+        """How often all tracks ended because the time went backwards, or by `restart`."""
         self._next_id = 0
         self._stamp_ns: int | None = None
         self._state = self._begin(np.zeros((0, 7)), Detections.empty(), 0)
@@ -130,6 +130,12 @@ class Tracker:
         track_of[new] = self._state.ids[len(state.ids) :]
         return self._shown(pose, stamp_ns, track_of)
 
+    def restart(self) -> None:
+        """End all tracks: the next sweep has no place or time in common with them."""
+        self.num_restarts += 1
+        self._stamp_ns = None
+        self._state = self._state[np.zeros(0, np.int64)]
+
     def _predict(self, stamp_ns: int) -> _State:
         """The tracks at a later time, without those that have ended."""
         seconds = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) / NANOSECONDS
@@ -143,8 +149,8 @@ class Tracker:
 
     def _match(self, state: _State, boxes: Array, found: Detections) -> tuple[IntArray, IntArray]:
         """(n,) tracks and (n,) the detection of each."""
-        step = boxes[None, :, :2] - state.motion.position[:, None]
-        squares = (step**2).sum(axis=2)
+        x, y = state.motion.position.T[:, :, None]
+        squares = (boxes[:, 0] - x) ** 2 + (boxes[:, 1] - y) ** 2
         spread = state.motion.covariance.position + self.config.position_noise**2
         distances = squares / spread[:, None]
         fits = distances <= self.config.gate**2

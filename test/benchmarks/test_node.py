@@ -85,3 +85,5 @@ def test_every_cloud_is_accounted_for(tmp_path, bundle):
     assert record['echo']['times']['detector_ms']['max'] == 0
     assert record['node']['times']['detector_ms']['median'] > 0
     assert 'overhead_ms' in done.stdout
+    assert all(row['median'] > 0 for row in record['tracking'].values())
+    assert '100 tracks' in done.stdout

@@ -356,7 +356,10 @@ def test_node_that_cannot_start_ends_the_others(launch, bundle, tmp_path, file, 
 
 @pytest.mark.parametrize(
     ('file', 'shown'),
-    [(DETECT, ['markers', 'importance', 'importance_markers']), (COMPARE, ['markers'])],
+    [
+        (DETECT, ['markers', 'importance', 'importance_markers', 'track_markers']),
+        (COMPARE, ['markers']),
+    ],
 )
 def test_namespace_and_name_hold_for_rviz_too(
     session, launch, bundle, rviz, monkeypatch, file, shown

@@ -26,6 +26,7 @@ from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.records import Detections, Importance
+from pointdistiller_core.tracking.live import LiveTracks
 from pointdistiller_ros import conversions
 from pointdistiller_ros.conversions import (
     CLASS_COLORS,
@@ -40,6 +41,7 @@ from pointdistiller_ros.conversions import (
     to_importance_markers,
     to_model_info,
     to_stamp,
+    to_track_markers,
 )
 
 HEADER = Header(stamp=Time(sec=3, nanosec=7), frame_id='lidar')
@@ -195,9 +197,9 @@ def fake_vision_messages(monkeypatch):
             hypothesis=SimpleNamespace(class_id='', score=0.0), pose=SimpleNamespace(pose=Pose())
         )
 
-    def detection(header):
+    def detection(header, id):
         bbox = SimpleNamespace(center=Pose(), size=Vector3())
-        return SimpleNamespace(header=header, results=[], bbox=bbox, id='')
+        return SimpleNamespace(header=header, results=[], bbox=bbox, id=id)
 
     def detections(header):
         return SimpleNamespace(header=header, detections=[])
@@ -221,6 +223,52 @@ def test_detection_array(monkeypatch):
     assert (first.bbox.size.x, first.bbox.size.y, first.bbox.size.z) == (4.0, 2.0, 1.5)
     assert second.bbox.center.position.x == 10.0
     assert second.bbox.center.orientation.z == pytest.approx(sin(0.25))
+    tracked = replace(build_detections(1, 0), tracks=np.array([12, -1]))
+    ids = [each.id for each in to_detection_array(tracked, HEADER, CLASSES).detections]
+    assert ids == ['12', '']
+
+
+def build_tracks(*labels, velocities=(), seen=(), trail=2):
+    """Objects 5, 6, ... that were where they are."""
+    found = build_detections(*labels)
+    numbers = np.arange(5, 5 + len(labels))
+    found = replace(found, tracks=numbers, velocities=np.array(velocities, np.float32))
+    past = [(numbers, found.boxes[:, :3] - float(age)) for age in range(trail)[::-1]]
+    return LiveTracks(found, found, np.array(seen), past, np.eye(4))
+
+
+def xyz(points):
+    return [(p.x, p.y, p.z) for p in points]
+
+
+def test_track_markers():
+    tracks = build_tracks(1, 0, velocities=[[3, -4], [0.1, 0]], seen=[True, False])
+    message = sent(to_track_markers(tracks, HEADER, CLASSES))
+    first, second, arrows, trails = message.markers
+    assert [(m.ns, m.id, m.text) for m in (first, second)] == [
+        ('track', 5, 'Pedestrian 5  5.0 m/s'),
+        ('track', 6, 'Car 6'),
+    ]
+    assert (arrows.ns, trails.ns) == ('velocity', 'trail')
+    assert {marker.type for marker in (arrows, trails)} == {Marker.LINE_LIST}
+    assert xyz(arrows.points)[:2] == [(0, 2, -1), (3, -2, -1)]  # the other one stands
+    assert xyz(arrows.points)[3] == pytest.approx((3 - 0.6 + 0.4, -2 + 0.8 + 0.3, -1))
+    assert len(arrows.points) == len(arrows.colors) == 8
+    assert xyz(trails.points) == [(-1, 1, -2), (0, 2, -1), (9, 1, -2), (10, 2, -1)]
+    assert [color.a for color in trails.colors] == pytest.approx([1, 1, 0.4, 0.4])
+    assert trails.colors[0] == arrows.colors[0] == first.color != second.color
+    assert {marker.header.frame_id for marker in message.markers} == {'lidar'}
+
+
+def test_track_markers_of_what_ended_are_deleted():
+    before = to_track_markers(build_tracks(0, velocities=[[9, 0]], seen=[True]), HEADER, CLASSES)
+    nothing = build_tracks(velocities=np.zeros((0, 2)), seen=np.zeros(0, bool), trail=1)
+    after = to_track_markers(nothing, HEADER, CLASSES, marker_keys(before))
+    assert deleted(after) == [('track', 5), ('trail', 0), ('velocity', 0)]
+    assert shown(after) == []
+    new = build_tracks(0, velocities=[[0, 0]], seen=[True], trail=1)
+    first = to_track_markers(new, HEADER, CLASSES, None)
+    assert [marker.action for marker in first.markers] == [Marker.DELETEALL, Marker.ADD]
 
 
 def test_detection_array_travels():

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.serialization import deserialize_message
 
 from pointdistiller_core.cli.app import app
@@ -27,6 +28,7 @@ from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_ros import run
 from pointdistiller_ros.detector_outputs import OUTPUTS
+from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
 from pointdistiller_ros.run_parameters import parse_parameter
 
@@ -66,6 +68,27 @@ def test_lockstep_loses_nothing_and_records_everything(bag, tmp_path):
     scores = [detections_from_boxes_cloud(result.message).scores[0] for result in results]
     np.testing.assert_allclose(scores, np.arange(NUM_CLOUDS) / 10 + 0.3, rtol=1e-6)
     assert set(threading.enumerate()) <= threads
+
+
+def test_results_that_are_recorded_late_have_the_time_of_their_cloud(bag, tmp_path, monkeypatch):
+    record, steady = BagRecorderNode._record, Clock(clock_type=ClockType.STEADY_TIME)
+
+    def record_late(node, topic, *message):
+        def write():
+            timer.cancel()
+            record(node, topic, *message)
+
+        timer = node.create_timer(0.02, write, clock=steady)
+
+    monkeypatch.setattr(BagRecorderNode, '_record', record_late)
+    run_detect(
+        RunOptions('bundle', bag, record=str(tmp_path / 'out'), rate=None),
+        load=lambda _: FakeDetector(),
+    )
+    results = list(read_clouds(tmp_path / 'out', '/detector/boxes'))
+    assert [result.time_ns for result in results] == [
+        (index + 1) * 10**8 for index in range(NUM_CLOUDS)
+    ]
 
 
 def test_slow_detector_at_full_speed_drops_clouds_and_counts_them(bag):

@@ -56,6 +56,20 @@ def test_velocities_follow_the_other_columns():
     np.testing.assert_array_equal(truth_from_boxes_cloud(cloud).velocities, moving.velocities)
 
 
+def test_tracks_stand_before_velocities():
+    velocities = np.array([[2.5, 1.5], [np.nan, np.nan]], np.float32)
+    tracked = replace(found(3, 1), tracks=np.array([7, -1]), velocities=velocities)
+    cloud = message(*to_box_columns(tracked))
+    assert [(field.name, field.offset, field.datatype) for field in cloud.fields[9:]] == [
+        *(('track', 36, INT32), ('vx', 40, FLOAT32), ('vy', 44, FLOAT32)),
+    ]
+    assert bytes(cloud.data)[:48] == struct.pack('<8fii2f', *CAR, 0.75, 3, 7, 2.5, 1.5)
+    read = detections_from_boxes_cloud(cloud)
+    assert read.tracks.tolist() == [7, -1]
+    np.testing.assert_array_equal(read.velocities, velocities)
+    assert detections_from_boxes_cloud(message(*to_box_columns(found(3)))).tracks is None
+
+
 @pytest.mark.parametrize('labels', [(), (1,), (0, IGNORE_LABEL, 0)])
 def test_what_is_written_is_read(labels):
     boxes = found(*labels)
