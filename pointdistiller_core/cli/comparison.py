@@ -249,7 +249,7 @@ def common_classes(detectors: Mapping[str, Detector]) -> tuple[str, ...]:
     for name, names in others:
         if names != classes:
             raise ConfigError(
-                f'detectors of other classes cannot be compared: {first} has {classes}, '
+                f'detectors of different classes cannot be compared: {first} has {classes}, '
                 f'{name} has {names}'
             )
     return classes
@@ -283,6 +283,8 @@ def print_false_positives(
     json_file: str | None,
 ) -> None:
     """Print a row for each class and recall, or a dash if not all detectors reach any."""
+    from pointdistiller_core.evaluation.equal_recall import RECALLS
+
     cells = [
         [class_name, f'{row.recall:.0%}', *(f'{row.false_positives[name]:.2f}' for name in names)]
         for class_name, of_class in rows.items()
@@ -291,6 +293,11 @@ def print_false_positives(
     cells += [[class_name, *['-'] * (1 + len(names))] for class_name, of in rows.items() if not of]
     columns = ['class', 'recall', *names]
     print_table(f'False positives per frame: {title}', columns, cells, json_target=json_file)
+    if unreached := [class_name for class_name, of_class in rows.items() if not of_class]:
+        print_note(
+            f'{", ".join(unreached)}: nothing to compare; not every detector finds '
+            f'{RECALLS[0]:.0%} of the labels'
+        )
 
 
 def draw_importance(

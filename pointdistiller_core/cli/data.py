@@ -262,7 +262,8 @@ def check_dataset_command(
 
 def print_report(report: DatasetReport, *, title: str, json_file: str | None) -> None:
     """A row for each class, and what was found."""
-    counts = ('objects', 'easy', 'moderate', 'hard', 'none', 'empty')
+    levels = ('easy', 'moderate', 'hard', 'none') if report.objects.rated else ()
+    counts = ('objects', *levels, 'empty')
     rows = [
         [
             name,

@@ -202,6 +202,8 @@ def _print_detections(
     ]
     columns = ['cloud', 'class', 'score', 'x', 'y', 'z', 'dx', 'dy', 'dz', 'yaw']
     print_table('Detections, LiDAR frame [m, rad]', columns, rows, json_target=json_file)
+    if not rows:
+        print_note('no box reaches the score threshold')
     print_cuts(found for _, found in results)
     write_json(
         json_file,

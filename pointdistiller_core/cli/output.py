@@ -114,14 +114,14 @@ def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, json_target: str | None
 ) -> None:
     """Print a table, the first column left-aligned; on stderr if stdout takes the JSON."""
-    table = Table(title=title, title_justify='left')
+    table = Table(title=escape(title), title_justify='left')
     for index, column in enumerate(columns):
         first = index == 0
         table.add_column(
-            column, justify='left' if first else 'right', no_wrap=first, overflow='fold'
+            escape(column), justify='left' if first else 'right', no_wrap=first, overflow='fold'
         )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     # Wide enough for every number: a terminal may wrap a line, but nothing is cut off.
     Console(stderr=json_target == '-', width=160).print(table)
 

@@ -57,8 +57,12 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentCo
     Raises:
         ConfigError: as `load_config`; an unknown model name lists the shipped ones.
     """
-    values = read_model(_read_yaml(path), path.parent)
-    return parse_config(ExperimentConfig, apply_overrides(values, overrides), where=str(path))
+    whole, parts = (
+        tuple(item for item in overrides if item.startswith('model=') is chosen)
+        for chosen in (True, False)
+    )
+    values = read_model(apply_overrides(_read_yaml(path), whole), path.parent)
+    return parse_config(ExperimentConfig, apply_overrides(values, parts), where=str(path))
 
 
 def load_stored_experiment(path: Path) -> ExperimentConfig:

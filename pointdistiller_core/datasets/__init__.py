@@ -141,6 +141,15 @@ def build_dataset(
     """
     if config.name not in DATASETS:
         raise ConfigError(f'dataset.name {config.name!r}: cannot be read; {sorted(DATASETS)} can')
+    if not config.root.exists():
+        raise DatasetError(f'{config.root}: no such file or folder')
+    kinds = [name for name, kind in DATASETS.items() if kind.lies_at(config.root)]
+    if config.name not in kinds:
+        remedy = ''.join(
+            f'; it is {DATASETS[name].layout}: set its name to {name} (dataset.name={name})'
+            for name in kinds[:1]
+        )
+        raise DatasetError(f'{config.root}: is not {DATASETS[config.name].layout}{remedy}')
     return DATASETS[config.name](config, class_names, labelled=labelled)
 
 

@@ -84,6 +84,11 @@ class LabelledObjects:
     num_points: IntArray
 
     @property
+    def rated(self) -> bool:
+        """Whether any object has a difficulty; without a camera none has."""
+        return bool((self.difficulties >= 0).any())
+
+    @property
     def distances(self) -> FloatArray:
         """(N,) from the sensor, seen from above [m]."""
         distances: FloatArray = np.hypot(self.boxes[:, 0], self.boxes[:, 1])

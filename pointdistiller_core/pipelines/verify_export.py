@@ -102,7 +102,8 @@ class Verification:
         if not agreement.num_boxes:
             return [
                 f'torch finds no box of score {SURE_SCORE} or more in {self.num_clouds} clouds, '
-                'so nothing can be compared; give --check with clouds like those of its training'
+                'so nothing can be compared; give --check with clouds like those of its training, '
+                'or train it longer'
             ]
         problems = []
         if not self.same_counts:

@@ -285,6 +285,11 @@ def test_experiment_names_a_shipped_model(tmp_path):
     path = tmp_path / 'experiment.yaml'
     path.write_text('model: pointpillars_4x\ndataset: {root: data}\n')
     assert load_experiment(path, ('training.epochs=3',)).model.width == 0.5
+    other = ('model.width=0.125', 'model=pointpillars_small_16x')  # a name, then parts of it
+    assert load_experiment(path, other[1:]).model.width == 0.25
+    assert load_experiment(path, other).model.width == 0.125
+    with pytest.raises(ConfigError, match="none shipped of the name 'nothing'"):
+        load_experiment(path, ('model=nothing',))
     path.write_text('model: pointpillars_5x\ndataset: {root: data}\n')
     with pytest.raises(ConfigError, match=r"'pointpillars_5x'; choose from .*pointpillars_4x"):
         load_experiment(path)

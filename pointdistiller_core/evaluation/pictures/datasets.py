@@ -86,11 +86,11 @@ def _draw_classes(axes: Axes, names: NDArray[np.str_], difficulties: IntArray) -
     totals = Counter(names.tolist()).most_common()
     labels = [name for name, _ in totals]
     starts = np.zeros(len(totals))
-    for level, (kind, color) in enumerate(
-        zip([*DIFFICULTIES, 'none'], _LEVEL_COLORS, strict=True)
-    ):
-        rated = names[difficulties == (level if kind in DIFFICULTIES else -1)]
-        counts = np.array([(rated == name).sum() for name in labels], float)
+    rated = bool((difficulties >= 0).any())  # without a camera there are no difficulties
+    kinds = [*DIFFICULTIES, 'none'] if rated else ['labelled']
+    for level, (kind, color) in enumerate(zip(kinds, _LEVEL_COLORS, strict=False)):
+        own = names[difficulties == (level if kind in DIFFICULTIES else -1)]
+        counts = np.array([(own == name).sum() for name in labels], float)
         axes.barh(labels, counts, left=starts, color=color, height=0.65, label=kind)
         starts += counts
     for row, (_, total) in enumerate(totals):
@@ -105,7 +105,7 @@ def _draw_classes(axes: Axes, names: NDArray[np.str_], difficulties: IntArray) -
         )
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    _dress(axes, 'Classes and KITTI difficulties', 'objects', '', grid='x')
+    _dress(axes, 'Classes and KITTI difficulties' if rated else 'Classes', 'objects', '', grid='x')
     axes.tick_params(axis='y', labelsize=10, labelcolor=_INK)
 
 

@@ -59,6 +59,11 @@ def known_detectors(monkeypatch, dataset) -> None:
     monkeypatch.setattr(comparison, 'load_detectors', lambda *_: detectors)
 
 
+def test_says_why_there_is_nothing_to_compare(capsys):
+    comparison.print_false_positives({'Car': []}, ['a', 'b'], 'nothing', json_file=None)
+    assert 'Car: nothing to compare; not every detector finds 10% of' in capsys.readouterr().err
+
+
 def detections(boxes: object, scores: list[float]) -> Detections:
     labels = np.zeros(len(scores), np.int64)
     cuts = {'points': Cut(47, 3), 'voxels': Cut(20, 1)}

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 import pytest
 
 from pointdistiller_core.cli import main
+from pointdistiller_core.pipelines.convert_dataset import kitti_to_folder
 
 BOX = [10, 0, 0, 4, 2, 1.5, 0.3]
 
@@ -83,6 +84,17 @@ def test_classes_of_ones_own(check, root):
     path.write_text(path.read_text(encoding='utf-8').replace('Car', 'Tank'), encoding='utf-8')
     assert check(root)[0] == 1
     assert check(root, '--class', 'Tank')[0] == 0
+
+
+def test_without_difficulties_none_are_shown(check, root, tmp_path):
+    columns = {'easy', 'moderate', 'hard', 'none', '[m]'}
+    assert columns <= set(check(root)[1].replace('│', ' ').replace('┃', ' ').split())
+    kitti_to_folder(root, tmp_path / 'open')
+    picture = tmp_path / 'picture.png'
+    code, out, _ = check(tmp_path / 'open', '--picture', picture)
+    assert code == 0
+    assert not {'easy', 'moderate', 'hard', 'none'} & set(out.split())
+    assert picture.is_file()
 
 
 def test_many_findings_are_cut_short(check, root):

@@ -56,6 +56,20 @@ WRITERS: Mapping[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.parametrize('name', WRITERS)
+def test_what_lies_elsewhere_or_is_of_another_kind_is_named(tmp_path, name):
+    path, other = tmp_path / 'data', 'folder' if name == 'kitti' else 'kitti'
+    WRITERS[name](path)
+    remedy = rf'data: is not .*: set its name to {name} \(dataset\.name={name}\)$'
+    with pytest.raises(DatasetError, match=remedy):
+        build_dataset(DATASET_CONFIGS[other](root=path), CLASSES)
+    with pytest.raises(DatasetError, match='typo: no such file or folder'):
+        build_dataset(DATASET_CONFIGS[name](root=tmp_path / 'typo'), CLASSES)
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(DatasetError, match=r'empty: is not a[^;]*$'):
+        build_dataset(DATASET_CONFIGS[name](root=tmp_path / 'empty'), CLASSES)
+
+
 def test_every_dataset_has_a_configuration_and_is_tested():
     assert set(WRITERS) == set(DATASETS) == set(DATASET_CONFIGS)
 
