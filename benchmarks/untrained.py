@@ -19,7 +19,14 @@ from pointdistiller_core.cores import processor_name, usable_cores
 from pointdistiller_core.datasets.simulated import simulate_scene
 from pointdistiller_core.messages.point_cloud2 import cloud_layout
 
-MODELS = {'teacher': 'pointpillars', '4x': 'pointpillars_4x', '16x': 'pointpillars_16x'}
+MODELS = {
+    'teacher': 'pointpillars',
+    '4x': 'pointpillars_4x',
+    '16x': 'pointpillars_16x',
+    'second_4x': 'second_4x',
+    'second_lite': 'second_lite',
+    'second_16x': 'second_16x',
+}
 COLUMNS = 2250  # of which about 120,000 of 144,000 rays come back
 CANDIDATES = 300  # boxes above the threshold in a sweep, as of a trained detector
 

@@ -143,7 +143,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('--models', nargs='+', choices=MODELS, default=[*MODELS])
+    parser.add_argument('--models', nargs='+', choices=MODELS, default=['teacher', '4x', '16x'])
     parser.add_argument('--ways', nargs='+', choices=WAYS, default=[*WAYS])
     parser.add_argument('--precisions', nargs='+', choices=PRECISIONS, default=[*PRECISIONS])
     parser.add_argument('--device', default='cuda')

@@ -12,6 +12,7 @@ from pointdistiller_core.models.layer import Layer, sparse_layer
 from pointdistiller_core.models.stages.sparse_backbone import SparseBackbone, mean_features
 from pointdistiller_core.pointcloud.voxels import Voxels
 from pointdistiller_core.sparse.convolution import SparseTensor
+from pointdistiller_core.sparse.middle import middle_stages
 
 
 class Second(AnchorDetector):
@@ -21,12 +22,7 @@ class Second(AnchorDetector):
     config: SecondConfig
 
     def __init__(self, config: SecondConfig) -> None:
-        encoder = SparseBackbone(
-            len(config.point_features),
-            channels=[config.scaled(channels) for channels in config.middle.channels],
-            layers=config.middle.layers,
-            out_channels=config.scaled(config.middle.out_channels),
-        )
+        encoder = SparseBackbone(middle_stages(config))
         map_channels = config.scaled(config.middle.out_channels) * config.map_layers
         super().__init__(config, encoder, map_channels=map_channels)
 

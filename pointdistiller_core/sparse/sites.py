@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
-    BoolArray = NDArray[np.bool_]
     Bits = NDArray[np.uint64]
 
 Triple = tuple[int, int, int]  # along z, y, x
@@ -32,7 +30,7 @@ ZERO, ONE = np.uint64(0), np.uint64(1)
 class Pairs(NamedTuple):
     """Cells that meet in one cell of the kernel: (n,) rows of the input and of the output.
 
-    No output appears twice.
+    Both ascend, and none appears twice.
     """
 
     inputs: IntArray
@@ -96,9 +94,7 @@ class Sites:
         bits = _bit(layers)
         keys, masks, column = _join_columns(_keys(frames, rows, cells, shape), bits)
         ranks = _starts(masks)[column] + popcount(masks[column] & (bits - ONE))
-        sorted_layers = np.empty_like(layers)
-        sorted_layers[ranks] = layers
-        return cls(shape, batch_size, keys, masks, sorted_layers), ranks
+        return cls(shape, batch_size, keys, masks, _layers(masks)), ranks
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -106,8 +102,18 @@ class Sites:
     @cached_property
     def coords(self) -> IntArray:
         """(R, 4) frame, layer, row, column of each site."""
-        frames, rows, cells = (part[self._column] for part in self._split_keys())
+        frames, rows, cells = (part[self.column_of_site] for part in self._split_keys())
         return np.stack([frames, self.layers, rows, cells], axis=1)
+
+    @cached_property
+    def column_of_site(self) -> IntArray:
+        """(R,) which of the columns a site is in."""
+        return np.repeat(np.arange(len(self.keys)), popcount(self.masks))
+
+    @property
+    def columns(self) -> tuple[IntArray, IntArray]:
+        """(n,) row and column of each column that holds a cell."""
+        return self._split_keys()[1:]
 
     @cached_property
     def submanifold(self) -> Rulebook:
@@ -118,17 +124,16 @@ class Sites:
         pairs: list[Pairs | None] = [None] * 27
         identity = np.arange(len(self))
         pairs[13] = Pairs(identity, identity)
-        shifted = _bit(self.layers + 1)  # so that the layer below the lowest also has a bit
-        above_and_below = {-1: shifted >> ONE, 0: shifted, 1: shifted << ONE}
-        for dy, dx in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1)):
-            masks, starts = self._neighbors(dy * (self.shape[2] + 2) + dx)
-            for dz in (1,) if (dy, dx) == (0, 0) else (-1, 0, 1):
-                bits = above_and_below[dz]
-                outputs = np.flatnonzero(masks & bits)
-                inputs = starts[outputs] + popcount(masks[outputs] & (bits[outputs] - ONE))
-                place = (dz * 3 + dy) * 3 + dx
-                pairs[13 + place] = Pairs(inputs, outputs)
-                pairs[13 - place] = Pairs(outputs, inputs)
+        lower = np.flatnonzero(np.diff(self.column_of_site * 64 + self.layers) == 1)
+        pairs[13 + 9], pairs[13 - 9] = Pairs(lower + 1, lower), Pairs(lower, lower + 1)
+        meetings = self._neighbors()
+        around = np.arange(self.shape[0]) + np.array([[-1], [0], [1]])
+        bits = _bits(np.where(around < self.shape[0], around, -1))
+        found = self._meet(meetings, self.masks, bits)
+        for place, (sites, others) in zip(
+            (dz * 9 + plane for dz in (-1, 0, 1) for plane in (1, 2, 3, 4)), found, strict=True
+        ):
+            pairs[13 + place], pairs[13 - place] = Pairs(others, sites), Pairs(sites, others)
         return Rulebook(tuple(each for each in pairs if each is not None), len(self))
 
     def strided(self, kernel: Triple, stride: Triple, padding: Triple) -> tuple[Sites, Rulebook]:
@@ -145,70 +150,74 @@ class Sites:
         sizes = zip(self.shape, kernel, stride, padding, strict=True)
         depth, height, width = ((size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes)
         shape = (depth, height, width)
-        upwards, *across = zip(kernel, stride, padding, shape, strict=True)
-        heights = _targets(self.layers, *upwards)
-        bits = [np.where(fits, _bit(z), ZERO) for z, fits in heights]
-        reached = np.bitwise_or.reduce([self._over_columns(each) for each in bits])
-        planes = [np.flatnonzero(fits & (reached != 0)) for fits, _ in self._across(across, shape)]
-        keys, masks, column = _join_columns(
-            np.concatenate(
-                [to[own] for own, (_, to) in zip(planes, self._across(across, shape), strict=True)]
-            ),
-            np.concatenate([reached[own] for own in planes]),
+        heights, *across = (
+            _targets(*axis)
+            for axis in zip(self.shape, kernel, stride, padding, shape, strict=True)
         )
-        return self._follow(planes, column, heights, bits, (keys, masks, shape))
+        bits = _bits(heights)
+        reached = self._over_columns(np.bitwise_or.reduce(bits, axis=0).take(self.layers))
+        planes = self._planes(np.flatnonzero(reached), across, shape)
+        keys, masks, column = _join_columns(
+            np.concatenate([key for _, key in planes]),
+            reached.take(np.concatenate([own for own, _ in planes])),
+        )
+        targets = np.split(column, np.cumsum([len(own) for own, _ in planes])[:-1])
+        meetings = [(own, to) for (own, _), to in zip(planes, targets, strict=True)]
+        pairs = self._meet(meetings, masks, bits)
+        output = Sites(shape, self.batch_size, keys, masks, _layers(masks))
+        return output, Rulebook(tuple(Pairs(*each) for each in pairs), len(output))
 
-    def _follow(
-        self,
-        planes: Sequence[IntArray],
-        column: IntArray,
-        heights: Sequence[tuple[IntArray, BoolArray]],
-        bits: Sequence[Bits],
-        output: tuple[IntArray, Bits, Triple],
-    ) -> tuple[Sites, Rulebook]:
-        """Sites of an output whose columns are known, and the pairs of its kernel.
+    def _meet(
+        self, meetings: Sequence[tuple[IntArray, IntArray]], masks: Bits, bits: Bits
+    ) -> list[tuple[IntArray, IntArray]]:
+        """Which sites meet which others, for each layer of a kernel and each cell of its plane.
 
         Args:
-            planes: for each cell of the kernel's plane, the columns that are read there.
-            column: the columns of the output that read them, one plane after the other.
-            heights: for each layer of the kernel, the layers that read each site, and if any does.
-            bits: the same as bits.
-            output: keys and masks of its columns, and its shape.
+            meetings: for each cell of the plane, columns of these sites, and those that they meet.
+            masks: of the columns of the others.
+            bits: (layers of the kernel, layers) bit of the layer that each layer meets, or 0.
+
+        Returns:
+            Sites and others; no site and no other appears twice.
         """
-        keys, masks, shape = output
-        starts, first = _starts(masks), _starts(self.masks)
-        counts = popcount(self.masks)
-        layers = np.empty(int(popcount(masks).sum()), np.int64)
-        pairs: list[list[Pairs]] = [[] for _ in heights]
-        ends = np.cumsum([len(own) for own in planes])
-        for own, targets in zip(planes, np.split(column, ends[:-1]), strict=True):
-            sites = _spans(first[own], counts[own])
-            target = np.repeat(targets, counts[own])
-            for found, (z, fits), bit in zip(pairs, heights, bits, strict=True):
-                some = np.flatnonzero(fits[sites])
-                inputs, to = sites[some], target[some]
-                outputs = starts[to] + popcount(masks[to] & (bit[inputs] - ONE))
-                layers[outputs] = z[inputs]
-                found.append(Pairs(inputs, outputs))
-        sites_of_output = Sites(shape, self.batch_size, keys, masks, layers)
-        return sites_of_output, Rulebook(tuple(each for row in pairs for each in row), len(layers))
+        own, other = (np.concatenate(each) for each in zip(*meetings, strict=True))
+        counts = popcount(self.masks).take(own)
+        # from here on a row is a site of a column that meets another
+        sites = _spans(_starts(self.masks).take(own), counts)
+        layers = self.layers.take(sites)
+        there = np.repeat(masks.take(other), counts)
+        starts = np.repeat(_starts(masks).take(other), counts)
+        last = np.append(0, np.cumsum(counts))[np.cumsum([len(each) for each, _ in meetings])]
+        found: list[tuple[IntArray, IntArray]] = []
+        for bits_of_layers in bits:
+            bit = bits_of_layers.take(layers)
+            rows = np.flatnonzero(there & bit)
+            others = starts.take(rows) + popcount(there.take(rows) & (bit.take(rows) - ONE))
+            ends = np.searchsorted(rows, last[:-1])
+            found += zip(np.split(sites.take(rows), ends), np.split(others, ends), strict=True)
+        return found
 
-    def _across(
-        self, axes: Sequence[tuple[int, int, int, int]], shape: Triple
-    ) -> list[tuple[BoolArray, IntArray]]:
-        """For each cell of the kernel's plane, (n,) whether a column is read, and by which key."""
-        frames, rows, cells = self._split_keys()
-        return [
-            (in_y & in_x, _keys(frames, y, x, shape))
-            for (y, in_y), (x, in_x) in product(
-                _targets(rows, *axes[0]), _targets(cells, *axes[1])
-            )
-        ]
+    def _planes(
+        self, columns: IntArray, across: Sequence[IntArray], shape: Triple
+    ) -> list[tuple[IntArray, IntArray]]:
+        """For each cell of the kernel's plane, which columns are read there, and by which key.
 
-    @cached_property
-    def _column(self) -> IntArray:
-        """(R,) which of the columns a site is in."""
-        return np.repeat(np.arange(len(self.keys)), popcount(self.masks))
+        Args:
+            columns: those to ask for.
+            across: `_targets` along y and x.
+            shape: of the output.
+        """
+        frames, rows, cells = (part.take(columns) for part in self._split_keys())
+        found = []
+        for ys in across[0]:
+            y = ys.take(rows)
+            own = np.flatnonzero(y >= 0)
+            starts, cells_of_own = _keys(frames.take(own), y.take(own), 0, shape), cells.take(own)
+            for xs in across[1]:
+                x = xs.take(cells_of_own)
+                some = np.flatnonzero(x >= 0)
+                found.append((columns.take(own.take(some)), starts.take(some) + x.take(some)))
+        return found
 
     def _split_keys(self) -> tuple[IntArray, IntArray, IntArray]:
         """(n,) frame, row and column of the keys."""
@@ -216,12 +225,20 @@ class Sites:
         rows, cells = np.divmod(inner, self.shape[2] + 2)
         return frames, rows - 1, cells - 1
 
-    def _neighbors(self, step: int) -> tuple[Bits, IntArray]:
-        """Of each site, layers of the column so many keys ahead, one up; and sites before that."""
-        there = np.searchsorted(self.keys, self.keys + step)
-        there[there == len(self.keys)] = 0
-        masks = np.where(self.keys[there] == self.keys + step, self.masks[there] << ONE, ZERO)
-        return masks[self._column], _starts(self.masks)[there][self._column]
+    def _neighbors(self) -> list[tuple[IntArray, IntArray]]:
+        """Columns with one on their right, and with one in the next row: left, above, right."""
+        across = self.shape[2] + 2
+        padded = np.append(self.keys, -1)
+        there: IntArray = np.arange(len(self.keys)) + 1
+        found = []
+        for step in (1, across - 1, across, across + 1):
+            if step == across - 1:
+                there = np.searchsorted(self.keys, self.keys + step)
+            hits = padded.take(there) == self.keys + step
+            own = np.flatnonzero(hits)
+            found.append((own, there.take(own)))
+            there = there + hits
+        return found
 
     def _over_columns(self, bits: Bits) -> Bits:
         """(n,) the bits of all sites of each column."""
@@ -230,7 +247,7 @@ class Sites:
 
 def _join_columns(keys: IntArray, bits: Bits) -> tuple[IntArray, Bits, IntArray]:
     """Each key once, ascending; all bits of it; and (n,) which of them each row is."""
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind='stable')
     sorted_keys = keys[order]
     first = np.flatnonzero(np.diff(sorted_keys, prepend=-1))
     masks = np.bitwise_or.reduceat(bits[order], first) if len(first) else bits
@@ -239,7 +256,7 @@ def _join_columns(keys: IntArray, bits: Bits) -> tuple[IntArray, Bits, IntArray]
     return sorted_keys[first], masks, column
 
 
-def _keys(frames: IntArray, rows: IntArray, cells: IntArray, shape: Triple) -> IntArray:
+def _keys(frames: IntArray, rows: IntArray, cells: IntArray | int, shape: Triple) -> IntArray:
     """(n,) numbers of columns of a grid with an empty border: neighbors are fixed steps away."""
     return (frames * (shape[1] + 2) + rows + 1) * (shape[2] + 2) + cells + 1
 
@@ -247,6 +264,19 @@ def _keys(frames: IntArray, rows: IntArray, cells: IntArray, shape: Triple) -> I
 def _bit(layers: IntArray) -> Bits:
     bits: Bits = ONE << layers.astype(np.uint64)
     return bits
+
+
+def _bits(layers: IntArray) -> Bits:
+    """The same, and 0 for layers below 0."""
+    bits: Bits = np.where(layers < 0, ZERO, _bit(np.maximum(layers, 0)))
+    return bits
+
+
+def _layers(masks: Bits) -> IntArray:
+    """(R,) layer of each site of these columns."""
+    bits = np.unpackbits(masks.astype('<u8').view(np.uint8), bitorder='little')
+    layers: IntArray = np.flatnonzero(bits.view(np.bool_)) & 63
+    return layers
 
 
 def _starts(masks: Bits) -> IntArray:
@@ -262,16 +292,11 @@ def _spans(first: IntArray, counts: IntArray) -> IntArray:
     return np.arange(int(counts.sum())) + np.repeat(first - ends + counts, counts)
 
 
-def _targets(
-    cells: IntArray, kernel: int, stride: int, padding: int, limit: int
-) -> list[tuple[IntArray, BoolArray]]:
-    """For each cell of the kernel along one axis, the (n,) cells that read there, and if any."""
-    found = []
-    for k in range(kernel):
-        target, rest = np.divmod(cells + (padding - k), stride)
-        fits = (rest == 0) & (target >= 0) & (target < limit)
-        found.append((np.where(fits, target, 0), fits))
-    return found
+def _targets(size: int, kernel: int, stride: int, padding: int, limit: int) -> IntArray:
+    """(kernel, size) along one axis, the cell that reads each cell there; -1 for none."""
+    target, rest = np.divmod(np.arange(size) + padding - np.arange(kernel)[:, None], stride)
+    targets: IntArray = np.where((rest == 0) & (target >= 0) & (target < limit), target, -1)
+    return targets
 
 
 def _popcount_by_table(values: Bits) -> IntArray:

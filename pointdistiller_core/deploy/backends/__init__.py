@@ -134,8 +134,8 @@ def _problem(folder: Path, name: str) -> str | None:
     kind, info = BACKENDS[name], read_info(folder)
     if name != TORCH and info.model.name not in HOSTS:
         return (
-            f'backend {name}: it has {", ".join(HOSTS)} alone; {info.model.name} runs in torch, '
-            'so use the backend torch, or auto'
+            f'backend {name}: it has {" and ".join(sorted(HOSTS))} alone; {info.model.name} runs '
+            'in torch, so use the backend torch, or auto'
         )
     if missing := [file for file in kind.files if file not in info.sha256]:
         remedy = (

@@ -16,8 +16,8 @@ from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import AnchorDetector, AnyDetector, PointPillars
-from pointdistiller_core.models.stages.batch_norm import NORM_EPS
+from pointdistiller_core.models import AnchorDetector, AnyDetector, PointPillars, Second
+from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -56,7 +56,8 @@ def check_family(name: str) -> None:
     """
     if name not in SPLITS:
         raise ConfigError(
-            f'{name} cannot be exported, only {", ".join(SPLITS)} can; it runs in torch as it is'
+            f'{name} cannot be exported, only {" and ".join(sorted(SPLITS))} can; it runs in torch '
+            'as it is'
         )
 
 
@@ -70,9 +71,7 @@ def make_canvas(detector: AnchorDetector, points: FloatArray) -> FloatArray:
 
 def _split_pointpillars(detector: PointPillars) -> Split:
     """The host runs the pillar encoder, with its norm folded in."""
-    norm = detector.encoder.norm
-    scale = norm.weight.double() * (norm.running_var.double() + NORM_EPS).rsqrt()
-    shift = norm.bias.double() - norm.running_mean.double() * scale
+    scale, shift = _scale_and_shift(detector.encoder.norm)
     weights = detector.encoder.linear.weight.double().T * scale  # (10, C), as `point_features`
     position, from_mean, from_center = weights[:3], weights[4:7], weights[7:]
     host = {
@@ -82,6 +81,22 @@ def _split_pointpillars(detector: PointPillars) -> Split:
         'shift': shift,
     }
     return _split_map(detector, host)
+
+
+def _split_second(detector: Second) -> Split:
+    """The host runs the sparse middle, with its norms folded in."""
+    host = {}
+    for n, block in enumerate(detector.encoder.blocks):
+        scale, host[f'middle.{n}.bias'] = _scale_and_shift(block.norm)
+        weights = block.conv.weight.double().flatten(1, 3).permute(1, 2, 0)  # (K, C, C')
+        host[f'middle.{n}.kernel'] = weights * scale
+    return _split_map(detector, host)
+
+
+def _scale_and_shift(norm: BatchNormRows) -> tuple[Tensor, Tensor]:
+    """(C,) factor and (C,) summand of a norm in evaluation, float64."""
+    scale = norm.weight.double() * (norm.running_var.double() + norm.eps).rsqrt()
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
 def _split_map(detector: AnchorDetector, host: dict[str, Tensor]) -> Split:
@@ -105,4 +120,7 @@ def _array(tensor: Tensor) -> FloatArray:
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
 
 
-SPLITS: dict[str, Callable[[Any], Split]] = {'pointpillars': _split_pointpillars}
+SPLITS: dict[str, Callable[[Any], Split]] = {
+    'pointpillars': _split_pointpillars,
+    'second': _split_second,
+}

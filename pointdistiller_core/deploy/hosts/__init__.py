@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pointdistiller_core.deploy.hosts.host import Host
 from pointdistiller_core.deploy.hosts.pillar_host import PillarHost
+from pointdistiller_core.deploy.hosts.second_host import SecondHost
 
 __all__ = ['HOSTS', 'Host']
 
-HOSTS: dict[str, type[Host]] = {'pointpillars': PillarHost}
+HOSTS: dict[str, type[Host]] = {'pointpillars': PillarHost, 'second': SecondHost}

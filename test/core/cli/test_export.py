@@ -245,4 +245,7 @@ def test_a_family_that_cannot_be_exported(run, toy, tmp_path):
     save_bundle(tmp_path / 'toy', build_detector(toy), BundleInfo(model=toy))
     code, _, err = run('export', tmp_path / 'toy', '--to', 'onnx')
     assert code == 2
-    assert 'toy cannot be exported, only pointpillars can; it runs in torch as it is' in err
+    assert (
+        'toy cannot be exported, only pointpillars and second can; it runs in torch as it is'
+        in err
+    )

@@ -17,7 +17,7 @@ from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import DETECTORS, build_detector
 
-CONFIGS = {'pointpillars': 'tiny_model'}
+CONFIGS = {'pointpillars': 'tiny_model', 'second': 'tiny_second'}
 """Fixtures with a small configuration of each family."""
 
 
@@ -60,6 +60,14 @@ def test_arrays_are_those_of_the_host_and_the_decoder(model):
         np.testing.assert_array_equal(read[name], array, strict=True)
     with pytest.raises(CheckpointError, match='file: not safetensors'):
         unpack_arrays(b'junk', expected, where='file')
+    for name, array in arrays.items():
+        for wrong, message in (
+            (np.full_like(array, np.nan), 'NaN, infinite or not float32'),
+            (array.astype(np.float64), 'NaN, infinite or not float32'),
+            (array[..., :-1], 'arrays of another architecture'),
+        ):
+            with pytest.raises(CheckpointError, match=message):
+                unpack_arrays(pack_arrays(arrays | {name: wrong}), expected, where='file')
 
 
 def test_a_cloud_is_prepared_as_in_torch(model, host, points):

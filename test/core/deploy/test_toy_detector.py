@@ -63,9 +63,9 @@ def test_empty_and_mounted_clouds(bundle, points):
 
 @pytest.mark.parametrize('name', EXPORTERS)
 def test_other_backends_are_refused(bundle, name):
-    message = f'backend {name}: it has pointpillars alone; toy runs in torch'
+    message = f'backend {name}: it has pointpillars and second alone; toy runs in torch'
     with pytest.raises(BackendError, match=message):
         Detector.load(bundle, backend=name)
-    message = 'toy cannot be exported, only pointpillars can; it runs in torch as it is'
+    message = 'toy cannot be exported, only pointpillars and second can; it runs in torch as it is'
     with pytest.raises(ConfigError, match=re.escape(message)):
         export_detector(load_detector_model(bundle), name)

@@ -34,6 +34,11 @@ CASES = {
 }
 
 
+def assert_ascending(pairs):
+    for rows in pairs:
+        assert (np.diff(rows) > 0).all()
+
+
 @pytest.mark.parametrize('name', CASES)
 def test_sites_are_the_cells_in_order(name):
     cells, batch_size = CASES[name]
@@ -59,6 +64,7 @@ def test_neighbors_of_a_submanifold_convolution(name):
         found = list(zip(pairs.inputs.tolist(), pairs.outputs.tolist(), strict=True))
         assert len(found) == len(expected)
         assert set(found) == expected
+        assert_ascending(pairs)
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -92,6 +98,8 @@ def test_cells_of_a_strided_convolution(name, kernel, stride, padding):
     }
     assert pairs == expected
     assert rulebook.num_pairs == len(expected)
+    for each in rulebook.pairs:
+        assert_ascending(each)
     assert set(coords) == {target for _, _, target in expected}
     assert Sites.build(found.coords, found.shape, batch_size)[1].tolist() == list(
         range(len(found))

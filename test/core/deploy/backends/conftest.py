@@ -41,16 +41,34 @@ def kitti_bundle(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope='session')
-def full_bundle(tiny_model, tiny_dataset, tmp_path_factory):
-    """The tiny model for all backends."""
-    model = build_random(tiny_model)
-    folder = tmp_path_factory.mktemp('bundles') / 'bundle'
+def save_everywhere(config, dataset, folder):
+    """Save a random detector for all backends."""
+    model = build_random(config)
     save_bundle(folder, model, BundleInfo(model=model.config))
-    clouds = [frame.points for frame in tiny_dataset(8, seed=9).frames]
+    clouds = [frame.points for frame in dataset.frames]
     for name in filter(installed, EXPORTERS):
         add_files(folder, export_detector(load_detector_model(folder), name, clouds))
     return folder
+
+
+@pytest.fixture(scope='session')
+def full_bundle(tiny_model, tiny_dataset, tmp_path_factory):
+    """The tiny model for all backends."""
+    folder = tmp_path_factory.mktemp('bundles') / 'bundle'
+    return save_everywhere(tiny_model, tiny_dataset(8, seed=9), folder)
+
+
+@pytest.fixture(scope='session')
+def second_bundle(tiny_second, tiny_dataset, tmp_path_factory):
+    """The tiny SECOND for all backends."""
+    folder = tmp_path_factory.mktemp('bundles') / 'second'
+    return save_everywhere(tiny_second, tiny_dataset(8, seed=9), folder)
+
+
+@pytest.fixture(params=['full_bundle', 'second_bundle'])
+def each_bundle(request):
+    """A bundle of each family for all backends."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
