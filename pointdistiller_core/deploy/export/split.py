@@ -56,8 +56,8 @@ def check_family(name: str) -> None:
     """
     if name not in SPLITS:
         raise ConfigError(
-            f'{name} cannot be exported, only {" and ".join(sorted(SPLITS))} can; it runs in torch '
-            'as it is'
+            f'{name} cannot be exported, only {" and ".join(sorted(SPLITS))} can; it runs in '
+            'torch as it is'
         )
 
 
