@@ -52,23 +52,28 @@ def kitti_mini(shared_data: Path) -> Path:
     return shared_data / 'kitti_mini'
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is to be skipped, and what several processes share out among them."""
+    """What is to be skipped, and what several processes begin with."""
     if hasattr(config, 'workerinput'):  # one of several
-        share_out(items)
+        ranks = {group: rank for rank, group in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(group_of(item.nodeid), len(ranks)))
     skip_without_gpu(items)
 
 
-def share_out(items: list[pytest.Item]) -> None:
-    """Each file in one process, for its fixtures, and all nodes in one; the longest first."""
-    groups = {}
-    for item in items:
-        file = item.path.relative_to(ROOT / 'test').as_posix()
-        groups[item] = 'nodes' if file.startswith(NODES) else file
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    ranks = {group: rank for rank, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(groups[item], len(ranks)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """How several processes share the tests: in groups."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = group_of
+    return scheduler
+
+
+def group_of(nodeid: str) -> str:
+    """Each file is in one process, for its fixtures; so are all nodes."""
+    file = nodeid.partition('::')[0].removeprefix('test/')
+    return 'nodes' if file.startswith(NODES) else file
 
 
 def skip_without_gpu(items: list[pytest.Item]) -> None:

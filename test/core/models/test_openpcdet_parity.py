@@ -62,7 +62,7 @@ def run_stages(detector, points) -> SimpleNamespace:
         pillars=pillars,
         features=features,
         bev=bev[0],
-        neck=neck[0],
+        neck=neck[0][0],
         output=output,
         found=found,
         empty=empty,

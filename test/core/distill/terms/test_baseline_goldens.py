@@ -23,7 +23,7 @@ CASES = {
     'sp': SimilarityConfig(**PLAIN),
     'fitnet_regressor': FitNetsConfig(**PLAIN),
 }
-REGRESSOR = {'conv_weight': '0.weight', 'bn_weight': '1.scale', 'bn_bias': '1.shift'}
+REGRESSOR = {'conv_weight': '0.weight', 'bn_weight': '1.weight', 'bn_bias': '1.bias'}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pointdistiller_core.config import LOCAL_GRAPH_PRESETS, LocalGraphConfig
 from pointdistiller_core.distill.importance import IMPORTANCE
-from pointdistiller_core.distill.term import Lesson, View
+from pointdistiller_core.distill.term import Lesson, View, layer_names
 from pointdistiller_core.distill.terms.local_graph import (
     LocalGraphs,
     LocalGraphTerm,
@@ -86,7 +86,7 @@ class Golden:
         self.case = case
         self.preset = PRESETS[case['detector']]
         self.levels = [Level(arrays, prefix) for prefix in case['prefixes']]
-        self.taps = self.preset.taps[: len(self.levels)]
+        self.taps = layer_names(self.preset.taps[: len(self.levels)])
 
     def rows(self, features: Tensor) -> Rows:
         """Those of a map, or of the pillars of one frame, which the authors' are."""
