@@ -81,6 +81,7 @@ def test_map_and_neck(seen, expected, detector):
     neck = seen[1]['neck'][0][0]
     rows, columns = torch.from_numpy(expected['feat2d_pos_yx']).long().T
     assert_close(neck[:, rows, columns].T, expected['feat2d_at_pos'])
+    assert_same_statistics(neck, expected['spatial_features_2d__stats'])
     # As for PointPillars, the file's statistics of single stages are those of a map of zeros.
     with torch.inference_mode():
         levels = detector.backbone(torch.zeros_like(bev[None]))
