@@ -18,10 +18,17 @@ from pointdistiller_core.config import (
     TrainingConfig,
     parse_config,
 )
+from pointdistiller_core.datasets import open_dataset
+from pointdistiller_core.datasets.bag import TRUTH_TOPIC
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.distill import Distiller, check_distillation
 from pointdistiller_core.distill.feature_similarity import compare_features, untrained_twin
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.evaluation.metric import LidarMetric
+from pointdistiller_core.messages.bags import CloudBagWriter
+from pointdistiller_core.messages.boxes_cloud import to_box_columns
 from pointdistiller_core.models import PointPillars, build_detector
+from pointdistiller_core.pipelines.evaluate import evaluate
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.objective import DetectionObjective
 
@@ -126,3 +133,18 @@ def test_two_families_that_see_the_same_voxels_may_teach_one_another(toy, tiny_m
     term = {'name': 'local_graph', 'num_samples': 20, 'num_neighbors': 5}
     distiller = Distiller(teacher, flat, configure(term, 'labels', 'consistency'))
     assert set(distiller.terms) == {'local_graph', 'labels', 'consistency'}
+
+
+def test_what_it_learned_is_scored_on_a_labelled_bag(train, toy, tiny_dataset, tmp_path):
+    train(DetectionObjective(build(toy, 0)))
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for second, frame in enumerate(tiny_dataset(4).frames, start=1):
+            writer.write('/points', second * 10**9, 'lidar', frame.points)
+            columns = to_box_columns(frame.ground_truth)
+            writer.write(TRUTH_TOPIC, second * 10**9, 'lidar', *columns)
+    bag = open_dataset(tmp_path / 'bag', class_names=('Car',))
+    metric = LidarMetric({'Car': (0.1, 0.1)})
+    trained = evaluate(Detector.load(tmp_path / 'run'), bag, metric).scores
+    untrained = evaluate(build(toy, 0), bag, metric).scores
+    assert trained.num_labels['Car'] == 8
+    assert trained.means['BEV mAP'] > untrained.means['BEV mAP'] + 20
