@@ -27,7 +27,7 @@ from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_c
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_ros import run
-from pointdistiller_ros.detector_outputs import OUTPUTS
+from pointdistiller_ros.detector_outputs import OUTPUTS, TRACK_OUTPUTS
 from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
 from pointdistiller_ros.run_parameters import parse_parameter
@@ -57,7 +57,8 @@ def test_lockstep_loses_nothing_and_records_everything(bag, tmp_path):
     assert counts == RunCounts(played=NUM_CLOUDS, results=NUM_CLOUDS, failed=0, dropped=0)
     assert progress == sorted(progress)
     assert progress[-1] == NUM_CLOUDS
-    outputs = {f'/detector/{name}' for name, kind in OUTPUTS.items() if kind is not None}
+    names = {name for name, kind in OUTPUTS.items() if kind is not None}
+    outputs = {f'/detector/{name}' for name in names - TRACK_OUTPUTS}  # which are off
     recorded = {'/front/points', '/diagnostics'}
     assert set(bag_topics(tmp_path / 'out')) == outputs | recorded
     clouds = [(index + 1) * 10**8 for index in range(NUM_CLOUDS)]
