@@ -73,7 +73,7 @@ def label_command(
     frames = FolderDataset(FolderConfig(root=dataset, split=split), names, labelled=False)
     with progress_bar('label', 'frames') as update:
         counts = label_dataset(frames, teachers, config, update)
-    _report(counts, dataset, json_file)
+    print_labels(counts, dataset, json_file)
 
 
 def _load_teachers(
@@ -116,7 +116,8 @@ def _mounting(detector: Detector, height: float | None) -> Mounting | None:
     return Mounting.from_angles(trained, height=height, roll=0.0, pitch=0.0, yaw=0.0)
 
 
-def _report(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
+def print_labels(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
+    """Print tracks and labels of each class, and how good they are where people have labelled."""
     for note in counts.notes:
         print_note(note)
     print_table(

@@ -89,7 +89,7 @@ class Panel:
 
 
 def draw_scene(
-    target: Path | Axes,
+    target: Path | BinaryIO | Axes,
     points: FloatArray,
     *,
     importance: FloatArray | None = None,
@@ -104,7 +104,7 @@ def draw_scene(
     """Draw one frame from above, x to the right.
 
     Args:
-        target: PNG file to write, `WIDTH` pixels wide, or axes to draw into.
+        target: PNG file to write, `WIDTH` pixels wide, by its name or open; or axes to draw into.
         points: (N, 3 or more) x, y, z first [m], LiDAR frame.
         importance: (N,) in [0, 1] colors the points; without it their height does.
         truth: labelled boxes.
@@ -119,10 +119,10 @@ def draw_scene(
     layers = {'student': student, 'teacher': teacher, **_split_truth(truth)}  # finest on top
     shown = {name: records for name, records in layers.items() if records is not None}
     extent = extent or extent_of(points, *(records.boxes for records in shown.values()))
-    if isinstance(target, Path):
-        figure, (axes,) = _new_figure(extent, columns=1)
-    else:
+    if isinstance(target, Axes):
         axes = target
+    else:
+        figure, (axes,) = _new_figure(extent, columns=1)
     _draw_ground(axes, extent)
     _draw_points(axes, points, importance)
     for name, records in shown.items():
@@ -133,7 +133,7 @@ def draw_scene(
     counts = {name: len(records) for name, records in shown.items()}
     _add_legend(axes, counts, size=11, names={'student': student_name})
     _add_color_bar(axes, importance=importance is not None)
-    if isinstance(target, Path):
+    if not isinstance(target, Axes):
         _save(figure, target)
 
 
