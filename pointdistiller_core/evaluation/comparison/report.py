@@ -53,7 +53,7 @@ class ReportFolder:
                 )
             folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, table: str, row: Mapping[str, float]) -> None:
+    def write(self, table: str, row: Mapping[str, float | str]) -> None:
         """Append a row to TABLE.csv; NaN stays empty.
 
         Raises:
@@ -279,7 +279,7 @@ def _is_number(value: Any) -> bool:
     return value is None or isinstance(value, int | float)
 
 
-def _cell(value: float) -> str:
-    if isinstance(value, int):
+def _cell(value: float | str) -> str:
+    if isinstance(value, int | str):
         return str(value)
     return '' if math.isnan(value) else f'{value:.6g}'
