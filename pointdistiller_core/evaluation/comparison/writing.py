@@ -92,8 +92,6 @@ class ComparisonReport:
         """
         if self._folder is None:
             return
-        from pointdistiller_core.evaluation.comparison.page import build_page  # late: matplotlib
-
         summary = self.summarize(ended=True)
         self._folder.close()
         received = summary['clouds']['received']
@@ -105,6 +103,8 @@ class ComparisonReport:
         # Whatever happens to the page, the numbers are written; they are complete only with it.
         error = summary['error'] or f'{PAGE_FILE} is not written'
         self._folder.replace(JSON_FILE, to_json(summary | {'complete': False, 'error': error}))
+        from pointdistiller_core.evaluation.comparison.page import build_page  # slow: matplotlib
+
         self._folder.replace(PAGE_FILE, build_page(self._comparison, summary))
         self._folder.replace(JSON_FILE, to_json(summary))
         self._log.info(f'wrote {self._folder.path / PAGE_FILE}')

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 import logging
 from pathlib import Path
@@ -12,15 +12,22 @@ from typing import Any
 
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CloudError, describe
-from pointdistiller_core.evaluation.comparison.report import ReportFolder, describe_machine
+from pointdistiller_core.evaluation.comparison.report import (
+    Check,
+    ReportFolder,
+    check_names,
+    describe_machine,
+)
 from pointdistiller_core.evaluation.comparison.session import CloudResult, OnlineComparison
 from pointdistiller_core.evaluation.comparison.writing import ComparisonReport
+from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.pipelines.comparison.detectors import (
     ComparedDetectors,
     ComparisonConfig,
     load_detector,
 )
 from pointdistiller_core.pipelines.comparison.sources import (
+    OWN,
     Selection,
     Source,
     SourceCloud,
@@ -35,6 +42,7 @@ def compare(
     selection: Selection,
     *,
     output: Path | None = None,
+    checks: Sequence[Check] = (),
     load: Callable[..., Detector] = load_detector,
     on_cloud: Callable[[int, int | None], object] = lambda _done, _total: None,
     warn: Callable[[str], object] = logger.warning,
@@ -49,6 +57,7 @@ def compare(
         selection: the clouds, of a bag or a dataset.
         output: folder to create for the report (`comparison.json`, `comparison.html`,
             `clouds.csv`, `ground_truth.csv`); None writes none.
+        checks: limits that will be asked for; unknown names are refused before the run.
         load: makes a detector, as `load_detector` does.
         on_cloud: told how many clouds are done, and how many there are, if that is known.
         warn: told what is wrong.
@@ -57,13 +66,16 @@ def compare(
         All numbers; see `evaluation.comparison.report.summarize`.
 
     Raises:
-        ConfigError: the detectors have no class in common, or `output` holds files.
+        ConfigError: the detectors have no class in common, a check names no number, or `output`
+            holds files.
         PointDistillerError: a bundle or the clouds cannot be read, or the report not be written.
             The report has the numbers until then.
     """
-    folder = None if output is None else ReportFolder(output)
     detectors = ComparedDetectors(config, load, warn)
-    return _Run(config, detectors, selection.open(detectors), folder, warn).run(on_cloud)
+    check_names(checks, detectors.rules)
+    source = selection.open(detectors)
+    folder = None if output is None else ReportFolder(output)
+    return _Run(config, detectors, source, folder, warn).run(on_cloud)
 
 
 class _Run:
@@ -82,7 +94,10 @@ class _Run:
         self._machine = describe_machine()
         self._num_clouds = self._num_failed = self._num_bad_labels = 0
         self._comparison = OnlineComparison(
-            detectors.rules, log=folder, num_worst=config.num_pictures if folder else 0
+            detectors.rules,
+            log=folder,
+            tolerance_ns=round(source.tolerance_s * NANOSECONDS),
+            num_worst=config.num_pictures if folder else 0,
         )
         self._report = ComparisonReport(self._comparison, folder, self._facts)
         self._mountings = source.mountings()
@@ -102,6 +117,7 @@ class _Run:
             raise
         finally:
             self._report.finish()
+        self._tell_of_labels()
         return self._report.summarize(ended=True)
 
     def _add_cloud(self, cloud: SourceCloud) -> None:
@@ -143,6 +159,12 @@ class _Run:
                 f'labels in the frame {of_labels!r} of a cloud in {of_cloud!r} are not used; '
                 'they are counted and not mentioned again'
             )
+
+    def _tell_of_labels(self) -> None:
+        """Say which labels are no measure of truth."""
+        for by, count in self._source.facts.get('labels_by', {}).items():
+            if by != OWN:
+                self._warn(f'the labels of {count} frames are by {by}, not by people')
 
     def _facts(self, ended: bool) -> Mapping[str, Any]:  # noqa: ARG002
         counts, source = self._comparison.counts, self._source

@@ -88,6 +88,11 @@ class Source(Protocol):
         ...
 
     @property
+    def tolerance_s(self) -> float:
+        """Most that the stamps of a cloud and its labels may differ [s]."""
+        ...
+
+    @property
     def problem(self) -> str:
         """What is wrong with the intensity of the first clouds; empty if nothing is."""
         ...
@@ -130,6 +135,7 @@ class BagSelection:
         start_s: seconds of the bag to skip.
         duration_s: seconds from there to read; None is all.
         stride: every n-th cloud is compared.
+        stamp_tolerance_s: most that the stamps of a cloud and its labels may differ [s].
         height: of the sensor above the ground [m]; None is that of the training sensors.
         reading: how intensities are read.
     """
@@ -141,6 +147,7 @@ class BagSelection:
     start_s: float = 0.0
     duration_s: float | None = None
     stride: int = 1
+    stamp_tolerance_s: float = 0.0
     height: float | None = None
     reading: CloudReading = field(default_factory=CloudReading)
 
@@ -158,6 +165,7 @@ class BagSource:
 
     def __init__(self, selection: BagSelection, detectors: ComparedDetectors) -> None:
         self._selection = selection
+        self.tolerance_s = selection.stamp_tolerance_s
         self.topic, self.truth_topic = _find_topics(selection)
         self._reader = CloudReader(
             *(selection.reading, detectors.infos, logger),
@@ -288,6 +296,7 @@ class DatasetSource:
     """See `DatasetSelection`."""
 
     scale = None
+    tolerance_s = 0.0  # labels come with their frames
 
     def __init__(self, selection: DatasetSelection, detectors: ComparedDetectors) -> None:
         config = selection.config
