@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.blas import products_in_calling_thread
+from pointdistiller_core.geometry.ground import fit_ground
 from pointdistiller_core.geometry.transforms import (
     invert_rigid,
     quaternion_from_rotation,
@@ -66,6 +67,19 @@ class Mounting:
         if height is None or abs(height - training_height) < HEIGHT_TOLERANCE:
             return None
         return cls.from_angles(training_height, height=height, roll=0.0, pitch=0.0, yaw=0.0)
+
+    @classmethod
+    def found_in(
+        cls, points: NDArray[np.floating[Any]], training_height: float
+    ) -> Mounting | None:
+        """The mounting by the ground that one sweep sees; None if it sees none.
+
+        Args:
+            points: (N, 3 or more) x, y, z [m] of the sensor's frame, z up, more or less.
+            training_height: of the training sensor above the ground [m].
+        """
+        ground = fit_ground(points)
+        return cls.above_ground(ground.ground_from_sensor, training_height) if ground else None
 
     @classmethod
     def from_quaternion(
