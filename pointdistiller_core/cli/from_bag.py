@@ -220,6 +220,7 @@ def draw_sweeps(road: Road) -> list[Picture]:
             truth=frame.ground_truth,
             title=title,
             class_names=names,
+            truth_name='label',
             **found,
         )
         pictures.append(Picture(target.getvalue(), 'png', title))

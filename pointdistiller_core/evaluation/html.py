@@ -49,7 +49,8 @@ def heading(text: str, level: int = 2) -> str:
 
 def paragraph(text: str, *, minor: bool = False) -> str:
     """A paragraph; a minor one is pale."""
-    return f'<p{" class=sub" if minor else ""}>{escape(text)}</p>'
+    kind = ' class="sub"' if minor else ''
+    return f'<p{kind}>{escape(text)}</p>'
 
 
 def cards(values: Mapping[str, str]) -> str:

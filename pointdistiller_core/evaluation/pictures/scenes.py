@@ -100,6 +100,7 @@ def draw_scene(
     extent: Extent | None = None,
     class_names: Sequence[str] | None = None,
     student_name: str = 'student',
+    truth_name: str = 'truth',
 ) -> None:
     """Draw one frame from above, x to the right.
 
@@ -115,6 +116,7 @@ def draw_scene(
         class_names: writes the class beside the boxes of the student, or of the teacher, or of
             the truth, the first that has any.
         student_name: of the student's boxes in the legend.
+        truth_name: of the labelled boxes there.
     """
     layers = {'student': student, 'teacher': teacher, **_split_truth(truth)}  # finest on top
     shown = {name: records for name, records in layers.items() if records is not None}
@@ -131,7 +133,7 @@ def draw_scene(
         _write_classes(axes, named, class_names)
     _write_title(axes, title, size=15)
     counts = {name: len(records) for name, records in shown.items()}
-    _add_legend(axes, counts, size=11, names={'student': student_name})
+    _add_legend(axes, counts, size=11, names={'student': student_name, 'truth': truth_name})
     _add_color_bar(axes, importance=importance is not None)
     if not isinstance(target, Axes):
         _save(figure, target)
