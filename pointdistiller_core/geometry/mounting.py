@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.blas import products_in_calling_thread
+from pointdistiller_core.geometry.ground import fit_ground
 from pointdistiller_core.geometry.transforms import (
     invert_rigid,
     quaternion_from_rotation,
@@ -52,6 +53,19 @@ class Mounting:
         training_from_sensor[:3, :3] = ground_from_sensor[:3, :3]
         training_from_sensor[2, 3] = ground_from_sensor[2, 3] - training_height
         return cls(training_from_sensor)
+
+    @classmethod
+    def found_in(
+        cls, points: NDArray[np.floating[Any]], training_height: float
+    ) -> Mounting | None:
+        """The mounting by the ground that one sweep sees; None if it sees none.
+
+        Args:
+            points: (N, 3 or more) x, y, z [m] of the sensor's frame, z up, more or less.
+            training_height: of the training sensor above the ground [m].
+        """
+        ground = fit_ground(points)
+        return cls.above_ground(ground.ground_from_sensor, training_height) if ground else None
 
     @classmethod
     def from_quaternion(
