@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.formats.folder import Label
 
-HEIGHT_TOLERANCE = 0.02  # [m]
-
 
 def load_teachers(
     dataset: FolderDataset,
@@ -149,12 +147,12 @@ class _Loader:
     def _mounting(self, detector: Detector, height: float | None) -> Mounting | None:
         """From the dataset's sensor to that of the training; None if they are equally high."""
         trained = detector.info.sensor_height
-        if height is None or abs(height - trained) < HEIGHT_TOLERANCE:
-            return None
-        self.on_note(
-            f'points are moved from a height of {height:g} m to the {trained:g} m of training'
-        )
-        return Mounting.from_angles(trained, height=height, roll=0.0, pitch=0.0, yaw=0.0)
+        mounting = Mounting.at_height(trained, height)
+        if mounting is not None:
+            self.on_note(
+                f'points are moved from a height of {height:g} m to the {trained:g} m of training'
+            )
+        return mounting
 
     def _choose(
         self, where: str, names: Sequence[str], chosen: str
