@@ -174,11 +174,7 @@ class Road:
     # --- dataset -------------------------------------------------------------------------
 
     def _sizes(self) -> dict[str, str]:
-        sizes = {}
-        for name, bag in self.drives.items():
-            files = [path for path in bag.rglob('*') if path.is_file()] if bag.is_dir() else [bag]
-            sizes[name] = f'{sum(path.stat().st_size for path in files)} bytes'
-        return sizes
+        return {name: _size(bag) for name, bag in self.drives.items()}
 
     def convert(self, _begun: bool) -> Facts:
         """Convert the recordings."""
@@ -253,11 +249,17 @@ class Road:
 
     def _label_teachers(self) -> dict[str, str]:
         """What the labels depend on beside their settings."""
+        from pointdistiller_core.pipelines.teachers import split_topic
+
         bundles = {
             text: read_info(find_bundle(text.partition('=')[0])).sha256[WEIGHTS]
             for text in self._labelling_bundles
         }
-        return {**bundles, 'height': f'{self.sensor_height:g} m'}
+        recorded = {
+            text: _size(split_topic(text.partition('=')[0])[0])
+            for text in self.config.labels.detections
+        }
+        return {**bundles, **recorded, 'height': f'{self.sensor_height:g} m'}
 
     def label(self, _begun: bool) -> Facts:
         """Label what people have not."""
@@ -283,7 +285,12 @@ class Road:
         with progress_bar('label', 'frames') as update:
             counts = label_dataset(frames, teachers, config, update)
         print_labels(counts, self.dataset, None)
-        self._check_held_out()
+        total = sum(each['labels'] for each in counts.labels.values())
+        if not total and not counts.frames['kept']:
+            raise DatasetError(
+                f'{self.dataset}: nothing to learn: the teachers are sure of nothing in it; lower '
+                'labels.trust.accept, give another teacher, or label some frames by hand'
+            )
         rows = [['class', 'sure tracks', 'unsure', 'dropped', 'labels', 'ignored boxes']] + [
             [
                 name,
@@ -292,7 +299,6 @@ class Road:
             ]
             for name, tracks in counts.tracks.items()
         ]
-        total = sum(each['labels'] for each in counts.labels.values())
         kept = counts.frames['kept']
         return {
             'summary': f'{total} boxes in {counts.frames["labelled"]} frames by teachers; '
@@ -396,11 +402,6 @@ class Road:
             return word
         return f'{word}; beside labels of a teacher, scores tell how well it is repeated'
 
-    def _check_held_out(self) -> None:
-        for split in (TRAIN, HELD_OUT):
-            if not len(self._frames(split)):
-                raise DatasetError(f'{self.dataset}: no frame in {split}; change dataset.splits')
-
     # --- export and comparison -----------------------------------------------------------
 
     def export(self, _begun: bool) -> Facts:
@@ -486,6 +487,11 @@ def _digest(files: Sequence[Path]) -> str:
     for path in files:
         digest.update(path.name.encode() + b'\0' + hashlib.sha256(path.read_bytes()).digest())
     return f'{len(files)} files, {digest.hexdigest()[:12]}'
+
+
+def _size(bag: Path) -> str:
+    files = [path for path in bag.rglob('*') if path.is_file()] if bag.is_dir() else [bag]
+    return f'{sum(path.stat().st_size for path in files)} bytes'
 
 
 def _number(value: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pointdistiller_core.config.base import Config, Count, Positive
+from pointdistiller_core.config.class_maps import ClassMap
 from pointdistiller_core.config.conversion import ConversionConfig, SplitConfig
 from pointdistiller_core.config.data import AugmentationConfig
 from pointdistiller_core.config.distillation import DISTILLATION_PRESETS, DistillationConfig
@@ -37,7 +38,7 @@ class TeachersConfig(LabellingConfig):
     detections: tuple[str, ...] = Field(
         (), description='BAG[:TOPIC][=CLASS,...], boxes that another detector left in a bag'
     )
-    class_map: dict[str, str] = Field(
+    class_map: ClassMap = Field(
         default_factory=dict, description="new names of the teachers' classes"
     )
     label_names: tuple[str, ...] = Field(
