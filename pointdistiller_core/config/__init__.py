@@ -21,6 +21,11 @@ from pointdistiller_core.config.base import (
     Positive,
     TermConfig,
 )
+from pointdistiller_core.config.class_maps import (
+    CLASS_MAPS,
+    ClassMap,
+    parse_class_map,
+)
 from pointdistiller_core.config.conversion import (
     ConversionConfig,
     SplitConfig,
@@ -125,6 +130,7 @@ from pointdistiller_core.config.yaml_text import (
 )
 
 __all__ = [
+    'CLASS_MAPS',
     'DATASET_CONFIGS',
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
@@ -143,6 +149,7 @@ __all__ = [
     'BagConfig',
     'BoxFeaturesConfig',
     'CameraConfig',
+    'ClassMap',
     'Config',
     'ConsistencyConfig',
     'ContrastiveConfig',
@@ -200,6 +207,7 @@ __all__ = [
     'load_experiment',
     'load_stored_experiment',
     'move_keys',
+    'parse_class_map',
     'parse_config',
     'parse_yaml',
     'read_model',
