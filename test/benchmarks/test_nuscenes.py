@@ -22,5 +22,5 @@ def test_each_step_is_timed(tmp_path):
     assert '3 samples, 5 boxes each' in done.stdout
     record = json.loads((tmp_path / 'times.json').read_text(encoding='utf-8'))
     assert set(record['median']) == {'make', 'open', 'evaluate'}
-    assert all(value > 0 for own in record['median'].values() for value in own)
+    assert all(memory > 10 for _, _, memory in record['median'].values())
     assert 0 < json.loads((tmp_path / 'scores.json').read_text(encoding='utf-8'))['NDS'] < 1
