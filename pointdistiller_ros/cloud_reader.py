@@ -28,13 +28,19 @@ class CloudReader:
         settings: how to read.
         infos: of the detectors by name; with several, `intensity_auto` goes by the first.
         logger: of the node.
+        topic: of the clouds, for messages; empty if there is no other.
     """
 
     def __init__(
-        self, settings: InputParameters, infos: Mapping[str, BundleInfo], logger: Any
+        self,
+        settings: InputParameters,
+        infos: Mapping[str, BundleInfo],
+        logger: Any,
+        topic: str = '',
     ) -> None:
         self.settings = settings
         self._logger = logger
+        self._prefix = f'{topic}: ' if topic else ''
         self._judges = [
             IntensityJudge(
                 info.intensity_range,
@@ -57,7 +63,7 @@ class CloudReader:
     def problem(self) -> str:
         """What is wrong with the intensity of the first clouds; empty if nothing is."""
         unsolved = (judge.finding for judge in self._judges if judge.scale is None)
-        return '; '.join(filter(None, unsolved))
+        return '; '.join(self._prefix + finding for finding in unsolved if finding)
 
     def read(self, cloud: PointCloud2) -> NDArray[np.float32]:
         """Points of a cloud as the parameters ask for; see `points_from_cloud`.
@@ -80,9 +86,9 @@ class CloudReader:
             before = self.scale
             if news := judge.add(points, scale=before or own):
                 if judge.scale is None:
-                    self._logger.warning(news)
+                    self._logger.warning(self._prefix + news)
                 else:  # on a line of its own: a line of rclpy's logs has one severity
-                    self._logger.info(news)
+                    self._logger.info(self._prefix + news)
             if self.scale != before:
                 points = self._points_of(cloud)
         return points
@@ -95,3 +101,31 @@ class CloudReader:
             constant_intensity=self.settings.constant_intensity,
             intensity_scale=self.scale or self.settings.intensity_scale or None,
         )
+
+
+class CloudReaders:
+    """A reader for the clouds of each topic, whose sensors may differ; arguments as there."""
+
+    def __init__(
+        self, settings: InputParameters, infos: Mapping[str, BundleInfo], logger: Any
+    ) -> None:
+        self.topics = settings.points
+        names = self.topics if len(self.topics) > 1 else ('',)
+        self._readers = [CloudReader(settings, infos, logger, name) for name in names]
+
+    def __getitem__(self, index: int) -> CloudReader:
+        return self._readers[index]
+
+    @property
+    def scale(self) -> float | dict[str, float | None] | None:
+        """The scale that `intensity_auto` has chosen; of several topics, by topic."""
+        if len(self._readers) == 1:
+            return self._readers[0].scale
+        return {
+            topic: reader.scale for topic, reader in zip(self.topics, self._readers, strict=True)
+        }
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the intensities of the first clouds; empty if nothing is."""
+        return '; '.join(filter(None, (reader.problem for reader in self._readers)))

@@ -59,7 +59,10 @@ SEES = {
     'training': PIPELINES | {'distill'},
     'studies': PIPELINES | {'distill', 'training'},
 }
-ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'messages', 'tracking'}
+ROS_SEES = {
+    *('detector', 'records', 'config', 'errors', 'evaluation', 'messages', 'tracking'),
+    'pointcloud',
+}
 
 
 def imports_of(path: Path) -> Iterator[str]:
