@@ -14,7 +14,6 @@ from rclpy.parameter import Parameter
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_ros.cloud_reader import CloudReaders
 from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import (
     ClassThresholds,
@@ -22,6 +21,7 @@ from pointdistiller_ros.parameters import (
     to_detection_config,
     to_ego_box,
 )
+from pointdistiller_ros.sensors import CloudReaders
 from pointdistiller_ros.transforms import Transforms, find_mounting, needs_transforms
 
 READ = (  # parameters that clouds are read by

@@ -26,6 +26,7 @@ from rclpy.parameter import Parameter
 from pointdistiller_core.config import DetectionConfig, TrackingConfig
 from pointdistiller_core.detector import AUTO, BACKENDS
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.messages.cloud_reader import CloudReading
 from pointdistiller_core.pointcloud.sensors import EgoBox
 
 TF_TOPICS = ('/tf', '/tf_static')
@@ -177,7 +178,7 @@ class DiagnosticParameters:
 
 
 @dataclass(frozen=True)
-class InputParameters:
+class InputParameters(CloudReading):
     """How a node receives and reads its clouds, and where their sensor is."""
 
     points: Sequence[str] = parameter(

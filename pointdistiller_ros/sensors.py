@@ -16,15 +16,16 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
 from pointdistiller_core.errors import CloudError, describe
+from pointdistiller_core.messages.cloud_reader import CloudReader
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.pointcloud.sensors import join_points, usable_points
 from pointdistiller_core.records import Detections
-from pointdistiller_ros.cloud_reader import CloudReaders
 from pointdistiller_ros.logs import RepeatedLog
 from pointdistiller_ros.parameters import InputParameters, to_ego_box
 from pointdistiller_ros.transforms import Transforms
 
 if TYPE_CHECKING:
+    from pointdistiller_core.detector import BundleInfo
     from pointdistiller_ros.cloud_input import CloudInput
 
 
@@ -50,6 +51,37 @@ class SensorCloud:
         counts.update(self.dropped)
         counts['points'] += sum(self.dropped.values())
         return replace(found, counts=dict(counts))
+
+
+class CloudReaders:
+    """A reader for the clouds of each topic, whose sensors may differ.
+
+    The arguments are those of `CloudReader`.
+    """
+
+    def __init__(
+        self, settings: InputParameters, infos: Mapping[str, BundleInfo], logger: Any
+    ) -> None:
+        self.topics = settings.points
+        names = self.topics if len(self.topics) > 1 else ('',)
+        self._readers = [CloudReader(settings, infos, logger, topic=name) for name in names]
+
+    def __getitem__(self, index: int) -> CloudReader:
+        return self._readers[index]
+
+    @property
+    def scale(self) -> float | dict[str, float | None] | None:
+        """The scale that `intensity_auto` has chosen; of several topics, by topic."""
+        if len(self._readers) == 1:
+            return self._readers[0].scale
+        return {
+            topic: reader.scale for topic, reader in zip(self.topics, self._readers, strict=True)
+        }
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the intensities of the first clouds; empty if nothing is."""
+        return '; '.join(filter(None, (reader.problem for reader in self._readers)))
 
 
 class Sensors:

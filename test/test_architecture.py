@@ -61,7 +61,7 @@ SEES = {
 }
 ROS_SEES = {
     *('detector', 'records', 'config', 'errors', 'evaluation', 'messages', 'tracking'),
-    'pointcloud',
+    *('pipelines', 'pointcloud'),
 }
 
 
@@ -173,6 +173,7 @@ def import_afresh():
             'evaluation.comparison.same_boxes',
         ),
         *('evaluation.comparison.session', 'evaluation.comparison.page', 'evaluation.lidar'),
+        *('pipelines.comparison', 'messages.cloud_reader'),
         *(
             'evaluation.kitti.metric',
             'evaluation.matching',
