@@ -17,6 +17,7 @@ from pointdistiller_core.config import (
 from pointdistiller_core.datasets.bag import BagDataset
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.datasets.nuscenes import NuScenesDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.records import Frame, GroundTruth
 
@@ -27,6 +28,7 @@ __all__ = [
     'FrameDataset',
     'Frames',
     'KittiDataset',
+    'NuScenesDataset',
     'build_dataset',
     'divide_by_labels',
     'find_dataset',
@@ -123,6 +125,7 @@ DATASETS: dict[str, DatasetKind] = {
     'kitti': KittiDataset,
     'folder': FolderDataset,
     'bag': BagDataset,
+    'nuscenes': NuScenesDataset,
 }
 
 
