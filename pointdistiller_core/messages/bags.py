@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+import json
 import logging
 from pathlib import Path
 import shutil
@@ -39,7 +40,7 @@ from pointdistiller_core.messages.storage.bag import Bag
 
 logger = logging.getLogger(__name__)
 
-CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
+CLOUD_TYPE, TEXT_TYPE = 'sensor_msgs/msg/PointCloud2', 'std_msgs/msg/String'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
 ENCODINGS = ('cdr', 'ros1')  # of messages that are read
 RENAMED_TYPES = {'tf/msg/tfMessage': 'tf2_msgs/msg/TFMessage'}  # since ROS 1
@@ -178,6 +179,17 @@ class CloudBagWriter:
         with _writing(self._path):
             self._writer.write(self._connections[topic], time_ns, cdr)
 
+    def write_names(self, topic: str, time_ns: int, names: Sequence[str]) -> None:
+        """Append a std_msgs/String with names, as JSON; `read_names` reads it.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
+        message = _types().types[TEXT_TYPE](json.dumps(list(names)))
+        self.write_serialized(
+            topic, TEXT_TYPE, time_ns, _types().serialize_cdr(message, TEXT_TYPE)
+        )
+
     def close(self) -> None:
         """Write the index; the bag is complete afterwards."""
         with _writing(self._path):
@@ -303,6 +315,26 @@ def read_messages(
         yield from _messages(
             bag, lambda found: found.topic in topics, start_s, duration_s, on_note=on_note
         )
+
+
+def read_names(path: Path, topic: str) -> tuple[str, ...]:
+    """The names that `CloudBagWriter.write_names` left on a topic; none if there are none.
+
+    Raises:
+        DatasetError: the bag is missing or broken, or its message holds something else.
+    """
+    if bag_topics(path).get(topic) != TEXT_TYPE:
+        return ()
+    for message in read_messages(path, [topic], on_note=lambda _: None):
+        try:
+            text: Any = _types().deserialize_cdr(message.cdr, TEXT_TYPE)
+            names = json.loads(text.data)
+        except ValueError:
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DatasetError(f'{path}: {topic}: expected a JSON list of names')
+        return tuple(names)
+    return ()
 
 
 def read_clouds(
@@ -483,8 +515,14 @@ def _choose_topic(bag: Bag, topic: str | None, on_note: Callable[[str], None]) -
     has = f'its PointCloud2 topics are {clouds}' if clouds else _no_cloud_topic(bag)
     if topic is not None:
         raise DatasetError(f'{bag.path} has no PointCloud2 topic {topic!r}; {has}')
-    for sensor in _sensor_topics(bag, clouds):
-        on_note(f"{bag.path}: reading {sensor}, the only one of {clouds} with a sensor's fields")
+    measured = {
+        name: fields for name in clouds if not (fields := _first_fields(bag, name)) & RESULT_FIELDS
+    }
+    for sensor in _sensor_topics(measured):
+        if len(measured) > 1:  # results of a detector, and labels, are no sensor's for certain
+            on_note(
+                f"{bag.path}: reading {sensor}, the only one of {clouds} with a sensor's fields"
+            )
         return sensor
     raise DatasetError(f'{bag.path}: {has}; name the topic to read')
 
@@ -493,11 +531,9 @@ def _is_cloud(channel: Channel) -> bool:
     return channel.message_type == CLOUD_TYPE and _is_readable(channel)
 
 
-def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
+def _sensor_topics(fields: Mapping[str, frozenset[str]]) -> list[str]:
     """The topic with a sensor's fields, if there is exactly one."""
-    fields = {topic: _first_fields(bag, topic) for topic in topics}
-    sensors = [topic for topic in topics if fields[topic] >= {'x', 'y', 'z'}]
-    sensors = [topic for topic in sensors if not fields[topic] & RESULT_FIELDS]
+    sensors = [topic for topic in fields if fields[topic] >= {'x', 'y', 'z'}]
     bright = [topic for topic in sensors if not fields[topic].isdisjoint(INTENSITY_NAMES)]
     return next((found for found in (bright, sensors) if len(found) == 1), [])
 

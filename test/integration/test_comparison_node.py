@@ -28,6 +28,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
+from pointdistiller_core.datasets.bag import TRUTH_TOPIC
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
@@ -37,7 +38,6 @@ from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.pipelines.comparison import BagSelection, ComparisonConfig
 from pointdistiller_core.pipelines.comparison import compare as compare_offline
-from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import conversions, transforms
 from pointdistiller_ros.comparison_node import ComparisonNode

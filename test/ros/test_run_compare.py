@@ -23,6 +23,7 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import String
 
 from pointdistiller_core.cli import main
+from pointdistiller_core.datasets.bag import TRUTH_TOPIC
 from pointdistiller_core.errors import (
     CheckpointError,
     ConfigError,
@@ -32,7 +33,7 @@ from pointdistiller_core.errors import (
 )
 from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
 from pointdistiller_core.pipelines.comparison import BagSelection, ComparisonConfig, compare
-from pointdistiller_core.pipelines.make_bag import KITTI_TOPIC, TRUTH_TOPIC
+from pointdistiller_core.pipelines.make_bag import KITTI_TOPIC
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import playback, run
 from pointdistiller_ros import run_compare as runner
