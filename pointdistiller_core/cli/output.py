@@ -67,6 +67,15 @@ OverrideOption = Annotated[
     typer.Option('--set', metavar='KEY=VALUE', help='Override a configuration value; repeatable.'),
 ]
 
+ClassMapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar='NAME=CLASS|MAP',
+        help='New name of a class, e.g. Van=Car, or a map of all: nuscenes, vod, autoware; '
+        'repeatable.',
+    ),
+]
+
 # Progress and notes go to stderr, so that stdout holds only results and can be piped.
 notes = Console(stderr=True)
 

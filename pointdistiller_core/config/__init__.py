@@ -21,6 +21,11 @@ from pointdistiller_core.config.base import (
     Positive,
     TermConfig,
 )
+from pointdistiller_core.config.class_maps import (
+    CLASS_MAPS,
+    ClassMap,
+    parse_class_map,
+)
 from pointdistiller_core.config.conversion import (
     ConversionConfig,
     SplitConfig,
@@ -124,6 +129,7 @@ from pointdistiller_core.config.yaml_text import (
 )
 
 __all__ = [
+    'CLASS_MAPS',
     'DATASET_CONFIGS',
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
@@ -142,6 +148,7 @@ __all__ = [
     'BagConfig',
     'BoxFeaturesConfig',
     'CameraConfig',
+    'ClassMap',
     'Config',
     'ConsistencyConfig',
     'ContrastiveConfig',
@@ -198,6 +205,7 @@ __all__ = [
     'load_experiment',
     'load_stored_experiment',
     'move_keys',
+    'parse_class_map',
     'parse_config',
     'parse_yaml',
     'read_model',

@@ -67,7 +67,8 @@ class BagConfig(DatasetConfig):
     topic: str = Field('', description='of the clouds; empty: the only one of a sensor')
     ground_truth: str = Field('', description='topic of the boxes; empty: /ground_truth/boxes')
     label_names: tuple[str, ...] = Field(
-        (), description="classes that the boxes' labels index; empty: the bag's, or the detector's"
+        (),
+        description="that the boxes' labels index; empty: as the bag says, or the detector's",
     )
     intensity_scale: Positive | None = Field(  # type: ignore[assignment]  # may be the clouds' own
         None, description='factor on the intensity; None: 1, of integers 1 / (largest value)'

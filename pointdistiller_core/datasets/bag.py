@@ -15,8 +15,13 @@ from pathlib import Path
 from pointdistiller_core.config import POINT_FEATURES, BagConfig
 from pointdistiller_core.datasets.notes import warn_once
 from pointdistiller_core.errors import CloudError, DatasetError
-from pointdistiller_core.messages.bags import BagCloud, bag_topics, read_clouds, read_names
-from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.bags import (
+    BagCloud,
+    bag_topics,
+    read_class_names,
+    read_clouds,
+)
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, truth_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import (
     drop_no_returns,
     own_intensity_scale,
@@ -28,7 +33,6 @@ from pointdistiller_core.records import Frame, GroundTruth, renumber
 
 logger = logging.getLogger(__name__)
 
-TRUTH_TOPIC, TRUTH_CLASSES_TOPIC = '/ground_truth/boxes', '/ground_truth/classes'
 NO_STAMP = 0  # of a driver without a clock
 
 
@@ -142,7 +146,7 @@ class BagDataset:
     ) -> dict[int, GroundTruth]:
         """Labels of the labelled clouds, by stamp."""
         topic, frames = config.ground_truth or TRUTH_TOPIC, dict(clouds)
-        names = label_names(config.root, topic, config.label_names)
+        names = config.label_names or read_class_names(self._bag).get(topic, ())
         times = Counter(stamp for stamp, _ in clouds)
         truth: dict[int, GroundTruth] = {}
         for boxes in self._read_boxes(topic):
@@ -198,20 +202,6 @@ class BagDataset:
                 '%s: %d of %d clouds have no boxes of their stamp on %s; they are left out',
                 *(self._bag, lacking, num_clouds, topic),
             )
-
-
-def label_names(bag: Path, topic: str, given: Sequence[str]) -> tuple[str, ...]:
-    """The classes that the labels of boxes index: the given ones, or those that the bag names.
-
-    Returns:
-        The names; none if neither names any.
-
-    Raises:
-        DatasetError: the bag's own names are malformed.
-    """
-    if given or topic != TRUTH_TOPIC:
-        return tuple(given)
-    return read_names(bag, TRUTH_CLASSES_TOPIC)
 
 
 def _ignore(_: str) -> None:

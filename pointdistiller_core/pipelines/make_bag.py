@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pointdistiller_core.config import FolderConfig, KittiConfig
-from pointdistiller_core.datasets.bag import TRUTH_CLASSES_TOPIC, TRUTH_TOPIC
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.files import new_folder
 from pointdistiller_core.messages.bags import CloudBagWriter
-from pointdistiller_core.messages.boxes_cloud import to_box_columns
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, to_box_columns
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.messages.transforms import TF_TYPE, format_transform
 
@@ -56,8 +55,8 @@ def write_kitti_bag(
         frames: names such as `000008`, in this order; None is all.
         max_frames: take at most this many, from the first.
         ground_truth: names of classes; the labelled boxes then go to `/ground_truth/boxes` as
-            `messages.boxes_cloud` has them. Their label indexes these names, which go to
-            `/ground_truth/classes`, and is -1 for other classes.
+            `messages.boxes_cloud` has them. Their label indexes these names, and is -1 for other
+            classes. The bag says these names, too.
         camera_view: drop points that the camera does not see, because nothing is labelled there.
         intensity_scale: factor on the intensity of the files.
 
@@ -78,7 +77,7 @@ def write_kitti_bag(
     dataset = KittiDataset(config, ground_truth, labelled=labelled, frame_ids=chosen)
     with new_folder(out) as aside, CloudBagWriter(aside) as writer:
         if ground_truth:
-            writer.write_names(TRUTH_CLASSES_TOPIC, NANOSECONDS, ground_truth)
+            writer.name_classes(TRUTH_TOPIC, ground_truth)
         for index in range(len(dataset)):
             stamp_ns = NANOSECONDS + round(index * NANOSECONDS / rate)  # 0 means "no time" to ROS
             frame = dataset[index]
@@ -125,6 +124,8 @@ def write_folder_bag(
     chosen = _choose_frames(dataset, frames, drive)[:max_frames]
     frame_id = dataset.info.sensor.frame
     with new_folder(out) as aside, CloudBagWriter(aside) as writer:
+        if ground_truth:
+            writer.name_classes(TRUTH_TOPIC, ground_truth)
         for number, index in enumerate(chosen):
             frame, row = dataset[index], dataset.row(index)
             stamp_ns = frame.stamp_ns or NANOSECONDS + round(number * NANOSECONDS / rate)
@@ -132,8 +133,6 @@ def write_folder_bag(
                 moved = format_transform(FIXED_FRAME_ID, frame_id, stamp_ns, row.pose)
                 writer.write_serialized(TF_TOPIC, TF_TYPE, stamp_ns, moved)
             if frame.ground_truth is not None:
-                if not number:
-                    writer.write_names(TRUTH_CLASSES_TOPIC, stamp_ns, ground_truth)
                 columns = to_box_columns(frame.ground_truth)
                 writer.write(TRUTH_TOPIC, stamp_ns, frame_id, *columns)
             writer.write(KITTI_TOPIC, stamp_ns, frame_id, frame.points)

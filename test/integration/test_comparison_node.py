@@ -28,14 +28,13 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
-from pointdistiller_core.datasets.bag import TRUTH_TOPIC
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.evaluation.comparison.report import format_table
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.messages.bags import CloudBagWriter
-from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, detections_from_boxes_cloud
 from pointdistiller_core.pipelines.comparison import BagSelection, ComparisonConfig
 from pointdistiller_core.pipelines.comparison import compare as compare_offline
 from pointdistiller_core.records import Detections

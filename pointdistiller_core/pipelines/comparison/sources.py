@@ -15,7 +15,6 @@ import numpy as np
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets import DATASETS, FolderDataset, build_dataset
-from pointdistiller_core.datasets.bag import TRUTH_TOPIC, label_names
 from pointdistiller_core.errors import CloudError, DatasetError, describe
 from pointdistiller_core.evaluation.comparison.pairs import relabel_truth
 from pointdistiller_core.formats.folder import read_label_source
@@ -28,10 +27,11 @@ from pointdistiller_core.messages.bags import (
     bag_topics,
     choose_cloud_topic,
     parse_cloud,
+    read_class_names,
     read_messages,
     summarize_bag,
 )
-from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, truth_from_boxes_cloud
 from pointdistiller_core.messages.cloud_reader import CloudReader, CloudReading
 from pointdistiller_core.pipelines.comparison.detectors import ComparedDetectors
 from pointdistiller_core.records import GroundTruth
@@ -171,8 +171,8 @@ class BagSource:
             *(selection.reading, detectors.infos, logger),
             remedy=REMEDY,
         )
-        known = label_names(selection.bag, self.truth_topic, selection.label_names)
-        self._names = known or detectors.class_names['teacher']
+        told = read_class_names(selection.bag).get(self.truth_topic, ())
+        self._names = selection.label_names or told or detectors.class_names['teacher']
         self._common = detectors.rules.class_names
         self._heights = {role: info.sensor_height for role, info in detectors.infos.items()}
 

@@ -10,7 +10,7 @@ from kitti_folder import write_frame, write_splits
 import pytest
 
 from pointdistiller_core.cli import main
-from pointdistiller_core.messages.bags import bag_topics, read_clouds, read_names
+from pointdistiller_core.messages.bags import bag_topics, read_clouds
 
 BOX = [10, 0, 0, 4, 2, 1.5, 0.3]
 
@@ -52,10 +52,7 @@ def test_ground_truth(make_bag, tmp_path):
     code, log = make_bag('--ground-truth', '--camera-view')
     assert code == 0
     assert '/ground_truth/boxes: boxes with the labels Car, Pedestrian, Cyclist' in log
-    labels = {'/ground_truth/boxes', '/ground_truth/classes'}
-    assert bag_topics(tmp_path / 'bag').keys() == {'/points', *labels}
-    names = read_names(tmp_path / 'bag', '/ground_truth/classes')
-    assert names == ('Car', 'Pedestrian', 'Cyclist')
+    assert bag_topics(tmp_path / 'bag').keys() == {'/points', '/ground_truth/boxes'}
 
 
 def test_frames_and_a_split(make_bag):

@@ -33,7 +33,6 @@ from pointdistiller_core.messages.bags import (
     latched_topics,
     read_clouds,
     read_messages,
-    read_names,
 )
 from pointdistiller_core.messages.point_cloud2 import (
     points_from_cloud,
@@ -178,14 +177,6 @@ def test_sensor_without_intensity_among_boxes(tmp_path):
     notes = []
     (cloud,) = read_clouds(tmp_path / 'bag', on_note=notes.append)
     assert (cloud.topic, notes) == ('/points', [])  # boxes are no sensor's for certain
-
-
-def test_names_come_back(tmp_path):
-    with CloudBagWriter(tmp_path / 'bag') as writer:
-        writer.write_names('/names', 5, ['Car', 'Größe'])
-        writer.write('/points', 5, 'lidar', POINTS)
-    assert read_names(tmp_path / 'bag', '/names') == ('Car', 'Größe')
-    assert read_names(tmp_path / 'bag', '/points') == read_names(tmp_path / 'bag', '/none') == ()
 
 
 def test_bag_without_the_topic_lists_those_it_has(tmp_path):
