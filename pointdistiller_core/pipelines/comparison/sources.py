@@ -15,7 +15,6 @@ import numpy as np
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets import DATASETS, FolderDataset, build_dataset
-from pointdistiller_core.datasets.bag import TRUTH_TOPIC
 from pointdistiller_core.errors import CloudError, DatasetError, describe
 from pointdistiller_core.evaluation.comparison.pairs import relabel_truth
 from pointdistiller_core.formats.folder import read_label_source
@@ -31,7 +30,7 @@ from pointdistiller_core.messages.bags import (
     read_messages,
     summarize_bag,
 )
-from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, truth_from_boxes_cloud
 from pointdistiller_core.messages.cloud_reader import CloudReader, CloudReading
 from pointdistiller_core.pipelines.comparison.detectors import ComparedDetectors
 from pointdistiller_core.records import GroundTruth
