@@ -84,7 +84,7 @@ def bag(tmp_path, monkeypatch):
 
 
 def options_of(bag, **changes):
-    return CompareOptions('teacher', 'student', bag, topic='/front/points', **changes)
+    return CompareOptions('teacher', 'student', bag, **{'topic': '/front/points'} | changes)
 
 
 def test_lockstep_compares_every_cloud_and_records_everything(bag, tmp_path):
@@ -340,7 +340,7 @@ def test_command_line(bag, monkeypatch, capfd, checks, code, failed):
     words += ['--intensity-scale', '1']
     assert run.main([*words, '-p', 'mounting.height:=2.5']) == code
     parameters = {'student_score_threshold': 0.2, 'mounting.height': 2.5, 'intensity_scale': 1.0}
-    assert asked == [options_of(bag, parameters=parameters)]
+    assert asked == [options_of(bag, topic=['/front/points'], parameters=parameters)]
     out, log = capfd.readouterr()
     assert out.splitlines()[1].split()[:3] == ['all', '0.600', '1.000']
     assert [line.split(': ')[-1] for line in log.splitlines() if 'does not hold' in line] == failed
