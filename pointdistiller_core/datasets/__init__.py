@@ -17,6 +17,7 @@ from pointdistiller_core.config import (
 from pointdistiller_core.datasets.bag import BagDataset
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.datasets.nuscenes import NuScenesDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.records import Frame, GroundTruth
 
@@ -27,6 +28,7 @@ __all__ = [
     'FrameDataset',
     'Frames',
     'KittiDataset',
+    'NuScenesDataset',
     'build_dataset',
     'find_dataset',
     'open_dataset',
@@ -131,6 +133,7 @@ DATASETS: dict[str, DatasetKind] = {
     'kitti': KittiDataset,
     'folder': FolderDataset,
     'bag': BagDataset,
+    'nuscenes': NuScenesDataset,
 }
 
 
