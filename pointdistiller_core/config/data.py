@@ -84,9 +84,6 @@ class NuScenesConfig(DatasetConfig):
     axes: Literal['forward', 'sensor'] = Field(
         'forward', description="x ahead and y left; or the sensor's own, x right and y ahead"
     )
-    class_map: dict[str, str] = Field(
-        default_factory=dict, description='new names of classes; the others keep theirs'
-    )
     intensity_scale: Positive = Field(1 / 255, description='factor on the intensity of the files')
     sensor_height: Positive = Field(1.84, description='above the ground [m]; kept in the bundle')
 

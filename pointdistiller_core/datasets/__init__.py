@@ -30,6 +30,7 @@ __all__ = [
     'KittiDataset',
     'NuScenesDataset',
     'build_dataset',
+    'divide_by_labels',
     'find_dataset',
     'open_dataset',
 ]
@@ -213,3 +214,10 @@ def open_dataset(
     """
     config = find_dataset(path, split=split, **options)
     return build_dataset(config, class_names, labelled=labelled)
+
+
+def divide_by_labels(dataset: FrameDataset) -> tuple[FrameDataset, FrameDataset | None]:
+    """The frames of a dataset with labels, and those without; None if its kind has all or none."""
+    if isinstance(dataset, FolderDataset):
+        return dataset.divide_by_labels()
+    return dataset, None
