@@ -24,6 +24,7 @@ from pointdistiller_core.datasets import (
     divide_by_labels,
 )
 from pointdistiller_core.datasets.camera_view import check_camera_view
+from pointdistiller_core.datasets.class_tally import count_names, tally_labels
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     find_bundle,
@@ -208,6 +209,15 @@ def check_labels(
     where = f'{config.dataset.root}, {config.dataset.split}'
     if len(dataset):  # otherwise all is learned from a teacher
         check_training_labels(survey_labels(dataset, *asked), where=where, warn=first)
+    if first:
+        tally = tally_labels(dataset)
+        for note in tally.unmet() if len(dataset) else ():
+            logger.warning('%s: %s', where, note)
+        if others := tally.others(config.model.class_names):
+            logger.warning(
+                '%s: labels of other classes are ignored: %s; class_map makes them count',
+                *(where, count_names(others)),
+            )
     if config.validation and validation is not None and first:
         for gap in survey_labels(validation, *asked).gaps:
             where = f'{config.validation.root}, {config.validation.split}'

@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from pointdistiller_core.config import (
+    CLASS_MAPS,
     DATASET_CONFIGS,
     MODEL_CONFIGS,
     DatasetConfig,
     DetectorConfig,
     ExperimentConfig,
+    KittiConfig,
     PointPillarsConfig,
     SimulationConfig,
     apply_overrides,
@@ -22,6 +24,7 @@ from pointdistiller_core.config import (
     load_config,
     load_experiment,
     load_stored_experiment,
+    parse_class_map,
     parse_config,
     parse_yaml,
     shipped_configs,
@@ -335,3 +338,19 @@ def test_head_stride_follows_from_the_strides():
     assert PointPillarsConfig().head_stride == 2
     changes = {'backbone': {'strides': (1, 2, 2)}, 'neck': {'strides': (1, 2, 4)}}
     assert PointPillarsConfig(**changes).head_stride == 1
+
+
+def test_maps_of_classes_are_named_written_or_both():
+    where = {'name': 'kitti', 'root': 'data'}
+    for value, expected in (
+        ({'Van': 'Car'}, {'Van': 'Car'}),
+        ('autoware', CLASS_MAPS['autoware']),
+        (['autoware', {'CAR': 'Auto'}], {**CLASS_MAPS['autoware'], 'CAR': 'Auto'}),
+    ):
+        config = parse_config(KittiConfig, {**where, 'class_map': value}, where='x')
+        assert config.class_map == expected
+    assert parse_class_map(['autoware', 'CAR=Auto'])['CAR'] == 'Auto'
+    with pytest.raises(ConfigError, match="'kiti' is no map of classes"):
+        parse_config(KittiConfig, {**where, 'class_map': 'kiti'}, where='x')
+    with pytest.raises(ConfigError, match='--class-map Van=: expected NAME=CLASS'):
+        parse_class_map(['Van='])
