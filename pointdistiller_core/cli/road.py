@@ -25,7 +25,15 @@ from pointdistiller_core.cli.export import (
     export_files,
     open_calibration,
 )
-from pointdistiller_core.cli.label import print_labels
+from pointdistiller_core.cli.label import (
+    LABEL_COLUMNS,
+    QUALITY_COLUMNS,
+    label_folder,
+    label_rows,
+    print_labels,
+    quality_rows,
+    quality_title,
+)
 from pointdistiller_core.cli.output import print_lines, print_note, progress_bar
 from pointdistiller_core.cli.training import print_lessons, run_with_progress, settle_experiment
 from pointdistiller_core.config import (
@@ -117,6 +125,9 @@ class Road:
 
     def stages(self) -> list[Stage]:
         """In their order, without the page."""
+        return [*self._data_stages(), *self._model_stages()]
+
+    def _data_stages(self) -> list[Stage]:
         config = self.config
         return [
             Stage(
@@ -139,6 +150,11 @@ class Road:
                 clear=lambda _changes, _before: None,  # they are replaced, frame by frame
                 title='teachers label what people have not',
             ),
+        ]
+
+    def _model_stages(self) -> list[Stage]:
+        config = self.config
+        return [
             Stage(
                 'teacher',
                 self.train_teacher,
@@ -263,27 +279,18 @@ class Road:
 
     def label(self, _begun: bool) -> Facts:
         """Label what people have not."""
-        from pointdistiller_core.datasets.folder import FolderDataset
-        from pointdistiller_core.pipelines.label import label_dataset
-        from pointdistiller_core.pipelines.teachers import labelled_classes, load_teachers
-
         section = self.config.labels
         further = {'bundles', 'detections', 'class_map', 'label_names'}
         config = parse_config(LabellingConfig, section.model_dump(exclude=further), where='labels')
         folder = FolderConfig(root=self.dataset, split='all', class_map=section.class_map)
-        teachers = load_teachers(
-            FolderDataset(folder, (), labelled=False),
+        counts = label_folder(
+            folder,
             config,
             bundles=self._labelling_bundles,
             detections=section.detections,
-            class_map=section.class_map,
             label_names=section.label_names,
             device=self.config.device,
-            on_note=print_note,
         )
-        frames = FolderDataset(folder, labelled_classes(teachers), labelled=False)
-        with progress_bar('label', 'frames') as update:
-            counts = label_dataset(frames, teachers, config, update)
         print_labels(counts, self.dataset, None)
         total = sum(each['labels'] for each in counts.labels.values())
         if not total and not counts.frames['kept']:
@@ -291,20 +298,15 @@ class Road:
                 f'{self.dataset}: nothing to learn: the teachers are sure of nothing in it; lower '
                 'labels.trust.accept, give another teacher, or label some frames by hand'
             )
-        rows = [['class', 'sure tracks', 'unsure', 'dropped', 'labels', 'ignored boxes']] + [
-            [
-                name,
-                *(str(tracks[outcome]) for outcome in ('label', 'ignore', 'drop')),
-                *(str(counts.labels[name][key]) for key in ('labels', 'ignored')),
-            ]
-            for name, tracks in counts.tracks.items()
-        ]
-        kept = counts.frames['kept']
+        kept, quality = counts.frames['kept'], quality_rows(counts)
         return {
             'summary': f'{total} boxes in {counts.frames["labelled"]} frames by teachers; '
             f'{kept} frames by people',
-            'tables': [rows],
-            'notes': counts.notes,
+            'tables': [
+                [LABEL_COLUMNS, *label_rows(counts)],
+                *([[QUALITY_COLUMNS, *quality]] if quality else []),
+            ],
+            'notes': [*counts.notes, *([quality_title(counts)] if quality else [])],
             'frames': dict(counts.frames),
             'digest': _digest(self._label_files(by_people=False)),
         }
