@@ -111,6 +111,11 @@ class NuScenesDataset:
         """All labels of a frame; no cloud is read."""
         return self._ground_truth(self._sample(index))
 
+    def categories(self, index: int) -> list[str]:
+        """Category of each annotation of a frame, also of what the detection task leaves out."""
+        rows = self._rows(self._sample(index))
+        return [self.index.categories[number] for number in self.index.labels[rows, 0].tolist()]
+
     def annotations(self, index: int) -> NuScenesAnnotations:
         """What the nuScenes metric needs."""
         sample, renamed = self._sample(index), self._config.class_map
@@ -143,6 +148,10 @@ class NuScenesDataset:
         if not 0 <= index < len(self):
             raise IndexError(f'sample {index} of {len(self)} in {self.root}')
         return int(self._samples[index])
+
+    def _rows(self, sample: int) -> slice:
+        """Annotations of a sample."""
+        return slice(self.index.starts[sample], self.index.starts[sample + 1])
 
     # --- points ------------------------------------------------------------------------------
 
@@ -197,7 +206,7 @@ class NuScenesDataset:
 
     def _ground_truth(self, sample: int) -> GroundTruth:
         index = self.index
-        rows = slice(index.starts[sample], index.starts[sample + 1])
+        rows = self._rows(sample)
         labels = self._renamed[index.labels[rows, 0]]
         labels = np.where(
             (index.num_points[rows, 0] > 0) | (labels < IGNORE_LABEL), labels, IGNORE_LABEL
