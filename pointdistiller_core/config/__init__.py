@@ -81,7 +81,11 @@ from pointdistiller_core.config.files import (
     load_stored_experiment,
     parse_config,
     read_model,
+    read_yaml,
     shipped_configs,
+)
+from pointdistiller_core.config.from_bag import (
+    FromBagConfig,
 )
 from pointdistiller_core.config.labelling import (
     LabellingConfig,
@@ -163,6 +167,7 @@ __all__ = [
     'FeatureTermConfig',
     'FitNetsConfig',
     'FolderConfig',
+    'FromBagConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'KittiConfig',
@@ -211,5 +216,6 @@ __all__ = [
     'parse_config',
     'parse_yaml',
     'read_model',
+    'read_yaml',
     'shipped_configs',
 ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import hashlib
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,7 @@ class NuScenesDataset:
         """
         self.class_names = tuple(class_names)
         self.labelled, self._config = labelled, config
+        self.class_map = dict(config.class_map)
         folder = find_version(config.root, config.split, config.version)
         self.root = folder.parent
         self.cache = config.cache or self.root / '.cache'
@@ -115,6 +117,12 @@ class NuScenesDataset:
         """Category of each annotation of a frame, also of what the detection task leaves out."""
         rows = self._rows(self._sample(index))
         return [self.index.categories[number] for number in self.index.labels[rows, 0].tolist()]
+
+    def label_names(self, index: int) -> list[str]:
+        """Class of the detection task of each label of a frame with a point, before the map."""
+        seen = self.index.num_points[self._rows(self._sample(index)), 0] > 0
+        names = map(category_class, itertools.compress(self.categories(index), seen))
+        return [name for name in names if name is not None]
 
     def annotations(self, index: int) -> NuScenesAnnotations:
         """What the nuScenes metric needs."""
