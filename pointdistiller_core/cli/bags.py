@@ -226,6 +226,7 @@ def convert_command(
             on_progress=lambda name: tell_progress(update, name),
         )
     print_drives(converted, dataset, json_target=json_file)
+    print_splits(dataset)
     write_json(json_file, {item.name: item.info.model_dump(mode='json') for item in converted})
 
 
@@ -305,6 +306,14 @@ def tell_progress(update: Callable[..., None], name: str) -> Callable[[float, fl
             update(min(told, round(total_s)), max(round(total_s), 1), f'{name}: {note}')
 
     return tell
+
+
+def print_splits(dataset: Path) -> None:
+    """Say how many frames each split of a dataset has."""
+    from pointdistiller_core.formats.folder import split_sizes
+
+    sizes = ', '.join(f'{name} {count} frames' for name, count in split_sizes(dataset).items())
+    print_note(f'{dataset}: splits: {sizes or "none"}')
 
 
 def read_height(text: str) -> str | float:

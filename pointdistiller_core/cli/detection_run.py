@@ -42,8 +42,8 @@ LabelNamesOption = Annotated[
     list[str] | None,
     typer.Option(
         '--class',
-        help="A class that the labels of the boxes index, in order; by default the detector's; "
-        'repeatable.',
+        help='A class that the labels of the boxes index, in order; by default those that the bag '
+        "names, or the detector's; repeatable.",
         rich_help_panel=OF_BAG,
     ),
 ]

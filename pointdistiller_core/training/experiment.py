@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig
+from pointdistiller_core.config import BagConfig, DatasetConfig, ExperimentConfig
 from pointdistiller_core.datasets import (
     FrameDataset,
     Frames,
@@ -96,6 +96,7 @@ def run_experiment(
         raise ConfigError(
             f'source {source}: a student has its own first weights (distillation.initialization)'
         )
+    refuse_bags(config)
     names = config.model.class_names
     dataset = build_dataset(config.dataset, names)
     validation = build_dataset(config.validation, names) if config.validation else None
@@ -137,6 +138,22 @@ def run_experiment(
     if teacher and validation is not None and is_first_process():
         report_features(run, teacher, bundle, validation, device=device)
     return bundle
+
+
+def refuse_bags(config: ExperimentConfig) -> None:
+    """Refuse to train on bags, which are slow to read in random order.
+
+    Raises:
+        ConfigError: there is one; names the command that makes a dataset of it.
+    """
+    more = config.distillation.unlabelled if config.distillation else None
+    for key, dataset in (('dataset', config.dataset), ('distillation.unlabelled', more)):
+        if isinstance(dataset, BagConfig):
+            raise ConfigError(
+                f'{key} is a bag, {dataset.root}, which is read from its beginning for nearly '
+                f'every frame of a training; make a dataset of it: pointdistiller bag convert '
+                f'{dataset.root} FOLDER, and give that ({key}.name=folder, {key}.root=FOLDER)'
+            )
 
 
 def check_bare(

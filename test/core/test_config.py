@@ -142,7 +142,8 @@ def test_a_key_that_has_moved(tmp_path, key, value, new):
     path.write_text('model: pointpillars\ndataset: {root: data}\nfurther: 1\n')
     with pytest.raises(ConfigError) as error:
         load_experiment(path, (f'{key}={value}',))
-    assert str(error.value) == f'{path}:\n  {key}: is now {new}'
+    said = f'command line:\n  {key}: is now {new} (--set {key}={value})'
+    assert str(error.value) == said
     stored = apply_overrides({'dataset': {'root': 'data'}}, (f'{key}={value}',))
     path.write_text(yaml.safe_dump(stored))
     found = load_stored_experiment(path)
@@ -260,6 +261,26 @@ def test_overrides_are_yaml_and_leave_their_argument_alone():
     merged = apply_overrides(values, ('grid.voxel_size=[2, 2, 2]', 'head.x=true', 'width=0.5'))
     assert merged == {'grid': {'voxel_size': [2, 2, 2]}, 'width': 0.5, 'head': {'x': True}}
     assert values == {'grid': {'voxel_size': [1, 1, 1]}, 'width': 1}
+
+
+@pytest.mark.parametrize(
+    ('content', 'overrides', 'said'),
+    [
+        ('width: 2', ['width=-1'], ['command line:', '(--set width=-1)']),
+        ('widths: 2', ['width=1'], ['model.yaml:', 'widths: unknown key; expected some of [']),
+        ('widths: 2', ['grid.x=1'], ['model.yaml:', '(--set grid.x=1)', 'widths: unknown key']),
+        ('', ['encoder_channels=3'], ['command line:', 'is now encoder.channels (--set encoder_']),
+        ('', ['encoder=3'], ['command line:', '(--set encoder=3)']),
+    ],
+)
+def test_who_is_blamed_for_a_wrong_value(tmp_path, content, overrides, said):
+    path = tmp_path / 'model.yaml'
+    path.write_text(f'name: pointpillars\n{content}\n')
+    with pytest.raises(ConfigError) as refused:
+        load_config(DetectorConfig, path, tuple(overrides))
+    assert all(part in str(refused.value) for part in said), str(refused.value)
+    assert 'model.yaml' in str(refused.value) or 'command line' in said[0]
+    assert 'model.yaml' not in str(refused.value) or 'model.yaml' in said[0]
 
 
 @pytest.mark.parametrize('override', ['width', '=3'])

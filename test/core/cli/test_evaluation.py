@@ -346,6 +346,7 @@ def test_a_labelled_bag(run, bundle, dataset, bag, tmp_path):
     results = tmp_path / 'results'
     code, _, notes = run('evaluate', bundle, '--dataset', bag, '--results', results)
     assert (code, 'wrote 2 result files' in notes) == (0, True)
+    assert 'warning' not in notes  # the bag says which classes its labels are
     found = json.loads((results / '000001.json').read_text(encoding='utf-8'))
     assert len(found['boxes']) == len(found['scores']) == len(found['classes']) == 20
 
