@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -377,10 +378,12 @@ class Road:
         rows = [['loss, weighted', 'first epoch', 'last epoch']] + [
             [name, f'{first[name]:.3f}', f'{last[name]:.3f}'] for name in first
         ]
-        means = ', '.join(f'{name} {value:.1f}' for name, value in scores.means.items())
+        means = ', '.join(
+            f'{name} {_number(value, ".1f")}' for name, value in scores.means.items()
+        )
         marks = [
             ['beside the held-out labels', *scores.row],
-            [f'{metric} metric', *(f'{value:.1f}' for value in scores.row.values())],
+            [f'{metric} metric', *(_number(value, '.1f') for value in scores.row.values())],
         ]
         training = info.training
         return {
@@ -496,5 +499,5 @@ def _size(bag: Path) -> str:
     return f'{sum(path.stat().st_size for path in files)} bytes'
 
 
-def _number(value: float | None) -> str:
-    return '-' if value is None else f'{value:.2f}'
+def _number(value: float | None, form: str = '.2f') -> str:
+    return '-' if value is None or math.isnan(value) else format(value, form)
