@@ -18,6 +18,8 @@ from pointdistiller_core.config.base import (
 from pointdistiller_core.grid import Range
 
 POINT_FEATURES = ('x', 'y', 'z', 'intensity')
+AGE = 'age'  # [s] of a point's sweep, where sweeps are merged
+MAX_SWEEPS = 64
 
 Size = tuple[Positive, Positive, Positive]
 
@@ -57,7 +59,14 @@ class DetectorConfig(Choice):
     width: float = Field(1.0, gt=0.0, le=64.0, description='channel multiplier')
     class_names: tuple[str, ...] = Field(min_length=1, max_length=MAX_CLASSES)
     point_features: tuple[str, ...] = Field(POINT_FEATURES, description='columns of a cloud')
-    sweeps: int = Field(1, ge=1, description='of the sensor that are merged into one cloud')
+    sweeps: int = Field(
+        1,
+        ge=1,
+        le=MAX_SWEEPS,
+        description='that are merged into one cloud: the newest, and those before it where the '
+        'sensor was then',
+    )
+    max_sweep_age_s: Positive = Field(1.0, description='older sweeps are not merged [s]')
     detection: DetectionConfig = DetectionConfig()
 
     @model_validator(mode='after')
@@ -69,13 +78,12 @@ class DetectorConfig(Choice):
 
     @model_validator(mode='after')
     def _check_input(self) -> DetectorConfig:
-        if self.point_features != POINT_FEATURES:
+        known = (POINT_FEATURES, (*POINT_FEATURES, AGE))
+        if self.point_features not in known:
             raise ValueError(
-                f'point_features {list(self.point_features)}: no detector reads other columns '
-                f'than {list(POINT_FEATURES)} so far'
+                f'point_features {list(self.point_features)}: detectors read '
+                f'{" or ".join(str(list(features)) for features in known)}'
             )
-        if self.sweeps != 1:
-            raise ValueError(f'sweeps {self.sweeps}: no detector merges sweeps so far; give 1')
         return self
 
     def check_detection(self, detection: DetectionConfig) -> None:
