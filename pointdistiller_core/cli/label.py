@@ -99,10 +99,11 @@ def label_command(
     frames = FolderDataset(folder, names, labelled=False)
     with progress_bar('label', 'frames') as update:
         counts = label_dataset(frames, teachers, config, update)
-    _report(counts, dataset, json_file)
+    print_labels(counts, dataset, json_file)
 
 
-def _report(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
+def print_labels(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
+    """Print tracks and labels of each class, and how good they are where people have labelled."""
     for note in counts.notes:
         print_note(note)
     print_table(

@@ -37,6 +37,7 @@ from pointdistiller_core.config.data import (
     FolderConfig,
     GroundTruthSamplingConfig,
     KittiConfig,
+    NuScenesConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
     has_splits,
@@ -82,7 +83,11 @@ from pointdistiller_core.config.files import (
     load_stored_experiment,
     parse_config,
     read_model,
+    read_yaml,
     shipped_configs,
+)
+from pointdistiller_core.config.from_bag import (
+    FromBagConfig,
 )
 from pointdistiller_core.config.labelling import (
     LabellingConfig,
@@ -166,6 +171,7 @@ __all__ = [
     'FeatureTermConfig',
     'FitNetsConfig',
     'FolderConfig',
+    'FromBagConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'KittiConfig',
@@ -175,6 +181,7 @@ __all__ = [
     'LocalGraphConfig',
     'LogitsConfig',
     'LossConfig',
+    'NuScenesConfig',
     'ObjectNoiseConfig',
     'OneCycleConfig',
     'OverhaulConfig',
@@ -213,5 +220,6 @@ __all__ = [
     'parse_config',
     'parse_yaml',
     'read_model',
+    'read_yaml',
     'shipped_configs',
 ]
