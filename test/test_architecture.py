@@ -49,7 +49,7 @@ SEES = {
     'sparse': BASE,
     'tracking': BASE,
     'labelling': BASE | {'tracking'},
-    'datasets': FORMATS | {'messages'},
+    'datasets': FORMATS | {'messages', 'pointcloud'},
     'evaluation': FORMATS,
     'models': NETWORKS,
     'distill': NETWORKS,

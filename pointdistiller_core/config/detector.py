@@ -15,6 +15,7 @@ from pointdistiller_core.config.base import (
     Positive,
     Probability,
 )
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.grid import Range
 
 POINT_FEATURES = ('x', 'y', 'z', 'intensity')
@@ -101,6 +102,23 @@ class DetectorConfig(Choice):
             raise ValueError(
                 f'{len(detection.size_bounds)} size_bounds for {len(self.class_names)} classes: '
                 f'give those of each of {list(self.class_names)}, or none'
+            )
+
+    @property
+    def merges_sweeps(self) -> bool:
+        """Whether its clouds are of several sweeps, or say how old their points are."""
+        return self.sweeps > 1 or AGE in self.point_features
+
+    def check_one_sweep(self, name: str) -> None:
+        """Check that clouds of one sweep are what it was made for.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if self.merges_sweeps:
+            raise ConfigError(
+                f'{name} expects {self.sweeps} merged sweeps (model.sweeps, point_features), '
+                'which are not merged here; detector_node, training and evaluate merge them'
             )
 
     @property

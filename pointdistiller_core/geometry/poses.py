@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Matrix: TypeAlias = NDArray[np.float64]
 
 NANOSECONDS = 1_000_000_000
+FIXED_FRAMES = ('odom', 'map', 'world', 'earth')  # the first that exists; odom does not jump
 LEAST_NORM = 1e-6  # of a quaternion; a shorter one has no direction
 
 
@@ -215,6 +216,10 @@ class TransformTree:
         except TransformError:
             return False
         return any(frame in self._moving for frame in (*ups, *downs))
+
+    def find_fixed_frame(self, frame: str) -> str:
+        """The first of the usual fixed frames that a frame moves in; empty if there is none."""
+        return next((fixed for fixed in FIXED_FRAMES if self.is_moving(fixed, frame)), '')
 
     def is_ready(self, target: str, source: str, time_ns: int) -> bool:
         """Whether this lookup cannot need any later transform."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.config import AGE, DetectorConfig
 from pointdistiller_core.geometry.poses import NANOSECONDS
 from pointdistiller_core.geometry.transforms import invert_rigid
 from pointdistiller_core.pointcloud.sensors import BLOCK
@@ -68,6 +69,11 @@ def merge_sweeps(
         _move_into(merged[begin:end], sweep)
         begin = end
     return merged
+
+
+def one_sweep(points: FloatArray, model: DetectorConfig) -> FloatArray:
+    """The points (N, 4) of a single sweep, with the columns that a detector expects."""
+    return merge_sweeps(points, (), with_age=AGE in model.point_features)
 
 
 def _move_into(moved: FloatArray, sweep: PastSweep) -> None:

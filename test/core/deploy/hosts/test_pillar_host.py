@@ -20,7 +20,7 @@ from pointdistiller_core.pointcloud.sweeps import PastSweep, merge_sweeps, to_pa
 def model(tiny_model, request):
     torch.manual_seed(0)
     if request.param:
-        columns = [*tiny_model.point_features, 'age']
+        columns = (*tiny_model.point_features, 'age')
         tiny_model = changed(tiny_model, point_features=columns, sweeps=3)
     model = build_detector(tiny_model).eval()
     norm = model.encoder.norm
