@@ -171,8 +171,33 @@ def build_dataset(
             for name in kinds[:1]
         )
         raise DatasetError(f'{config.root}: is not {DATASETS[config.name].layout}{remedy}')
+    if model is not None and 'sweeps' in type(config).model_fields:  # it merges them itself
+        config = _with_sweeps_of(config, model)
+        dataset = DATASETS[config.name](config, class_names, labelled=labelled)
+        if dataset.point_features != model.point_features:
+            raise ConfigError(
+                f'{config.root}: frames of {model.sweeps} sweeps have the columns '
+                f'{list(dataset.point_features)}, the model reads {list(model.point_features)}: '
+                'set model.point_features'
+            )
+        return dataset
     dataset = DATASETS[config.name](config, class_names, labelled=labelled)
     return dataset if model is None else with_sweeps(dataset, model, config.root)
+
+
+def _with_sweeps_of(config: DatasetConfig, model: DetectorConfig) -> DatasetConfig:
+    """The configuration with the number of sweeps of a detector.
+
+    Raises:
+        ConfigError: it asks for another number.
+    """
+    own = getattr(config, 'sweeps', 1)
+    if 'sweeps' in config.model_fields_set and own != model.sweeps:
+        raise ConfigError(
+            f'{config.root}: dataset.sweeps is {own}, but the model merges {model.sweeps} '
+            '(model.sweeps): make them the same, or leave out that of the dataset'
+        )
+    return config.model_copy(update={'sweeps': model.sweeps})
 
 
 def with_sweeps(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 import hashlib
 import logging
@@ -152,6 +152,15 @@ class SweptDataset:
     def labels(self, index: int) -> GroundTruth:
         """All labels of a frame."""
         return self.frames.labels(index)
+
+    @property
+    def class_map(self) -> Mapping[str, str]:
+        """New names of classes."""
+        return self.frames.class_map
+
+    def label_names(self, index: int) -> list[str]:
+        """Class of each label of a frame that counts."""
+        return self.frames.label_names(index)
 
     def annotations(self, index: int) -> Any:
         """Data of the dataset's own metric."""
