@@ -383,7 +383,7 @@ def test_a_metric_of_ones_own(run, bundle, dataset, bag, monkeypatch):
     for where in (dataset, bag):
         code, table, _ = run('evaluate', bundle, '--dataset', where, '--metric', 'found')
         assert code == 0
-        assert [cell.strip() for cell in row_of(table, 'mean')][0] == '40.00'
+        assert row_of(table, 'mean')[0].strip() == '40.00'
     options = ['--metric', 'found', '--min-overlap', 'Car=0.5']
     error = run('evaluate', bundle, '--dataset', dataset, *options)[2]
     assert '--min-overlap: the metric found has no least overlaps' in error
