@@ -105,6 +105,9 @@ def test_recorded_detections_are_one_more_teacher():
     np.testing.assert_array_equal(alone.scores, boxes.scores[:1])
     elsewhere = replace(frame, frame_id='b')
     assert not len(detect_by_views([recorded], elsewhere, ViewsConfig(), ('Car',)))
+    other = RecordedTeacher({'b': look()}, ('Car',), ('Car',))  # of another drive
+    of_both = detect_by_views([recorded, other], frame, ViewsConfig(), ('Car',))
+    np.testing.assert_array_equal(of_both.scores, alone.scores)
     blind = Teacher(lambda _points: look(), ('Car',), ('Car',))
     both = detect_by_views([recorded, blind], frame, ViewsConfig(), ('Car',))
     assert both.scores.tolist() == pytest.approx([0.35])
