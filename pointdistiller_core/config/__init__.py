@@ -37,6 +37,7 @@ from pointdistiller_core.config.data import (
     has_splits,
 )
 from pointdistiller_core.config.detector import (
+    PILLARS,
     POINT_FEATURES,
     DetectionConfig,
     DetectorConfig,
@@ -130,6 +131,7 @@ __all__ = [
     'LOCAL_GRAPH_PRESETS',
     'MAX_MAP_VALUES',
     'MODEL_CONFIGS',
+    'PILLARS',
     'POINT_FEATURES',
     'AnchorConfig',
     'AnchorDetectorConfig',
