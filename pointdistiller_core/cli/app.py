@@ -7,7 +7,11 @@ from __future__ import annotations
 import typer
 
 from pointdistiller_core.cli.bags import bag_app, convert_dataset_command
-from pointdistiller_core.cli.comparison import compare_command, compare_features_command
+from pointdistiller_core.cli.compare import CompareCommand, compare_command
+from pointdistiller_core.cli.comparison import (
+    compare_at_recall_command,
+    compare_features_command,
+)
 from pointdistiller_core.cli.configuration import dump_config_command, models_command
 from pointdistiller_core.cli.data import (
     check_dataset_command,
@@ -17,6 +21,7 @@ from pointdistiller_core.cli.data import (
 from pointdistiller_core.cli.demo import demo_command
 from pointdistiller_core.cli.evaluation import evaluate_command
 from pointdistiller_core.cli.export import export_command
+from pointdistiller_core.cli.from_bag import from_bag_command
 from pointdistiller_core.cli.inference import detect_command, import_checkpoint_command
 from pointdistiller_core.cli.label import label_command
 from pointdistiller_core.cli.labels import labels_app
@@ -44,13 +49,15 @@ app.add_typer(bag_app, name='bag')
 app.command('convert')(convert_dataset_command)
 app.command('label')(label_command)
 app.add_typer(labels_app, name='labels')
+app.command('from-bag')(from_bag_command)
 app.command('check-dataset')(check_dataset_command)
 app.command('compare-sweeps')(compare_sweeps_command)
 app.command('train')(train_command)
 app.command('distill')(distill_command)
 app.command('study')(study_command)
 app.command('evaluate')(evaluate_command)
-app.command('compare')(compare_command)
+app.command('compare', cls=CompareCommand)(compare_command)
+app.command('compare-at-recall')(compare_at_recall_command)
 app.command('compare-features')(compare_features_command)
 app.command('export')(export_command)
 app.command('copy-bundle')(copy_bundle_command)

@@ -27,6 +27,8 @@ from pointdistiller_core.geometry.intensity import AUTO, parse_scale
 if TYPE_CHECKING:
     from pointdistiller_core.pipelines.bag_conversion import BagInspection, ConvertedDrive
 
+DRIVE_COLUMNS = ['drive', 'clouds', 'frames', 'new', 'points a frame', 'poses']
+
 bag_app = typer.Typer(no_args_is_help=True, help='Inspect recordings and make datasets of them.')
 
 
@@ -215,7 +217,7 @@ def convert_command(
             config,
             splits,
             strict=strict,
-            on_progress=lambda name: _progress(update, name),
+            on_progress=lambda name: tell_progress(update, name),
         )
     print_drives(converted, dataset, json_target=json_file)
     write_json(json_file, {item.name: item.info.model_dump(mode='json') for item in converted})
@@ -281,7 +283,8 @@ def convert_dataset_command(
     print_note(f'{target}: {source} in the layout {to}')
 
 
-def _progress(update: Callable[..., None], name: str) -> Callable[[float, float, str], None]:
+def tell_progress(update: Callable[..., None], name: str) -> Callable[[float, float, str], None]:
+    """A function that moves a bar to the seconds of a drive that are converted."""
     told = -1
 
     def tell(done_s: float, total_s: float, note: str) -> None:
@@ -329,7 +332,15 @@ def print_drives(
     converted: Sequence[ConvertedDrive], dataset: Path, *, json_target: str | None
 ) -> None:
     """Print the result, choices and problems of each bag."""
-    rows = [
+    print_table(str(dataset), DRIVE_COLUMNS, drive_rows(converted), json_target=json_target)
+    for item in converted:
+        print_lines(describe_drive(item), json_target=json_target)
+    print_note(f'{dataset}: {sum(item.num_frames for item in converted)} frames of these bags')
+
+
+def drive_rows(converted: Sequence[ConvertedDrive]) -> list[list[str]]:
+    """A row of `DRIVE_COLUMNS` for each drive."""
+    return [
         [
             item.name,
             str(item.info.counts.get('clouds', 0)),
@@ -340,17 +351,15 @@ def print_drives(
         ]
         for item in converted
     ]
-    columns = ['drive', 'clouds', 'frames', 'new', 'points a frame', 'poses']
-    print_table(str(dataset), columns, rows, json_target=json_target)
-    for item in converted:
-        choices = item.info.choices
-        lines = [
-            f'intensity of {each["topic"]}: {each["intensity"]}' for each in choices['sensors']
-        ]
-        lines.append(f'height: {choices["height"]["evidence"]}')
-        lines.append(f'poses: {choices["poses"]["evidence"]}')
-        lines += item.info.notes
-        if not item.num_new:
-            lines.append('was converted before; nothing is new')
-        print_lines([f'{item.name}: {line}' for line in lines], json_target=json_target)
-    print_note(f'{dataset}: {sum(item.num_frames for item in converted)} frames of these bags')
+
+
+def describe_drive(item: ConvertedDrive) -> list[str]:
+    """Choices with their evidence, and problems, of one drive."""
+    choices = item.info.choices
+    lines = [f'intensity of {each["topic"]}: {each["intensity"]}' for each in choices['sensors']]
+    lines.append(f'height: {choices["height"]["evidence"]}')
+    lines.append(f'poses: {choices["poses"]["evidence"]}')
+    lines += item.info.notes
+    if not item.num_new:
+        lines.append('was converted before; nothing is new')
+    return [f'{item.name}: {line}' for line in lines]

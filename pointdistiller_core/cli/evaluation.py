@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The verb `evaluate`: metrics of a bundle, or the KITTI metric of any result files."""
+"""The verb `evaluate`: metrics of a bundle, or of any result files of KITTI or nuScenes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MetricOption = Annotated[
     str | None,
     typer.Option(
         metavar='NAME',
-        help="kitti: the benchmark's, with difficulties; the default for KITTI's layout. "
+        help="kitti, nuscenes: the benchmarks' own; the defaults for their layouts. "
         'lidar: of a bundle, only from points and boxes, by distance and by points in the box; '
         'the default for other datasets.',
     ),
@@ -103,14 +103,28 @@ PrecisionOption = Annotated[
         rich_help_panel=OF_BUNDLE,
     ),
 ]
+LevelOption = Annotated[
+    bool | None,
+    typer.Option(
+        '--level',
+        help="Level each cloud by the ground found in it, as the node's mounting.auto does.",
+        rich_help_panel=OF_BUNDLE,
+    ),
+]
 PredictionsOption = Annotated[
     Path | None,
-    typer.Option(metavar='DIR', help='Result files of any detector.', rich_help_panel=OF_FILES),
+    typer.Option(
+        metavar='DIR|FILE',
+        help="Result files of any detector, or a submission file of nuScenes' detection task.",
+        rich_help_panel=OF_FILES,
+    ),
 ]
 LabelsOption = Annotated[
     Path | None,
     typer.Option(
-        metavar='DIR', help='Label files, e.g. training/label_2.', rich_help_panel=OF_FILES
+        metavar='DIR',
+        help='Label files, e.g. training/label_2; for a submission the root of nuScenes.',
+        rich_help_panel=OF_FILES,
     ),
 ]
 MinOverlapOption = Annotated[
@@ -128,7 +142,8 @@ SplitOption = Annotated[
         metavar='NAME|FILE',
         help='For a bundle: a file of ImageSets, without .txt, or several (train+val); val is the '
         'default. '
-        'For result files: a file that lists frames; the default is all with a result.',
+        'For result files: a file that lists frames; the default is all with a result. '
+        'For a submission: its split, e.g. val, mini_val, or one of splits.json.',
     ),
 ]
 CurvesOption = Annotated[
@@ -141,10 +156,11 @@ CurvesOption = Annotated[
 # Options that each form of the verb needs, and those that it may have.
 OF_RUNNING = {
     *('--camera-view', '--device', '--backend', '--precision', '--intensity-scale', '--results'),
-    *('--topic', '--ground-truth', '--class'),
+    *('--topic', '--ground-truth', '--class', '--level'),
 }
 FORMS = {
     'result files': ({'--predictions', '--labels'}, {'--curves'}),
+    'a submission of nuScenes': ({'--predictions', '--labels', '--split'}, set()),
     'a bundle': ({'BUNDLE', '--dataset'}, {'--curves', *OF_RUNNING}),
     'a bundle by another metric than kitti': ({'BUNDLE', '--dataset'}, OF_RUNNING),
 }
@@ -164,6 +180,7 @@ def evaluate_command(
     backend: BackendOption = None,
     precision: PrecisionOption = None,
     intensity_scale: ScaleOption = None,
+    level: LevelOption = None,
     predictions: PredictionsOption = None,
     labels: LabelsOption = None,
     min_overlap: MinOverlapOption = None,
@@ -171,7 +188,7 @@ def evaluate_command(
     json_file: JsonOption = None,
     curves: CurvesOption = None,
 ) -> None:
-    """Average precision of a bundle or, with KITTI's metric, of result files.
+    """Average precision of a bundle, or of result files of KITTI or nuScenes.
 
     Example: `pointdistiller evaluate runs/student --dataset data/simulated --split val`
 
@@ -179,25 +196,33 @@ def evaluate_command(
 
     Example: `pointdistiller evaluate --predictions results --labels kitti/training/label_2
     --split kitti/ImageSets/val.txt --json ap.json --curves curves.png`
+
+    Example: `pointdistiller evaluate --predictions results_nusc.json --labels nuscenes
+    --split val --json scores.json`
     """
     options = {
         **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
         **{'--camera-view': camera_view, '--topic': topic, '--ground-truth': ground_truth},
         **{'--class': label_names, '--device': device, '--backend': backend},
-        **{'--precision': precision, '--intensity-scale': intensity_scale},
+        **{'--precision': precision, '--intensity-scale': intensity_scale, '--level': level},
         **{'--predictions': predictions, '--labels': labels, '--curves': curves},
     }
-    check_options(options, metric)
+    if is_submission(predictions, metric):
+        check_options({**options, '--split': split, '--min-overlap': min_overlap}, 'nuscenes')
+    else:
+        check_options(options, metric)
     if curves is not None and curves.suffix.lower() not in {'.png', '.svg'}:
         raise PointDistillerError(f'--curves {curves}: choose a name that ends in .png or .svg')
-    if predictions and labels:
+    if predictions and labels and split and is_submission(predictions, metric):
+        scores, title = evaluate_submission(predictions, labels, split)
+    elif predictions and labels:
         frames, overlaps = Path(split) if split else None, parse_overlaps(min_overlap or ())
         scores, title = evaluate_files(predictions, labels, frames, overlaps)
     elif bundle and dataset:
         source = Source(
             dataset, split, camera_view, topic, ground_truth, label_names, intensity_scale
         )
-        engine = Engine(device or 'cpu', backend or 'torch', precision or 'fp32')
+        engine = Engine(device or 'cpu', backend or 'torch', precision or 'fp32', bool(level))
         metric = metric or source.metric
         check_options(options, metric)
         asked = parse_min_overlap(metric, min_overlap or ())
@@ -205,6 +230,13 @@ def evaluate_command(
             *(bundle, source, metric, engine), min_overlaps=asked, results=results
         )
     report(scores, title, json_file=json_file, curves=curves)
+
+
+def is_submission(predictions: Path | None, metric: str | None) -> bool:
+    """Whether the results are a submission file of nuScenes, not a folder of files."""
+    if predictions is None or metric not in {None, 'nuscenes'}:
+        return False
+    return metric == 'nuscenes' or predictions.is_file() or predictions.suffix == '.json'
 
 
 def check_options(options: Mapping[str, object], metric: str | None) -> None:
@@ -220,7 +252,9 @@ def check_options(options: Mapping[str, object], metric: str | None) -> None:
     given = [name for name, value in options.items() if value is not None and value != []]
     if not {*given} - {'--curves'}:
         raise PointDistillerError('give BUNDLE and --dataset, or --predictions and --labels')
-    if metric not in {None, 'kitti'}:
+    if metric == 'nuscenes' and '--predictions' in given:
+        kind = 'a submission of nuScenes'
+    elif metric not in {None, 'kitti'}:
         kind = 'a bundle by another metric than kitti'
     else:
         kind = 'result files' if {*given} & FORMS['result files'][0] else 'a bundle'
@@ -261,6 +295,24 @@ def evaluate_files(
     least = min_overlaps or MIN_OVERLAPS
     result = evaluate_kitti(truth, detections, tuple(least), min_overlaps=least)
     return score_result(result), f'{predictions} ({len(truth)} frames)'
+
+
+def evaluate_submission(predictions: Path, root: Path, split: str) -> tuple[Scores, str]:
+    """Evaluate a submission file of nuScenes; needs no torch.
+
+    Args:
+        predictions: the file.
+        root: of nuScenes.
+        split: its name.
+
+    Returns:
+        The scores, and what was evaluated.
+    """
+    from pointdistiller_core.evaluation.nuscenes import files
+    from pointdistiller_core.evaluation.nuscenes.scores import score_result
+
+    result, num_samples = files.evaluate_submission(predictions, root, split)
+    return score_result(result), f'{predictions} on {root} ({split}, {num_samples} samples)'
 
 
 def complete_boxes(
@@ -333,7 +385,7 @@ def evaluate_bundle(
         metric.check_results(results, dataset, indices)
     # Missing annotations are reported for the first frame, before the long part.
     metric.evaluate(dataset, indices[:1], [Detections.empty()])
-    found = detect_all(detector, dataset)
+    found = detect_all(detector, dataset, level=engine.level)
     scores = metric.evaluate(dataset, indices, found)
     if results is not None:
         metric.write_results(results, dataset, indices, found)

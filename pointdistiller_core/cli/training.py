@@ -23,6 +23,7 @@ from pointdistiller_core.config import (
     PILLARS,
     DistillationConfig,
     ExperimentConfig,
+    find_config,
     load_experiment,
 )
 from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from pointdistiller_core.training.listeners import Progress
 
 ConfigArgument = Annotated[
-    Path, typer.Argument(help='Experiment YAML; config/experiments has examples.')
+    str,
+    typer.Argument(
+        metavar='NAME|FILE', help='A shipped experiment, such as own_data, or a YAML file.'
+    ),
 ]
 OutputOption = Annotated[Path, typer.Option('--output', '-o', help='Folder of the run.')]
 FromOption = Annotated[
@@ -72,11 +76,11 @@ def train_command(
 ) -> None:
     """Train a detector on labels, from new weights or (`--from`) from trained ones.
 
-    Example: `pointdistiller train config/experiments/demo_teacher.yaml -o runs/teacher
-    --set training.epochs=4`
+    Example: `pointdistiller train own_data -o runs/own --set dataset.root=data/mine
+    --set validation.root=data/mine --set training.epochs=4`
     """
     stop_at = moment_after(stop_after)
-    experiment = load_experiment(config, tuple(overrides or ()))
+    experiment = load_experiment(find_config('experiments', config), tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
     experiment = settle_experiment(intensity_scale, experiment, {'the source': source})
     run_with_progress(
@@ -105,13 +109,13 @@ def distill_command(
 
     Without `distillation` in the configuration, the preset `default` is used.
 
-    Example: `pointdistiller distill config/experiments/demo_student.yaml
-    --teacher runs/teacher -o runs/distilled --set distillation=paper`
+    Example: `pointdistiller distill demo_student --teacher runs/teacher
+    -o runs/distilled --set distillation=paper`
     """
     from pointdistiller_core.training.processes import is_first_process
 
     stop_at = moment_after(stop_after)
-    experiment = load_experiment(config, tuple(overrides or ()))
+    experiment = load_experiment(find_config('experiments', config), tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
     experiment = settle_experiment(intensity_scale, experiment, {'the teacher': teacher})

@@ -53,6 +53,42 @@ class FolderConfig(DatasetConfig):
     )
 
 
+class NuScenesConfig(DatasetConfig):
+    """nuScenes, and other datasets in its format."""
+
+    name: Literal['nuscenes'] = 'nuscenes'
+    root: Path = Field(
+        description='folder that holds samples/, sweeps/ and tables, as in v1.0-trainval/'
+    )
+    split: str = Field(
+        'train',
+        description='a published one (train, val, mini_train, ...) or one of splits.json; several '
+        'as train+val; all is all',
+    )
+    version: str = Field('', description='folder of the tables; empty: the one with the split')
+    channel: str = Field('LIDAR_TOP', description='name of the LiDAR')
+    sweeps: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description='clouds that are merged, the newest included; more than one have a column '
+        'age [s]',
+    )
+    min_distance: float = Field(
+        1.0,
+        ge=0.0,
+        description='of a point along x or y [m]; nearer ones are the vehicle itself',
+    )
+    axes: Literal['forward', 'sensor'] = Field(
+        'forward', description="x ahead and y left; or the sensor's own, x right and y ahead"
+    )
+    class_map: dict[str, str] = Field(
+        default_factory=dict, description='new names of classes; the others keep theirs'
+    )
+    intensity_scale: Positive = Field(1 / 255, description='factor on the intensity of the files')
+    sensor_height: Positive = Field(1.84, description='above the ground [m]; kept in the bundle')
+
+
 def has_splits(config: type[DatasetConfig]) -> bool:
     """Whether datasets of such a configuration have a choice of splits."""
     return config.model_fields['split'].annotation is str
@@ -67,7 +103,8 @@ class BagConfig(DatasetConfig):
     topic: str = Field('', description='of the clouds; empty: the only one of a sensor')
     ground_truth: str = Field('', description='topic of the boxes; empty: /ground_truth/boxes')
     label_names: tuple[str, ...] = Field(
-        (), description="classes that the boxes' labels index; empty: the detector's"
+        (),
+        description="that the boxes' labels index; empty: as the bag says, or the detector's",
     )
     intensity_scale: Positive | None = Field(  # type: ignore[assignment]  # may be the clouds' own
         None, description='factor on the intensity; None: 1, of integers 1 / (largest value)'

@@ -19,7 +19,7 @@ from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.files import read_text
 
 ConfigT = TypeVar('ConfigT', bound=Config)
-ConfigKind = Literal['models', 'experiments', 'studies', 'nodes', 'simulations']
+ConfigKind = Literal['models', 'experiments', 'from_bag', 'studies', 'nodes', 'simulations']
 
 
 def parse_config(cls: type[ConfigT], values: Any, *, where: str) -> ConfigT:
@@ -46,7 +46,7 @@ def load_config(cls: type[ConfigT], path: Path, overrides: tuple[str, ...] = ())
     Raises:
         ConfigError: no such file, not YAML, or the problems that `parse_config` lists.
     """
-    return parse_config(cls, apply_overrides(_read_yaml(path), overrides), where=str(path))
+    return parse_config(cls, apply_overrides(read_yaml(path), overrides), where=str(path))
 
 
 def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig:
@@ -61,7 +61,7 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentCo
         tuple(item for item in overrides if item.startswith('model=') is chosen)
         for chosen in (True, False)
     )
-    values = read_model(apply_overrides(_read_yaml(path), whole), path.parent)
+    values = read_model(apply_overrides(read_yaml(path), whole), path.parent)
     return parse_config(ExperimentConfig, apply_overrides(values, parts), where=str(path))
 
 
@@ -71,7 +71,7 @@ def load_stored_experiment(path: Path) -> ExperimentConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    return parse_config(ExperimentConfig, move_keys(_read_yaml(path)), where=str(path))
+    return parse_config(ExperimentConfig, move_keys(read_yaml(path)), where=str(path))
 
 
 def read_model(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def read_model(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     if not isinstance(model := values.get('model'), str):
         return values
-    return {**values, 'model': _read_yaml(find_config('models', model, folder))}
+    return {**values, 'model': read_yaml(find_config('models', model, folder))}
 
 
 def shipped_configs(kind: ConfigKind) -> list[Path]:
@@ -117,7 +117,12 @@ def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, or something else than keys and values.
+    """
     try:
         values = parse_yaml(read_text(path, ConfigError)) or {}
     except yaml.YAMLError as error:

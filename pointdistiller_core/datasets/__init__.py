@@ -17,6 +17,7 @@ from pointdistiller_core.config import (
 from pointdistiller_core.datasets.bag import BagDataset
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.datasets.nuscenes import NuScenesDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.records import Frame, GroundTruth
 
@@ -27,7 +28,9 @@ __all__ = [
     'FrameDataset',
     'Frames',
     'KittiDataset',
+    'NuScenesDataset',
     'build_dataset',
+    'divide_by_labels',
     'find_dataset',
     'open_dataset',
 ]
@@ -122,6 +125,7 @@ DATASETS: dict[str, DatasetKind] = {
     'kitti': KittiDataset,
     'folder': FolderDataset,
     'bag': BagDataset,
+    'nuscenes': NuScenesDataset,
 }
 
 
@@ -201,3 +205,10 @@ def open_dataset(
     """
     config = find_dataset(path, split=split, **options)
     return build_dataset(config, class_names, labelled=labelled)
+
+
+def divide_by_labels(dataset: FrameDataset) -> tuple[FrameDataset, FrameDataset | None]:
+    """The frames of a dataset with labels, and those without; None if its kind has all or none."""
+    if isinstance(dataset, FolderDataset):
+        return dataset.divide_by_labels()
+    return dataset, None

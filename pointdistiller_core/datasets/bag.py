@@ -15,8 +15,13 @@ from pathlib import Path
 from pointdistiller_core.config import POINT_FEATURES, BagConfig
 from pointdistiller_core.datasets.notes import warn_once
 from pointdistiller_core.errors import CloudError, DatasetError
-from pointdistiller_core.messages.bags import BagCloud, bag_topics, read_clouds
-from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.bags import (
+    BagCloud,
+    bag_topics,
+    read_class_names,
+    read_clouds,
+)
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, truth_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import (
     drop_no_returns,
     own_intensity_scale,
@@ -28,7 +33,6 @@ from pointdistiller_core.records import Frame, GroundTruth, renumber
 
 logger = logging.getLogger(__name__)
 
-TRUTH_TOPIC = '/ground_truth/boxes'
 NO_STAMP = 0  # of a driver without a clock
 
 
@@ -142,6 +146,7 @@ class BagDataset:
     ) -> dict[int, GroundTruth]:
         """Labels of the labelled clouds, by stamp."""
         topic, frames = config.ground_truth or TRUTH_TOPIC, dict(clouds)
+        names = config.label_names or read_class_names(self._bag).get(topic, ())
         times = Counter(stamp for stamp, _ in clouds)
         truth: dict[int, GroundTruth] = {}
         for boxes in self._read_boxes(topic):
@@ -152,10 +157,10 @@ class BagDataset:
                     f'clouds in {frame_id!r}; they must be in the same'
                 )
             if times[boxes.stamp_ns] == 1 and boxes.stamp_ns != NO_STAMP:
-                truth[boxes.stamp_ns] = self._to_truth(boxes, config.label_names)
+                truth[boxes.stamp_ns] = self._to_truth(boxes, names)
         if not truth:
             raise DatasetError(f'{self._bag}: no boxes on {topic} have the stamp of a cloud')
-        self._tell(config, topic, len(clouds), truth)
+        self._tell(names, topic, len(clouds), truth)
         return truth
 
     def _read_boxes(self, topic: str) -> Iterator[BagCloud]:
@@ -180,10 +185,10 @@ class BagDataset:
         return replace(truth, labels=labels)
 
     def _tell(
-        self, config: BagConfig, topic: str, num_clouds: int, truth: dict[int, GroundTruth]
+        self, names: Sequence[str], topic: str, num_clouds: int, truth: dict[int, GroundTruth]
     ) -> None:
         """Log what was assumed and left out."""
-        if not config.label_names:
+        if not names:
             listed = ', '.join(f'{number} {name}' for number, name in enumerate(self.class_names))
             warn_once(
                 *(logger, self._bag),

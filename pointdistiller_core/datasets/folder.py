@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+import copy
 import hashlib
 import logging
 from pathlib import Path
@@ -107,6 +108,19 @@ class FolderDataset:
             raise IndexError(f'frame {index} of {len(self)} in {self.root}')
         row: FrameRow = self._table[int(self._places[index])]
         return row
+
+    def divide_by_labels(self) -> tuple[FolderDataset, FolderDataset]:
+        """The frames that have labels, and those that have none; only files' names are read."""
+        names = {path.stem for path in (self.root / LABELS).glob('*.json')}
+        labelled = np.array([name in names for name in self.frame_ids], bool)
+        return self._part(labelled), self._part(~labelled, labelled=False)
+
+    def _part(self, chosen: NDArray[np.bool_], *, labelled: bool = True) -> FolderDataset:
+        part = copy.copy(self)
+        part.labelled = labelled
+        part._places = self._places[chosen]
+        part.frame_ids = _FrameIds(part._table, part._places)
+        return part
 
     @staticmethod
     def lies_at(path: Path) -> bool:

@@ -146,6 +146,8 @@ def read_info(root: Path) -> FolderInfo:
         DatasetError: it is missing, not of this format, or of a newer version.
     """
     path = root / DATASET_FILE
+    if not path.exists() and (remedy := _remedy(root)):
+        raise DatasetError(f'{root}: {remedy}')
     text = read_text(path, DatasetError)
     try:
         values = yaml.load(text, getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
@@ -168,6 +170,18 @@ def read_info(root: Path) -> FolderInfo:
     if info.columns[:3] != ('x', 'y', 'z') or len(set(info.columns)) < len(info.columns):
         raise DatasetError(f'{path}: columns {list(info.columns)}; x, y, z must be the first')
     return info
+
+
+def _remedy(root: Path) -> str:
+    """What makes an open folder of what lies at a path; empty if that is not known."""
+    if any((root / name).is_dir() for name in ('training', 'ImageSets')):
+        return (
+            f"is in KITTI's layout; `pointdistiller convert {root} OPEN` makes an open folder of "
+            'it, and back'
+        )
+    if root.is_file() or any(root.glob('*.mcap')) or any(root.glob('*.db3')):
+        return f'is a bag; `pointdistiller bag convert {root} OPEN` makes an open folder of it'
+    return ''
 
 
 def write_info(root: Path, info: FolderInfo) -> None:

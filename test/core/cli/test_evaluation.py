@@ -111,7 +111,10 @@ OVERLAPS = 'expected CLASS=IOU, or CLASS=IOU/IOU from above and in 3D'
         ('--predictions p --labels l', 'l: no such folder'),
         ('--curves c.png', BOTH),
         ('b --dataset d', 'd: no such file or folder'),
-        ('b --dataset d --metric mota', "metric 'mota': unknown; choose from ['kitti', 'lidar']"),
+        (
+            'b --dataset d --metric mota',
+            "metric 'mota': unknown; choose from ['kitti', 'lidar', 'nuscenes']",
+        ),
         (
             'b --dataset d --metric lidar --results r --curves c.png',
             'to evaluate a bundle by another metric than kitti, leave out --curves',

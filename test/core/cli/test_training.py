@@ -112,6 +112,16 @@ def test_stopped_before_the_first_step(run, config, tmp_path):
     assert said.startswith(f'{tmp_path / "run"}: stopped in time after 0 of 2 epochs; resume it')
 
 
+def test_shipped_experiments_are_found_by_name(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, said = run('train', 'own_data', '-o', 'run')
+    assert (code, said) == (2, 'error: data/own: no such file or folder')
+    code, _, said = run('train', 'own_date', '-o', 'run')
+    assert code == 2
+    assert "none shipped of the name 'own_date'; choose from [" in said
+    assert "'own_data'" in said
+
+
 def test_positions_in_words():
     assert Position(1).of(10) == '1 of 10 epochs'
     assert Position(0, losses=[{}]).of(1) == '0 of 1 epoch and 1 step'

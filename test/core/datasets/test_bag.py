@@ -80,7 +80,7 @@ def test_labels_are_those_of_the_same_stamp(tmp_path, caplog):
         assert truth.labels.tolist() == frames.labels(index).labels.tolist() == expected
         boxes = np.array([CAR] * len(expected), np.float32).reshape(-1, 7)
         np.testing.assert_array_equal(truth.boxes, boxes)
-    _, *notes = [record.getMessage() for record in caplog.records]
+    notes = [record.getMessage() for record in caplog.records]
     assert (
         "are taken as the detector's: 0 Car, 1 Cyclist; label_names (--class) names others"
         in notes[0]
