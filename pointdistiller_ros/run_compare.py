@@ -16,7 +16,7 @@ from rclpy.logging import get_logger
 
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.evaluation.comparison.report import Check, failures, format_table
-from pointdistiller_core.messages.bags import read_clouds
+from pointdistiller_core.messages.bags import read_class_names, read_clouds
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.comparison_parameters import ComparisonParameters
 from pointdistiller_ros.detectors import load_bundle
@@ -182,6 +182,7 @@ def _add_nodes(
         'student': options.student,
         'output': options.output,
         'ground_truth_type': 'boxes' if truth else 'none',
+        **_classes_of(options.bag, truth),
         **RELIABLE,
         **topics,
         **options.parameters,
@@ -190,3 +191,9 @@ def _add_nodes(
     node = session.add(partial(ComparisonNode, load), remapped, **parameters)
     check_parameters(node, options.parameters)
     return playback, node
+
+
+def _classes_of(bag: str, truth: str) -> dict[str, list[str]]:
+    """The parameter with the classes of labelled boxes, if the bag names them."""
+    names = read_class_names(Path(bag)).get(truth, ()) if truth else ()
+    return {'ground_truth_classes': list(names)} if names else {}

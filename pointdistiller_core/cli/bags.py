@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointdistiller_core.cli.output import (
+    ClassMapOption,
     JsonOption,
     check_folder,
     print_lines,
@@ -20,7 +21,12 @@ from pointdistiller_core.cli.output import (
     progress_bar,
     write_json,
 )
-from pointdistiller_core.config import ConversionConfig, SplitConfig, parse_config
+from pointdistiller_core.config import (
+    ConversionConfig,
+    SplitConfig,
+    parse_class_map,
+    parse_config,
+)
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.geometry.intensity import AUTO, parse_scale
 
@@ -220,6 +226,7 @@ def convert_command(
             on_progress=lambda name: tell_progress(update, name),
         )
     print_drives(converted, dataset, json_target=json_file)
+    print_splits(dataset)
     write_json(json_file, {item.name: item.info.model_dump(mode='json') for item in converted})
 
 
@@ -256,6 +263,7 @@ def convert_dataset_command(
     to: Annotated[
         str, typer.Option(metavar='kitti|folder', help='Layout; by default the other one.')
     ] = '',
+    class_map: ClassMapOption = None,
 ) -> None:
     """Convert a dataset: KITTI's layout, also of simulated scenes, to the open folder, and back.
 
@@ -263,6 +271,7 @@ def convert_dataset_command(
 
     Example: `pointdistiller convert data/kitti data/open --to folder`
     """
+    from pointdistiller_core.datasets.class_tally import ClassTally
     from pointdistiller_core.pipelines.convert_dataset import (
         KITTI,
         folder_to_kitti,
@@ -275,9 +284,12 @@ def convert_dataset_command(
     if to not in (KITTI, 'folder') or to == kind:
         raise ConfigError(f'--to {to}: {source} is of the layout {kind}; choose the other one')
     check_folder(target)
+    tally = ClassTally(parse_class_map(class_map or ()))
     convert = folder_to_kitti if to == KITTI else kitti_to_folder
     with progress_bar('convert', 'frames') as update:
-        lost = convert(source, target, on_frame=update)
+        lost = convert(source, target, tally=tally, on_frame=update)
+    for note in tally.notes():
+        print_note(note)
     for what, count in lost.items():
         print_note(f'not held by the layout {to}: {count} {what}')
     print_note(f'{target}: {source} in the layout {to}')
@@ -294,6 +306,14 @@ def tell_progress(update: Callable[..., None], name: str) -> Callable[[float, fl
             update(min(told, round(total_s)), max(round(total_s), 1), f'{name}: {note}')
 
     return tell
+
+
+def print_splits(dataset: Path) -> None:
+    """Say how many frames each split of a dataset has."""
+    from pointdistiller_core.formats.folder import split_sizes
+
+    sizes = ', '.join(f'{name} {count} frames' for name, count in split_sizes(dataset).items())
+    print_note(f'{dataset}: splits: {sizes or "none"}')
 
 
 def read_height(text: str) -> str | float:

@@ -16,6 +16,7 @@ from pointdistiller_core.cli.intensity import (
     USUAL,
     IntensityScaleOption,
     expectations,
+    name_of,
     settle_dataset,
 )
 from pointdistiller_core.cli.output import OverrideOption, print_note, print_table, progress_bar
@@ -92,6 +93,7 @@ def train_command(
         device=device,
         stop_at=stop_at,
     )
+    print_validation(output, experiment)
 
 
 def distill_command(
@@ -131,6 +133,7 @@ def distill_command(
         device=device,
         stop_at=stop_at,
     )
+    print_validation(output, experiment)
     print_lessons(output)
 
 
@@ -149,8 +152,10 @@ def settle_experiment(
         ConfigError, DatasetError: as `settle_dataset`.
     """
     from pointdistiller_core.datasets import build_dataset
+    from pointdistiller_core.training.experiment import refuse_bags
     from pointdistiller_core.training.processes import is_first_process
 
+    refuse_bags(experiment)
     build_dataset(experiment.dataset, ())  # checks first that it is there
     infos = {name: read_info(find_bundle(path)) for name, path in bundles.items() if path}
     settle = partial(
@@ -239,6 +244,9 @@ def run_with_progress(
                         f'loss {progress.losses["total"]:.3f}',
                     )
 
+                def on_validation(self, done: int, total: int) -> None:
+                    update(done, total, 'validated frames')
+
             bundle = train(listener=Bar())
     except KeyboardInterrupt:
         if (output / CONFIG_FILE).exists() and is_first_process():
@@ -251,6 +259,18 @@ def run_with_progress(
         raise typer.Exit(EXIT_STOPPED) from None
     print_note(f'{bundle}: trained, seed {experiment.training.seed}')
     return bundle
+
+
+def print_validation(run: Path, experiment: ExperimentConfig) -> None:
+    """Print the scores of a finished run, if it was validated."""
+    from pointdistiller_core.cli.scores import print_scores
+    from pointdistiller_core.training.processes import is_first_process
+    from pointdistiller_core.training.run import read_scores
+
+    if experiment.validation is None or not is_first_process():
+        return
+    _, scores = read_scores(run, experiment.model.class_names)
+    print_scores(scores, f'{run} on {name_of(experiment.validation)}', json_target=None)
 
 
 def print_lessons(run: Path) -> None:

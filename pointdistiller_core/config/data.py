@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from pointdistiller_core.config.base import Choice, Config, Positive, Probability
+from pointdistiller_core.config.class_maps import ClassMap
 
 
 class DatasetConfig(Choice):
@@ -24,6 +25,10 @@ class DatasetConfig(Choice):
     )
     intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
     sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
+    class_map: ClassMap = Field(
+        default_factory=dict,
+        description='class by name in the labels; the others keep theirs; or nuscenes, ...',
+    )
 
 
 class KittiConfig(DatasetConfig):
@@ -47,9 +52,6 @@ class FolderConfig(DatasetConfig):
     root: Path = Field(description='folder that holds dataset.yaml')
     split: str = Field(
         'train', description='a file of splits/, without .txt; several as train+val; all is all'
-    )
-    class_map: dict[str, str] = Field(
-        default_factory=dict, description='class by name in the labels; the others keep theirs'
     )
 
 
@@ -81,9 +83,6 @@ class NuScenesConfig(DatasetConfig):
     )
     axes: Literal['forward', 'sensor'] = Field(
         'forward', description="x ahead and y left; or the sensor's own, x right and y ahead"
-    )
-    class_map: dict[str, str] = Field(
-        default_factory=dict, description='new names of classes; the others keep theirs'
     )
     intensity_scale: Positive = Field(1 / 255, description='factor on the intensity of the files')
     sensor_height: Positive = Field(1.84, description='above the ground [m]; kept in the bundle')

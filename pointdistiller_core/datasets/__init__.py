@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -88,6 +88,15 @@ class FrameDataset(Frames, Protocol):
 
     def labels(self, index: int, /) -> GroundTruth:
         """All labels of a frame, also those out of the camera's view; its points are not read."""
+        ...
+
+    @property
+    def class_map(self) -> Mapping[str, str]:
+        """New names of classes."""
+        ...
+
+    def label_names(self, index: int, /) -> list[str]:
+        """Class of each label of a frame that counts, also of other classes, before the map."""
         ...
 
     def annotations(self, index: int, /) -> Any:

@@ -149,6 +149,14 @@ class FolderDataset:
         """
         return read_labels(self.root, self.frame_ids[index])
 
+    def label_names(self, index: int) -> list[str]:
+        """Class of each label of a frame that is not ignored, as the file has it.
+
+        Raises:
+            DatasetError: the file is malformed.
+        """
+        return [label.name for label in self.objects(index) or () if not label.ignore]
+
     def annotations(self, index: int) -> None:
         """None: the metric needs only points and boxes."""
 

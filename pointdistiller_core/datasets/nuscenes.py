@@ -65,6 +65,7 @@ class NuScenesDataset:
         """
         self.class_names = tuple(class_names)
         self.labelled, self._config = labelled, config
+        self.class_map = dict(config.class_map)
         folder = find_version(config.root, config.split, config.version)
         self.root = folder.parent
         self.cache = config.cache or self.root / '.cache'
@@ -110,6 +111,13 @@ class NuScenesDataset:
     def labels(self, index: int) -> GroundTruth:
         """All labels of a frame; no cloud is read."""
         return self._ground_truth(self._sample(index))
+
+    def label_names(self, index: int) -> list[str]:
+        """Class of the detection task of each label of a frame with a point, before the map."""
+        rows = range(*(int(row) for row in self.index.starts[self._sample(index) :][:2]))
+        seen = [row for row in rows if self.index.num_points[row, 0] > 0]
+        names = (category_class(self.index.categories[self.index.labels[row, 0]]) for row in seen)
+        return [name for name in names if name is not None]
 
     def annotations(self, index: int) -> NuScenesAnnotations:
         """What the nuScenes metric needs."""

@@ -580,6 +580,19 @@ def split_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / SPLITS).glob('*.txt'))
 
 
+def split_sizes(root: Path) -> dict[str, int]:
+    """Number of frames in each split of a dataset.
+
+    Raises:
+        DatasetError: a split is malformed.
+    """
+    table = FrameTable(root / FRAMES_FILE)
+    return {
+        name: len(resolve_split(table, read_split(root, name), f'{root}, split {name}'))
+        for name in split_names(root)
+    }
+
+
 def resolve_split(
     table: FrameTable, ranges: Sequence[FrameRange], where: str
 ) -> NDArray[np.int64]:

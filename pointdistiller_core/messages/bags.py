@@ -594,8 +594,13 @@ def _choose_topic(bag: Bag, topic: str | None, on_note: Callable[[str], None]) -
     has = f'its PointCloud2 topics are {clouds}' if clouds else _no_cloud_topic(bag)
     if topic is not None:
         raise DatasetError(f'{bag.path} has no PointCloud2 topic {topic!r}; {has}')
-    for sensor in _sensor_topics(bag, clouds):
-        on_note(f"{bag.path}: reading {sensor}, the only one of {clouds} with a sensor's fields")
+    fields = {name: _first_fields(bag, name) for name in clouds}
+    measured = {name: found for name, found in fields.items() if not found & RESULT_FIELDS}
+    for sensor in _sensor_topics(measured):
+        if len(measured) > 1:  # results of a detector, and labels, are no sensor's for certain
+            on_note(
+                f"{bag.path}: reading {sensor}, the only one of {clouds} with a sensor's fields"
+            )
         return sensor
     raise DatasetError(f'{bag.path}: {has}; name the topic to read')
 
@@ -604,11 +609,9 @@ def _is_cloud(channel: Channel) -> bool:
     return channel.message_type == CLOUD_TYPE and _is_readable(channel)
 
 
-def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
+def _sensor_topics(fields: Mapping[str, frozenset[str]]) -> list[str]:
     """The topic with a sensor's fields, if there is exactly one."""
-    fields = {topic: _first_fields(bag, topic) for topic in topics}
-    sensors = [topic for topic in topics if fields[topic] >= {'x', 'y', 'z'}]
-    sensors = [topic for topic in sensors if not fields[topic] & RESULT_FIELDS]
+    sensors = [topic for topic in fields if fields[topic] >= {'x', 'y', 'z'}]
     bright = [topic for topic in sensors if not fields[topic].isdisjoint(INTENSITY_NAMES)]
     return next((found for found in (bright, sensors) if len(found) == 1), [])
 

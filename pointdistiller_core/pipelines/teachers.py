@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointdistiller_core.config import CLASS_MAPS, LabellingConfig
+from pointdistiller_core.config import LabellingConfig
+from pointdistiller_core.datasets.class_tally import ClassTally, count_names
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.geometry.mounting import Mounting
@@ -60,13 +60,14 @@ def load_teachers(
     loader = _Loader(
         dataset=dataset,
         config=config,
-        class_map=class_map or {},
+        tally=ClassTally(class_map or {}),
         label_names=label_names,
         device=device,
         on_note=on_note,
     )
     loaded = [*map(loader.bundle, bundles), *map(loader.recorded, detections)]
-    loader.tell_unmet()
+    for note in loader.tally.unmet():
+        loader.on_note(note)
     facts = repr([facts for _, facts in loaded])
     source = ', '.join([*bundles, *detections])
     return Teachers([teacher for teacher, _ in loaded], facts, source)
@@ -83,11 +84,10 @@ class _Loader:
 
     dataset: FolderDataset
     config: LabellingConfig
-    class_map: Mapping[str, str]
+    tally: ClassTally
     label_names: Sequence[str]
     device: str
     on_note: Callable[[str], None]
-    met: set[str] = field(default_factory=set)
 
     def bundle(self, text: str) -> tuple[AnyTeacher, object]:
         """A detector, with thresholds low enough for tracks to continue with unsure detections."""
@@ -105,7 +105,7 @@ class _Loader:
         looks_at = detector.info.model.point_cloud_range
         facts = (detector.info.sha256, classes, least, height)
         return Teacher(detect, names, classes, looks_at), (
-            (*facts, names) if self.class_map else facts
+            (*facts, names) if self.tally.class_map else facts
         )
 
     def recorded(self, text: str) -> tuple[AnyTeacher, object]:
@@ -135,15 +135,6 @@ class _Loader:
         facts = (str(bag), states, found.topic, names, classes, self.label_names, tolerances)
         return RecordedTeacher(by_frame, names, classes), facts
 
-    def tell_unmet(self) -> None:
-        """Name classes that are to be renamed, and that no teacher has."""
-        usual = {name for each in CLASS_MAPS.values() for name in each}
-        if unmet := [name for name in self.class_map if name not in self.met | usual]:
-            self.on_note(
-                f'class map: no teacher has a class {", ".join(unmet)}; they have '
-                f'{", ".join(sorted(self.met))}'
-            )
-
     def _mounting(self, detector: Detector, height: float | None) -> Mounting | None:
         """From the dataset's sensor to that of the training; None if they are equally high."""
         trained = detector.info.sensor_height
@@ -164,8 +155,7 @@ class _Loader:
             names: of its classes.
             chosen: of them, by their old or new names; empty is all.
         """
-        self.met.update(names)
-        new = tuple(self.class_map.get(name, name) for name in names)
+        new = tuple(map(self.tally.rename, names))
         if not chosen:
             return new, tuple(dict.fromkeys(new))
         wanted = chosen.split(',')
@@ -174,18 +164,13 @@ class _Loader:
         pairs = zip(names, new, strict=True)
         # Without a name, a class that is not chosen cannot come in by the new name of another.
         own = tuple(each if name in wanted or each in wanted else '' for name, each in pairs)
-        return own, tuple(dict.fromkeys(self.class_map.get(name, name) for name in wanted))
+        return own, tuple(dict.fromkeys(self.tally.class_map.get(name, name) for name in wanted))
 
 
 def split_topic(text: str) -> tuple[Path, str]:
     """A bag and a topic of it, maybe empty, from `BAG[:TOPIC]`; a topic begins with a slash."""
     bag, separator, topic = text.rpartition(':/')
     return (Path(bag), f'/{topic}') if separator else (Path(text), '')
-
-
-def count_names(counts: Mapping[str, int]) -> str:
-    """Counts by name as text, the most first."""
-    return ', '.join(f'{count} {name}' for name, count in Counter(counts).most_common())
 
 
 def _as_detections(labels: Sequence[Label], names: Sequence[str], least: float) -> Detections:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig
+from pointdistiller_core.config import BagConfig, DatasetConfig, ExperimentConfig
 from pointdistiller_core.datasets import (
     FrameDataset,
     Frames,
@@ -24,6 +24,7 @@ from pointdistiller_core.datasets import (
     divide_by_labels,
 )
 from pointdistiller_core.datasets.camera_view import check_camera_view
+from pointdistiller_core.datasets.class_tally import count_names, tally_labels
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     find_bundle,
@@ -96,6 +97,7 @@ def run_experiment(
         raise ConfigError(
             f'source {source}: a student has its own first weights (distillation.initialization)'
         )
+    refuse_bags(config)
     names = config.model.class_names
     dataset = build_dataset(config.dataset, names)
     validation = build_dataset(config.validation, names) if config.validation else None
@@ -141,6 +143,22 @@ def run_experiment(
     if teacher and validation is not None and is_first_process():
         report_features(run, teacher, bundle, validation, device=device)
     return bundle
+
+
+def refuse_bags(config: ExperimentConfig) -> None:
+    """Refuse to train on bags, which are slow to read in random order.
+
+    Raises:
+        ConfigError: there is one; names the command that makes a dataset of it.
+    """
+    more = config.distillation.unlabelled if config.distillation else None
+    for key, dataset in (('dataset', config.dataset), ('distillation.unlabelled', more)):
+        if isinstance(dataset, BagConfig):
+            raise ConfigError(
+                f'{key} is a bag, {dataset.root}, which is read from its beginning for nearly '
+                f'every frame of a training; make a dataset of it: pointdistiller bag convert '
+                f'{dataset.root} FOLDER, and give that ({key}.name=folder, {key}.root=FOLDER)'
+            )
 
 
 def check_bare(
@@ -196,6 +214,15 @@ def check_labels(
     where = f'{config.dataset.root}, {config.dataset.split}'
     if len(dataset):  # otherwise all is learned from a teacher
         check_training_labels(survey_labels(dataset, *asked), where=where, warn=first)
+    if first:
+        tally = tally_labels(dataset)
+        for note in tally.unmet() if len(dataset) else ():
+            logger.warning('%s: %s', where, note)
+        if others := tally.others(config.model.class_names):
+            logger.warning(
+                '%s: labels of other classes are ignored: %s; class_map makes them count',
+                *(where, count_names(others)),
+            )
     if config.validation and validation is not None and first:
         for gap in survey_labels(validation, *asked).gaps:
             where = f'{config.validation.root}, {config.validation.split}'

@@ -33,8 +33,8 @@ from pointdistiller_core.files import (
 )
 from pointdistiller_core.formats.kitti import (
     CLASS_NAMES,
-    Calibration,
     KittiObjects,
+    camera_calibration,
     format_calibration,
     format_objects,
     objects_from_boxes,
@@ -159,19 +159,6 @@ def labelled_boxes(objects: Sequence[SimulatedObject]) -> Detections:
         labels=np.array(labels, np.int64),
         tracks=np.array([item.track_id for item in objects], np.int64),
     )
-
-
-def camera_calibration(camera: CameraConfig) -> Calibration:
-    """A camera at the LiDAR that looks along +x, with KITTI's focal length."""
-    width, height = camera.image_size
-    focal = camera.focal_length
-    image_from_camera = np.array(
-        [[focal, 0, width / 2, 0], [0, focal, height / 2, 0], [0, 0, 1, 0]], np.float64
-    )
-    camera_from_lidar = np.array(
-        [[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64
-    )
-    return Calibration(camera_from_lidar, image_from_camera)
 
 
 def label_objects(

@@ -27,6 +27,7 @@ from pointdistiller_core.messages.bags import (
     bag_topics,
     choose_cloud_topic,
     parse_cloud,
+    read_class_names,
     read_messages,
     summarize_bag,
 )
@@ -130,7 +131,7 @@ class BagSelection:
         topic: topic of the clouds; empty is the only one of a sensor.
         ground_truth: topic of labelled boxes like `~/boxes`; None is `/ground_truth/boxes` if the
             bag has it; empty is none.
-        label_names: classes that the labels index; empty is the teacher's.
+        label_names: classes that the labels index; empty is what the bag says, or the teacher's.
         start_s: seconds of the bag to skip.
         duration_s: seconds from there to read; None is all.
         stride: every n-th cloud is compared.
@@ -170,7 +171,8 @@ class BagSource:
             *(selection.reading, detectors.infos, logger),
             remedy=REMEDY,
         )
-        self._names = selection.label_names or detectors.class_names['teacher']
+        told = read_class_names(selection.bag).get(self.truth_topic, ())
+        self._names = selection.label_names or told or detectors.class_names['teacher']
         self._common = detectors.rules.class_names
         self._heights = {role: info.sensor_height for role, info in detectors.infos.items()}
 

@@ -95,6 +95,14 @@ def test_labels_may_index_other_names(tmp_path, caplog):
     assert not caplog.records
 
 
+def test_classes_get_new_names(tmp_path):
+    path = write_bag(tmp_path / 'bag', [1], {1: [0, 1, 2, -1]})
+    names = {'label_names': ('Van', 'Tram'), 'class_map': {'Van': 'Car'}}
+    frames = open_bag(path, ('Car',), topic='/points', **names)
+    assert frames.labels(0).labels.tolist() == [0, -1, -1, -1]
+    assert frames.label_names(0) == ['Van', 'Tram', '2']
+
+
 def test_a_stamp_that_comes_twice_is_no_label(tmp_path):
     frames = open_bag(write_bag(tmp_path / 'bag', [1, 2, 2], {1: [0], 2: [0]}))
     assert frames.frame_ids == ('000000',)

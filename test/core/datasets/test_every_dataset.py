@@ -130,6 +130,18 @@ def test_frames_are_what_the_dataset_says(path):
     assert dataset.intensity_scale > 0
 
 
+def test_labels_of_all_classes_have_names(path):
+    dataset = open_dataset(path, class_names=CLASSES)
+    names = dataset.label_names(0)
+    renamed = {names[1]: 'Car'}  # of the pedestrian
+    mapped = open_dataset(path, class_names=('Car',), class_map=renamed)
+    assert (dataset.class_map, mapped.class_map) == ({}, renamed)
+    assert mapped.label_names(0) == names
+    counted = sum(renamed.get(each, each) == 'Car' for each in names)
+    assert (mapped.labels(0).labels == 0).sum() == counted > 0
+    assert mapped.fingerprint(0) != dataset.fingerprint(0)
+
+
 def test_frames_come_in_any_order_as_often_as_wanted(path):
     dataset = open_dataset(path, class_names=CLASSES)
     in_order = [dataset[index] for index in range(3)]

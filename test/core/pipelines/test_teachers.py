@@ -27,7 +27,7 @@ def test_detections_of_a_bag_become_labels(tmp_path):
         dataset, CONFIG, detections=[text], class_map=renamed, on_note=notes.append
     )
     assert labelled_classes(teachers) == ('Car',)
-    assert notes == ['class map: no teacher has a class Vann; they have car']
+    assert notes == ['class map: nothing is called Vann; the classes are car']
     frames = FolderDataset(FolderConfig(root=dataset.root, split='all'), ('Car',), labelled=False)
     counts = label_dataset(frames, teachers, CONFIG)
     assert counts.tracks['Car'] == {'labels': 1, 'ignored': 0, 'dropped': 0}
