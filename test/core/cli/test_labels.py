@@ -31,6 +31,11 @@ def test_detections_of_a_bag_label_a_dataset(run, bag, own):
     assert (label.name, label.score) == ('Car', 0.8)
 
 
+def test_a_conversion_says_that_it_does_not_take_boxes(run, bag, tmp_path):
+    _, out, notes = run('bag', 'convert', bag, tmp_path / 'new', '--height', 'keep')
+    assert '/objects holds boxes, which are not taken here' in ' '.join((out + notes).split())
+
+
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
