@@ -21,7 +21,12 @@ from pointdistiller_core.formats.nuscenes.annotations import NuScenesAnnotations
 from pointdistiller_core.formats.nuscenes.index import NuScenesIndex, open_index
 from pointdistiller_core.formats.nuscenes.names import category_class
 from pointdistiller_core.formats.nuscenes.rotations import matrix_of, rotations_of, yaws_of
-from pointdistiller_core.formats.nuscenes.tables import TABLES, read_table, table_file
+from pointdistiller_core.formats.nuscenes.tables import (
+    TABLES,
+    check_tables,
+    read_table,
+    table_file,
+)
 from pointdistiller_core.formats.nuscenes.versions import find_version, versions_at
 from pointdistiller_core.geometry.intensity import scale_intensity
 from pointdistiller_core.geometry.transforms import (
@@ -107,6 +112,7 @@ class NuScenesDataset:
     def is_labelled(config: NuScenesConfig) -> bool:
         """Whether there is an annotation."""
         folder = find_version(config.root, config.split, config.version)
+        check_tables(folder)
         return next(read_table(folder, 'sample_annotation'), None) is not None
 
     def labels(self, index: int) -> GroundTruth:

@@ -56,6 +56,7 @@ from pointdistiller_core.formats.kitti import (
     numbers_of,
     objects_from_boxes,
 )
+from pointdistiller_core.formats.nuscenes.versions import versions_at
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -573,6 +574,11 @@ def kind_of(source: Path) -> str:
         return 'folder'
     if (source / 'ImageSets').is_dir():
         return KITTI
+    if versions_at(source):
+        raise DatasetError(
+            f"{source}: is in nuScenes' format, which is trained and evaluated on as it is; it "
+            'cannot be converted'
+        )
     raise DatasetError(
         f"{source}: is no dataset: neither has it a dataset.yaml nor KITTI's ImageSets/"
     )
