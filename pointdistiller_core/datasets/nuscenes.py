@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.blas import products_in_calling_thread
-from pointdistiller_core.config import POINT_FEATURES, NuScenesConfig
+from pointdistiller_core.config import AGE, POINT_FEATURES, NuScenesConfig
 from pointdistiller_core.datasets.point_files import drop_not_finite
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.formats.nuscenes.annotations import NuScenesAnnotations, sample_truth
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 FRAME_VERSION = 1  # of the frames made from the files
 FILE_COLUMNS = 5  # of a cloud: x, y, z [m], intensity 0 to 255, ring
-AGE = 'age'
 
 
 class NuScenesDataset:
