@@ -155,6 +155,7 @@ def training_stages(output: Path, experiments: Mapping[str, ExperimentConfig]) -
             after=('data',) if experiment.distillation is None else ('data', 'teacher'),
             results=(runs / name,),
             title=f'a training: {TITLES[name]}',
+            defaults=ExperimentConfig(dataset=experiment.dataset).model_dump(mode='json'),
         )
         for name, experiment in experiments.items()
     ]

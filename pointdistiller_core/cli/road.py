@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 import hashlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pointdistiller_core.cli.bags import (
     DRIVE_COLUMNS,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.config import AugmentationConfig, TrainingConfig
 
 WEIGHTS = 'model.safetensors'
+ConfigT = TypeVar('ConfigT', bound=Config)
 TRAIN, HELD_OUT = 'train', 'val'
 # Settings of a training that change nothing but its speed.
 INDIFFERENT = {'num_workers', 'checkpoint_every'}
@@ -126,7 +128,12 @@ class Road:
 
     def stages(self) -> list[Stage]:
         """In their order, without the page."""
-        return [*self._data_stages(), *self._model_stages()]
+        stages = [*self._data_stages(), *self._model_stages()]
+        sections = {stage.name: getattr(self.config, stage.name) for stage in stages}
+        return [
+            replace(stage, defaults=_section(stage.name, _untouched(sections[stage.name])))
+            for stage in stages
+        ]
 
     def _data_stages(self) -> list[Stage]:
         config = self.config
@@ -484,6 +491,13 @@ def _section(name: str, section: Config, without: Sequence[str] = ()) -> dict[st
     if training is not None:
         values['training'] = {key: training[key] for key in training.keys() - INDIFFERENT}
     return {name: values}
+
+
+def _untouched(section: ConfigT) -> ConfigT:
+    """A section with its defaults, where it has some."""
+    fields = type(section).model_fields
+    needed = {name: getattr(section, name) for name in fields if fields[name].is_required()}
+    return type(section)(**needed)
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -43,6 +43,7 @@ class Stage:
         clear: removes them instead; it is told what has changed (before, now) and the facts that
             the stage returned before, empty if it was interrupted.
         title: what it does, for people.
+        defaults: values of settings that an earlier version did not know, nested as `settings`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Stage:
     results: Sequence[Path] = ()
     clear: Callable[[Changes, Facts], None] | None = None
     title: str = ''
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def run_stages(
     previous: list[str] = []
     for number, stage in enumerate(stages, start=1):
         after = previous if stage.after is None else stage.after
-        record = _Record(folder / RECORDS / f'{stage.name}.json')
+        record = _Record(folder / RECORDS / f'{stage.name}.json', _flatten(stage.defaults))
         now = {
             'settings': _flatten(stage.settings()),
             'after': {name: identities[name] for name in after},
@@ -146,8 +148,8 @@ def _clear(stage: Stage, changes: Changes, before: Facts) -> None:
 class _Record:
     """What a stage says about itself; empty values if it has never begun."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, defaults: Mapping[str, JsonValue]) -> None:
+        self._path, self._defaults = path, defaults
         self.values: dict[str, Any] = {}
         if not path.exists():
             return
@@ -167,7 +169,7 @@ class _Record:
 
     def is_of(self, now: Mapping[str, Any]) -> bool:
         """Whether the stage has begun with these settings, behind the same stages."""
-        return all(self.values.get(key) == now[key] for key in ('settings', 'after'))
+        return self.values.get('after') == now['after'] and not self.changes(now)
 
     def reason(self, now: Mapping[str, Any], stage: Stage) -> str:
         """Why the stage is not current; empty if it is."""
@@ -190,7 +192,8 @@ class _Record:
 
     def changes(self, now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Each changed setting: before, and now; `-` is none."""
-        before, after = self.values.get('settings', {}), now['settings']
+        known, after = self.values.get('settings', {}), now['settings']
+        before = {**{key: self._defaults[key] for key in self._defaults if key in after}, **known}
         return {
             key: (before.get(key, '-'), after.get(key, '-'))
             for key in sorted(before.keys() | after.keys())

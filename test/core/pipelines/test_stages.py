@@ -161,6 +161,18 @@ def test_a_stage_may_keep_what_it_has_made(job):
     assert cleared == [({'data.frames': (3, 4)}, {'frames': 3})]
 
 
+def test_a_setting_that_an_earlier_version_did_not_know_was_at_its_default(tmp_path):
+    def reason(settings, defaults):
+        stage = Stage('a', lambda _: {}, lambda: {'a': settings}, defaults={'a': defaults})
+        (result,) = run_stages(tmp_path, [stage])
+        return result.reason
+
+    reason({'epochs': 2}, {'epochs': 1})
+    assert reason({'epochs': 2, 'engine': 'torch'}, {'epochs': 1, 'engine': 'torch'}) == ''
+    changes = reason({'epochs': 2, 'engine': 'fast'}, {'epochs': 1, 'engine': 'torch'})
+    assert changes == 'changed: a.engine: torch -> fast'
+
+
 def test_a_listener_is_told(job):
     told = []
 
