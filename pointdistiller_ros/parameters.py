@@ -75,6 +75,9 @@ class OutputParameters:
     """Which results `detector_node` builds for their subscribers; `~/boxes` cannot be off."""
 
     detections: bool = changeable(True, 'build ~/detections when subscribed to')
+    objects: bool = changeable(
+        True, 'build ~/objects, for Autoware, when subscribed to and its messages are installed'
+    )
     markers: bool = changeable(True, 'build ~/markers when subscribed to')
     importance: bool = changeable(True, 'build ~/importance when subscribed to')
     importance_markers: bool = changeable(True, 'build ~/importance_markers when subscribed to')
