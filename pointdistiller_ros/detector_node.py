@@ -72,6 +72,7 @@ class DetectorNode(ManagedNode):
         self._setup: Setup | None = None  # while configured
         self._outputs: Outputs | None = None  # while configured
         self._clouds: CloudInput | None = None  # while active
+        self._odometry: Odometry | None = None  # while active
         self._leavings = Leavings()  # detectors that were replaced
         super().__init__('detector', **node_options)
         # A group of their own, so that they go on while a bundle is loaded.
@@ -85,7 +86,6 @@ class DetectorNode(ManagedNode):
         self._closing.callback(self.health.close)
         self._sensors = Sensors(self.health.log)
         self._sweeps = Sweeps(self.health.log)
-        self._odometry: Odometry | None = None  # while active
         self._tracking = Tracking(self.health.log)
         self._settings = declare_parameters(self, DetectorParameters)
         self._builder = SetupBuilder(self, load)

@@ -486,21 +486,21 @@ def test_fields_that_nobody_reads_may_lie():
 
 
 # Autoware's point types: name, offset and type of each field, bytes of a point.
-XYZ = {'x': (0, 'f4'), 'y': (4, 'f4'), 'z': (8, 'f4')}
+AUTOWARE_XYZ = {'x': (0, 'f4'), 'y': (4, 'f4'), 'z': (8, 'f4')}
 AUTOWARE = {
-    'XYZI': (XYZ | {'intensity': (12, 'f4')}, 16),
+    'XYZI': (AUTOWARE_XYZ | {'intensity': (12, 'f4')}, 16),
     'XYZIRC': (
-        XYZ | {'intensity': (12, 'u1'), 'return_type': (13, 'u1'), 'channel': (14, 'u2')},
+        AUTOWARE_XYZ | {'intensity': (12, 'u1'), 'return_type': (13, 'u1'), 'channel': (14, 'u2')},
         16,
     ),
     'XYZIRADRT': (
-        XYZ
+        AUTOWARE_XYZ
         | {'intensity': (12, 'f4'), 'ring': (16, 'u2'), 'azimuth': (18, 'f4')}
         | {'distance': (22, 'f4'), 'return_type': (26, 'u1'), 'time_stamp': (27, 'f8')},
         35,
     ),
     'XYZIRCAEDT': (
-        XYZ
+        AUTOWARE_XYZ
         | {'intensity': (12, 'u1'), 'return_type': (13, 'u1'), 'channel': (14, 'u2')}
         | {'azimuth': (16, 'f4'), 'elevation': (20, 'f4'), 'distance': (24, 'f4')}
         | {'time_stamp': (28, 'u4')},
