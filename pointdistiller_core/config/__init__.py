@@ -63,6 +63,7 @@ from pointdistiller_core.config.feature_terms import (
     ContrastiveConfig,
     FeatureTermConfig,
     FitNetsConfig,
+    GraphContrastConfig,
     OverhaulConfig,
     SimilarityConfig,
 )
@@ -155,6 +156,7 @@ __all__ = [
     'FeatureTermConfig',
     'FitNetsConfig',
     'FolderConfig',
+    'GraphContrastConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'KittiConfig',

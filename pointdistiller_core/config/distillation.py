@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from pointdistiller_core.config.base import Config, Positive, TermConfig
+from pointdistiller_core.config.base import Config, ImportanceName, Positive, TermConfig
 from pointdistiller_core.config.data import DatasetConfig
 from pointdistiller_core.config.feature_terms import (
     AttentionConfig,
@@ -17,6 +17,7 @@ from pointdistiller_core.config.feature_terms import (
     BoxFeaturesConfig,
     ContrastiveConfig,
     FitNetsConfig,
+    GraphContrastConfig,
     OverhaulConfig,
     SimilarityConfig,
 )
@@ -31,7 +32,7 @@ class LocalGraphConfig(TermConfig):
     weight: float = Field(2.0, ge=0.0)
     num_samples: int = Field(6000, ge=1, description='pillars or cells per frame (N)')
     num_neighbors: int = Field(128, ge=1, description='nodes of a local graph (K)')
-    importance: Literal['num_points', 'channel_max', 'abs_mean'] = 'num_points'
+    importance: ImportanceName = 'num_points'
     sample: Literal['top', 'bottom', 'mixed', 'random'] = Field(
         'top', description='by importance; mixed: half top, half bottom'
     )
@@ -60,6 +61,7 @@ class LocalGraphConfig(TermConfig):
 
 AnyTermConfig = Annotated[
     LocalGraphConfig
+    | GraphContrastConfig
     | FitNetsConfig
     | AttentionConfig
     | SimilarityConfig

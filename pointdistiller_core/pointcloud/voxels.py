@@ -162,6 +162,25 @@ def cell_centers(coords: Tensor, grid: Grid) -> Tensor:
     return (coords[:, 1:].flip(1) + 0.5) * size + low
 
 
+def cells_at(positions: Tensor, grid: Grid, map_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """(R,) int64 row and column of the cells of a map over the grid in which positions lie.
+
+    Args:
+        positions: (R, 3) x, y, z [m], LiDAR frame; those outside take the nearest cell.
+        grid: that the map covers.
+        map_shape: H, W of the map.
+    """
+    low_x, low_y, _, high_x, high_y, _ = grid.point_cloud_range
+    row, column = (
+        ((positions[:, axis] - low) / ((high - low) / size)).floor().long().clamp(0, size - 1)
+        for axis, low, high, size in (
+            (1, low_y, high_y, map_shape[0]),
+            (0, low_x, high_x, map_shape[1]),
+        )
+    )
+    return row, column
+
+
 def _coords(frame: int, cells: Tensor, grid: Grid) -> Tensor:
     """(P, 4) of cells `(layer * H + row) * W + column`."""
     height, width = grid.bev_shape
