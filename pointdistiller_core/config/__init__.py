@@ -48,6 +48,7 @@ from pointdistiller_core.config.distillation import (
     AnyTermConfig,
     DistillationConfig,
     LocalGraphConfig,
+    distillation_presets,
 )
 from pointdistiller_core.config.experiment import (
     ExperimentConfig,
@@ -76,7 +77,6 @@ from pointdistiller_core.config.files import (
     load_stored_experiment,
     parse_config,
     read_model,
-    shipped_configs,
 )
 from pointdistiller_core.config.labelling import (
     LabellingConfig,
@@ -99,6 +99,7 @@ from pointdistiller_core.config.second import (
     SecondConfig,
     SparseBackboneConfig,
 )
+from pointdistiller_core.config.shipped import shipped_configs
 from pointdistiller_core.config.simulation import (
     CameraConfig,
     SceneConfig,
@@ -193,6 +194,7 @@ __all__ = [
     'ViewsConfig',
     'VoxelConfig',
     'apply_overrides',
+    'distillation_presets',
     'dump_config',
     'find_config',
     'has_splits',

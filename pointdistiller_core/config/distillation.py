@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
+import yaml
 
 from pointdistiller_core.config.base import Config, ImportanceName, Positive, TermConfig
 from pointdistiller_core.config.data import DatasetConfig
@@ -22,6 +24,7 @@ from pointdistiller_core.config.feature_terms import (
     SimilarityConfig,
 )
 from pointdistiller_core.config.output_terms import ConsistencyConfig, LabelsConfig, LogitsConfig
+from pointdistiller_core.config.shipped import shipped_configs
 
 
 class LocalGraphConfig(TermConfig):
@@ -105,6 +108,16 @@ DISTILLATION_PRESETS: Mapping[str, Mapping[str, Any]] = {
 """What the name of a preset stands for: some fields of `DistillationConfig`."""
 
 
+@cache
+def distillation_presets() -> Mapping[str, Mapping[str, Any]]:
+    """All presets: also those that `pointdistiller balance` has measured, from shipped files."""
+    measured = [
+        yaml.safe_load(path.read_text(encoding='utf-8'))
+        for path in shipped_configs('distillations')
+    ]
+    return {**DISTILLATION_PRESETS, **{name: of[name] for of in measured for name in of}}
+
+
 class DistillationConfig(Config):
     """What a teacher does for a student: terms of its loss, its first weights, further frames.
 
@@ -128,12 +141,12 @@ class DistillationConfig(Config):
     @classmethod
     def _expand_names(cls, values: Any) -> Any:
         if isinstance(values, str):
-            if values not in DISTILLATION_PRESETS:
+            presets = distillation_presets()
+            if values not in presets:
                 raise ValueError(
-                    f'no preset of this name; choose from {sorted(DISTILLATION_PRESETS)} '
-                    'or write out the terms'
+                    f'no preset of this name; choose from {sorted(presets)} or write out the terms'
                 )
-            return DISTILLATION_PRESETS[values]
+            return _expand_terms(presets[values])
         if isinstance(values, dict) and 'terms' not in values:
             return {**DISTILLATION_PRESETS['default'], **values}
         return _expand_terms(values)
