@@ -40,16 +40,23 @@ if TYPE_CHECKING:
 __all__ = [
     'AUTO',
     'BACKENDS',
+    'REPAIRS',
     'BundleInfo',
     'Detector',
     'IntensityJudge',
     'Mounting',
     'describe_constant',
+    'facts_of',
     'parse_scale',
     'to_importance',
 ]
 
 BEYOND = 1000.0  # [m]
+# Counts of corrected or refused values.
+REPAIRS = {
+    'intensity_outside': 'intensities clipped to the range of the training clouds',
+    'boxes_refused': 'boxes refused: no object is so large, so small or so far out',
+}
 
 
 class Detector:
@@ -289,6 +296,14 @@ def to_importance(places: Places, valid: NDArray[np.bool_]) -> Importance:
     point_scores = np.zeros(len(valid), np.float32)
     point_scores[valid] = scores_or_zero[places.owners]
     return Importance(centers=places.centers, scores=scores, point_scores=point_scores)
+
+
+def facts_of(info: BundleInfo) -> dict[str, Any]:
+    """What is said of any bundle's model, for JSON."""
+    model = info.model
+    facts = {'width': model.width, 'point_cloud_range': list(model.point_cloud_range)}
+    grid = getattr(model, 'grid', None)  # of detectors that have one
+    return facts if grid is None else {**facts, 'voxel_size': list(grid.voxel_size)}
 
 
 def _check(points: NDArray[np.floating[Any]], features: Sequence[str]) -> NDArray[np.float32]:

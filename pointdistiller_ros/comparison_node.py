@@ -12,26 +12,31 @@ import sys
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_core.detector import Detector
+from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import describe
 from pointdistiller_core.evaluation.comparison.pairs import relabel_truth
 from pointdistiller_core.evaluation.comparison.report import ReportFolder, describe_machine
 from pointdistiller_core.evaluation.comparison.session import CloudResult, OnlineComparison
+from pointdistiller_core.evaluation.comparison.writing import ComparisonReport
 from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.cloud_reader import CloudReader
 from pointdistiller_core.messages.storage import NANOSECONDS
+from pointdistiller_core.pipelines.comparison.detectors import ComparedDetectors
 from pointdistiller_ros.cloud_input import CloudInput
-from pointdistiller_ros.cloud_reader import CloudReader
 from pointdistiller_ros.comparison_conversions import (
     truth_from_detection_array,
     values_of_comparison,
 )
-from pointdistiller_ros.comparison_models import Models
 from pointdistiller_ros.comparison_outputs import ComparisonOutputs
-from pointdistiller_ros.comparison_parameters import ComparisonParameters, check_settings
-from pointdistiller_ros.comparison_report import ComparisonReport
+from pointdistiller_ros.comparison_parameters import (
+    ComparisonParameters,
+    check_settings,
+    config_of,
+)
 from pointdistiller_ros.conversions import Detection3DArray, stamp_ns
 from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.diagnostics import judge_comparison, without_filled_intensity
@@ -39,7 +44,7 @@ from pointdistiller_ros.health import Health
 from pointdistiller_ros.parameters import declare_parameters
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.topics import create_subscription, quality_of, subscribe
-from pointdistiller_ros.transforms import Transforms
+from pointdistiller_ros.transforms import Transforms, find_mounting
 
 TRUTH_QUEUE_DEPTH = 100
 SAVE_PERIOD_S = 10.0
@@ -76,22 +81,27 @@ class ComparisonNode(Node):
         if self._transforms is not None:
             self._closing.callback(self._transforms.close)
         folder = ReportFolder(Path(settings.output)) if settings.output else None
-        self._models = Models(settings, load, lambda text: self.get_logger().warning(text))
-        self._reader = CloudReader(settings, self._models.infos, self.get_logger())
+        self._detectors = ComparedDetectors(
+            config_of(settings), load, lambda text: self.get_logger().warning(text)
+        )
+        self._reader = CloudReader(settings, self._detectors.infos, self.get_logger())
         self._machine = describe_machine()  # once: it reads a file
         self._comparison = OnlineComparison(
-            self._models.rules,
+            self._detectors.rules,
             log=folder,
             tolerance_ns=round(settings.stamp_tolerance * NANOSECONDS),
             capacity=settings.max_waiting,
             num_worst=settings.num_pictures if folder else 0,
         )
-        self._report = ComparisonReport(self._comparison, folder, self._facts)
+        self._report = ComparisonReport(
+            *(self._comparison, folder, self._facts),
+            log=get_logger('pointdistiller'),  # its own would use an ended middleware
+        )
         self._closing.callback(self._report.finish)
         self.health = Health(self, self.report)
         self._closing.callback(self.health.close)
         self._outputs = ComparisonOutputs(
-            self, self._models.rules, self.summarize, self.health.log
+            self, self._detectors.rules, self.summarize, self.health.log
         )
         # Before the clouds, because a player begins when somebody listens to these.
         self._subscribe_to_truth()
@@ -106,7 +116,7 @@ class ComparisonNode(Node):
         if folder is not None:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self.create_timer(SAVE_PERIOD_S, self._report.save, clock=steady)
-        names = ' and '.join(about['name'] for about in self._models.about.values())
+        names = ' and '.join(about['name'] for about in self._detectors.about.values())
         self.get_logger().info(f'comparing {names} in clouds on {self._clouds.topic}')
 
     @property
@@ -182,9 +192,9 @@ class ComparisonNode(Node):
     def _facts(self, ended: bool) -> Mapping[str, Any]:
         """What the report says beside the comparison's own numbers."""
         return {
-            **self._models.about,
+            **self._detectors.about,
             'intensity': {'problem': self._reader.problem, 'scale': self._reader.scale},
-            'repairs': {role: dict(counts) for role, counts in self._models.repairs.items()},
+            'repairs': {role: dict(counts) for role, counts in self._detectors.repairs.items()},
             'machine': self._machine,
             'settings': asdict(self._settings),
             'clouds': self._count_clouds(ended=ended),
@@ -206,8 +216,8 @@ class ComparisonNode(Node):
 
     def _process(self, cloud: PointCloud2, *_times: float) -> None:
         points = self._reader.read(cloud)
-        mountings = self._models.find_mountings(cloud.header.frame_id, self._transforms)
-        teacher, student = self._models.detect(points, mountings)
+        mountings = self._find_mountings(cloud.header.frame_id)
+        teacher, student = self._detectors.detect(points, mountings)
         result = CloudResult(
             stamp_ns(cloud.header.stamp),
             points,
@@ -224,6 +234,15 @@ class ComparisonNode(Node):
         self._failure = ''
         self._outputs.publish(cloud.header, result, agreement)
 
+    def _find_mountings(self, frame_id: str) -> dict[str, Mounting | None]:
+        """The mounting of a cloud's sensor for each, because they may expect different ones."""
+        return {
+            role: find_mounting(
+                self._settings.mounting, self._transforms, frame_id, info.sensor_height
+            )
+            for role, info in self._detectors.infos.items()
+        }
+
     def _on_error(self, error: Exception) -> None:
         self._failure = f'the last cloud failed: {describe(error)}'
         self._report.note(error)
@@ -237,10 +256,10 @@ class ComparisonNode(Node):
             subscribe(self, kind, 'ground_truth', self._on_truth, quality, **options)
 
     def _on_truth(self, message: PointCloud2 | Detection3DArray) -> None:
-        common = self._models.rules.class_names
+        common = self._detectors.rules.class_names
         if isinstance(message, PointCloud2):
             given = [name for name in self._settings.ground_truth_classes if name]
-            names = given or self._models.class_names['teacher']
+            names = given or self._detectors.class_names['teacher']
             truth = relabel_truth(truth_from_boxes_cloud(message), names, common)
         else:
             truth = truth_from_detection_array(message, common)

@@ -5,18 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.evaluation.comparison.same_boxes import SURE_SCORE
+from pointdistiller_core.pipelines.comparison.detectors import ComparisonConfig
 from pointdistiller_ros.conversions import Detection3DArray
 from pointdistiller_ros.parameters import DetectorParameters, InputParameters, parameter
 
 
 def _backend_of(role: str) -> Any:
     return parameter(
-        'auto',
+        ComparisonConfig.teacher_backend,
         f'what the {role} runs in; auto is the first that is installed and in the bundle',
         choices=DetectorParameters.__dataclass_fields__['backend'].metadata['choices'],
     )
@@ -44,24 +44,33 @@ class ComparisonParameters(InputParameters):
     teacher: str = parameter('', "teacher's bundle, or run folder that holds one", required=True)
     student: str = parameter('', "student's bundle, or run folder that holds one", required=True)
     output: str = parameter('', 'folder to create for the report; empty writes none')
-    device: str = parameter('cpu', 'where the networks run: cpu, cuda, cuda:1, ...')
+    device: str = parameter(
+        ComparisonConfig.device, 'where the networks run: cpu, cuda, cuda:1, ...'
+    )
     teacher_backend: str = _backend_of('teacher')
     student_backend: str = _backend_of('student')
-    num_threads: int = parameter(0, 'CPU threads of each network; 0 is its own', range=(0, 1024))
+    num_threads: int = parameter(
+        ComparisonConfig.num_threads, 'CPU threads of each network; 0 is its own', range=(0, 1024)
+    )
     teacher_score_threshold: float = parameter(
-        SURE_SCORE, "lowest score of a teacher's box that counts", range=(0.0, 1.0)
+        ComparisonConfig.teacher_score_threshold,
+        "lowest score of a teacher's box that counts",
+        range=(0.0, 1.0),
     )
     student_score_threshold: float = parameter(
-        SURE_SCORE, "lowest score of a student's box that counts", range=(0.0, 1.0)
+        ComparisonConfig.student_score_threshold,
+        "lowest score of a student's box that counts",
+        range=(0.0, 1.0),
     )
     min_iou: float = parameter(
-        0.0,
+        ComparisonConfig.min_iou,
         "least IoU from above of boxes that agree; 0 is the least overlap of KITTI's metric: 0.7 "
         'for cars, 0.5 for all others',
         range=(0.0, 1.0),
     )
     distances: Sequence[float] = parameter(
-        (20.0, 40.0), 'where bands of distances begin [m], after the first; ascending'
+        ComparisonConfig.distances,
+        'where bands of distances begin [m], after the first; ascending',
     )
     ground_truth_type: str = parameter(
         'none',
@@ -82,7 +91,9 @@ class ComparisonParameters(InputParameters):
         100, 'clouds, and ground truths, that may wait for one another', range=(1, 100_000)
     )
     num_pictures: int = parameter(
-        4, 'clouds with most disagreements to draw in the report', range=(0, 100)
+        ComparisonConfig.num_pictures,
+        'clouds with most disagreements to draw in the report',
+        range=(0, 100),
     )
     diagnostics: ComparisonLimits = ComparisonLimits()
 
@@ -91,13 +102,20 @@ def check_settings(settings: ComparisonParameters) -> None:
     """Refuse what no descriptor can express.
 
     Raises:
-        ConfigError: distances do not ascend, or vision_msgs is wanted and not installed.
+        ConfigError: vision_msgs is wanted and not installed.
     """
-    distances = list(settings.distances)
-    if distances != sorted(set(distances)) or (distances and distances[0] <= 0):
-        raise ConfigError(f'parameter distances is {distances}; it must be positive and ascend')
     if settings.ground_truth_type == 'detections' and Detection3DArray is None:
         raise ConfigError(
             "parameter ground_truth_type is 'detections', but vision_msgs is not installed; "
             "install it, or send 'boxes'"
         )
+
+
+def config_of(settings: ComparisonParameters) -> ComparisonConfig:
+    """What the parameters say of the comparison itself.
+
+    Raises:
+        ConfigError: distances do not ascend.
+    """
+    names = [field.name for field in fields(ComparisonConfig)]
+    return ComparisonConfig(**{name: getattr(settings, name) for name in names})

@@ -20,11 +20,11 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
+from pointdistiller_core.detector import facts_of
 from pointdistiller_core.messages.boxes_cloud import to_box_columns
 from pointdistiller_core.messages.point_cloud2 import cloud_layout
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections, Importance
-from pointdistiller_ros.detectors import facts_of
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo

@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_ros.cloud_reader import CloudReader
+from pointdistiller_core.messages.cloud_reader import CloudReader
 from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import (
     ClassThresholds,

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from pointdistiller_core.detector import BundleInfo, Detector
+from pointdistiller_core.detector import Detector
 
 
 def load_bundle(bundle: str, *, backend: str, device: str, num_threads: int) -> Detector:
@@ -27,11 +26,3 @@ def load_bundle(bundle: str, *, backend: str, device: str, num_threads: int) -> 
     # torch's idle threads would spin and starve the executor; it reads this when imported.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     return Detector.load(bundle, backend=backend, device=device, num_threads=num_threads or None)
-
-
-def facts_of(info: BundleInfo) -> dict[str, Any]:
-    """What the nodes say of any bundle's model, for JSON."""
-    model = info.model
-    facts = {'width': model.width, 'point_cloud_range': list(model.point_cloud_range)}
-    grid = getattr(model, 'grid', None)  # of detectors that have one
-    return facts if grid is None else {**facts, 'voxel_size': list(grid.voxel_size)}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 
-from pointdistiller_core.detector import describe_constant
+from pointdistiller_core.detector import REPAIRS, describe_constant
 from pointdistiller_core.errors import describe
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.records import Detections
@@ -22,11 +22,6 @@ from pointdistiller_ros.parameters import DiagnosticParameters, InputParameters
 if TYPE_CHECKING:
     from pointdistiller_ros.comparison_parameters import ComparisonLimits
 
-# Counts of corrected or refused values.
-REPAIRS = {
-    'intensity_outside': 'intensities clipped to the range of the training clouds',
-    'boxes_refused': 'boxes refused: no object is so large, so small or so far out',
-}
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 

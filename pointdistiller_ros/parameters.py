@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 from pointdistiller_core.config import DetectionConfig, TrackingConfig
 from pointdistiller_core.detector import AUTO, BACKENDS
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.messages.cloud_reader import CloudReading
 
 TF_TOPICS = ('/tf', '/tf_static')
 ParametersT = TypeVar('ParametersT')
@@ -153,7 +154,7 @@ class DiagnosticParameters:
 
 
 @dataclass(frozen=True)
-class InputParameters:
+class InputParameters(CloudReading):
     """How a node receives and reads its clouds, and where their sensor is."""
 
     intensity_field: str = changeable(

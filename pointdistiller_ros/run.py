@@ -17,11 +17,10 @@ from typing import Any
 
 from rclpy.logging import get_logger
 
-from pointdistiller_core.detector import Detector
+from pointdistiller_core.detector import REPAIRS, Detector
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.detector_setup import load_detector
-from pointdistiller_ros.diagnostics import REPAIRS
 from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.playback import RELIABLE, Playback
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare

@@ -15,7 +15,7 @@ from typing import Any
 from rclpy.logging import get_logger
 
 from pointdistiller_core.detector import Detector
-from pointdistiller_core.evaluation.comparison.report import Check, find_number, format_table
+from pointdistiller_core.evaluation.comparison.report import Check, failures, format_table
 from pointdistiller_core.messages.bags import read_clouds
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.comparison_parameters import ComparisonParameters
@@ -112,11 +112,9 @@ def main_compare(options: dict[str, Any]) -> int:
     if not summary['clouds']['compared']:
         get_logger('pointdistiller').error('no cloud could be compared; the log says why')
         return 1
-    failed = [check for check in checks if not check.holds(summary)]
-    for check in failed:
-        value = find_number(summary, check.name)
-        log = get_logger('pointdistiller')
-        log.error(f'{check.name} is {value}, so this does not hold: {check.text}')
+    failed = failures(checks, summary)
+    for text in failed:
+        get_logger('pointdistiller').error(text)
     return 1 if failed else 0
 
 

@@ -59,7 +59,10 @@ SEES = {
     'training': PIPELINES | {'distill'},
     'studies': PIPELINES | {'distill', 'training'},
 }
-ROS_SEES = {'detector', 'records', 'config', 'errors', 'evaluation', 'messages', 'tracking'}
+ROS_SEES = {
+    *('detector', 'records', 'config', 'errors', 'evaluation', 'messages', 'tracking'),
+    'pipelines',
+}
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -170,6 +173,7 @@ def import_afresh():
             'evaluation.comparison.same_boxes',
         ),
         *('evaluation.comparison.session', 'evaluation.comparison.page', 'evaluation.lidar'),
+        *('pipelines.comparison', 'messages.cloud_reader'),
         *(
             'evaluation.kitti.metric',
             'evaluation.matching',

@@ -8,7 +8,12 @@ import typer
 
 from pointdistiller_core.cli.bags import bag_app, convert_dataset_command
 from pointdistiller_core.cli.balance import balance_command
-from pointdistiller_core.cli.comparison import compare_command, compare_features_command
+from pointdistiller_core.cli.compare import CompareCommand, compare_command
+from pointdistiller_core.cli.comparison import (
+    compare_at_recall_command,
+    compare_command,
+    compare_features_command,
+)
 from pointdistiller_core.cli.configuration import dump_config_command, models_command
 from pointdistiller_core.cli.data import (
     check_dataset_command,
@@ -52,7 +57,8 @@ app.command('distill')(distill_command)
 app.command('balance')(balance_command)
 app.command('study')(study_command)
 app.command('evaluate')(evaluate_command)
-app.command('compare')(compare_command)
+app.command('compare', cls=CompareCommand)(compare_command)
+app.command('compare-at-recall')(compare_at_recall_command)
 app.command('compare-features')(compare_features_command)
 app.command('export')(export_command)
 app.command('copy-bundle')(copy_bundle_command)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Verbs that compare models: `compare` and `compare-features`."""
+"""Verbs that compare models further: `compare-at-recall` and `compare-features`."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ FrameOption = Annotated[
 ]
 
 
-def compare_command(
+def compare_at_recall_command(
     bundles: Annotated[list[Path], typer.Argument(help='Bundles, or folders of runs.')],
     *,
     dataset: DatasetOption,
@@ -115,7 +115,7 @@ def compare_command(
 
     For each class, at 10 %, 20 %, ... of its labels, as far as all detectors get.
 
-    Example: `pointdistiller compare runs/student runs/distilled --dataset data/simulated
+    Example: `pointdistiller compare-at-recall runs/student runs/distilled --dataset data/simulated
     --split val --picture pictures`
     """
     detectors = load_detectors(bundles, device)

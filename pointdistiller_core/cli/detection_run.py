@@ -56,6 +56,7 @@ class Engine:
     device: str
     backend: str
     precision: str
+    level: bool = False  # each cloud by the ground that is found in it
 
     def load(self, bundle: Path) -> Detector:
         """The detector of a bundle, or of the folder of a run."""
@@ -153,7 +154,12 @@ class Source:
 
 
 def detect_all(
-    detector: Detector, dataset: Frames, *, title: str = 'evaluate', name: str = ''
+    detector: Detector,
+    dataset: Frames,
+    *,
+    title: str = 'evaluate',
+    name: str = '',
+    level: bool = False,
 ) -> list[Detections]:
     """Detections of every frame, under a progress bar; says what the caps left out.
 
@@ -162,10 +168,11 @@ def detect_all(
         dataset: the frames.
         title: of the bar.
         name: of the detector, if there are several.
+        level: each cloud by the ground that is found in it.
     """
     from pointdistiller_core.pipelines.evaluate import detect
 
     with progress_bar(title, 'frames') as update:
-        found = detect(detector, dataset, range(len(dataset)), on_frame=update)
+        found = detect(detector, dataset, range(len(dataset)), on_frame=update, level=level)
     print_cuts(found, name=name)
     return found

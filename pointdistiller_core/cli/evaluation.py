@@ -103,6 +103,14 @@ PrecisionOption = Annotated[
         rich_help_panel=OF_BUNDLE,
     ),
 ]
+LevelOption = Annotated[
+    bool | None,
+    typer.Option(
+        '--level',
+        help="Level each cloud by the ground found in it, as the node's mounting.auto does.",
+        rich_help_panel=OF_BUNDLE,
+    ),
+]
 PredictionsOption = Annotated[
     Path | None,
     typer.Option(metavar='DIR', help='Result files of any detector.', rich_help_panel=OF_FILES),
@@ -141,7 +149,7 @@ CurvesOption = Annotated[
 # Options that each form of the verb needs, and those that it may have.
 OF_RUNNING = {
     *('--camera-view', '--device', '--backend', '--precision', '--intensity-scale', '--results'),
-    *('--topic', '--ground-truth', '--class'),
+    *('--topic', '--ground-truth', '--class', '--level'),
 }
 FORMS = {
     'result files': ({'--predictions', '--labels'}, {'--curves'}),
@@ -164,6 +172,7 @@ def evaluate_command(
     backend: BackendOption = None,
     precision: PrecisionOption = None,
     intensity_scale: ScaleOption = None,
+    level: LevelOption = None,
     predictions: PredictionsOption = None,
     labels: LabelsOption = None,
     min_overlap: MinOverlapOption = None,
@@ -184,7 +193,7 @@ def evaluate_command(
         **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
         **{'--camera-view': camera_view, '--topic': topic, '--ground-truth': ground_truth},
         **{'--class': label_names, '--device': device, '--backend': backend},
-        **{'--precision': precision, '--intensity-scale': intensity_scale},
+        **{'--precision': precision, '--intensity-scale': intensity_scale, '--level': level},
         **{'--predictions': predictions, '--labels': labels, '--curves': curves},
     }
     check_options(options, metric)
@@ -197,7 +206,7 @@ def evaluate_command(
         source = Source(
             dataset, split, camera_view, topic, ground_truth, label_names, intensity_scale
         )
-        engine = Engine(device or 'cpu', backend or 'torch', precision or 'fp32')
+        engine = Engine(device or 'cpu', backend or 'torch', precision or 'fp32', bool(level))
         metric = metric or source.metric
         check_options(options, metric)
         asked = parse_min_overlap(metric, min_overlap or ())
@@ -333,7 +342,7 @@ def evaluate_bundle(
         metric.check_results(results, dataset, indices)
     # Missing annotations are reported for the first frame, before the long part.
     metric.evaluate(dataset, indices[:1], [Detections.empty()])
-    found = detect_all(detector, dataset)
+    found = detect_all(detector, dataset, level=engine.level)
     scores = metric.evaluate(dataset, indices, found)
     if results is not None:
         metric.write_results(results, dataset, indices, found)

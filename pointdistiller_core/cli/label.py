@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from pointdistiller_core.geometry.mounting import Mounting
     from pointdistiller_core.pipelines.label import LabelCounts, Teachers
 
-HEIGHT_TOLERANCE = 0.02  # [m]
-
 
 def label_command(
     dataset: Annotated[Path, typer.Argument(help='Dataset folder, as `bag convert` makes it.')],
@@ -110,10 +108,12 @@ def _mounting(detector: Detector, height: float | None) -> Mounting | None:
     from pointdistiller_core.geometry.mounting import Mounting
 
     trained = detector.info.sensor_height
-    if height is None or abs(height - trained) < HEIGHT_TOLERANCE:
-        return None
-    print_note(f'points are moved from a height of {height:g} m to the {trained:g} m of training')
-    return Mounting.from_angles(trained, height=height, roll=0.0, pitch=0.0, yaw=0.0)
+    mounting = Mounting.at_height(trained, height)
+    if mounting is not None:
+        print_note(
+            f'points are moved from a height of {height:g} m to the {trained:g} m of training'
+        )
+    return mounting
 
 
 def _report(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pointdistiller_core.config.base import Config, Positive, Probability
 from pointdistiller_core.config.sensor_presets import SENSOR_PRESETS
@@ -189,6 +189,14 @@ class VariationConfig(Config):
     A drive keeps one draw. What was drawn is written beside the labels.
     """
 
+    sensors: dict[str, Positive] = Field(
+        {}, description='weights of presets that take the place of `sensor`, at its height'
+    )
+    mounting: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] | None = Field(
+        None,
+        description='range of heights above the ground [m]; clouds and labels are then moved to '
+        "the sensor's `height`, as the nodes move clouds of other sensors",
+    )
     pitch: Tilts = Field((0.0, 0.0), description='front down [deg]')
     roll: Tilts = Field((0.0, 0.0), description='left side up [deg]')
     height: Span = Field((0.0, 0.0), description='added to the height of the sensor [m]')
@@ -208,6 +216,13 @@ class VariationConfig(Config):
     )
     speed: Span = Field((0.0, 0.0), description='of the sensor, which shears a turn [m/s]')
     turn_rate: Span = Field((0.0, 0.0), description='of the sensor, to the left [deg/s]')
+
+    @field_validator('sensors')
+    @classmethod
+    def _check_sensors(cls, sensors: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(set(sensors) - set(SENSOR_PRESETS)):
+            raise ValueError(f'no preset {unknown[0]!r}; choose from {", ".join(SENSOR_PRESETS)}')
+        return sensors
 
 
 class AnnotationConfig(Config):
@@ -245,13 +260,18 @@ class SimulationConfig(Config):
 
     @model_validator(mode='after')
     def _check_beams(self) -> SimulationConfig:
-        num_beams = sum(count for *_, count in self.sensor.beams)
+        num_beams = min(
+            sum(count for *_, count in sensor.beams)
+            for sensor in (
+                [SensorConfig(preset=name) for name in self.variation.sensors] or [self.sensor]
+            )
+        )
         if (step := max(self.variation.beam_steps)) > num_beams:
             raise ValueError(f'variation.beam_steps: {step} of {num_beams} beams leaves none')
-        lowest = self.sensor.height + self.variation.height[0]
-        if lowest <= 0:
+        mounted = self.variation.mounting[0] if self.variation.mounting else self.sensor.height
+        if mounted + self.variation.height[0] <= 0:
             raise ValueError(
                 f'variation.height: {self.variation.height[0]:g} puts a sensor at '
-                f'{self.sensor.height:g} m below the ground'
+                f'{mounted:g} m below the ground'
             )
         return self

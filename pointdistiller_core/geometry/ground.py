@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 import math
@@ -20,6 +21,8 @@ BELOW = 0.2  # [m] under the sensor, at least
 ON_PLANE = 0.1  # [m] from the plane
 STEEPEST = math.radians(30)  # of a sensor, or of a road
 SAMPLED_POINTS, NUM_TRIES = 3000, 200
+SAMPLED_CLOUD = 10_000  # of a sweep that is followed; enough, and cheap
+KEPT_PART = 0.7  # of the points on the last plane, or it is searched for anew
 LEAST_POINTS, LEAST_PART = 100, 0.15  # on the plane, of the points below the sensor
 MOST_UNDER = 0.1  # part of the points that may lie below the plane, in pits and mirrors
 
@@ -37,6 +40,12 @@ class Ground:
     height: float
     normal: tuple[float, float, float]
     part: float
+
+    @property
+    def plane(self) -> Array:
+        """(4,) normal and height."""
+        plane: Array = np.array([*self.normal, self.height])
+        return plane
 
     @property
     def tilt(self) -> float:
@@ -73,27 +82,39 @@ def fit_ground(
         The plane; None if too few points lie on any, or too many below it.
     """
     rng = np.random.default_rng(seed)
-    near = points[:, :3].astype(np.float64) - np.asarray(eye)
-    near = near[np.isfinite(near).all(axis=1)]
-    reach = np.hypot(near[:, 0], near[:, 1])
-    near = near[(reach > NEAREST) & (reach < FARTHEST) & (near[:, 2] < -BELOW)]
+    near = _below(points, eye, rng)
     if len(near) < LEAST_POINTS:
         return None
-    if len(near) > SAMPLED_POINTS:
-        near = near[rng.choice(len(near), SAMPLED_POINTS, replace=False)]
-    plane = _best_plane(near, rng)
-    for _ in range(3):
-        if plane is None:
-            return None
-        plane = _refined(near, plane)
-    assert plane is not None
-    offsets = near @ plane[:3] + plane[3]
-    part = float((abs(offsets) < ON_PLANE).mean())
-    under = float((offsets < -3 * ON_PLANE).mean())
-    if part < LEAST_PART or part * len(near) < LEAST_POINTS or under > MOST_UNDER:
-        return None
-    x, y, z, height = map(float, plane)
-    return Ground(height - float(plane[:3] @ eye), (x, y, z), part)
+    return _judged(near, _best_plane(near, rng), eye)
+
+
+class GroundFollower:
+    """The ground below a sensor that moves, from sweep to sweep.
+
+    A sweep from which none is seen changes nothing.
+
+    Args:
+        memory: sweeps whose median is taken.
+    """
+
+    def __init__(self, memory: int = 5) -> None:
+        self._last: deque[Ground] = deque(maxlen=memory)
+
+    def follow(self, points: NDArray[np.floating[Any]]) -> Ground | None:
+        """The ground after one more sweep, see `fit_ground`; None before any was seen."""
+        rng = np.random.default_rng(0)
+        if len(points) > SAMPLED_CLOUD:
+            points = points[rng.integers(len(points), size=SAMPLED_CLOUD)]
+        near = _below(points, (0.0, 0.0, 0.0), rng)
+        if len(near) >= LEAST_POINTS:
+            # Near the last plane no search is needed, which is most of the time that a fit takes.
+            before = self._last[-1] if self._last else None
+            found = _judged(near, None if before is None else before.plane)
+            if found is None or (before is not None and found.part < KEPT_PART * before.part):
+                found = _judged(near, _best_plane(near, rng))
+            if found is not None:
+                self._last.append(found)
+        return join_grounds(self._last) if self._last else None
 
 
 def join_grounds(found: Sequence[Ground]) -> Ground:
@@ -102,6 +123,38 @@ def join_grounds(found: Sequence[Ground]) -> Ground:
     x, y, z = map(float, normal / np.linalg.norm(normal))
     height = float(np.median([ground.height for ground in found]))
     return Ground(height, (x, y, z), float(np.median([ground.part for ground in found])))
+
+
+def _below(
+    points: NDArray[np.floating[Any]], eye: Sequence[float], rng: np.random.Generator
+) -> Array:
+    """(M, 3) a sample of the points around and below the sensor, as seen from it."""
+    near: Array = points[:, :3].astype(np.float64) - np.asarray(eye)
+    near = near[np.isfinite(near).all(axis=1)]
+    reach = np.hypot(near[:, 0], near[:, 1])
+    near = near[(reach > NEAREST) & (reach < FARTHEST) & (near[:, 2] < -BELOW)]
+    if len(near) > SAMPLED_POINTS:
+        near = near[rng.choice(len(near), SAMPLED_POINTS, replace=False)]
+    return near
+
+
+def _judged(
+    points: Array, plane: Array | None, eye: Sequence[float] = (0.0, 0.0, 0.0)
+) -> Ground | None:
+    """The ground near a plane; None if it cannot be one."""
+    for _ in range(3):
+        if plane is None:
+            return None
+        plane = _refined(points, plane)
+    if plane is None:
+        return None
+    offsets = points @ plane[:3] + plane[3]
+    part = float((abs(offsets) < ON_PLANE).mean())
+    under = float((offsets < -3 * ON_PLANE).mean())
+    if part < LEAST_PART or part * len(points) < LEAST_POINTS or under > MOST_UNDER:
+        return None
+    x, y, z, height = map(float, plane)
+    return Ground(height - float(plane[:3] @ eye), (x, y, z), part)
 
 
 def _best_plane(points: Array, rng: np.random.Generator) -> Array | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.blas import products_in_calling_thread
+from pointdistiller_core.geometry.ground import fit_ground
 from pointdistiller_core.geometry.transforms import (
     invert_rigid,
     quaternion_from_rotation,
@@ -22,6 +23,8 @@ from pointdistiller_core.geometry.transforms import (
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
+
+HEIGHT_TOLERANCE = 0.02  # [m] between sensors that count as equally high
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,31 @@ class Mounting:
         training_from_sensor[:3, :3] = ground_from_sensor[:3, :3]
         training_from_sensor[2, 3] = ground_from_sensor[2, 3] - training_height
         return cls(training_from_sensor)
+
+    @classmethod
+    def at_height(cls, training_height: float, height: float | None) -> Mounting | None:
+        """The mounting of a level sensor at a height [m]; None where there is nothing to move.
+
+        Args:
+            training_height: of the training sensor above the ground [m].
+            height: of the sensor above the ground [m]; None if it is not known.
+        """
+        if height is None or abs(height - training_height) < HEIGHT_TOLERANCE:
+            return None
+        return cls.from_angles(training_height, height=height, roll=0.0, pitch=0.0, yaw=0.0)
+
+    @classmethod
+    def found_in(
+        cls, points: NDArray[np.floating[Any]], training_height: float
+    ) -> Mounting | None:
+        """The mounting by the ground that one sweep sees; None if it sees none.
+
+        Args:
+            points: (N, 3 or more) x, y, z [m] of the sensor's frame, z up, more or less.
+            training_height: of the training sensor above the ground [m].
+        """
+        ground = fit_ground(points)
+        return cls.above_ground(ground.ground_from_sensor, training_height) if ground else None
 
     @classmethod
     def from_quaternion(

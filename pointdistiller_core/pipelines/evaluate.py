@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,11 +15,14 @@ from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.evaluation.metric import Metric, Scores, find_metric
 from pointdistiller_core.geometry.intensity import Range, clip_intensity
+from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.models import AnyDetector, BoxPredictions
 from pointdistiller_core.records import Detections, Frame
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import Detector
+
+logger = logging.getLogger(__name__)
 
 OnFrame = Callable[[int, int], None]  # frames done, and frames in all
 BATCH_SIZE = 4  # frames that go through a network together
@@ -67,6 +71,7 @@ def detect(
     *,
     on_frame: OnFrame | None = None,
     info: BundleInfo | None = None,
+    level: bool = False,
 ) -> list[Detections]:
     """Detections of some frames.
 
@@ -79,17 +84,29 @@ def detect(
         on_frame: see `OnFrame`.
         info: for a network: intensity, thresholds and bounds of its future bundle. None clips
             nothing, and takes the rest from the network.
+        level: level each cloud by the ground that is found in it; not for a network.
     """
     found: list[Detections] = []
+    not_level = 0
     at_once = BATCH_SIZE if isinstance(detector, nn.Module) else 1
     for start in range(0, len(indices), at_once):
         batch = [frames[index] for index in indices[start : start + at_once]]
         if isinstance(detector, nn.Module):
             found += map(_to_detections, detect_frames(detector, batch, info))
         else:
-            found += [detector(frame.points) for frame in batch]
+            height = detector.info.sensor_height
+            for frame in batch:
+                mounting = Mounting.found_in(frame.points, height) if level else None
+                not_level += level and mounting is None
+                found.append(detector(frame.points, mounting=mounting))
         if on_frame is not None:
             on_frame(len(found), len(indices))
+    if not_level:
+        logger.warning(
+            'no ground found in %d of %d clouds, which are taken as they are',
+            not_level,
+            len(found),
+        )
     return found
 
 

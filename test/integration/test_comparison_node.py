@@ -33,7 +33,11 @@ from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.evaluation.comparison.report import format_table
 from pointdistiller_core.grid import Grid
+from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
+from pointdistiller_core.pipelines.comparison import BagSelection, ComparisonConfig
+from pointdistiller_core.pipelines.comparison import compare as compare_offline
+from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import conversions, transforms
 from pointdistiller_ros.comparison_node import ComparisonNode
@@ -42,6 +46,7 @@ from pointdistiller_ros.conversions import (
     to_boxes_cloud,
     to_cloud,
 )
+from pointdistiller_ros.run_compare import CompareOptions, run_compare
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = (-99, -99, -9, 99, 99, 9)
@@ -623,6 +628,34 @@ def test_real_detectors_on_a_sensor_that_is_tilted_and_higher(session, bundles):
         compare(session, node, clouds, cloud)
     assert_same_numbers(level, tilted)
     assert 0 < tilted.summarize()['agreement']['recall'] < 1
+
+
+def test_real_detectors_agree_as_much_without_ros(bundles, tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    rng = np.random.default_rng(0)
+    with CloudBagWriter(tmp_path / 'bag') as writer:
+        for second in (1, 2, 3):
+            points = rng.uniform((1, -9, -2, 0), (22, 9, 0, 1), (300, 4)).astype(np.float32)
+            writer.write('/points', second * 10**9, 'lidar', points)
+            boxes = rng.uniform((1, -9, -2), (22, 9, 0), (5, 3)).astype(np.float32)
+            sizes = {'dx': 4, 'dy': 2, 'dz': 2, 'yaw': 0, 'score': 1}
+            columns = {name: np.full(5, size, np.float32) for name, size in sizes.items()}
+            columns['label'] = np.zeros(5, np.int32)
+            writer.write(TRUTH_TOPIC, second * 10**9, 'lidar', boxes, columns)
+    teacher, student = map(str, bundles)
+    counts = {'teacher_score_threshold': 0.0, 'student_score_threshold': 0.0, 'min_iou': 0.01}
+    node = run_compare(
+        CompareOptions(
+            *(teacher, student, str(tmp_path / 'bag'), '/points', TRUTH_TOPIC),
+            parameters={**counts, 'num_threads': 1},
+        )
+    )
+    config = ComparisonConfig(teacher, student, num_threads=1, **counts)
+    verb = compare_offline(config, BagSelection(tmp_path / 'bag', topic='/points'))
+    assert 0 < node['agreement']['recall'] < 1
+    assert node['ground_truth']['teacher']['num_matched'] > 0
+    for key in ('rules', 'clouds', 'agreement', 'ground_truth', 'repairs', 'teacher', 'student'):
+        assert verb[key] == node[key], key
 
 
 @pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.errors import CloudError
-from pointdistiller_ros.cloud_reader import CloudReader
+from pointdistiller_core.messages.cloud_reader import CloudReader
 from pointdistiller_ros.conversions import to_cloud
 from pointdistiller_ros.parameters import InputParameters
 

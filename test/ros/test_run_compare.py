@@ -31,6 +31,7 @@ from pointdistiller_core.errors import (
     WriteError,
 )
 from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
+from pointdistiller_core.pipelines.comparison import BagSelection, ComparisonConfig, compare
 from pointdistiller_core.pipelines.make_bag import KITTI_TOPIC, TRUTH_TOPIC
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import playback, run
@@ -190,6 +191,28 @@ def test_every_cloud_of_make_bag_gets_its_ground_truth(tmp_path, monkeypatch):
     assert clouds['with_truth'] == clouds['compared'] == clouds['received'] == num_clouds
     assert truth['clouds_without_labels'] == 0
     assert (truth['teacher']['recall'], truth['student']['recall']) == (1.0, 0.0)
+
+
+def test_verb_without_ros_gives_the_same_numbers(bag, tmp_path):
+    parameters = {'stamp_tolerance': 0.01, 'student_score_threshold': 0.6}
+    node = run_compare(
+        options_of(
+            bag, ground_truth='/truth', output=str(tmp_path / 'node'), parameters=parameters
+        ),
+        load=load,
+    )
+    config = ComparisonConfig('teacher', 'student', student_score_threshold=0.6)
+    clouds = BagSelection(
+        Path(bag), topic='/front/points', ground_truth='/truth', stamp_tolerance_s=0.01
+    )
+    verb = compare(config, clouds, output=tmp_path / 'verb', load=load)
+    numbers = ('rules', 'clouds', 'latency', 'agreement', 'ground_truth', 'repairs', 'intensity')
+    assert node['agreement']['num_matched']
+    assert node['clouds']['with_truth'] == NUM_CLOUDS - 1
+    for key in (*numbers, 'teacher', 'student', 'complete', 'unusable_ground_truths'):
+        assert verb[key] == node[key], key
+    for name in ('clouds.csv', 'ground_truth.csv'):
+        assert (tmp_path / 'verb' / name).read_text() == (tmp_path / 'node' / name).read_text()
 
 
 def test_slow_teacher_at_full_speed_drops_clouds_and_counts_them(bag):

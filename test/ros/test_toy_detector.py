@@ -23,14 +23,13 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import MarkerArray
 
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
-from pointdistiller_core.detector import Detector
+from pointdistiller_core.detector import Detector, facts_of
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import records_from_cloud
 from pointdistiller_core.models import build_detector
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.conversions import to_cloud
 from pointdistiller_ros.detector_node import DetectorNode
-from pointdistiller_ros.detectors import facts_of
 
 SHOWN = {
     **dict.fromkeys(('boxes', 'importance'), PointCloud2),

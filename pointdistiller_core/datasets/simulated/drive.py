@@ -56,6 +56,13 @@ class SimulatedObject:
     occlusion: float
     label_box: Box | None = None
 
+    def lifted(self, lift: float) -> SimulatedObject:
+        """The object with its boxes moved up [m]."""
+        if not lift:
+            return self
+        label_box = self.label_box and _lifted(self.label_box, lift)
+        return replace(self, box=_lifted(self.box, lift), label_box=label_box)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it for JSON; `label_box` where there is one."""
         values = asdict(self)
@@ -158,10 +165,15 @@ class _Observer:
         if self.scene.kind != 'plain':
             static = within_reach(static, self.conditions.sensor)
         returns = scan(static, meshes, self.conditions.sensor, rng, self._effects())
+        labels = (self._label(index, boxes[index], returns) for index in range(len(actors)))
+        lift = self.conditions.lift
+        if lift:
+            world_from_lidar = world_from_lidar.copy()
+            world_from_lidar[:3, 3] -= lift * world_from_lidar[:3, 2]
         return SimulatedFrame(
-            self.conditions.with_curve(returns.points),
+            self.conditions.reported(returns.points),
             FIRST_STAMP_NS + round(time_s * NANOSECONDS),
-            tuple(self._label(index, boxes[index], returns) for index in range(len(actors))),
+            tuple(item.lifted(lift) for item in labels),
             world_from_lidar,
             {'scene': self.scene.kind, **self.conditions.to_dict()},
         )
@@ -200,6 +212,10 @@ def _box(actor: Actor, ground: Ground, lidar_from_world: Array, time_s: float) -
     length, width, height = actor.size
     yaw = float(wrap_angle(actor.yaw + turn))
     return float(center[0]), float(center[1]), float(center[2]), length, width, height, yaw
+
+
+def _lifted(box: Box, lift: float) -> Box:
+    return (*box[:2], box[2] + lift, *box[3:])
 
 
 def _as_swept(box: Box, motion: Motion) -> Box:

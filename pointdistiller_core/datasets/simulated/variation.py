@@ -38,6 +38,8 @@ class Conditions:
 
     Attributes:
         sensor: with its height, columns, noise and loss as drawn.
+        preset: that was drawn, or None.
+        lift: added to the z of clouds and labels [m], see `VariationConfig.mounting`.
         roll, pitch: of the sensor [rad]: left side up, front down.
         elevation_offsets: (beams,) errors [rad], or None.
         motion: during a turn, or None.
@@ -46,6 +48,8 @@ class Conditions:
     """
 
     sensor: SensorConfig
+    preset: str | None
+    lift: float
     roll: float
     pitch: float
     elevation_offsets: Array | None
@@ -53,8 +57,10 @@ class Conditions:
     curve: str
     curve_number: float
 
-    def with_curve(self, points: FloatArray) -> FloatArray:
-        """Points (N, 4) with other intensities."""
+    def reported(self, points: FloatArray) -> FloatArray:
+        """Points (N, 4) with the intensities and at the height that a user's driver would give."""
+        if self.lift:
+            points = points + np.array([0, 0, self.lift, 0], np.float32)
         if self.curve == 'as_is':
             return points
         changed = CURVES[self.curve](points[:, 3], self.curve_number)
@@ -63,7 +69,9 @@ class Conditions:
     def to_dict(self) -> dict[str, float | str]:
         """What was drawn, for JSON: lengths in m, angles in degrees."""
         motion = self.motion
+        preset = {} if self.preset is None else {'sensor': self.preset}
         return {
+            **preset,
             'roll': math.degrees(self.roll),
             'pitch': math.degrees(self.pitch),
             'height': self.sensor.height,
@@ -82,6 +90,15 @@ def draw_conditions(
     sensor: SensorConfig, config: VariationConfig, rng: np.random.Generator
 ) -> Conditions:
     """Draw the conditions of a frame; without any range they are the sensor's own."""
+    preset = None
+    reference = sensor.height
+    if config.sensors:
+        names, weights = list(config.sensors), np.array(list(config.sensors.values()))
+        preset = str(rng.choice(names, p=weights / weights.sum()))
+        sensor = SensorConfig(preset=preset, height=sensor.height, roof=sensor.roof)
+    if config.mounting is not None:
+        sensor = sensor.model_copy(update={'height': float(rng.uniform(*config.mounting))})
+    lift = sensor.height - reference
     roll, pitch = (math.radians(rng.uniform(*span)) for span in (config.roll, config.pitch))
     changed = {
         'height': sensor.height + rng.uniform(*config.height),
@@ -98,6 +115,8 @@ def draw_conditions(
     curves, weights = list(config.intensity), np.array(list(config.intensity.values()))
     return Conditions(
         sensor=drawn,
+        preset=preset,
+        lift=lift,
         roll=roll,
         pitch=pitch,
         elevation_offsets=offsets,

@@ -66,7 +66,7 @@ def build_page(comparison: OnlineComparison, summary: Mapping[str, Any]) -> str:
         *(f'<p>{escape(text)}</p>' for text in repair_sentences(summary)),
         *(
             f'<p><b>{key}</b> {escape(_plain(summary[key]))}</p>'
-            for key in ('rules', 'settings', 'machine')
+            for key in ('source', 'rules', 'settings', 'machine')
             if key in summary
         ),
     ]
@@ -121,7 +121,7 @@ def _worst_clouds(comparison: OnlineComparison) -> Sequence[str]:
     """Pictures from above of the clouds with the most boxes that only one detector has."""
     images = []
     for result, agreement in comparison.worst:
-        title = f'stamp {result.stamp_ns / 1e9:.3f} s: {agreement.num_disagreements} disagreements'
+        title = f'{result.title}: {agreement.num_disagreements} disagreements'
         picture = draw_cloud(result, agreement, comparison, title)
         images.append(_image(picture, 'png', title))
     if not images:

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from pointdistiller_core.cores import processor_name, usable_cores
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.evaluation.comparison.session import OnlineComparison
+from pointdistiller_core.evaluation.comparison.session import (
+    ComparisonRules,
+    OnlineComparison,
+)
 from pointdistiller_core.files import named_refusals, write_file
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class ReportFolder:
                 )
             folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, table: str, row: Mapping[str, float]) -> None:
+    def write(self, table: str, row: Mapping[str, float | str]) -> None:
         """Append a row to TABLE.csv; NaN stays empty.
 
         Raises:
@@ -170,6 +173,31 @@ class Check:
         return value is not None and bool(_COMPARISONS[self.sign](value, self.limit))
 
 
+def check_names(checks: Sequence[Check], rules: ComparisonRules) -> None:
+    """Refuse checks of numbers that no comparison by these rules has.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    summary = summarize(OnlineComparison(rules), {})
+    summary['ground_truth'] = {role: summary['agreement'] for role in ('teacher', 'student')}
+    for check in checks:
+        find_number(summary, check.name)
+
+
+def failures(checks: Sequence[Check], summary: Mapping[str, Any]) -> list[str]:
+    """What is said of each check that does not hold.
+
+    Raises:
+        ConfigError: there is no number of its name.
+    """
+    return [
+        f'{check.name} is {find_number(summary, check.name)}, so this does not hold: {check.text}'
+        for check in checks
+        if not check.holds(summary)
+    ]
+
+
 def find_number(summary: Mapping[str, Any], name: str) -> float | None:
     """A number of `summarize` by its path, e.g. `classes.Car.recall` or `latency.median_ratio`.
 
@@ -279,7 +307,7 @@ def _is_number(value: Any) -> bool:
     return value is None or isinstance(value, int | float)
 
 
-def _cell(value: float) -> str:
-    if isinstance(value, int):
+def _cell(value: float | str) -> str:
+    if isinstance(value, int | str):
         return str(value)
     return '' if math.isnan(value) else f'{value:.6g}'

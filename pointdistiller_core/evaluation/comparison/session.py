@@ -65,6 +65,9 @@ class CloudResult:
         mountings: of the sensor, for teacher and student; None is the training sensor's. Boxes are
             compared in the teacher's training frame, where they are upright.
         frame_id: name of the cloud's frame; empty if it is not known.
+        name: of the cloud in its dataset, where stamps may be missing or occur again; empty for
+            one that only its stamp tells from others.
+        truth: its labels, in its frame; None if they come by themselves, or not at all.
     """
 
     stamp_ns: int
@@ -73,6 +76,13 @@ class CloudResult:
     student: Detections
     mountings: tuple[Mounting | None, Mounting | None] = (None, None)
     frame_id: str = ''
+    name: str = ''
+    truth: GroundTruth | None = None
+
+    @property
+    def title(self) -> str:
+        """Name or time, for people."""
+        return f'frame {self.name}' if self.name else f'stamp {self.stamp_ns / 1e9:.3f} s'
 
     @property
     def level_points(self) -> FloatArray:
@@ -98,7 +108,7 @@ class _Labels:
 class RowLog(Protocol):
     """Receives rows of numbers, one for each cloud."""
 
-    def write(self, table: str, row: Mapping[str, float]) -> None:
+    def write(self, table: str, row: Mapping[str, float | str]) -> None:
         """Append a row to one of the tables."""
         ...
 
@@ -106,7 +116,7 @@ class RowLog(Protocol):
 class NoLog:
     """Keeps no rows."""
 
-    def write(self, table: str, row: Mapping[str, float]) -> None:
+    def write(self, table: str, row: Mapping[str, float | str]) -> None:
         """Forget the row."""
 
 
@@ -180,15 +190,15 @@ class OnlineComparison:
     def add(self, result: CloudResult) -> CloudAgreement:
         """Compare the boxes of one more cloud.
 
-        A cloud with the stamp of an earlier one, as when a bag begins again, is counted as
-        repeated and changes no other number.
+        A cloud without a name that has the stamp of an earlier one, as when a bag begins again, is
+        counted as repeated and changes no other number.
 
         Returns:
             The student's boxes beside those of the teacher, row by row those of the result, in the
             teacher's training frame.
         """
         agreement = self._compare(result)
-        if _is_repeated(result.stamp_ns, self._recent):
+        if not result.name and _is_repeated(result.stamp_ns, self._recent):
             self.counts['repeated'] += 1
             return agreement
         times = [found.latency_ms['total'] for found in (result.teacher, result.student)]
@@ -201,7 +211,10 @@ class OnlineComparison:
         boxes = cloud['num_reference'], cloud['num_found'], cloud['num_matched']
         self.timeline.add([*boxes, *times])
         self._keep_worst(result, agreement.num_disagreements)
-        if result.stamp_ns != NO_STAMP:
+        if result.truth is not None:
+            self.num_truth += 1
+            self._compare_with_truth(result, result.truth)
+        elif result.stamp_ns != NO_STAMP and not result.name:
             no_points = np.zeros((0, 4), np.float32)  # a view would keep the whole cloud
             without_points = replace(result, points=no_points)
             self._count_truth(self._matcher.add_left(result.stamp_ns, without_points))
@@ -247,9 +260,12 @@ class OnlineComparison:
             self.num_truth_elsewhere += 1
             self.frames_apart = frames
             return
-        truth = self._in_range(result, labels.truth)
+        self._compare_with_truth(result, labels.truth)
+
+    def _compare_with_truth(self, result: CloudResult, labels: GroundTruth) -> None:
+        truth = self._in_range(result, labels)
         self.counts['with_truth'] += 1
-        row: dict[str, float] = {'stamp_ns': result.stamp_ns}
+        row: dict[str, float | str] = _key(result)
         for name, found in (('teacher', result.teacher), ('student', result.student)):
             agreement = compare_cloud(truth, _leveled(result, found), self.rules.iou_thresholds)
             self._count(f'{name}_truth', agreement)
@@ -275,7 +291,7 @@ class OnlineComparison:
         teacher_ms, student_ms = times
         return {
             'cloud': self.counts['compared'] + 1,
-            'stamp_ns': result.stamp_ns,
+            **_key(result),
             'points': len(result.points),
             **cloud,
             'teacher_ms': teacher_ms,
@@ -296,6 +312,12 @@ def _remember(recent: dict[int, ValueT], stamp_ns: int, value: ValueT) -> None:
     recent[stamp_ns] = value
     if len(recent) > RECENT_CLOUDS:
         del recent[next(iter(recent))]
+
+
+def _key(result: CloudResult) -> dict[str, float | str]:
+    """What a row begins with."""
+    name = {'frame': result.name} if result.name else {}
+    return {**name, 'stamp_ns': result.stamp_ns}
 
 
 def _leveled(result: CloudResult, found: Detections) -> Detections:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""`pointdistiller compare` and `compare-features`."""
+"""`pointdistiller compare-at-recall` and `compare-features`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def detections(boxes: object, scores: list[float]) -> Detections:
 
 @pytest.mark.usefixtures('known_detectors')
 def test_false_positives_of_known_detections(run, dataset):
-    code, output, notes = run('compare', 'sure', 'rash', '--dataset', dataset, '--json', '-')
+    code, output, notes = run(
+        'compare-at-recall', 'sure', 'rash', '--dataset', dataset, '--json', '-'
+    )
     assert code == 0
     classes = json.loads(output)['classes']
     # Four cars: one is found at 0.7, a second too, and two more at 0.6, behind the false 0.65.
@@ -96,7 +98,7 @@ def test_pictures_hold_the_box_that_sets_the_recall(run, dataset, tmp_path, monk
         lambda path, _frame, found, _overlaps, *, title: drawn.update({path.name: (found, title)}),
     )
     options = ['--dataset', dataset, '--picture', tmp_path]
-    assert run('compare', 'sure', 'rash', *options)[0] == 0
+    assert run('compare-at-recall', 'sure', 'rash', *options)[0] == 0
     found, title = drawn['000000_comparison.png']
     assert found['sure'].scores == pytest.approx([0.9, 0.8])
     assert found['rash'].scores == pytest.approx([0.7, 0.6, 0.65])
@@ -108,7 +110,7 @@ def test_pictures_hold_the_box_that_sets_the_recall(run, dataset, tmp_path, monk
 def test_false_positives_and_pictures(run, make_bundle, dataset, tmp_path):
     bundles = [make_bundle('first', seed=1), make_bundle('second', seed=2, width=0.5)]
     options = ['--json', tmp_path / 'fp.json', '--picture', tmp_path / 'pictures']
-    code, table, notes = run('compare', *bundles, '--dataset', dataset, *options)
+    code, table, notes = run('compare-at-recall', *bundles, '--dataset', dataset, *options)
     assert code == 0
     assert '3d, moderate' in ' '.join(table.split())
     assert 'first' in table
@@ -127,7 +129,7 @@ def test_false_positives_and_pictures(run, make_bundle, dataset, tmp_path):
 def test_false_positives_on_a_bag(run, dataset, tmp_path):
     write_kitti_bag(dataset, tmp_path / 'bag', ground_truth=('Car',), camera_view=True)
     options = ['--dataset', tmp_path / 'bag', '--picture', tmp_path / 'pictures', '--json', '-']
-    code, output, notes = run('compare', 'sure', 'rash', *options)
+    code, output, notes = run('compare-at-recall', 'sure', 'rash', *options)
     assert code == 0
     written = json.loads(output)
     assert (written['difficulty'], written['num_frames']) == ('', 2)
@@ -137,7 +139,7 @@ def test_false_positives_on_a_bag(run, dataset, tmp_path):
     thresholds = rows[-1]['score_thresholds']
     assert thresholds == pytest.approx({'sure': 0.8, 'rash': 0.6})
     assert len(list((tmp_path / 'pictures').iterdir())) == 4
-    code, _, error = run('compare', 'sure', 'rash', *options, '--difficulty', 'easy')
+    code, _, error = run('compare-at-recall', 'sure', 'rash', *options, '--difficulty', 'easy')
     assert code == 2
     assert '--difficulty easy: no such level in this dataset; it has none' in error
 
@@ -145,7 +147,7 @@ def test_false_positives_on_a_bag(run, dataset, tmp_path):
 def test_overlap_and_difficulty_are_a_choice(run, make_bundle, dataset):
     bundles = [make_bundle(name, seed=3) for name in ('first', 'second')]
     options = ['--metric', 'bev', '--difficulty', 'hard', '--json', '-']
-    code, output, table = run('compare', *bundles, '--dataset', dataset, *options)
+    code, output, table = run('compare-at-recall', *bundles, '--dataset', dataset, *options)
     assert code == 0
     written = json.loads(output)
     assert (written['metric'], written['difficulty']) == ('bev', 'hard')
@@ -165,10 +167,10 @@ def test_what_cannot_be_compared(run, make_bundle, dataset, tmp_path):
         ([one, one], 'give each bundle once; got'),
         ([one, other], "one has ('Car',), other has ('Cyclist',)"),
     ):
-        code, output, error = run('compare', *bundles, '--dataset', dataset)
+        code, output, error = run('compare-at-recall', *bundles, '--dataset', dataset)
         assert (code, output) == (2, '')
         assert message in error
-    pair = ['compare', one, make_bundle('two'), '--dataset', dataset, '--frame', '7']
+    pair = ['compare-at-recall', one, make_bundle('two'), '--dataset', dataset, '--frame', '7']
     assert '--frame 7: give --picture DIR, too' in run(*pair)[2]
     code, _, error = run(*pair, '--picture', tmp_path / 'pictures')
     assert code == 2

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pointdistiller_core.geometry.ground import Ground, fit_ground, join_grounds
+from pointdistiller_core.geometry.ground import Ground, GroundFollower, fit_ground, join_grounds
 from pointdistiller_core.geometry.transforms import rotation_from_angles, transform_points
 
 
@@ -67,3 +67,20 @@ def test_the_same_points_give_the_same_plane():
 def test_grounds_are_joined_by_their_middle():
     joined = join_grounds([Ground(h, (0.0, 0.0, 1.0), 0.5) for h in (1.7, 1.8, 9.0)])
     assert (joined.height, joined.normal, joined.part) == (1.8, (0, 0, 1), 0.5)
+
+
+def test_the_ground_is_followed_from_sweep_to_sweep():
+    follower = GroundFollower(memory=3)
+    assert follower.follow(np.zeros((0, 4))) is None
+    for pitch in (0.0, 0.01, 0.02, 0.03):
+        found = follower.follow(street(1.73, pitch=pitch))
+    assert found.height == pytest.approx(1.73, abs=0.02)
+    assert found.tilt == pytest.approx(0.02, abs=0.002)  # the median of the last three
+    assert follower.follow(np.full((500, 3), np.nan)) == found
+
+
+def test_a_ground_that_jumps_is_searched_for_anew():
+    follower = GroundFollower(memory=1)
+    follower.follow(street(1.73))
+    assert follower.follow(street(0.8)).height == pytest.approx(0.8, abs=0.02)
+    assert follower.follow(street(2.5, roll=0.1)).tilt == pytest.approx(0.1, abs=0.005)

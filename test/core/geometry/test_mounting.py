@@ -118,3 +118,15 @@ def test_velocities_turn_with_the_sensor():
     seen = mounting.velocities_to_sensor(velocities)
     np.testing.assert_allclose(seen, [[0, -2], [3, 0], [np.nan, np.nan]], atol=1e-6)
     assert seen.dtype == np.float32
+
+
+def test_a_sweep_tells_how_its_sensor_is_mounted():
+    rng = np.random.default_rng(0)
+    road = np.column_stack([rng.uniform(-20, 20, (4000, 2)), np.zeros(4000), np.ones(4000)])
+    given = Mounting.from_angles(1.73, height=1.1, roll=0.03, pitch=-0.05, yaw=0.0)
+    seen = road.astype(np.float32) - np.float32([0, 0, 1.73, 0])
+    seen[:, :3] = given.points_to_sensor(seen[:, :3])
+    found = Mounting.found_in(seen, 1.73)
+    assert found is not None
+    np.testing.assert_allclose(found.points_to_training(seen)[:, 2], -1.73, atol=1e-3)
+    assert Mounting.found_in(seen[:50], 1.73) is None

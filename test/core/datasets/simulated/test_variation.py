@@ -43,7 +43,7 @@ def test_without_ranges_the_sensor_is_as_configured():
     assert conditions.elevation_offsets is None
     assert conditions.motion is None
     points = np.ones((2, 4), np.float32)
-    assert conditions.with_curve(points) is points
+    assert conditions.reported(points) is points
 
 
 def test_everything_is_drawn_from_its_range():
@@ -124,3 +124,42 @@ def test_what_was_drawn_is_written(tmp_path):
     text = (tmp_path / 'data' / 'training' / 'conditions' / '000000.json').read_text('utf-8')
     assert json.loads(text) == simulate_scene(config, seed=3, index=0).conditions
     assert json.loads(text)['scene'] == 'plain'
+
+
+def test_a_preset_is_drawn_by_its_weight():
+    variation = VariationConfig(sensors={'VLP-16': 1, 'OS1-128': 3})
+    conditions = [drawn(variation, seed) for seed in range(200)]
+    drawn_names = [item.to_dict()['sensor'] for item in conditions]
+    assert 30 < drawn_names.count('VLP-16') < 70
+    for item in conditions:
+        assert item.to_dict()['beams'] == {'VLP-16': 16, 'OS1-128': 128}[item.preset]
+        assert item.sensor.height == SENSOR.height
+
+
+def test_a_sensor_mounted_higher_reports_clouds_as_if_it_were_not():
+    def frames(variation):
+        config = SimulationConfig(sensor=SENSOR, variation=variation)
+        return simulate_scene(config, seed=0, index=0)
+
+    reference, high = frames(VariationConfig()), frames(VariationConfig(mounting=(2.5, 2.5)))
+    assert high.conditions['height'] == 2.5
+    roads = [
+        np.median(frame.points[np.hypot(*frame.points[:, :2].T) < 9, 2])
+        for frame in (reference, high)
+    ]
+    assert roads[1] == pytest.approx(roads[0], abs=0.1)
+    for before, after in zip(reference.objects, high.objects, strict=True):
+        np.testing.assert_allclose(after.box, before.box, atol=0.01)
+    np.testing.assert_allclose(high.world_from_lidar, reference.world_from_lidar, atol=1e-6)
+    item = max(high.objects, key=lambda item: item.num_points)
+    grown = np.array([item.box]) + np.array([0, 0, 0, 0.2, 0.2, 0.1, 0])
+    assert points_in_boxes(high.points, grown).sum() > 0.97 * item.num_points
+
+
+def test_presets_that_are_none_and_steps_that_leave_no_beam_are_refused():
+    with pytest.raises(ValueError, match="no preset 'VLP'"):
+        VariationConfig(sensors={'VLP': 1})
+    with pytest.raises(ValueError, match='32 of 16 beams leaves none'):
+        SimulationConfig(variation=VariationConfig(sensors={'VLP-16': 1}, beam_steps=(32,)))
+    with pytest.raises(ValueError, match='below the ground'):
+        SimulationConfig(variation=VariationConfig(mounting=(0.5, 1), height=(-0.6, 0)))

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+import logging
 from threading import Lock
 from typing import Any
-
-from rclpy.logging import get_logger
 
 from pointdistiller_core.errors import WriteError, describe
 from pointdistiller_core.evaluation.comparison.report import (
@@ -21,6 +20,8 @@ from pointdistiller_core.evaluation.comparison.report import (
 )
 from pointdistiller_core.evaluation.comparison.session import OnlineComparison
 
+logger = logging.getLogger(__name__)
+
 
 class ComparisonReport:
     """Writes the report of a comparison.
@@ -29,6 +30,7 @@ class ComparisonReport:
         comparison: the comparison so far.
         folder: to write to; None writes nothing.
         facts: makes further facts; its argument says whether no more clouds will come.
+        log: has the methods `info` and `warning`.
 
     Attributes:
         lock: of the comparison; take it to use the comparison.
@@ -41,9 +43,11 @@ class ComparisonReport:
         comparison: OnlineComparison,
         folder: ReportFolder | None,
         facts: Callable[[bool], Mapping[str, Any]],
+        log: Any = logger,
     ) -> None:
         self._comparison, self._folder, self._facts = comparison, folder, facts
         self._started = datetime.now(timezone.utc).isoformat(timespec='seconds')
+        self._log = log
         self.lock = Lock()
         self.broke_off: BaseException | None = None
         self.fatal: WriteError | None = None
@@ -54,7 +58,12 @@ class ComparisonReport:
             self.fatal = error
 
     def summarize(self, *, ended: bool = False) -> dict[str, Any]:
-        """All numbers so far; see `ComparisonNode.summarize`."""
+        """All numbers so far.
+
+        Args:
+            ended: no more clouds will come. The numbers are then complete, unless an error has
+                ended the run.
+        """
         error = self.broke_off or self.fatal
         facts = {
             'complete': ended and error is None,
@@ -83,18 +92,19 @@ class ComparisonReport:
         """
         if self._folder is None:
             return
-        from pointdistiller_core.evaluation.comparison.page import build_page  # late: matplotlib
-
-        log = get_logger('pointdistiller')  # the node's own logger would use an ended middleware
         summary = self.summarize(ended=True)
         self._folder.close()
         received = summary['clouds']['received']
         if not (received or self._comparison.num_truth or summary['unusable_ground_truths']):
-            log.warning(f'no report in {self._folder.path}: neither clouds nor labels have come')
+            self._log.warning(
+                f'no report in {self._folder.path}: neither clouds nor labels have come'
+            )
             return
         # Whatever happens to the page, the numbers are written; they are complete only with it.
         error = summary['error'] or f'{PAGE_FILE} is not written'
         self._folder.replace(JSON_FILE, to_json(summary | {'complete': False, 'error': error}))
+        from pointdistiller_core.evaluation.comparison.page import build_page  # slow: matplotlib
+
         self._folder.replace(PAGE_FILE, build_page(self._comparison, summary))
         self._folder.replace(JSON_FILE, to_json(summary))
-        log.info(f'wrote {self._folder.path / PAGE_FILE}')
+        self._log.info(f'wrote {self._folder.path / PAGE_FILE}')

@@ -5,18 +5,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_core.detector import IntensityJudge
-from pointdistiller_core.messages.point_cloud2 import own_intensity_scale, points_from_cloud
-from pointdistiller_ros.parameters import InputParameters
+from pointdistiller_core.geometry.intensity import IntensityJudge
+from pointdistiller_core.messages.point_cloud2 import (
+    MissingIntensity,
+    own_intensity_scale,
+    points_from_cloud,
+)
 
 if TYPE_CHECKING:
-    from pointdistiller_core.detector import BundleInfo
+    from numpy.typing import NDArray
+
+REMEDY = (
+    '(parameter intensity_auto, or intensity_scale {:.6g}; of pointdistiller run: '
+    '--intensity-scale auto)'
+)
+
+
+@dataclass(frozen=True)
+class CloudReading:
+    """How clouds are read; a node has parameters of these names.
+
+    Attributes:
+        intensity_field: see `points_from_cloud`; empty is the first that it knows.
+        missing_intensity: see `points_from_cloud`.
+        constant_intensity: see `points_from_cloud`.
+        intensity_scale: factor on the raw intensity; 0 is that of the number type.
+        intensity_auto: whether to use the scale that the first clouds make likely.
+    """
+
+    intensity_field: str = ''
+    missing_intensity: MissingIntensity = 'error'
+    constant_intensity: float = 0.0
+    intensity_scale: float = 0.0
+    intensity_auto: bool = False
+
+
+class Trained(Protocol):
+    """What a bundle says of the intensity of its training clouds."""
+
+    @property
+    def intensity_range(self) -> tuple[float, float]:
+        """Least and largest."""
+        ...
+
+    @property
+    def intensity_text(self) -> str:
+        """The same in words."""
+        ...
 
 
 class CloudReader:
@@ -27,11 +67,16 @@ class CloudReader:
     Args:
         settings: how to read.
         infos: of the detectors by name; with several, `intensity_auto` goes by the first.
-        logger: of the node.
+        logger: has the methods `warning` and `info`, as the loggers of Python and of nodes.
+        remedy: what the user can do about a likely scale.
     """
 
     def __init__(
-        self, settings: InputParameters, infos: Mapping[str, BundleInfo], logger: Any
+        self,
+        settings: CloudReading,
+        infos: Mapping[str, Trained],
+        logger: Any,
+        remedy: str = REMEDY,
     ) -> None:
         self.settings = settings
         self._logger = logger
@@ -39,10 +84,7 @@ class CloudReader:
             IntensityJudge(
                 info.intensity_range,
                 expected=f'the {name} was trained on {info.intensity_text}',
-                remedy=(
-                    '(parameter intensity_auto, or intensity_scale {:.6g}; '
-                    'of pointdistiller run: --intensity-scale auto)'
-                ).format,
+                remedy=remedy.format,
                 auto=settings.intensity_auto and index == 0,
             )
             for index, (name, info) in enumerate(infos.items())
@@ -59,7 +101,7 @@ class CloudReader:
         unsolved = (judge.finding for judge in self._judges if judge.scale is None)
         return '; '.join(filter(None, unsolved))
 
-    def read(self, cloud: PointCloud2) -> NDArray[np.float32]:
+    def read(self, cloud: Any) -> NDArray[np.float32]:
         """Points of a cloud as the parameters ask for; see `points_from_cloud`.
 
         Returns:
@@ -87,7 +129,7 @@ class CloudReader:
                 points = self._points_of(cloud)
         return points
 
-    def _points_of(self, cloud: PointCloud2) -> NDArray[np.float32]:
+    def _points_of(self, cloud: Any) -> NDArray[np.float32]:
         return points_from_cloud(
             cloud,
             intensity_field=self.settings.intensity_field,

@@ -1,36 +1,84 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Teacher and student of `comparison_node`: loaded, and run on the same points."""
+"""Teacher and student of a comparison: loaded, and run on the same points."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pointdistiller_core.detector import Detector, Mounting
+from pointdistiller_core.detector import AUTO, REPAIRS, Detector, Mounting, facts_of
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.comparison.pairs import relabel
+from pointdistiller_core.evaluation.comparison.same_boxes import SURE_SCORE
 from pointdistiller_core.evaluation.comparison.session import ComparisonRules
 from pointdistiller_core.evaluation.matching import default_overlaps
 from pointdistiller_core.records import Detections
-from pointdistiller_ros.comparison_parameters import ComparisonParameters
-from pointdistiller_ros.detectors import facts_of
-from pointdistiller_ros.diagnostics import REPAIRS
-from pointdistiller_ros.transforms import Transforms, find_mounting
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ROLES = ('teacher', 'student')
 
 
-class Models:
-    """Both models, by role.
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """What is compared, and what counts; the node has parameters of these names.
+
+    Attributes:
+        teacher: its bundle, or run folder that holds one.
+        student: its bundle, or run folder that holds one.
+        device: where the networks run.
+        teacher_backend: what the teacher runs in.
+        student_backend: what the student runs in.
+        num_threads: CPU threads of each network; 0 is its own choice.
+        teacher_score_threshold: lowest score of a teacher's box that counts.
+        student_score_threshold: lowest score of a student's box that counts.
+        min_iou: least IoU from above of boxes that agree; 0 is KITTI's least overlap of the class.
+        distances: where bands of distances begin [m], after the first; ascending.
+        num_pictures: clouds with most disagreements to draw in the report.
+
+    Raises:
+        ConfigError: distances do not ascend.
+    """
+
+    teacher: str
+    student: str
+    device: str = 'cpu'
+    teacher_backend: str = AUTO
+    student_backend: str = AUTO
+    num_threads: int = 0
+    teacher_score_threshold: float = SURE_SCORE
+    student_score_threshold: float = SURE_SCORE
+    min_iou: float = 0.0
+    distances: tuple[float, ...] = (20.0, 40.0)
+    num_pictures: int = 4
+
+    def __post_init__(self) -> None:
+        given = list(self.distances)
+        if given != sorted(set(given)) or (given and given[0] <= 0):
+            raise ConfigError(f'distances is {given}; it must be positive and ascend')
+
+
+def load_detector(bundle: str, *, backend: str, device: str, num_threads: int) -> Detector:
+    """The detector of a bundle, or of a run folder that holds one; 0 threads are its own choice.
+
+    Raises:
+        PointDistillerError: as `Detector.load`.
+    """
+    return Detector.load(bundle, backend=backend, device=device, num_threads=num_threads or None)
+
+
+class ComparedDetectors:
+    """Teacher and student, by role.
 
     Args:
-        settings: of the node.
-        load: makes a detector of each, as `load_bundle` does.
+        config: which, and what counts.
+        load: makes a detector of each, as `load_detector` does.
         warn: called with what they do not have in common.
 
     Attributes:
@@ -47,17 +95,17 @@ class Models:
 
     def __init__(
         self,
-        settings: ComparisonParameters,
+        config: ComparisonConfig,
         load: Callable[..., Detector],
         warn: Callable[[str], object],
     ) -> None:
-        self._settings = settings
+        self._config = config
         self._detectors = {
             role: load(
-                getattr(settings, role),
-                backend=getattr(settings, f'{role}_backend'),
-                device=settings.device,
-                num_threads=settings.num_threads,
+                getattr(config, role),
+                backend=getattr(config, f'{role}_backend'),
+                device=config.device,
+                num_threads=config.num_threads,
             )
             for role in ROLES
         }
@@ -69,29 +117,15 @@ class Models:
         self._warm = False
 
     def _describe(self, role: str) -> dict[str, Any]:
-        path, detector = Path(getattr(self._settings, role)).resolve(), self._detectors[role]
+        path, detector = Path(getattr(self._config, role)).resolve(), self._detectors[role]
         return {
             'name': path.parent.name if path.name == 'bundle' else path.name,
             'bundle': str(path),
             'backend': detector.backend,
-            'device': self._settings.device,
+            'device': self._config.device,
             'classes': list(detector.class_names),
             **facts_of(detector.info),
             'sha256': dict(detector.info.sha256),
-        }
-
-    def find_mountings(
-        self, frame_id: str, transforms: Transforms | None
-    ) -> dict[str, Mounting | None]:
-        """The mounting of a cloud's sensor for each, because they may expect different ones.
-
-        Raises:
-            CloudError: TF does not connect the frames.
-        """
-        given = self._settings.mounting
-        return {
-            role: find_mounting(given, transforms, frame_id, info.sensor_height)
-            for role, info in self.infos.items()
         }
 
     def detect(
@@ -101,7 +135,7 @@ class Models:
 
         Args:
             points: (N, 4) of a cloud.
-            mountings: of its sensor.
+            mountings: of its sensor, by role, because they may expect different ones.
 
         Returns:
             Detections in the frame of the cloud, labelled by the classes of the rules.
@@ -118,7 +152,7 @@ class Models:
         found = self._detectors[role](points, mounting=mounting)
         for name in REPAIRS:
             self.repairs[role][name] += found.counts.get(name, 0)
-        sure = found[found.scores >= getattr(self._settings, f'{role}_score_threshold')]
+        sure = found[found.scores >= getattr(self._config, f'{role}_score_threshold')]
         return relabel(sure, self.class_names[role], self.rules.class_names)
 
     def _build_rules(self, warn: Callable[[str], object]) -> ComparisonRules:
@@ -136,6 +170,6 @@ class Models:
                 f'teacher and student see different ranges, {ranges[0]} and {ranges[1]}: what is '
                 'in one of them alone counts as missed or extra'
             )
-        least = self._settings.min_iou
+        least = self._config.min_iou
         overlaps = (least,) * len(common) if least else default_overlaps(common)
-        return ComparisonRules(common, overlaps, tuple(self._settings.distances), ranges)
+        return ComparisonRules(common, overlaps, tuple(self._config.distances), ranges)

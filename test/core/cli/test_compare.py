@@ -1,0 +1,59 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""`pointdistiller compare`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def pair(make_bundle):
+    """Options that name two untrained bundles, with all their boxes."""
+    words = ['--teacher', make_bundle('teacher'), '--student', make_bundle('student', seed=1)]
+    return [*words, '--teacher-score-threshold', 0, '--student-score-threshold', 0]
+
+
+def test_numbers_of_a_dataset(run, dataset, pair, tmp_path):
+    options = ['--min-iou', '0.01', '--json', '-', '--output', tmp_path / 'report']
+    code, output, notes = run('compare', dataset, *pair, *options)
+    assert code == 0
+    summary = json.loads(output)
+    assert summary['clouds']['compared'] == summary['clouds']['with_truth'] == 2
+    assert summary['ground_truth']['teacher']['num_reference'] > 0
+    assert 'student beside teacher' in notes
+    assert 'wrote' in notes
+    assert (tmp_path / 'report' / 'comparison.html').is_file()
+
+
+def test_a_check_that_does_not_hold_is_the_exit_code(run, dataset, pair):
+    code, output, _ = run('compare', dataset, *pair, '--check', 'num_reference>=1')
+    assert code == 0
+    assert output.splitlines()[0].startswith('student beside teacher')
+    code, _, error = run('compare', dataset, *pair, '--check', 'latency.median_ratio>=1e9')
+    assert code == 1
+    assert 'so this does not hold: latency.median_ratio>=1e9' in error
+
+
+@pytest.mark.parametrize(
+    ('options', 'named'),
+    [
+        (['--check', 'recall'], "check 'recall' is not of the form NAME>=NUMBER"),
+        (['--start', '1', '--stamp-tolerance', '1'], 'leave out --start, --stamp-tolerance'),
+        (['--topic', '/points'], 'topic'),
+    ],
+)
+def test_what_does_not_fit_is_named(run, dataset, pair, options, named):
+    code, _, error = run('compare', dataset, *pair, *options)
+    assert code == 2
+    assert named in error
+    assert 'Traceback' not in error
+
+
+@pytest.mark.parametrize('option', [['--dataset', 'data'], ['--dataset=data']])
+def test_who_means_the_old_verb_is_told_the_new_name(run, option):
+    code, _, error = run('compare', 'runs/a', 'runs/b', *option)
+    assert code == 2
+    assert f'pointdistiller compare-at-recall runs/a runs/b {" ".join(option)}' in error
