@@ -11,7 +11,6 @@ from pointdistiller_core.cli.balance import balance_command
 from pointdistiller_core.cli.compare import CompareCommand, compare_command
 from pointdistiller_core.cli.comparison import (
     compare_at_recall_command,
-    compare_command,
     compare_features_command,
 )
 from pointdistiller_core.cli.configuration import dump_config_command, models_command
