@@ -21,6 +21,7 @@ from pointdistiller_ros.launching import (
     given,
     given_bool,
     given_topic,
+    given_topics,
     text,
 )
 
@@ -38,7 +39,11 @@ def generate_launch_description() -> LaunchDescription:
             'student': "student's bundle, or run folder that holds one",
         },
         optional={
-            'points': ('points', 'PointCloud2 topic to compare on; of the bag, the one to play'),
+            'points': (
+                'points',
+                'PointCloud2 topic to compare on, of the bag the one to play; several, which are '
+                'merged, with commas between them',
+            ),
             'bag': ('', 'bag to play, reliably; at its end everything ends; empty plays none'),
             'lockstep': ('true', 'play the bag as fast as both detect, dropping nothing'),
             'ground_truth': ('', 'topic with labelled boxes, live or of the bag; empty: none'),
@@ -54,7 +59,7 @@ def generate_launch_description() -> LaunchDescription:
 def start(context: LaunchContext) -> list[Node]:
     """The nodes, for what stands on the command line."""
     bag = given(context, 'bag')
-    points, truth = (given_topic(context, name) for name in ('points', 'ground_truth'))
+    points, truth = given_topics(context, 'points'), given_topic(context, 'ground_truth')
     lockstep = given_bool(context, 'lockstep')
     nodes = [
         consumer(
@@ -62,8 +67,9 @@ def start(context: LaunchContext) -> list[Node]:
             'comparison',
             ['teacher', 'student', 'output'],
             bag=bag,
+            points=points,
             # an empty name cannot be remapped to
-            remappings={'points': points, 'ground_truth': truth or 'ground_truth'},
+            remappings={'ground_truth': truth or 'ground_truth'},
             parameters={'ground_truth_type': text(given(context, 'ground_truth_type'))}
             if truth
             else {},

@@ -17,7 +17,7 @@ from pointdistiller_ros.launching import (
     describe,
     given,
     given_bool,
-    given_topic,
+    given_topics,
 )
 
 
@@ -28,7 +28,11 @@ def generate_launch_description() -> LaunchDescription:
         start,
         required={'bundle': 'bundle, or run folder that holds one'},
         optional={
-            'points': ('points', 'PointCloud2 topic to detect in; of the bag, the one to play'),
+            'points': (
+                'points',
+                'PointCloud2 topic to detect in, of the bag the one to play; several, which are '
+                'merged, with commas between them',
+            ),
             'bag': ('', 'bag to play, reliably; empty plays none'),
             'lockstep': ('false', 'play the bag as fast as the detector, dropping nothing'),
         },
@@ -37,9 +41,9 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list[Node]:
     """The nodes, for what stands on the command line."""
-    bag, points = given(context, 'bag'), given_topic(context, 'points')
+    bag, points = given(context, 'bag'), given_topics(context, 'points')
     lockstep = given_bool(context, 'lockstep')
-    nodes = [consumer(context, 'detector', ['bundle'], bag=bag, remappings={'points': points})]
+    nodes = [consumer(context, 'detector', ['bundle'], bag=bag, points=points, remappings={})]
     if bag:
         nodes.append(bag_player(context, bag, points, results='boxes', lockstep=lockstep))
     return nodes

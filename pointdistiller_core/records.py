@@ -222,6 +222,7 @@ class Batch:
         labels: B tensors (G,) int64 ground-truth labels.
         frame_ids: B names, for error messages.
         velocities: B tensors (G, 2) float32 [m/s], NaN if not known; None without any.
+        unlabelled: places of the frames without labels: no detection loss is due for them.
     """
 
     points: tuple[Tensor, ...]
@@ -229,6 +230,7 @@ class Batch:
     labels: tuple[Tensor, ...]
     frame_ids: tuple[str, ...]
     velocities: tuple[Tensor, ...] | None = None
+    unlabelled: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.points)

@@ -52,7 +52,8 @@ class BagPlayerNode(Node):
 
     It begins when the first subscriber is there. With `acknowledgment` it waits after each cloud
     for a message of that topic with the cloud's stamp. If none comes, that is an error, and it
-    goes on. The bag is read while it is played.
+    goes on. Of several sensors the clouds of the first are answered; what follows one of them, up
+    to the next, is sent before the wait. The bag is read while it is played.
 
     Args:
         node_options: further arguments of `rclpy.node.Node`.
@@ -83,6 +84,7 @@ class BagPlayerNode(Node):
         self._bag = Path(settings.bag)
         span = {'start_s': settings.start, 'duration_s': settings.duration or None}
         self._span: dict[str, Any] = {**span, 'on_note': self._tell}  # what is read of it
+        self._several = len(settings.topic) > 1
         first = self._first_cloud()
         self._recorded_topic, self._begin_ns = first.topic, first.time_ns
         if topic := settings.acknowledgment:
@@ -148,9 +150,10 @@ class BagPlayerNode(Node):
 
     def _first_cloud(self) -> BagCloud:
         settings = self._settings
-        for cloud in read_clouds(self._bag, settings.topic or None, **self._span):
+        topic = next(iter(settings.topic), '')
+        for cloud in read_clouds(self._bag, topic or None, **self._span):
             return cloud
-        of_topic = f' on {settings.topic}' if settings.topic else ''
+        of_topic = f' on {topic}' if topic else ''
         after = f' after {settings.start} s' if settings.start else ''
         within = f' within {settings.duration} s' if settings.duration else ''
         raise DatasetError(f'{settings.bag} has no cloud{of_topic}{after}{within}')
@@ -173,7 +176,8 @@ class BagPlayerNode(Node):
         """Publishers of the extra topics that the bag has and whose types are installed."""
         types, latched = bag_topics(self._bag), latched_topics(self._bag) | {TF_STATIC_TOPIC}
         publishers = {}
-        for topic in filter(None, self._settings.extra_topics):
+        sensors = dict.fromkeys(self._settings.topic[1:])
+        for topic in filter(None, [*sensors, *self._settings.extra_topics]):
             problem = ''
             if topic not in types:
                 if topic not in TF_TOPICS:  # which many bags do not have
@@ -183,6 +187,8 @@ class BagPlayerNode(Node):
             else:
                 qos = LATCHED if topic in latched else QUEUE_DEPTH
                 publishers[topic] = self.create_publisher(kind, topic, qos)
+            if problem and topic in sensors:
+                raise DatasetError(f'no clouds on {topic}: {problem}')
             if problem:
                 self.get_logger().warning(f'{topic} is not played: {problem}')
         return publishers
@@ -229,11 +235,15 @@ class BagPlayerNode(Node):
             if offset_s >= 0.0:  # messages from before the start do not turn the clock back
                 self._clock_publisher.publish(Clock(clock=to_stamp(message.time_ns)))
             if isinstance(message, BagCloud):
+                if self._several:
+                    self._wait_for_answer()
                 self._send(message)
                 end_s = offset_s
             else:
                 self._extra_publishers[message.topic].publish(message.cdr)
                 self._num_extra[message.topic] += 1
+        if self._several:
+            self._wait_for_answer()
         if self._settings.loop and not lockstep:
             num_periods = self._num_played - num_before - 1
             self._wait(end_s / num_periods if num_periods > 0 else SINGLE_CLOUD_PERIOD_S)
@@ -249,11 +259,14 @@ class BagPlayerNode(Node):
         self._sent_ns, self._acknowledged_ns = cloud.stamp_ns, None
         self._cloud_publisher.publish(cloud.cdr)
         self._num_played += 1
-        if self._settings.acknowledgment:
-            self._wait_for_acknowledgment()
+        if not self._several:
+            self._wait_for_answer()
 
-    def _wait_for_acknowledgment(self) -> None:
+    def _wait_for_answer(self) -> None:
+        """In lock-step, wait for the answer to the last cloud."""
         settings = self._settings
+        if not settings.acknowledgment or self._sent_ns is None:
+            return
         if self._wait(settings.timeout, lambda: self._acknowledged_ns == self._sent_ns):
             self._unanswered_in_a_row = 0
             self.wait_for_recorder(self._num_answers)

@@ -23,10 +23,9 @@ from pointdistiller_core.evaluation.comparison.report import ReportFolder, descr
 from pointdistiller_core.evaluation.comparison.session import CloudResult, OnlineComparison
 from pointdistiller_core.evaluation.comparison.writing import ComparisonReport
 from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
-from pointdistiller_core.messages.cloud_reader import CloudReader
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.pipelines.comparison.detectors import ComparedDetectors
-from pointdistiller_ros.cloud_input import CloudInput
+from pointdistiller_ros.cloud_input import Arrival, CloudInput
 from pointdistiller_ros.comparison_conversions import (
     truth_from_detection_array,
     values_of_comparison,
@@ -42,9 +41,10 @@ from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.diagnostics import judge_comparison, without_filled_intensity
 from pointdistiller_ros.health import Health
 from pointdistiller_ros.parameters import declare_parameters
+from pointdistiller_ros.sensors import CloudReaders, Sensors
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.topics import create_subscription, quality_of, subscribe
-from pointdistiller_ros.transforms import Transforms, find_mounting
+from pointdistiller_ros.transforms import Transforms, find_mounting, needs_transforms
 
 TRUTH_QUEUE_DEPTH = 100
 SAVE_PERIOD_S = 10.0
@@ -77,14 +77,15 @@ class ComparisonNode(Node):
         super().__init__('comparison', **node_options)
         self._settings = settings = declare_parameters(self, ComparisonParameters, fixed=True)
         check_settings(settings)
-        self._transforms = Transforms(self) if settings.mounting.frame else None
+        needed_for = needs_transforms(settings)
+        self._transforms = Transforms(self, needed_for) if needed_for else None
         if self._transforms is not None:
             self._closing.callback(self._transforms.close)
         folder = ReportFolder(Path(settings.output)) if settings.output else None
         self._detectors = ComparedDetectors(
             config_of(settings), load, lambda text: self.get_logger().warning(text)
         )
-        self._reader = CloudReader(settings, self._detectors.infos, self.get_logger())
+        self._readers = CloudReaders(settings, self._detectors.infos, self.get_logger())
         self._machine = describe_machine()  # once: it reads a file
         self._comparison = OnlineComparison(
             self._detectors.rules,
@@ -100,6 +101,7 @@ class ComparisonNode(Node):
         self._closing.callback(self._report.finish)
         self.health = Health(self, self.report)
         self._closing.callback(self.health.close)
+        self._sensors = Sensors(self.health.log)
         self._outputs = ComparisonOutputs(
             self, self._detectors.rules, self.summarize, self.health.log
         )
@@ -110,14 +112,15 @@ class ComparisonNode(Node):
             self._process,
             on_error=self._on_error,
             monitor=self.health.monitor,
-            reliability=settings.reliability,
+            settings=settings,
         )
         self._closing.callback(self._clouds.close)
         if folder is not None:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self.create_timer(SAVE_PERIOD_S, self._report.save, clock=steady)
         names = ' and '.join(about['name'] for about in self._detectors.about.values())
-        self.get_logger().info(f'comparing {names} in clouds on {self._clouds.topic}')
+        topics = ', '.join(self._clouds.topics)
+        self.get_logger().info(f'comparing {names} in clouds on {topics}')
 
     @property
     def counts(self) -> dict[str, int]:
@@ -179,21 +182,23 @@ class ComparisonNode(Node):
 
     def report(self) -> None:
         """Report in the diagnostics, and problems in the log."""
-        report = self.health.next_report(self._settings.reliability, self._reader.problem)
+        missing = self._sensors.take_problem()
+        problem = '; '.join(filter(None, (self._readers.problem, missing)))
+        report = self.health.next_report(self._settings.reliability, problem)
         level, message = judge_comparison(
             report,
             self._settings.diagnostics,
             problem=self._failure or self._outputs.problem,
-            warning=self._reader.problem,
+            warning=problem,
         )
-        values = values_of_comparison(self.summarize())
+        values = values_of_comparison(self.summarize()) | self._sensors.describe(self._clouds)
         self.health.publish(level, message, values, device=self._settings.device)
 
     def _facts(self, ended: bool) -> Mapping[str, Any]:
         """What the report says beside the comparison's own numbers."""
         return {
             **self._detectors.about,
-            'intensity': {'problem': self._reader.problem, 'scale': self._reader.scale},
+            'intensity': {'problem': self._readers.problem, 'scale': self._readers.scale},
             'repairs': {role: dict(counts) for role, counts in self._detectors.repairs.items()},
             'machine': self._machine,
             'settings': asdict(self._settings),
@@ -214,13 +219,13 @@ class ComparisonNode(Node):
             'lost': heard.lost,
         }
 
-    def _process(self, cloud: PointCloud2, *_times: float) -> None:
-        points = self._reader.read(cloud)
+    def _process(self, arrival: Arrival) -> None:
+        cloud = self._sensors.read(arrival.clouds, self._readers, self._settings, self._transforms)
         mountings = self._find_mountings(cloud.header.frame_id)
-        teacher, student = self._detectors.detect(points, mountings)
+        teacher, student = self._detectors.detect(cloud.points, mountings)
         result = CloudResult(
             stamp_ns(cloud.header.stamp),
-            points,
+            cloud.points,
             teacher,
             student,
             (mountings['teacher'], mountings['student']),
@@ -228,7 +233,7 @@ class ComparisonNode(Node):
         )
         with self._report.lock:
             agreement = self._comparison.add(result)
-        seen = without_filled_intensity(student, self._settings)
+        seen = without_filled_intensity(cloud.count_dropped(student), self._settings)
         self.health.monitor.succeed(seen, {'end_to_end': student.latency_ms['total']})
         self._warn_of_frames()
         self._failure = ''

@@ -13,11 +13,10 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import PointCloud2
 
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import describe
-from pointdistiller_ros.cloud_input import CloudInput
+from pointdistiller_ros.cloud_input import Arrival, CloudInput
 from pointdistiller_ros.detector_outputs import IMPORTANCE_OUTPUTS, Outputs
 from pointdistiller_ros.detector_setup import Setup, SetupBuilder, load_detector
 from pointdistiller_ros.diagnostics import (
@@ -36,6 +35,7 @@ from pointdistiller_ros.parameters import (
     changed_parameters,
     declare_parameters,
 )
+from pointdistiller_ros.sensors import Sensors
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.tracking import Tracking
 
@@ -82,6 +82,7 @@ class DetectorNode(ManagedNode):
             on_jump_back=self._clear_markers,
         )
         self._closing.callback(self.health.close)
+        self._sensors = Sensors(self.health.log)
         self._tracking = Tracking(self.health.log)
         self._settings = declare_parameters(self, DetectorParameters)
         self._builder = SetupBuilder(self, load)
@@ -127,11 +128,12 @@ class DetectorNode(ManagedNode):
             self._process,
             on_error=lambda error: self.health.fail(error, 'no detections for a cloud'),
             monitor=self.health.monitor,
-            reliability=self._settings.reliability,
+            settings=self._settings,
             callback_group=self._always,
         )
         classes = ', '.join(self._setup.detector.class_names)
-        self.get_logger().info(f'detecting {classes} in clouds on {self._clouds.topic}')
+        topics = ', '.join(self._clouds.topics)
+        self.get_logger().info(f'detecting {classes} in clouds on {topics}')
 
     def deactivate(self) -> None:
         """Finish the current cloud, then listen to no more."""
@@ -188,39 +190,42 @@ class DetectorNode(ManagedNode):
 
     # Clouds
 
-    def _process(self, cloud: PointCloud2, arrival: float, begin: float) -> None:
+    def _process(self, arrival: Arrival) -> None:
         setup, outputs = self._setup, self._outputs
         assert setup is not None
         assert outputs is not None
-        points = setup.reader.read(cloud)
+        cloud = self._sensors.read(arrival.clouds, setup.readers, setup.settings, setup.transforms)
         wanted = outputs.wanted()
         read = perf_counter()
-        detections = setup.detector(
-            points,
+        found = setup.detector(
+            cloud.points,
             importance=not wanted.isdisjoint(IMPORTANCE_OUTPUTS),
             detection=setup.detection,
             mounting=setup.find_mounting(cloud.header.frame_id),
         )
         detected = perf_counter()
+        detections = cloud.count_dropped(found)
         tracks = self._tracking.follow(setup, detections, cloud.header)
         tracked = perf_counter()
         outputs.publish(
             wanted,
             cloud.header,
-            points,
+            cloud.points,
             detections if tracks is None else tracks.detections,
             tracks=tracks,
             class_names=setup.detector.class_names,
             max_importance_markers=setup.settings.max_importance_markers,
         )
         sent = perf_counter()
+        several = {'gather': 1e3 * (arrival.complete - arrival.first)}
         stages = {  # around those of the detector, whose sum is `total`
-            'wait': 1e3 * (begin - arrival),
-            'read': 1e3 * (read - begin),
+            **(several if len(arrival.clouds) > 1 else {}),
+            'wait': 1e3 * (arrival.begin - arrival.complete),
+            'read': 1e3 * (read - arrival.begin),
             **detections.latency_ms,
             **({} if tracks is None else {'track': 1e3 * (tracked - detected)}),
             'publish': 1e3 * (sent - tracked),
-            'end_to_end': 1e3 * (sent - arrival),
+            'end_to_end': 1e3 * (sent - arrival.first),
         }
         self.health.monitor.succeed(without_filled_intensity(detections, setup.settings), stages)
 
@@ -233,8 +238,8 @@ class DetectorNode(ManagedNode):
         """Report in the diagnostics, and problems in the log."""
         self._leavings.clear()
         setup = self._setup
-        problems = (setup.reader.problem, self._tracking.problem) if setup is not None else ()
-        problem = '; '.join(filter(None, problems))
+        problems = (setup.readers.problem, self._tracking.problem) if setup is not None else ()
+        problem = '; '.join(filter(None, (*problems, self._sensors.take_problem())))
         report = self.health.next_report(self._settings.reliability, problem)
         level, message = OK, self.state
         if self.problem:
@@ -244,6 +249,7 @@ class DetectorNode(ManagedNode):
         values = values_of(report)
         if setup is not None:
             values |= setup.describe() | self._tracking.describe()
+            values |= self._sensors.describe(self._clouds)
         self.health.publish(level, message, values, device=self._settings.device)
 
 

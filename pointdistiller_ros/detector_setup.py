@@ -14,14 +14,15 @@ from rclpy.parameter import Parameter
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.detector import Detector, Mounting
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.messages.cloud_reader import CloudReader
 from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import (
     ClassThresholds,
     DetectorParameters,
     to_detection_config,
+    to_ego_box,
 )
-from pointdistiller_ros.transforms import Transforms, find_mounting
+from pointdistiller_ros.sensors import CloudReaders
+from pointdistiller_ros.transforms import Transforms, find_mounting, needs_transforms
 
 READ = (  # parameters that clouds are read by
     *('intensity_field', 'missing_intensity', 'constant_intensity'),
@@ -37,14 +38,14 @@ class Setup:
     Attributes:
         settings: the node's parameters.
         detector: made from them.
-        reader: of its clouds.
+        readers: of its clouds.
         detection: thresholds and caps.
         transforms: if the mounting, or the pose for tracking, comes from TF.
     """
 
     settings: DetectorParameters
     detector: Detector
-    reader: CloudReader
+    readers: CloudReaders
     detection: DetectionConfig
     transforms: Transforms | None
 
@@ -61,8 +62,13 @@ class Setup:
             'training_intensity': f'{low:g} to {high:g}',
             'training_intensity_assumed': str(info.intensity_assumed),
         }
-        if self.reader.scale is not None:
-            values['intensity_scale'] = f'{self.reader.scale:.6g}'
+        scales = self.readers.scale
+        named = scales if isinstance(scales, dict) else {'': scales}
+        values |= {
+            f'intensity_scale.{topic}'.rstrip('.'): f'{scale:.6g}'
+            for topic, scale in named.items()
+            if scale is not None
+        }
         return {**values, 'bundle': self.settings.bundle}
 
 
@@ -97,6 +103,7 @@ class SetupBuilder:
         detector = kept.detector if kept is not None else self._load_detector(settings)
         transforms = before.transforms if before is not None else None
         with ExitStack() as undo:
+            to_ego_box(settings.ego_box)
             needed_for = _needs_transforms(settings)
             if not needed_for:
                 transforms = None
@@ -107,10 +114,10 @@ class SetupBuilder:
             undo.pop_all()
         detection = to_detection_config(detector.info.model.detection, settings, thresholds)
         if kept is not None and _alike(settings, kept, READ):
-            reader = kept.reader  # which has judged clouds
+            readers = kept.readers  # which have judged clouds
         else:
-            reader = CloudReader(settings, {'bundle': detector.info}, self._node.get_logger())
-        return Setup(settings, detector, reader, detection, transforms)
+            readers = CloudReaders(settings, {'bundle': detector.info}, self._node.get_logger())
+        return Setup(settings, detector, readers, detection, transforms)
 
     def _load_detector(self, settings: DetectorParameters) -> Detector:
         if not settings.bundle:
@@ -127,10 +134,8 @@ def load_detector(settings: DetectorParameters) -> Detector:
 
 def _needs_transforms(settings: DetectorParameters) -> str:
     """A parameter that asks for TF; empty if none does."""
-    if settings.mounting.frame:
-        return 'mounting.frame'
     tracked = settings.outputs.tracks and settings.tracking.fixed_frame
-    return 'tracking.fixed_frame' if tracked else ''
+    return needs_transforms(settings) or ('tracking.fixed_frame' if tracked else '')
 
 
 def _alike(settings: DetectorParameters, before: Setup, names: Sequence[str]) -> bool:

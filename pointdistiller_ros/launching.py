@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import os
 import signal
 from typing import Any
@@ -87,6 +87,7 @@ def consumer(
     arguments: list[str],
     *,
     bag: str,
+    points: Sequence[str],
     remappings: Mapping[str, str],
     **options: Any,
 ) -> Node:
@@ -98,20 +99,23 @@ def consumer(
         arguments: of the launch file that are parameters of the node, as text; where one is empty
             the file of parameters holds.
         bag: bag that is played; empty if the clouds come from elsewhere.
-        remappings: of its topics.
+        points: topics of the clouds.
+        remappings: of its other topics.
         options: `parameters`, by name, and others of a `Node`.
     """
+    several = {'points': list(points)} if len(points) > 1 else {}
+    names = {} if several else {'points': points[0]}
     # Big clouds between processes get lost if nobody asks for them again.
     quality = {'reliability': 'reliable'} if bag else {}
     values = {
         argument: text(value) for argument in arguments if (value := given(context, argument))
     }
-    values |= {**options.pop('parameters', {}), **quality, **use_sim_time(context)}
+    values |= {**options.pop('parameters', {}), **quality, **several, **use_sim_time(context)}
     return _node(
         context,
         f'{name}_node',
         name=given(context, 'name'),
-        remappings=list(remappings.items()),
+        remappings=list({**names, **remappings}.items()),
         parameters=[LaunchConfiguration('params'), values],
         **options,
     )
@@ -120,7 +124,7 @@ def consumer(
 def bag_player(
     context: LaunchContext,
     bag: str,
-    points: str,
+    points: Sequence[str],
     *,
     results: str,
     lockstep: bool,
@@ -132,7 +136,7 @@ def bag_player(
     Args:
         context: of the launch.
         bag: to play.
-        points: topic of the clouds in it.
+        points: topics of the clouds in it.
         results: topic, below the name of the node that works on the clouds; nothing is played
             without that node.
         lockstep: wait there for each cloud's result; otherwise keep the bag's time.
@@ -140,7 +144,8 @@ def bag_player(
         parameters: further ones.
     """
     results = f'{given(context, "name")}/{results}'
-    parameters |= {'bag': text(bag), 'topic': text(points), 'wait_for': results}
+    topic = list(points) if len(points) > 1 else text(points[0])
+    parameters |= {'bag': text(bag), 'topic': topic, 'wait_for': results}
     parameters['acknowledgment'] = results if lockstep else ''
     exiting = {'on_exit': on_exit} if on_exit else {}
     return _node(context, 'bag_player_node', name='bag_player', parameters=[parameters], **exiting)
@@ -164,6 +169,13 @@ def given_topic(context: LaunchContext, name: str) -> str:
     return full_name(topic) if topic and given(context, 'bag') else topic
 
 
+def given_topics(context: LaunchContext, name: str) -> list[str]:
+    """The topic of the command line, or several: `/front,/rear` or `[/front, /rear]`."""
+    topics = [topic.strip() for topic in given(context, name).strip().strip('[]').split(',')]
+    found = [full_name(topic) if given(context, 'bag') else topic for topic in topics if topic]
+    return found or ['']
+
+
 def rviz(context: LaunchContext, name: str) -> list[Node]:
     """RViz with the configuration of a node, on request.
 
@@ -183,7 +195,7 @@ def rviz(context: LaunchContext, name: str) -> list[Node]:
         namespace=given(context, 'namespace') or None,
         # The topics of the configuration are relative.
         remappings=[
-            ('points', given_topic(context, 'points')),
+            ('points', given_topics(context, 'points')[0]),
             *((f'{name}/{topic}', f'{given(context, "name")}/{topic}') for topic in SHOWN),
         ],
         arguments=[

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 import dataclasses
@@ -26,6 +27,7 @@ from pointdistiller_core.config import DetectionConfig, TrackingConfig
 from pointdistiller_core.detector import AUTO, BACKENDS
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.messages.cloud_reader import CloudReading
+from pointdistiller_core.pointcloud.sensors import EgoBox
 
 TF_TOPICS = ('/tf', '/tf_static')
 ParametersT = TypeVar('ParametersT')
@@ -39,6 +41,7 @@ def parameter(
     choices: tuple[str, ...] = (),
     required: bool = False,
     changeable: bool = False,
+    or_text: bool = False,
 ) -> Any:
     """A field of a parameter table.
 
@@ -49,6 +52,7 @@ def parameter(
         choices: the values that a text may have.
         required: an empty text is an error.
         changeable: may be set while the node runs.
+        or_text: a list of texts that may also be given as one text.
     """
     metadata = {
         'description': description,
@@ -56,12 +60,14 @@ def parameter(
         'choices': choices,
         'required': required,
         'changeable': changeable,
+        'or_text': or_text,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
 
 changeable = partial(parameter, changeable=True)
-ANGLE, FRACTION = (-pi, pi), (0.0, 1.0)  # ranges
+ANGLE, FRACTION, SECONDS = (-pi, pi), (0.0, 1.0), (0.0, 10.0)  # ranges
+NO_BOX = (0.0,) * 6
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,24 @@ class MountingParameters:
 
 
 @dataclass(frozen=True)
+class SensorParameters:
+    """How the clouds of several sensors become one."""
+
+    frame: str = changeable(
+        '', 'frame that clouds are moved to, by TF; empty is that of the first topic'
+    )
+    tolerance: float = parameter(
+        0.05, 'largest difference of the stamps of clouds that belong together [s]', range=SECONDS
+    )
+    max_wait: float = parameter(
+        0.1, 'that a cloud of the first topic waits for those of the others [s]', range=SECONDS
+    )
+    keep_incomplete: bool = changeable(
+        True, 'detect in what there is if a sensor or its transform is missing; false refuses it'
+    )
+
+
+@dataclass(frozen=True)
 class Limits:
     """Limits of a level of the diagnostics: a value above any of these reaches it."""
 
@@ -157,6 +181,18 @@ class DiagnosticParameters:
 class InputParameters(CloudReading):
     """How a node receives and reads its clouds, and where their sensor is."""
 
+    points: Sequence[str] = parameter(
+        ('points',),
+        'topic of the clouds, or topics of several sensors, whose clouds are merged into those of '
+        'the first',
+        or_text=True,
+    )
+    sensors: SensorParameters = SensorParameters()
+    ego_box: Sequence[float] = changeable(
+        NO_BOX,
+        'low x, y, z and high x, y, z [m] in the frame of the cloud: points inside, which are of '
+        'the vehicle itself, are dropped; all 0 drops none',
+    )
     intensity_field: str = changeable(
         '', 'field of the intensity; empty is the first of intensity, reflectivity, signal, i'
     )
@@ -229,10 +265,11 @@ class BagPlayerParameters:
     bag: str = parameter(
         '', 'bag folder, its metadata.yaml, .mcap, .db3 or ROS 1 .bag', required=True
     )
-    topic: str = parameter(
-        '',
-        'PointCloud2 topic to play; empty is the only one of the bag, or the only one with the '
-        'fields of a sensor',
+    topic: Sequence[str] = parameter(
+        ('',),
+        'PointCloud2 topic to play, or those of several sensors; empty is the only one of the '
+        'bag, or the only one with the fields of a sensor',
+        or_text=True,
     )
     rate: float = parameter(1.0, 'speed relative to the recording', range=(0.001, 1000.0))
     start: float = parameter(0.0, 'where to begin [s from the start]', range=(0.0, 1e9))
@@ -286,8 +323,8 @@ def declare_parameters(
         descriptor.read_only |= fixed
         with _naming(node, name):
             declared = node.declare_parameter(name, default, descriptor)
-        values[name] = declared.value
-        if problem := _problem(name, field, declared.value):
+        values[name] = _in_table(field, declared.value)
+        if problem := _problem(name, field, values[name]):
             raise ConfigError(f'{node.get_name()}: {problem}')
     return _replaced(table(), values)
 
@@ -300,7 +337,11 @@ def changed_parameters(
     The middleware checks types and ranges; parameters of other tables pass.
     """
     fields = {name: field for name, field, _ in _leaves(current)}
-    ours = {change.name: change.value for change in changes if change.name in fields}
+    ours = {
+        change.name: _in_table(fields[change.name], change.value)
+        for change in changes
+        if change.name in fields
+    }
     problems = [problem for name in ours if (problem := _problem(name, fields[name], ours[name]))]
     if problems:
         return current, SetParametersResult(successful=False, reason='; '.join(problems))
@@ -359,6 +400,23 @@ class ClassThresholds:
                     self._node.declare_parameter(name, self.FIELD.default, descriptor)
                 undo.callback(self._node.undeclare_parameter, name)
             undo.pop_all()
+
+
+def to_ego_box(values: Sequence[float]) -> EgoBox | None:
+    """The box that the parameter `ego_box` gives; None for no box.
+
+    Raises:
+        ConfigError: these are not six numbers, the low ones below the high ones.
+    """
+    low, high = tuple(values[:3]), tuple(values[3:])
+    if tuple(values) == NO_BOX:
+        return None
+    if len(values) != 6 or not all(a < b for a, b in zip(low, high, strict=True)):
+        raise ConfigError(
+            f'parameter ego_box is {list(values)}; give low x, y, z, then high x, y, z [m], or '
+            'six zeros for no box'
+        )
+    return EgoBox((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
 
 def to_detection_config(
@@ -436,6 +494,7 @@ def _descriptor(name: str, field: dataclasses.Field[Any]) -> ParameterDescriptor
         name=name,
         description=field.metadata['description'],
         read_only=not field.metadata['changeable'],
+        dynamic_typing=field.metadata['or_text'],
     )
     if choices := field.metadata['choices']:
         descriptor.additional_constraints = f'one of {", ".join(choices)}'
@@ -455,4 +514,24 @@ def _problem(name: str, field: dataclasses.Field[Any], value: Any) -> str | None
     choices = field.metadata['choices']
     if choices and value not in choices:
         return f'parameter {name} is {value!r}; choose from {list(choices)}'
+    if field.metadata['or_text']:
+        return _topics_problem(name, value, may_be_empty='' in field.default)
     return None
+
+
+def _topics_problem(name: str, topics: Any, *, may_be_empty: bool) -> str | None:
+    """What is wrong with a topic or several."""
+    if not isinstance(topics, Sequence) or not all(isinstance(topic, str) for topic in topics):
+        return f'parameter {name} is {topics!r}; it must be a topic or a list of topics'
+    if may_be_empty and not any(topics):
+        return None
+    if not topics or '' in topics or len(set(topics)) < len(topics):
+        return f'parameter {name} is {list(topics)}; give one topic or several different ones'
+    return None
+
+
+def _in_table(field: dataclasses.Field[Any], value: Any) -> Any:
+    """A parameter's value as tables hold it."""
+    if field.metadata['or_text'] and isinstance(value, str):
+        return [value]
+    return list(value) if isinstance(value, array) else value

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from pointdistiller_ros.bag_player_node import BagPlayerNode
 from pointdistiller_ros.comparison_node import ComparisonNode
@@ -14,6 +14,7 @@ from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.spinning import POLL_PERIOD_S, Session
 
+Topics: TypeAlias = 'Sequence[str] | str | None'
 DISCOVERY_TIMEOUT_S = 10.0
 ARRIVAL_TIMEOUT_S = 2.0  # for messages that are on their way
 RELIABLE = {'reliability': 'reliable'}  # of a node, so that nothing of a bag is lost on the way
@@ -26,6 +27,7 @@ class Playback:
         session: of all nodes.
         answers: topic whose messages say that a cloud is finished.
         rate: speed relative to the recording; None waits for each answer.
+        topic: of the clouds, or topics of several sensors; none is the only one of the bag.
         parameters: further parameters of the player.
 
     Attributes:
@@ -33,13 +35,27 @@ class Playback:
     """
 
     def __init__(
-        self, session: Session, answers: str, *, rate: float | None, **parameters: Any
+        self,
+        session: Session,
+        answers: str,
+        *,
+        rate: float | None,
+        topic: Topics,
+        **parameters: Any,
     ) -> None:
         self._session = session
         self._recorder: BagRecorderNode | None = None
         self._answers = answers
         pace = {'acknowledgment': answers} if rate is None else {'rate': rate}
-        self.player = session.add(BagPlayerNode, **pace, **parameters)
+        self.player = session.add(BagPlayerNode, topic=topic or '', **pace, **parameters)
+        several = not isinstance(topic, str) and len(topic or ()) > 1
+        self._sensors = list(topic or ())[1:] if several else []
+
+    def connect(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Remapping and parameters that let the working node listen to the clouds."""
+        if self._sensors:
+            return {}, {'points': [self.player.topic, *self._sensors]}
+        return {'points': self.player.topic}, {}
 
     def attach(self, worker: DetectorNode | ComparisonNode, record: str) -> None:
         """Attach the working node.
@@ -50,7 +66,12 @@ class Playback:
         """
         self._worker = worker
         if record:
-            topics = [self.player.topic, *worker.output_topics, worker.health.topic]
+            topics = [
+                self.player.topic,
+                *self._sensors,
+                *worker.output_topics,
+                worker.health.topic,
+            ]
             self._recorder = self._session.add(
                 BagRecorderNode, output=record, topics=topics, use_sim_time=True
             )
@@ -129,6 +150,9 @@ class Playback:
             self.player.wait_for_recorder = lambda _: None  # one is lost: do not wait each time
 
     def _connected(self) -> bool:
+        others = self.player.num_extra_subscribers
+        if not all(others[topic] for topic in self._sensors):
+            return False
         if self._recorder is None:
             return self.player.num_subscribers >= 1
         return self.player.num_subscribers >= 2 and not self._recorder.awaited_topics

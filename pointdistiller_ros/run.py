@@ -22,7 +22,7 @@ from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.detector_setup import load_detector
 from pointdistiller_ros.parameters import DetectorParameters
-from pointdistiller_ros.playback import RELIABLE, Playback
+from pointdistiller_ros.playback import RELIABLE, Playback, Topics
 from pointdistiller_ros.run_compare import add_compare_parser, main_compare
 from pointdistiller_ros.run_parameters import (
     add_bag_options,
@@ -42,7 +42,7 @@ class RunOptions:
     Attributes:
         bundle: bundle of the detector, or run folder that holds one.
         bag: bag with PointCloud2 messages.
-        topic: topic of the clouds; empty is the only one of the bag.
+        topic: topic of the clouds, or topics of several sensors; none is the only one of the bag.
         record: bag to write clouds and results to; empty writes none.
         rate: speed relative to the recording; None waits for each result, so that none is dropped.
         parameters: further parameters of the detector node.
@@ -50,7 +50,7 @@ class RunOptions:
 
     bundle: str
     bag: str
-    topic: str = ''
+    topic: Topics = None
     record: str = ''
     rate: float | None = 1.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -103,8 +103,8 @@ def run_detect(
         playback = Playback(
             session, BOXES_TOPIC, rate=options.rate, bag=options.bag, topic=options.topic
         )
-        parameters = {'bundle': options.bundle, **RELIABLE, **options.parameters}
-        names = {'points': playback.player.topic}
+        names, topics = playback.connect()
+        parameters = {'bundle': options.bundle, **RELIABLE, **topics, **options.parameters}
         detector = session.add(partial(DetectorNode, load), names, **parameters)
         check_parameters(detector, options.parameters)
         playback.attach(detector, options.record)

@@ -16,12 +16,12 @@ from rclpy.logging import get_logger
 
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.evaluation.comparison.report import Check, failures, format_table
-from pointdistiller_core.messages.bags import read_clouds
+from pointdistiller_core.messages.bags import read_class_names, read_clouds
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.comparison_parameters import ComparisonParameters
 from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import TF_TOPICS
-from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, RELIABLE, Playback
+from pointdistiller_ros.playback import ARRIVAL_TIMEOUT_S, RELIABLE, Playback, Topics
 from pointdistiller_ros.run_parameters import (
     add_bag_options,
     add_parameter_options,
@@ -44,7 +44,7 @@ class CompareOptions:
         teacher: its bundle, or run folder that holds one.
         student: its bundle, or run folder that holds one.
         bag: bag with PointCloud2 messages.
-        topic: topic of the clouds; empty is the only one of the bag.
+        topic: topic of the clouds, or topics of several sensors; none is the only one of the bag.
         ground_truth: topic of the bag with labelled boxes; empty compares without.
         record: bag to write clouds and results to; empty writes none.
         output: folder to create for the report; empty writes none.
@@ -55,7 +55,7 @@ class CompareOptions:
     teacher: str
     student: str
     bag: str
-    topic: str = ''
+    topic: Topics = None
     ground_truth: str = ''
     record: str = ''
     output: str = ''
@@ -175,16 +175,25 @@ def _add_nodes(
         topic=options.topic,
         extra_topics=[*TF_TOPICS, truth],  # an empty name is none
     )
-    names = {'points': playback.player.topic, 'ground_truth': truth}
+    names, topics = playback.connect()
+    names |= {'ground_truth': truth}
     parameters = {
         'teacher': options.teacher,
         'student': options.student,
         'output': options.output,
         'ground_truth_type': 'boxes' if truth else 'none',
+        **_classes_of(options.bag, truth),
         **RELIABLE,
+        **topics,
         **options.parameters,
     }
     remapped = {name: topic for name, topic in names.items() if topic}
     node = session.add(partial(ComparisonNode, load), remapped, **parameters)
     check_parameters(node, options.parameters)
     return playback, node
+
+
+def _classes_of(bag: str, truth: str) -> dict[str, list[str]]:
+    """The parameter with the classes of labelled boxes, if the bag names them."""
+    names = read_class_names(Path(bag)).get(truth, ()) if truth else ()
+    return {'ground_truth_classes': list(names)} if names else {}

@@ -67,7 +67,11 @@ def add_parameter_options(parser: ArgumentParser, table: type, names: Iterable[s
 def add_bag_options(parser: ArgumentParser, *, rate: float | None) -> None:
     """Add options for what is played, how fast (default `rate`), and where it is recorded."""
     parser.add_argument('--bag', required=True, help='bag with PointCloud2 messages')
-    parser.add_argument('--topic', default='', help='topic of the clouds, if the bag has several')
+    parser.add_argument(
+        '--topic',
+        action='append',
+        help='topic of the clouds, if the bag has several; those of several sensors are merged',
+    )
     parser.add_argument('--record', default='', help='bag to write clouds and results to')
     pace = parser.add_mutually_exclusive_group()
     speed = 'speed relative to the recording; may drop clouds'

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 from geometry_msgs.msg import Transform
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
+from std_msgs.msg import Header
 
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CloudError, ConfigError
 from pointdistiller_core.messages.storage import NANOSECONDS
+from pointdistiller_core.tracking.live import pose_at
 from pointdistiller_ros.conversions import stamp_ns
-from pointdistiller_ros.parameters import MountingParameters
+from pointdistiller_ros.parameters import InputParameters, MountingParameters
 
 if TYPE_CHECKING:
     from pointdistiller_core.tracking.live import StampedPose
@@ -31,12 +34,23 @@ BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1
 
 
 NEEDED_FOR = {  # parameter: what else may be done
+    'sensors.frame': 'leave it empty for the frame of the clouds',
     'mounting.frame': 'give mounting.height, roll, pitch and yaw instead',
     'tracking.fixed_frame': 'leave it empty to track in the frame of the clouds',
 }
 # A cloud may come before the transforms of its time: the motion of the last tenth of a second then
 # goes on for so long.
 GOES_ON_NS, MEASURED_NS = NANOSECONDS // 4, NANOSECONDS // 10
+
+
+def needs_transforms(settings: InputParameters) -> str:
+    """A parameter of a node's clouds that asks for TF; empty if none does.
+
+    Several sensors may send in one frame: without tf2_ros they have to.
+    """
+    if settings.sensors.frame or (len(settings.points) > 1 and Buffer is not None):
+        return 'sensors.frame'
+    return 'mounting.frame' if settings.mounting.frame else ''
 
 
 class Transforms:
@@ -102,6 +116,15 @@ class Transforms:
                 return [self._pose(fixed, sensor, newest[0] - MEASURED_NS), newest]
         except TransformException as error:
             raise CloudError(f'no transform from {sensor!r} to {fixed!r}: {error}') from error
+
+    def matrix(self, target: str, header: Header) -> NDArray[np.float64]:
+        """(4, 4) `target_from_sensor` at the time of a cloud.
+
+        Raises:
+            CloudError: TF does not connect the frames, or not at that time.
+        """
+        time_ns = stamp_ns(header.stamp)
+        return pose_at(time_ns, self.poses(target, header.frame_id, time_ns))
 
     def _pose(self, fixed: str, sensor: str, time_ns: int) -> StampedPose:
         """At a time, or the newest one at 0."""

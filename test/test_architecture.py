@@ -61,7 +61,7 @@ SEES = {
 }
 ROS_SEES = {
     *('detector', 'records', 'config', 'errors', 'evaluation', 'messages', 'tracking'),
-    'pipelines',
+    *('pipelines', 'pointcloud'),
 }
 
 

@@ -69,7 +69,12 @@ class ToyDetector(DetectorModel[Voxels, ToyOutput]):
     def losses(self, output: ToyOutput, batch: Batch) -> dict[str, Tensor]:
         logits, boxes = (values.split(output.sizes) for values in (output.logits, output.boxes))
         frames = zip(logits, boxes, batch.boxes, batch.labels, strict=True)
-        terms = torch.stack([self._frame_losses(*frame) for frame in frames])
+        terms = torch.stack(
+            [
+                self._frame_losses(*frame) * (place not in batch.unlabelled)
+                for place, frame in enumerate(frames)
+            ]
+        )
         return dict(zip(('classification', 'box'), terms.mean(dim=0), strict=True))
 
     def _frame_losses(

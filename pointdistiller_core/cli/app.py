@@ -22,6 +22,7 @@ from pointdistiller_core.cli.data import (
 from pointdistiller_core.cli.demo import demo_command
 from pointdistiller_core.cli.evaluation import evaluate_command
 from pointdistiller_core.cli.export import export_command
+from pointdistiller_core.cli.from_bag import from_bag_command
 from pointdistiller_core.cli.inference import detect_command, import_checkpoint_command
 from pointdistiller_core.cli.label import label_command
 from pointdistiller_core.cli.labels import labels_app
@@ -49,6 +50,7 @@ app.add_typer(bag_app, name='bag')
 app.command('convert')(convert_dataset_command)
 app.command('label')(label_command)
 app.add_typer(labels_app, name='labels')
+app.command('from-bag')(from_bag_command)
 app.command('check-dataset')(check_dataset_command)
 app.command('compare-sweeps')(compare_sweeps_command)
 app.command('train')(train_command)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointdistiller_core.cli.output import (
+    ClassMapOption,
     JsonOption,
     check_folder,
     print_lines,
@@ -20,12 +21,19 @@ from pointdistiller_core.cli.output import (
     progress_bar,
     write_json,
 )
-from pointdistiller_core.config import ConversionConfig, SplitConfig, parse_config
+from pointdistiller_core.config import (
+    ConversionConfig,
+    SplitConfig,
+    parse_class_map,
+    parse_config,
+)
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.geometry.intensity import AUTO, parse_scale
 
 if TYPE_CHECKING:
     from pointdistiller_core.pipelines.bag_conversion import BagInspection, ConvertedDrive
+
+DRIVE_COLUMNS = ['drive', 'clouds', 'frames', 'new', 'points a frame', 'poses']
 
 bag_app = typer.Typer(no_args_is_help=True, help='Inspect recordings and make datasets of them.')
 
@@ -215,9 +223,10 @@ def convert_command(
             config,
             splits,
             strict=strict,
-            on_progress=lambda name: _progress(update, name),
+            on_progress=lambda name: tell_progress(update, name),
         )
     print_drives(converted, dataset, json_target=json_file)
+    print_splits(dataset)
     write_json(json_file, {item.name: item.info.model_dump(mode='json') for item in converted})
 
 
@@ -254,6 +263,7 @@ def convert_dataset_command(
     to: Annotated[
         str, typer.Option(metavar='kitti|folder', help='Layout; by default the other one.')
     ] = '',
+    class_map: ClassMapOption = None,
 ) -> None:
     """Convert a dataset: KITTI's layout, also of simulated scenes, to the open folder, and back.
 
@@ -261,6 +271,7 @@ def convert_dataset_command(
 
     Example: `pointdistiller convert data/kitti data/open --to folder`
     """
+    from pointdistiller_core.datasets.class_tally import ClassTally
     from pointdistiller_core.pipelines.convert_dataset import (
         KITTI,
         folder_to_kitti,
@@ -273,15 +284,19 @@ def convert_dataset_command(
     if to not in (KITTI, 'folder') or to == kind:
         raise ConfigError(f'--to {to}: {source} is of the layout {kind}; choose the other one')
     check_folder(target)
+    tally = ClassTally(parse_class_map(class_map or ()))
     convert = folder_to_kitti if to == KITTI else kitti_to_folder
     with progress_bar('convert', 'frames') as update:
-        lost = convert(source, target, on_frame=update)
+        lost = convert(source, target, tally=tally, on_frame=update)
+    for note in tally.notes():
+        print_note(note)
     for what, count in lost.items():
         print_note(f'not held by the layout {to}: {count} {what}')
     print_note(f'{target}: {source} in the layout {to}')
 
 
-def _progress(update: Callable[..., None], name: str) -> Callable[[float, float, str], None]:
+def tell_progress(update: Callable[..., None], name: str) -> Callable[[float, float, str], None]:
+    """A function that moves a bar to the seconds of a drive that are converted."""
     told = -1
 
     def tell(done_s: float, total_s: float, note: str) -> None:
@@ -291,6 +306,14 @@ def _progress(update: Callable[..., None], name: str) -> Callable[[float, float,
             update(min(told, round(total_s)), max(round(total_s), 1), f'{name}: {note}')
 
     return tell
+
+
+def print_splits(dataset: Path) -> None:
+    """Say how many frames each split of a dataset has."""
+    from pointdistiller_core.formats.folder import split_sizes
+
+    sizes = ', '.join(f'{name} {count} frames' for name, count in split_sizes(dataset).items())
+    print_note(f'{dataset}: splits: {sizes or "none"}')
 
 
 def read_height(text: str) -> str | float:
@@ -329,7 +352,15 @@ def print_drives(
     converted: Sequence[ConvertedDrive], dataset: Path, *, json_target: str | None
 ) -> None:
     """Print the result, choices and problems of each bag."""
-    rows = [
+    print_table(str(dataset), DRIVE_COLUMNS, drive_rows(converted), json_target=json_target)
+    for item in converted:
+        print_lines(describe_drive(item), json_target=json_target)
+    print_note(f'{dataset}: {sum(item.num_frames for item in converted)} frames of these bags')
+
+
+def drive_rows(converted: Sequence[ConvertedDrive]) -> list[list[str]]:
+    """A row of `DRIVE_COLUMNS` for each drive."""
+    return [
         [
             item.name,
             str(item.info.counts.get('clouds', 0)),
@@ -340,17 +371,15 @@ def print_drives(
         ]
         for item in converted
     ]
-    columns = ['drive', 'clouds', 'frames', 'new', 'points a frame', 'poses']
-    print_table(str(dataset), columns, rows, json_target=json_target)
-    for item in converted:
-        choices = item.info.choices
-        lines = [
-            f'intensity of {each["topic"]}: {each["intensity"]}' for each in choices['sensors']
-        ]
-        lines.append(f'height: {choices["height"]["evidence"]}')
-        lines.append(f'poses: {choices["poses"]["evidence"]}')
-        lines += item.info.notes
-        if not item.num_new:
-            lines.append('was converted before; nothing is new')
-        print_lines([f'{item.name}: {line}' for line in lines], json_target=json_target)
-    print_note(f'{dataset}: {sum(item.num_frames for item in converted)} frames of these bags')
+
+
+def describe_drive(item: ConvertedDrive) -> list[str]:
+    """Choices with their evidence, and problems, of one drive."""
+    choices = item.info.choices
+    lines = [f'intensity of {each["topic"]}: {each["intensity"]}' for each in choices['sensors']]
+    lines.append(f'height: {choices["height"]["evidence"]}')
+    lines.append(f'poses: {choices["poses"]["evidence"]}')
+    lines += item.info.notes
+    if not item.num_new:
+        lines.append('was converted before; nothing is new')
+    return [f'{item.name}: {line}' for line in lines]

@@ -164,7 +164,8 @@ def make_bag_command(
         )
         return
     from pointdistiller_core.datasets import KittiDataset
-    from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, kitti_sweeps, write_kitti_bag
+    from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC
+    from pointdistiller_core.pipelines.make_bag import kitti_sweeps, write_kitti_bag
 
     classes = tuple(class_name or CLASS_NAMES) if ground_truth else ()
     names = (choose_bag_frames(dataset, frame, split) or kitti_sweeps(dataset))[:max_frames]
@@ -188,7 +189,8 @@ def make_bag_command(
 
 def make_folder_bag(config: FolderConfig, output: Path, **options: Any) -> None:
     """Turn a drive of a folder into a bag, and say so."""
-    from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC, write_folder_bag
+    from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC
+    from pointdistiller_core.pipelines.make_bag import write_folder_bag
 
     count = write_folder_bag(config, output, **options)
     if classes := options['ground_truth']:

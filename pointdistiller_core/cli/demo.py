@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointdistiller_core.cli.data import simulate_drive_bag, simulate_frames
-from pointdistiller_core.cli.output import print_note, print_table, write_json
+from pointdistiller_core.cli.output import StageTeller, print_note, print_table, write_json
 from pointdistiller_core.cli.training import run_with_progress
 from pointdistiller_core.config import (
     ExperimentConfig,
@@ -25,6 +25,9 @@ from pointdistiller_core.config import (
     load_experiment,
     shipped_configs,
 )
+from pointdistiller_core.deploy.bundle_format import read_info
+from pointdistiller_core.files import only_writer
+from pointdistiller_core.pipelines.stages import Facts, Stage, run_stages
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import Detector
@@ -55,13 +58,21 @@ def demo_command(
 ) -> None:
     """Simulate, train a teacher, train and distil a student, run it as a ROS 2 node.
 
-    Work that an earlier or interrupted demo has finished in the same folder is not repeated.
+    Stages that an earlier or interrupted demo has finished in the same folder are not repeated,
+    unless something that they depend on has changed.
 
     Example: `pointdistiller demo --output demo_output --seed 1`
     """
     start = perf_counter()
-    simulate_demo(output, train=train, val=val, drive=drive, seed=seed)
-    bundles = train_demo(output, seed=seed, epochs=epochs)
+    experiments = demo_experiments(output, seed=seed, epochs=epochs)
+    stages = [
+        *simulation_stages(output, train=train, val=val, drive=drive, seed=seed),
+        *training_stages(output, experiments),
+    ]
+    with only_writer(output):
+        for _ in run_stages(output, stages, StageTeller()):
+            pass
+    bundles = {name: output / 'runs' / name / 'bundle' for name in experiments}
     table = measure_demo(output, bundles)
     print_demo_table(table)
     write_json(str(output / 'table.json'), {'seed': seed, 'models': table})
@@ -74,16 +85,42 @@ def demo_command(
     print_note(f'  {output / "runs"}: tensorboard --logdir {output / "runs"}')
 
 
-def simulate_demo(output: Path, *, train: int, val: int, drive: int, seed: int) -> None:
+def simulation_stages(output: Path, *, train: int, val: int, drive: int, seed: int) -> list[Stage]:
     """Labelled scenes in `data`, a drive as a bag in `drive`."""
     simulation = SimulationConfig(scene=SceneConfig(extent=EXTENT))
     splits = {'train': train, 'val': val}
-    simulate_frames(output / 'data', simulation, splits, seed=seed, workers=2)
-    if not (output / 'drive').exists():
+    settings = {'seed': seed, 'simulation': simulation.model_dump(mode='json')}
+
+    def simulate_scenes(_begun: bool) -> Facts:
+        simulate_frames(output / 'data', simulation, splits, seed=seed, workers=2)
+        return {}
+
+    def simulate_drive(_begun: bool) -> Facts:
         simulate_drive_bag(output / 'drive', simulation, drive, seed=seed)
+        return {}
+
+    return [
+        Stage(
+            'data',
+            simulate_scenes,
+            lambda: {**settings, 'frames': splits},
+            results=(output / 'data',),
+            title='labelled scenes',
+        ),
+        Stage(
+            'drive',
+            simulate_drive,
+            lambda: {**settings, 'clouds': drive},
+            after=(),
+            results=(output / 'drive',),
+            title='a drive as a bag',
+        ),
+    ]
 
 
-def train_demo(output: Path, *, seed: int, epochs: int | None) -> dict[str, Path]:
+def demo_experiments(
+    output: Path, *, seed: int, epochs: int | None
+) -> dict[str, ExperimentConfig]:
     """The teacher, and the same student twice: without and with distillation."""
     shipped = {path.stem: path for path in shipped_configs('experiments')}
     changes = [f'training.seed={seed}', *([f'training.epochs={epochs}'] if epochs else [])]
@@ -91,20 +128,36 @@ def train_demo(output: Path, *, seed: int, epochs: int | None) -> dict[str, Path
     teacher = load_experiment(shipped['demo_teacher'], tuple(changes))
     distilled = load_experiment(shipped['demo_student'], tuple(changes))
     student = distilled.model_copy(update={'distillation': None})
-    bundles = {'teacher': _train(output, 'teacher', teacher)}
-    bundles['student'] = _train(output, 'student', student)
-    bundles['distilled'] = _train(output, 'distilled', distilled, teacher=bundles['teacher'])
-    return bundles
+    return {'teacher': teacher, 'student': student, 'distilled': distilled}
 
 
-def _train(
-    output: Path, name: str, experiment: ExperimentConfig, *, teacher: Path | None = None
-) -> Path:
-    run = output / 'runs' / name
-    resume = (run / 'config.yaml').exists()
-    return run_with_progress(
-        experiment, run, label=name, teacher=teacher, resume=resume, again='repeat it'
-    )
+def training_stages(output: Path, experiments: Mapping[str, ExperimentConfig]) -> list[Stage]:
+    """A run for each experiment; those with distillation learn from the teacher."""
+    runs = output / 'runs'
+
+    def train(name: str) -> Facts:
+        taught = experiments[name].distillation is not None
+        bundle = run_with_progress(
+            experiments[name],
+            runs / name,
+            label=name,
+            teacher=runs / 'teacher' if taught else None,
+            resume=(runs / name / 'config.yaml').exists(),
+            again='repeat it',
+        )
+        return {'sha256': read_info(bundle).sha256}
+
+    return [
+        Stage(
+            name,
+            lambda _begun, name=name: train(name),  # type: ignore[misc]
+            lambda name=name: experiments[name].model_dump(mode='json'),  # type: ignore[misc]
+            after=('data',) if experiment.distillation is None else ('data', 'teacher'),
+            results=(runs / name,),
+            title=TITLES[name],
+        )
+        for name, experiment in experiments.items()
+    ]
 
 
 def measure_demo(output: Path, bundles: Mapping[str, Path]) -> list[dict[str, Any]]:

@@ -42,8 +42,8 @@ LabelNamesOption = Annotated[
     list[str] | None,
     typer.Option(
         '--class',
-        help="A class that the labels of the boxes index, in order; by default the detector's; "
-        'repeatable.',
+        help='A class that the labels of the boxes index, in order; by default those that the bag '
+        "names, or the detector's; repeatable.",
         rich_help_panel=OF_BAG,
     ),
 ]
@@ -81,6 +81,7 @@ class Source:
         intensity_scale: `auto` or a factor.
         usual_split: of a dataset.
         whole: also points that no camera sees, whatever the dataset.
+        class_map: new names of the labels' classes.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class Source:
     intensity_scale: str | None = None
     usual_split: str = 'val'
     whole: bool = False
+    class_map: Mapping[str, str] | None = None
 
     @cached_property
     def config(self) -> DatasetConfig:
@@ -103,7 +105,7 @@ class Source:
         """
         from pointdistiller_core.datasets import find_dataset
 
-        names = ('split', 'camera_view', 'topic', 'ground_truth')
+        names = ('split', 'camera_view', 'topic', 'ground_truth', 'class_map')
         options = {name: getattr(self, name) for name in names}
         label_names = tuple(self.label_names or ()) or None
         config = find_dataset(

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The verb `evaluate`: metrics of a bundle, or the KITTI metric of any result files."""
+"""The verb `evaluate`: metrics of a bundle, or of any result files of KITTI or nuScenes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from pointdistiller_core.cli.detection_run import (
     detect_all,
 )
 from pointdistiller_core.cli.output import (
+    ClassMapOption,
     JsonOption,
     check_file,
     check_folder,
@@ -31,11 +33,12 @@ from pointdistiller_core.cli.scores import (
     parse_overlaps,
     print_scores,
 )
-from pointdistiller_core.config import KittiConfig
+from pointdistiller_core.config import KittiConfig, parse_class_map
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_core.records import Detections
 
 if TYPE_CHECKING:
+    from pointdistiller_core.datasets.class_tally import ClassTally
     from pointdistiller_core.evaluation.metric import Scores
     from pointdistiller_core.formats.kitti import KittiObjects
 
@@ -45,7 +48,7 @@ MetricOption = Annotated[
     str | None,
     typer.Option(
         metavar='NAME',
-        help="kitti: the benchmark's, with difficulties; the default for KITTI's layout. "
+        help="kitti, nuscenes: the benchmarks' own; the defaults for their layouts. "
         'lidar: of a bundle, only from points and boxes, by distance and by points in the box; '
         'the default for other datasets.',
     ),
@@ -113,12 +116,18 @@ LevelOption = Annotated[
 ]
 PredictionsOption = Annotated[
     Path | None,
-    typer.Option(metavar='DIR', help='Result files of any detector.', rich_help_panel=OF_FILES),
+    typer.Option(
+        metavar='DIR|FILE',
+        help="Result files of any detector, or a submission file of nuScenes' detection task.",
+        rich_help_panel=OF_FILES,
+    ),
 ]
 LabelsOption = Annotated[
     Path | None,
     typer.Option(
-        metavar='DIR', help='Label files, e.g. training/label_2.', rich_help_panel=OF_FILES
+        metavar='DIR',
+        help='Label files, e.g. training/label_2; for a submission the root of nuScenes.',
+        rich_help_panel=OF_FILES,
     ),
 ]
 MinOverlapOption = Annotated[
@@ -136,7 +145,8 @@ SplitOption = Annotated[
         metavar='NAME|FILE',
         help='For a bundle: a file of ImageSets, without .txt, or several (train+val); val is the '
         'default. '
-        'For result files: a file that lists frames; the default is all with a result.',
+        'For result files: a file that lists frames; the default is all with a result. '
+        'For a submission: its split, e.g. val, mini_val, or one of splits.json.',
     ),
 ]
 CurvesOption = Annotated[
@@ -149,10 +159,11 @@ CurvesOption = Annotated[
 # Options that each form of the verb needs, and those that it may have.
 OF_RUNNING = {
     *('--camera-view', '--device', '--backend', '--precision', '--intensity-scale', '--results'),
-    *('--topic', '--ground-truth', '--class', '--level'),
+    *('--topic', '--ground-truth', '--class', '--class-map', '--level'),
 }
 FORMS = {
-    'result files': ({'--predictions', '--labels'}, {'--curves'}),
+    'result files': ({'--predictions', '--labels'}, {'--curves', '--class-map'}),
+    'a submission of nuScenes': ({'--predictions', '--labels', '--split'}, set()),
     'a bundle': ({'BUNDLE', '--dataset'}, {'--curves', *OF_RUNNING}),
     'a bundle by another metric than kitti': ({'BUNDLE', '--dataset'}, OF_RUNNING),
 }
@@ -176,11 +187,12 @@ def evaluate_command(
     predictions: PredictionsOption = None,
     labels: LabelsOption = None,
     min_overlap: MinOverlapOption = None,
+    class_map: ClassMapOption = None,
     split: SplitOption = None,
     json_file: JsonOption = None,
     curves: CurvesOption = None,
 ) -> None:
-    """Average precision of a bundle or, with KITTI's metric, of result files.
+    """Average precision of a bundle, or of result files of KITTI or nuScenes.
 
     Example: `pointdistiller evaluate runs/student --dataset data/simulated --split val`
 
@@ -188,23 +200,38 @@ def evaluate_command(
 
     Example: `pointdistiller evaluate --predictions results --labels kitti/training/label_2
     --split kitti/ImageSets/val.txt --json ap.json --curves curves.png`
+
+    Example: `pointdistiller evaluate --predictions results_nusc.json --labels nuscenes
+    --split val --json scores.json`
     """
     options = {
         **{'BUNDLE': bundle, '--dataset': dataset, '--results': results},
         **{'--camera-view': camera_view, '--topic': topic, '--ground-truth': ground_truth},
-        **{'--class': label_names, '--device': device, '--backend': backend},
+        **{
+            '--class': label_names,
+            '--class-map': class_map,
+            '--device': device,
+            '--backend': backend,
+        },
         **{'--precision': precision, '--intensity-scale': intensity_scale, '--level': level},
         **{'--predictions': predictions, '--labels': labels, '--curves': curves},
     }
-    check_options(options, metric)
+    if is_submission(predictions, metric):
+        check_options({**options, '--split': split, '--min-overlap': min_overlap}, 'nuscenes')
+    else:
+        check_options(options, metric)
     if curves is not None and curves.suffix.lower() not in {'.png', '.svg'}:
         raise PointDistillerError(f'--curves {curves}: choose a name that ends in .png or .svg')
-    if predictions and labels:
+    renamed = parse_class_map(class_map or ())
+    if predictions and labels and split and is_submission(predictions, metric):
+        scores, title = evaluate_submission(predictions, labels, split)
+    elif predictions and labels:
         frames, overlaps = Path(split) if split else None, parse_overlaps(min_overlap or ())
-        scores, title = evaluate_files(predictions, labels, frames, overlaps)
+        scores, title = evaluate_files(predictions, labels, frames, overlaps, renamed)
     elif bundle and dataset:
         source = Source(
-            dataset, split, camera_view, topic, ground_truth, label_names, intensity_scale
+            *(dataset, split, camera_view, topic, ground_truth, label_names, intensity_scale),
+            class_map=renamed or None,
         )
         engine = Engine(device or 'cpu', backend or 'torch', precision or 'fp32', bool(level))
         metric = metric or source.metric
@@ -214,6 +241,13 @@ def evaluate_command(
             *(bundle, source, metric, engine), min_overlaps=asked, results=results
         )
     report(scores, title, json_file=json_file, curves=curves)
+
+
+def is_submission(predictions: Path | None, metric: str | None) -> bool:
+    """Whether the results are a submission file of nuScenes, not a folder of files."""
+    if predictions is None or metric not in {None, 'nuscenes'}:
+        return False
+    return metric == 'nuscenes' or predictions.is_file() or predictions.suffix == '.json'
 
 
 def check_options(options: Mapping[str, object], metric: str | None) -> None:
@@ -229,7 +263,9 @@ def check_options(options: Mapping[str, object], metric: str | None) -> None:
     given = [name for name, value in options.items() if value is not None and value != []]
     if not {*given} - {'--curves'}:
         raise PointDistillerError('give BUNDLE and --dataset, or --predictions and --labels')
-    if metric not in {None, 'kitti'}:
+    if metric == 'nuscenes' and '--predictions' in given:
+        kind = 'a submission of nuScenes'
+    elif metric not in {None, 'kitti'}:
         kind = 'a bundle by another metric than kitti'
     else:
         kind = 'result files' if {*given} & FORMS['result files'][0] else 'a bundle'
@@ -243,7 +279,11 @@ def check_options(options: Mapping[str, object], metric: str | None) -> None:
 
 
 def evaluate_files(
-    predictions: Path, labels: Path, split: Path | None, min_overlaps: Mapping[str, float]
+    predictions: Path,
+    labels: Path,
+    split: Path | None,
+    min_overlaps: Mapping[str, float],
+    class_map: Mapping[str, str],
 ) -> tuple[Scores, str]:
     """Evaluate a folder of KITTI result files; needs no torch.
 
@@ -252,10 +292,12 @@ def evaluate_files(
         labels: folder of the label files.
         split: a file that lists frames; None is all with a result.
         min_overlaps: class -> least overlap of a hit; empty is the benchmark's.
+        class_map: new names of classes, of labels and results.
 
     Returns:
         The scores, and what was evaluated.
     """
+    from pointdistiller_core.datasets.class_tally import ClassTally
     from pointdistiller_core.evaluation.kitti.metric import (
         MIN_OVERLAPS,
         evaluate_kitti,
@@ -267,9 +309,54 @@ def evaluate_files(
     truth, detections = read_results_folder(labels, predictions, split)
     frames = list_frames(predictions, split)
     truth, detections = complete_boxes(labels, frames, truth, detections)
+    tally, of_results = ClassTally(class_map), ClassTally(class_map)
+    truth = [rename_objects(objects, tally) for objects in truth]
+    detections = [rename_objects(objects, of_results) for objects in detections]
     least = min_overlaps or MIN_OVERLAPS
+    tell_classes(tally, least)
     result = evaluate_kitti(truth, detections, tuple(least), min_overlaps=least)
     return score_result(result), f'{predictions} ({len(truth)} frames)'
+
+
+def rename_objects(objects: KittiObjects, tally: ClassTally) -> KittiObjects:
+    """Objects of a frame by the new names of their classes."""
+    import numpy as np
+
+    renamed = list(map(tally.rename, objects.names.tolist()))
+    return replace(objects, names=np.array(renamed, np.str_)) if tally.class_map else objects
+
+
+def tell_classes(tally: ClassTally, class_names: Collection[str]) -> None:
+    """Say which labels were renamed, and which are of no class that is evaluated."""
+    from pointdistiller_core.datasets.class_tally import count_names
+    from pointdistiller_core.formats.kitti import DONT_CARE
+
+    for note in tally.notes():
+        print_note(note)
+    others = tally.others((*class_names, DONT_CARE))
+    if others:
+        print_note(
+            f'labels of other classes, which are ignored: {count_names(others)}; '
+            '--class-map NAME=CLASS counts them'
+        )
+
+
+def evaluate_submission(predictions: Path, root: Path, split: str) -> tuple[Scores, str]:
+    """Evaluate a submission file of nuScenes; needs no torch.
+
+    Args:
+        predictions: the file.
+        root: of nuScenes.
+        split: its name.
+
+    Returns:
+        The scores, and what was evaluated.
+    """
+    from pointdistiller_core.evaluation.nuscenes import files
+    from pointdistiller_core.evaluation.nuscenes.scores import score_result
+
+    result, num_samples = files.evaluate_submission(predictions, root, split)
+    return score_result(result), f'{predictions} on {root} ({split}, {num_samples} samples)'
 
 
 def complete_boxes(
@@ -334,6 +421,8 @@ def evaluate_bundle(
     Returns:
         The scores, and what was evaluated on what.
     """
+    from pointdistiller_core.datasets.class_tally import tally_labels
+
     detector = engine.load(bundle)
     dataset = source.open(detector.class_names, {'': detector.info})
     indices = range(len(dataset))
@@ -342,6 +431,7 @@ def evaluate_bundle(
         metric.check_results(results, dataset, indices)
     # Missing annotations are reported for the first frame, before the long part.
     metric.evaluate(dataset, indices[:1], [Detections.empty()])
+    tell_classes(tally_labels(dataset), detector.class_names)
     found = detect_all(detector, dataset, level=engine.level)
     scores = metric.evaluate(dataset, indices, found)
     if results is not None:

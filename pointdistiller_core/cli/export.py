@@ -141,7 +141,7 @@ def add_verified(
     print_verifications(verifications, target, problems, json_file=json_file)
     if problems:
         raise BackendError(
-            f'{folder} is left as it was, for {target} disagrees with torch: '
+            f'{folder} is left as it was, for {target} {describe_refusal(verifications)}: '
             + '; '.join(problems)
         )
     add_files(folder, files)
@@ -294,6 +294,13 @@ def find_problems(verifications: Mapping[str, Verification]) -> list[str]:
         for problem in verification.problems
         if verification.agreement.num_boxes or name != SIMULATED or len(verifications) == 1
     ]
+
+
+def describe_refusal(verifications: Mapping[str, Verification]) -> str:
+    """What is wrong with a backend that is refused."""
+    if any(each.agreement.num_boxes for each in verifications.values()):
+        return 'disagrees with torch'
+    return 'cannot be compared with torch'
 
 
 def print_verifications(

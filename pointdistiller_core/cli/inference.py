@@ -52,6 +52,9 @@ PrecisionOption = Annotated[
 BundleArgument = Annotated[Path, typer.Argument(help='A bundle, or the folder of a run.')]
 
 
+POINT_SUFFIXES = ('.bin', '.npy', '.pcd')
+
+
 class MissingIntensity(str, Enum):
     """What to do with a cloud without intensities, as the node's parameter."""
 
@@ -100,6 +103,7 @@ def detect_command(
         bundle, clouds = bundle_option, [bundle, *clouds]
     if not clouds:
         raise typer.BadParameter('there is no point cloud after the bundle', param_hint='CLOUDS')
+    _refuse_datasets(clouds, bundle)
     scale = given_scale(intensity_scale) or 1.0
     detector = Detector.load(
         bundle, backend=backend, device=device, num_threads=num_threads, precision=precision
@@ -136,6 +140,31 @@ def detect_command(
     finally:  # a broken cloud loses none of the results before it
         if results:
             _print_detections(results, detector.class_names, json_file=json_file)
+
+
+def _refuse_datasets(clouds: Sequence[Path], bundle: Path) -> None:
+    """Refuse bags and datasets.
+
+    Raises:
+        DatasetError: there is one; names the verb for it.
+    """
+    from pointdistiller_core.datasets import DATASETS
+
+    for path in clouds:
+        if path.suffix.lower() in POINT_SUFFIXES:  # whose content may be anything
+            continue
+        kinds = [name for name, kind in DATASETS.items() if kind.lies_at(path)]
+        if kinds == ['bag']:
+            raise DatasetError(
+                f'{path}: a bag, and detect takes files of points; to record what is found in a '
+                f'bag: pointdistiller run detect {bundle} --bag {path} --record OUT --lockstep; '
+                f'to score it: pointdistiller evaluate {bundle} --dataset {path}'
+            )
+        if kinds:
+            raise DatasetError(
+                f'{path}: {DATASETS[kinds[0]].layout}, and detect takes its files of points, '
+                f'*.bin; to score all: pointdistiller evaluate {bundle} --dataset {path}'
+            )
 
 
 def _read_first(

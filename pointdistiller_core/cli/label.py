@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""The verb `label`: labels of a dataset folder by trained detectors."""
+"""The verb `label`: labels of a dataset folder by detectors."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pointdistiller_core.cli.output import (
+    ClassMapOption,
     JsonOption,
     OverrideOption,
     print_note,
@@ -22,30 +22,45 @@ from pointdistiller_core.config import (
     FolderConfig,
     LabellingConfig,
     apply_overrides,
+    parse_class_map,
     parse_config,
 )
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.formats.folder import read_info
 from pointdistiller_core.labelling.drives import DROP, IGNORE, LABEL
 from pointdistiller_core.pipelines.label import MEASURED_IOU
 
 if TYPE_CHECKING:
-    from pointdistiller_core.detector import Detector
-    from pointdistiller_core.geometry.mounting import Mounting
-    from pointdistiller_core.pipelines.label import LabelCounts, Teachers
+    from pointdistiller_core.pipelines.label import LabelCounts
 
 
 def label_command(
     dataset: Annotated[Path, typer.Argument(help='Dataset folder, as `bag convert` makes it.')],
     *,
     bundle: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar='BUNDLE[=CLASS,...]',
             help='Bundle or run of a teacher, and the classes that it labels, by default all of '
             'its own; repeatable.',
         ),
-    ],
+    ] = None,
+    detections: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='BAG[:TOPIC][=CLASS,...]',
+            help='Boxes that any detector left in a bag: Detection3DArray, DetectedObjects of '
+            'Autoware, or ~/boxes; repeatable.',
+        ),
+    ] = None,
+    class_map: ClassMapOption = None,
+    label_names: Annotated[
+        list[str] | None,
+        typer.Option(
+            '--class',
+            help='A class that the numbers of recorded boxes index, in order; by default what the '
+            "bag says, or KITTI's three; repeatable.",
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help='Frames to label.')] = 'all',
     device: Annotated[str, typer.Option(help='cpu, cuda or auto.')] = 'auto',
     overrides: OverrideOption = None,
@@ -55,68 +70,40 @@ def label_command(
 
     Example: `pointdistiller label data/own --bundle runs/teacher --set trust.accept=0.7`
 
+    Example: `pointdistiller label data/own --detections drive_1:/objects --class-map autoware`
+
     Sure tracks become labels, unsure ones ignored boxes. Labels of people are kept, and the new
     ones are compared with them. Repeat with other settings to make the labels again.
     """
     from pointdistiller_core.datasets.folder import FolderDataset
     from pointdistiller_core.pipelines.label import label_dataset
+    from pointdistiller_core.pipelines.teachers import labelled_classes, load_teachers
 
     values = apply_overrides({}, tuple(overrides or ()))
     config = parse_config(LabellingConfig, values, where='--set')
-    height = read_info(dataset).sensor.height
-    teachers = _load_teachers(bundle, device, config, height)
-    names = tuple(dict.fromkeys(name for each in teachers.teachers for name in each.classes))
+    renamed = parse_class_map(class_map or ())
+    folder = FolderConfig(root=dataset, split=split, class_map=renamed)
+    teachers = load_teachers(
+        FolderDataset(folder, (), labelled=False),
+        config,
+        bundles=bundle or (),
+        detections=detections or (),
+        class_map=renamed,
+        label_names=label_names or (),
+        device=device,
+        on_note=print_note,
+    )
+    names = labelled_classes(teachers)
     if unknown := [name for name in config.trust_by_class if name not in names]:
         raise ConfigError(f'trust_by_class: {unknown} are not labelled; choose from {list(names)}')
-    frames = FolderDataset(FolderConfig(root=dataset, split=split), names, labelled=False)
+    frames = FolderDataset(folder, names, labelled=False)
     with progress_bar('label', 'frames') as update:
         counts = label_dataset(frames, teachers, config, update)
-    _report(counts, dataset, json_file)
+    print_labels(counts, dataset, json_file)
 
 
-def _load_teachers(
-    bundles: list[str], device: str, config: LabellingConfig, height: float | None
-) -> Teachers:
-    """The detectors, with thresholds low enough for tracks to continue with unsure detections."""
-    from pointdistiller_core.detector import Detector
-    from pointdistiller_core.labelling.views import Teacher
-    from pointdistiller_core.pipelines.label import Teachers
-
-    loaded: list[Teacher] = []
-    facts = []
-    for text in bundles:
-        path, _, chosen = text.partition('=')
-        detector = Detector.load(path, device=device)
-        names = detector.class_names
-        classes = tuple(chosen.split(',')) if chosen else names
-        if unknown := [name for name in classes if name not in names]:
-            raise ConfigError(
-                f'--bundle {text}: {unknown} are not among its classes {list(names)}'
-            )
-        low = detector.info.model.detection.model_copy(
-            update={'score_threshold': config.tracking.min_score, 'score_thresholds': ()}
-        )
-        detect = partial(detector, detection=low, mounting=_mounting(detector, height))
-        looks_at = detector.info.model.point_cloud_range
-        loaded.append(Teacher(detect, names, classes, looks_at))
-        facts.append((detector.info.sha256, classes, config.tracking.min_score, height))
-    return Teachers(loaded, repr(facts), ', '.join(bundles))
-
-
-def _mounting(detector: Detector, height: float | None) -> Mounting | None:
-    """From the dataset's sensor to that of the training; None if they are equally high."""
-    from pointdistiller_core.geometry.mounting import Mounting
-
-    trained = detector.info.sensor_height
-    mounting = Mounting.at_height(trained, height)
-    if mounting is not None:
-        print_note(
-            f'points are moved from a height of {height:g} m to the {trained:g} m of training'
-        )
-    return mounting
-
-
-def _report(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
+def print_labels(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
+    """Print tracks and labels of each class, and how good they are where people have labelled."""
     for note in counts.notes:
         print_note(note)
     print_table(

@@ -26,6 +26,7 @@ from rich.table import Table
 import typer
 
 from pointdistiller_core.files import check_writable, write_file
+from pointdistiller_core.pipelines.stages import Stage, StageListener
 
 if TYPE_CHECKING:
     from pointdistiller_core.records import Detections
@@ -67,6 +68,15 @@ OverrideOption = Annotated[
     typer.Option('--set', metavar='KEY=VALUE', help='Override a configuration value; repeatable.'),
 ]
 
+ClassMapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar='NAME=CLASS|MAP',
+        help='New name of a class, e.g. Van=Car, or a map of all: nuscenes, vod, autoware; '
+        'repeatable.',
+    ),
+]
+
 # Progress and notes go to stderr, so that stdout holds only results and can be piped.
 notes = Console(stderr=True)
 
@@ -79,6 +89,18 @@ def print_error(message: str) -> None:
 def print_note(message: str) -> None:
     """Print one line of information on stderr."""
     notes.print(escape(message), highlight=False, soft_wrap=True)
+
+
+class StageTeller(StageListener):
+    """Prints where a job stands."""
+
+    def on_begin(self, number: int, total: int, stage: Stage, reason: str) -> None:
+        """Print which stage begins, and why."""
+        print_note(f'stage {number} of {total}: {stage.name}: {stage.title} ({reason})')
+
+    def on_skip(self, number: int, total: int, stage: Stage) -> None:
+        """Print that a stage is current."""
+        print_note(f'stage {number} of {total}: {stage.name}: {stage.title} (is current)')
 
 
 def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pointdistiller_core.cli.output import print_lines, print_note, print_table
 from pointdistiller_core.errors import ConfigError, PointDistillerError
+from pointdistiller_core.formats.nuscenes.names import CLASS_NAMES
 
 if TYPE_CHECKING:
     from pointdistiller_core.evaluation.kitti.metric import KittiResult
     from pointdistiller_core.evaluation.lidar import Overlaps
     from pointdistiller_core.evaluation.metric import Metric, Scores
+    from pointdistiller_core.evaluation.nuscenes.scores import NuScenesScores
 
 LeastT = TypeVar('LeastT')  # overlap of a hit, or several
 
@@ -164,9 +166,13 @@ def print_scores(scores: Scores, title: str, *, json_target: str | None) -> None
         json_target: of `print_table`.
     """
     from pointdistiller_core.evaluation.kitti.scores import KittiScores
+    from pointdistiller_core.evaluation.nuscenes.scores import NuScenesScores
 
     if isinstance(scores, KittiScores):
         _print_kitti(scores.result, title, json_target=json_target)
+        return
+    if isinstance(scores, NuScenesScores):
+        _print_nuscenes(scores, title, json_target=json_target)
         return
     least = scores.details.get('min_overlaps', {})
     rows = [
@@ -230,6 +236,46 @@ def _print_ceilings(result: KittiResult) -> None:
                 f'{name}: {unjudged} detections have no place in the image (no 2D box): '
                 'neither hits nor false alarms'
             )
+
+
+def _print_nuscenes(scores: NuScenesScores, title: str, *, json_target: str | None) -> None:
+    """Print a row for each class: AP [%] by distance, and the errors of hits within 2 m."""
+    result = scores.result
+    assert result is not None
+    rows = [
+        [
+            name,
+            *map(_percent, scores.by_class[name].values()),
+            *(('-' if math.isnan(error) else f'{error:.3f}') for error in errors.tolist()),
+            f'{scores.num_labels[name]}',
+        ]
+        for name, errors in zip(result.class_names, result.errors, strict=True)
+    ]
+    means = [f'{error:.3f}' for error in result.mean_errors.values()]
+    columns = list(next(iter(scores.by_class.values())))
+    blank = [''] * (len(columns) - 1)
+    total = f'{sum(scores.num_labels.values())}'
+    rows.append(['mean', *blank, _percent(scores.means['mAP']), *means, total])
+    errors_of = ('ATE [m]', 'ASE', 'AOE [rad]', 'AVE [m/s]', 'AAE')
+    print_table(
+        f'AP [%] and errors, {title}',
+        ['class', *columns, *errors_of, 'labels'],
+        rows,
+        json_target=json_target,
+    )
+    line = f'mAP {scores.means["mAP"]:.2f} %, NDS {scores.means["NDS"]:.2f} %'
+    print_lines([line], json_target=json_target)
+    for kind, what in (('truth', 'labels'), ('found', 'detections')):
+        loaded, in_range, with_points, counting = (
+            sum(own.values()) for own in result.counts[kind].values()
+        )
+        print_note(
+            f'{counting} of {loaded} {what} count; {loaded - in_range} are out of range, '
+            f'{in_range - with_points} without a point, {with_points - counting} in bicycle racks'
+        )
+    if set(result.class_names) != set(CLASS_NAMES):
+        number = len(result.class_names)
+        print_note(f"means of {number} classes, where published ones are of nuScenes' ten")
 
 
 def _print_bins(

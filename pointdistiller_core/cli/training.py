@@ -16,10 +16,16 @@ from pointdistiller_core.cli.intensity import (
     USUAL,
     IntensityScaleOption,
     expectations,
+    name_of,
     settle_dataset,
 )
 from pointdistiller_core.cli.output import OverrideOption, print_note, print_table, progress_bar
-from pointdistiller_core.config import DistillationConfig, ExperimentConfig, load_experiment
+from pointdistiller_core.config import (
+    DistillationConfig,
+    ExperimentConfig,
+    find_config,
+    load_experiment,
+)
 from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
 from pointdistiller_core.errors import TrainingStopped
 from pointdistiller_core.training.exit_codes import EXIT_STOPPED
@@ -28,7 +34,10 @@ if TYPE_CHECKING:
     from pointdistiller_core.training.listeners import Progress
 
 ConfigArgument = Annotated[
-    Path, typer.Argument(help='Experiment YAML; config/experiments has examples.')
+    str,
+    typer.Argument(
+        metavar='NAME|FILE', help='A shipped experiment, such as own_data, or a YAML file.'
+    ),
 ]
 OutputOption = Annotated[Path, typer.Option('--output', '-o', help='Folder of the run.')]
 FromOption = Annotated[
@@ -69,11 +78,11 @@ def train_command(
 ) -> None:
     """Train a detector on labels, from new weights or (`--from`) from trained ones.
 
-    Example: `pointdistiller train config/experiments/demo_teacher.yaml -o runs/teacher
-    --set training.epochs=4`
+    Example: `pointdistiller train own_data -o runs/own --set dataset.root=data/mine
+    --set validation.root=data/mine --set training.epochs=4`
     """
     stop_at = moment_after(stop_after)
-    experiment = load_experiment(config, tuple(overrides or ()))
+    experiment = load_experiment(find_config('experiments', config), tuple(overrides or ()))
     experiment = experiment.model_copy(update={'distillation': None})
     experiment = settle_experiment(intensity_scale, experiment, {'the source': source})
     run_with_progress(
@@ -85,6 +94,7 @@ def train_command(
         device=device,
         stop_at=stop_at,
     )
+    print_validation(output, experiment)
 
 
 def distill_command(
@@ -102,11 +112,11 @@ def distill_command(
 
     Without `distillation` in the configuration, the preset `default` is used.
 
-    Example: `pointdistiller distill config/experiments/demo_student.yaml
-    --teacher runs/teacher -o runs/distilled --set distillation=paper`
+    Example: `pointdistiller distill demo_student --teacher runs/teacher
+    -o runs/distilled --set distillation=paper`
     """
     stop_at = moment_after(stop_after)
-    experiment = load_experiment(config, tuple(overrides or ()))
+    experiment = load_experiment(find_config('experiments', config), tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
     experiment = settle_experiment(intensity_scale, experiment, {'the teacher': teacher})
@@ -119,6 +129,7 @@ def distill_command(
         device=device,
         stop_at=stop_at,
     )
+    print_validation(output, experiment)
     print_lessons(output)
 
 
@@ -137,8 +148,10 @@ def settle_experiment(
         ConfigError, DatasetError: as `settle_dataset`.
     """
     from pointdistiller_core.datasets import build_dataset
+    from pointdistiller_core.training.experiment import refuse_bags
     from pointdistiller_core.training.processes import is_first_process
 
+    refuse_bags(experiment)
     build_dataset(experiment.dataset, ())  # checks first that it is there
     infos = {name: read_info(find_bundle(path)) for name, path in bundles.items() if path}
     settle = partial(
@@ -221,6 +234,9 @@ def run_with_progress(
                         f'loss {progress.losses["total"]:.3f}',
                     )
 
+                def on_validation(self, done: int, total: int) -> None:
+                    update(done, total, 'validated frames')
+
             bundle = train(listener=Bar())
     except KeyboardInterrupt:
         if (output / CONFIG_FILE).exists() and is_first_process():
@@ -258,6 +274,18 @@ def print_ratios(title: object, ratios: Mapping[str, Mapping[str, float]]) -> No
     if rows:
         title = f'Gradients of terms over that of detection, last epoch: {title}'
         print_table(title, columns, rows, json_target=None)
+
+
+def print_validation(run: Path, experiment: ExperimentConfig) -> None:
+    """Print the scores of a finished run, if it was validated."""
+    from pointdistiller_core.cli.scores import print_scores
+    from pointdistiller_core.training.processes import is_first_process
+    from pointdistiller_core.training.run import read_scores
+
+    if experiment.validation is None or not is_first_process():
+        return
+    _, scores = read_scores(run, experiment.model.class_names)
+    print_scores(scores, f'{run} on {name_of(experiment.validation)}', json_target=None)
 
 
 def print_lessons(run: Path) -> None:

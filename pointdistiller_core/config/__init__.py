@@ -21,6 +21,11 @@ from pointdistiller_core.config.base import (
     Positive,
     TermConfig,
 )
+from pointdistiller_core.config.class_maps import (
+    CLASS_MAPS,
+    ClassMap,
+    parse_class_map,
+)
 from pointdistiller_core.config.conversion import (
     ConversionConfig,
     SplitConfig,
@@ -32,6 +37,7 @@ from pointdistiller_core.config.data import (
     FolderConfig,
     GroundTruthSamplingConfig,
     KittiConfig,
+    NuScenesConfig,
     ObjectNoiseConfig,
     SampledClassConfig,
     has_splits,
@@ -77,6 +83,10 @@ from pointdistiller_core.config.files import (
     load_stored_experiment,
     parse_config,
     read_model,
+    read_yaml,
+)
+from pointdistiller_core.config.from_bag import (
+    FromBagConfig,
 )
 from pointdistiller_core.config.labelling import (
     LabellingConfig,
@@ -126,6 +136,7 @@ from pointdistiller_core.config.yaml_text import (
 )
 
 __all__ = [
+    'CLASS_MAPS',
     'DATASET_CONFIGS',
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
@@ -144,6 +155,7 @@ __all__ = [
     'BagConfig',
     'BoxFeaturesConfig',
     'CameraConfig',
+    'ClassMap',
     'Config',
     'ConsistencyConfig',
     'ContrastiveConfig',
@@ -157,6 +169,7 @@ __all__ = [
     'FeatureTermConfig',
     'FitNetsConfig',
     'FolderConfig',
+    'FromBagConfig',
     'GraphContrastConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
@@ -167,6 +180,7 @@ __all__ = [
     'LocalGraphConfig',
     'LogitsConfig',
     'LossConfig',
+    'NuScenesConfig',
     'ObjectNoiseConfig',
     'OneCycleConfig',
     'OverhaulConfig',
@@ -202,8 +216,10 @@ __all__ = [
     'load_experiment',
     'load_stored_experiment',
     'move_keys',
+    'parse_class_map',
     'parse_config',
     'parse_yaml',
     'read_model',
+    'read_yaml',
     'shipped_configs',
 ]

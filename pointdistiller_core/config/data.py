@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from pointdistiller_core.config.base import Choice, Config, Positive, Probability
+from pointdistiller_core.config.class_maps import ClassMap
 
 
 class DatasetConfig(Choice):
@@ -24,6 +25,10 @@ class DatasetConfig(Choice):
     )
     intensity_scale: Positive = Field(1.0, description='factor on the intensity of the files')
     sensor_height: Positive = Field(1.73, description='above the ground [m]; kept in the bundle')
+    class_map: ClassMap = Field(
+        default_factory=dict,
+        description='class by name in the labels; the others keep theirs; or nuscenes, ...',
+    )
 
 
 class KittiConfig(DatasetConfig):
@@ -48,9 +53,39 @@ class FolderConfig(DatasetConfig):
     split: str = Field(
         'train', description='a file of splits/, without .txt; several as train+val; all is all'
     )
-    class_map: dict[str, str] = Field(
-        default_factory=dict, description='class by name in the labels; the others keep theirs'
+
+
+class NuScenesConfig(DatasetConfig):
+    """nuScenes, and other datasets in its format."""
+
+    name: Literal['nuscenes'] = 'nuscenes'
+    root: Path = Field(
+        description='folder that holds samples/, sweeps/ and tables, as in v1.0-trainval/'
     )
+    split: str = Field(
+        'train',
+        description='a published one (train, val, mini_train, ...) or one of splits.json; several '
+        'as train+val; all is all',
+    )
+    version: str = Field('', description='folder of the tables; empty: the one with the split')
+    channel: str = Field('LIDAR_TOP', description='name of the LiDAR')
+    sweeps: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description='clouds that are merged, the newest included; more than one have a column '
+        'age [s]',
+    )
+    min_distance: float = Field(
+        1.0,
+        ge=0.0,
+        description='of a point along x or y [m]; nearer ones are the vehicle itself',
+    )
+    axes: Literal['forward', 'sensor'] = Field(
+        'forward', description="x ahead and y left; or the sensor's own, x right and y ahead"
+    )
+    intensity_scale: Positive = Field(1 / 255, description='factor on the intensity of the files')
+    sensor_height: Positive = Field(1.84, description='above the ground [m]; kept in the bundle')
 
 
 def has_splits(config: type[DatasetConfig]) -> bool:
@@ -67,7 +102,8 @@ class BagConfig(DatasetConfig):
     topic: str = Field('', description='of the clouds; empty: the only one of a sensor')
     ground_truth: str = Field('', description='topic of the boxes; empty: /ground_truth/boxes')
     label_names: tuple[str, ...] = Field(
-        (), description="classes that the boxes' labels index; empty: the detector's"
+        (),
+        description="that the boxes' labels index; empty: as the bag says, or the detector's",
     )
     intensity_scale: Positive | None = Field(  # type: ignore[assignment]  # may be the clouds' own
         None, description='factor on the intensity; None: 1, of integers 1 / (largest value)'

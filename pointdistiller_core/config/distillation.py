@@ -134,7 +134,9 @@ class DistillationConfig(Config):
         'slice_norm: those whose batch norm scales most',
     )
     unlabelled: SerializeAsAny[DatasetConfig] | None = Field(
-        None, description='further frames, whose only labels are those of the term `labels`'
+        None,
+        description='further frames without labels; they have no detection loss, unless the term '
+        '`labels` labels them',
     )
 
     @model_validator(mode='before')
@@ -160,11 +162,10 @@ class DistillationConfig(Config):
 
     @model_validator(mode='after')
     def _check_unlabelled(self) -> DistillationConfig:
-        names = [term.name for term in self.terms]
-        if self.unlabelled is not None and 'labels' not in names:
+        if self.unlabelled is not None and not self.terms:
             raise ValueError(
-                f'unlabelled {self.unlabelled.root}, {self.unlabelled.split}: only the term '
-                f'`labels` can label these frames; the terms are {names}'
+                f'unlabelled {self.unlabelled.root}, {self.unlabelled.split}: without a term, '
+                'nothing can be learned from frames without labels'
             )
         return self
 

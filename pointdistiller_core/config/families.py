@@ -7,7 +7,13 @@ Entries may be added at any time: a name is looked up when a configuration is re
 
 from __future__ import annotations
 
-from pointdistiller_core.config.data import BagConfig, DatasetConfig, FolderConfig, KittiConfig
+from pointdistiller_core.config.data import (
+    BagConfig,
+    DatasetConfig,
+    FolderConfig,
+    KittiConfig,
+    NuScenesConfig,
+)
 from pointdistiller_core.config.detector import DetectorConfig
 from pointdistiller_core.config.pointpillars import PointPillarsConfig
 from pointdistiller_core.config.second import SecondConfig
@@ -20,6 +26,7 @@ DATASET_CONFIGS: dict[str, type[DatasetConfig]] = {
     'kitti': KittiConfig,
     'folder': FolderConfig,
     'bag': BagConfig,
+    'nuscenes': NuScenesConfig,
 }
 
 DetectorConfig.choices = MODEL_CONFIGS

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +23,16 @@ from pointdistiller_core.files import read_text
 ConfigT = TypeVar('ConfigT', bound=Config)
 
 
-def parse_config(cls: type[ConfigT], values: Any, *, where: str) -> ConfigT:
+def parse_config(
+    cls: type[ConfigT], values: Any, *, where: str, overrides: Sequence[str] = ()
+) -> ConfigT:
     """Validate plain values (as YAML or JSON give them) against a configuration class.
+
+    Args:
+        cls: of the configuration.
+        values: with the overrides.
+        where: where the others come from, for messages.
+        overrides: texts `key.sub=value` of the command line, which are blamed for their own keys.
 
     Raises:
         ConfigError: lists every problem with its key and value, and the keys that exist.
@@ -32,12 +41,16 @@ def parse_config(cls: type[ConfigT], values: Any, *, where: str) -> ConfigT:
     above = 'model.' if issubclass(cls, DetectorConfig) else ''
     if moved := moved_keys({'model': values} if above else values):
         pairs = ((old.removeprefix(above), new.removeprefix(above)) for old, new in moved.items())
-        raise ConfigError('\n'.join([f'{where}:', *(f'  {a}: is now {b}' for a, b in pairs)]))
+        problems = [(old, f'{old}: is now {new}') for old, new in pairs]
+        raise _blame(problems, where, overrides)
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        problems = '\n'.join(f'  {_describe(problem, cls, values)}' for problem in error.errors())
-        raise ConfigError(f'{where}:\n{problems}') from error
+        found = [
+            ('.'.join(map(str, problem['loc'])), _describe(problem, cls, values))
+            for problem in error.errors()
+        ]
+        raise _blame(found, where, overrides) from error
 
 
 def load_config(cls: type[ConfigT], path: Path, overrides: tuple[str, ...] = ()) -> ConfigT:
@@ -46,7 +59,8 @@ def load_config(cls: type[ConfigT], path: Path, overrides: tuple[str, ...] = ())
     Raises:
         ConfigError: no such file, not YAML, or the problems that `parse_config` lists.
     """
-    return parse_config(cls, apply_overrides(_read_yaml(path), overrides), where=str(path))
+    values = apply_overrides(read_yaml(path), overrides)
+    return parse_config(cls, values, where=str(path), overrides=overrides)
 
 
 def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig:
@@ -61,8 +75,9 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentCo
         tuple(item for item in overrides if item.startswith('model=') is chosen)
         for chosen in (True, False)
     )
-    values = read_model(apply_overrides(_read_yaml(path), whole), path.parent)
-    return parse_config(ExperimentConfig, apply_overrides(values, parts), where=str(path))
+    values = read_model(apply_overrides(read_yaml(path), whole), path.parent)
+    values = apply_overrides(values, parts)
+    return parse_config(ExperimentConfig, values, where=str(path), overrides=overrides)
 
 
 def load_stored_experiment(path: Path) -> ExperimentConfig:
@@ -71,7 +86,7 @@ def load_stored_experiment(path: Path) -> ExperimentConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    return parse_config(ExperimentConfig, move_keys(_read_yaml(path)), where=str(path))
+    return parse_config(ExperimentConfig, move_keys(read_yaml(path)), where=str(path))
 
 
 def read_model(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -82,7 +97,7 @@ def read_model(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     if not isinstance(model := values.get('model'), str):
         return values
-    return {**values, 'model': _read_yaml(find_config('models', model, folder))}
+    return {**values, 'model': read_yaml(find_config('models', model, folder))}
 
 
 def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
@@ -107,7 +122,12 @@ def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, or something else than keys and values.
+    """
     try:
         values = parse_yaml(read_text(path, ConfigError)) or {}
     except yaml.YAMLError as error:
@@ -146,6 +166,28 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(
         config.model_dump(mode='json'), sort_keys=False, default_flow_style=None, width=99
     )
+
+
+def _blame(
+    problems: Sequence[tuple[str, str]], where: str, overrides: Sequence[str]
+) -> ConfigError:
+    """The error about some problems, each a key and a text; says which are those of overrides."""
+    told, causes = [], set()
+    for key, text in problems:
+        own = [each for each in overrides if _concerns(each.partition('=')[0], key)]
+        causes.add(bool(own))
+        told.append(text + ''.join(f' (--set {each})' for each in own))
+    if causes == {True}:  # the file is not to blame
+        where = 'command line'
+    return ConfigError('\n'.join([f'{where}:', *(f'  {text}' for text in told)]))
+
+
+def _concerns(override: str, key: str) -> bool:
+    """Whether a problem's key is that of an override, or above or below it."""
+    places = iter(key.split('.'))  # among them may be names of models in a union
+    wanted = override.split('.')
+    below = all(part in places for part in wanted)
+    return below or (key != '' and wanted[: key.count('.') + 1] == key.split('.'))
 
 
 def _describe(problem: Any, cls: type[BaseModel], values: Any) -> str:

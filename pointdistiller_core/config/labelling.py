@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""How trained detectors label frames."""
+"""How detectors label frames."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ class LabellingConfig(Config):
     trust: TrustConfig = TrustConfig()
     trust_by_class: dict[str, TrustConfig] = Field(
         default_factory=dict, description='instead, for some classes'
+    )
+    tolerance_s: float = Field(
+        0.05, ge=0.0, description='between recorded detections and their frame [s]'
     )
     best_detections: Count = Field(5, description='whose mean score is the score of a track')
     min_points: Count = Field(1, description='in a box that is a label')

@@ -7,7 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-ConfigKind = Literal['models', 'experiments', 'studies', 'nodes', 'simulations', 'distillations']
+ConfigKind = Literal[
+    'models', 'experiments', 'from_bag', 'studies', 'nodes', 'simulations', 'distillations'
+]
 
 
 def shipped_configs(kind: ConfigKind) -> list[Path]:

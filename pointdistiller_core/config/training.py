@@ -60,6 +60,11 @@ class TrainingConfig(Config):
         description='even: each frame once an epoch; class_balanced: as many, but so drawn that '
         'every class has its turn equally often (CBGS)',
     )
+    unlabelled: Literal['use', 'refuse'] = Field(
+        'use',
+        description='frames of the dataset without labels; use: they take part in the terms of a '
+        'distillation, and a training on labels leaves them out; refuse: an error',
+    )
     learning_rate: Positive = Field(0.01, description='the largest of the schedule')
     schedule: SerializeAsAny[ScheduleConfig] = OneCycleConfig()
     weight_decay: float = Field(0.01, ge=0.0)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from pointdistiller_core.config import (
 from pointdistiller_core.datasets.bag import BagDataset
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
+from pointdistiller_core.datasets.nuscenes import NuScenesDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.records import Frame, GroundTruth
 
@@ -27,7 +28,9 @@ __all__ = [
     'FrameDataset',
     'Frames',
     'KittiDataset',
+    'NuScenesDataset',
     'build_dataset',
+    'divide_by_labels',
     'find_dataset',
     'open_dataset',
 ]
@@ -87,6 +90,15 @@ class FrameDataset(Frames, Protocol):
         """All labels of a frame, also those out of the camera's view; its points are not read."""
         ...
 
+    @property
+    def class_map(self) -> Mapping[str, str]:
+        """New names of classes."""
+        ...
+
+    def label_names(self, index: int, /) -> list[str]:
+        """Class of each label of a frame that counts, also of other classes, before the map."""
+        ...
+
     def annotations(self, index: int, /) -> Any:
         """Data that the dataset's own metric needs of a frame, beside points and boxes."""
         ...
@@ -122,6 +134,7 @@ DATASETS: dict[str, DatasetKind] = {
     'kitti': KittiDataset,
     'folder': FolderDataset,
     'bag': BagDataset,
+    'nuscenes': NuScenesDataset,
 }
 
 
@@ -201,3 +214,10 @@ def open_dataset(
     """
     config = find_dataset(path, split=split, **options)
     return build_dataset(config, class_names, labelled=labelled)
+
+
+def divide_by_labels(dataset: FrameDataset) -> tuple[FrameDataset, FrameDataset | None]:
+    """The frames of a dataset with labels, and those without; None if its kind has all or none."""
+    if isinstance(dataset, FolderDataset):
+        return dataset.divide_by_labels()
+    return dataset, None

@@ -15,8 +15,13 @@ from pathlib import Path
 from pointdistiller_core.config import POINT_FEATURES, BagConfig
 from pointdistiller_core.datasets.notes import warn_once
 from pointdistiller_core.errors import CloudError, DatasetError
-from pointdistiller_core.messages.bags import BagCloud, bag_topics, read_clouds
-from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.bags import (
+    BagCloud,
+    bag_topics,
+    read_class_names,
+    read_clouds,
+)
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, truth_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import (
     drop_no_returns,
     own_intensity_scale,
@@ -28,7 +33,6 @@ from pointdistiller_core.records import Frame, GroundTruth, renumber
 
 logger = logging.getLogger(__name__)
 
-TRUTH_TOPIC = '/ground_truth/boxes'
 NO_STAMP = 0  # of a driver without a clock
 
 
@@ -73,6 +77,7 @@ class BagDataset:
         self.cache = config.cache or config.root.absolute().with_name(f'.{config.root.name}.cache')
         self._bag, self._given_scale = config.root, config.intensity_scale
         self._topic, self.intensity_scale = config.topic, config.intensity_scale or 1.0
+        self.class_map, self._label_names = dict(config.class_map), dict[int, list[str]]()
         found = read_clouds(
             *(self._bag, config.topic or None),
             on_note=lambda note: warn_once(logger, self._bag, note),
@@ -113,7 +118,10 @@ class BagDataset:
         """A text that differs between clouds and changes with the bag."""
         files = [self._bag] if self._bag.is_file() else sorted(self._bag.iterdir())
         states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        facts = (self.class_names, self._topic, self._given_scale, self._stamps[index], states)
+        facts = (
+            *(self.class_names, self._topic, self._given_scale, self._stamps[index], states),
+            *([sorted(self.class_map.items())] if self.class_map else []),
+        )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
     def labels(self, index: int) -> GroundTruth:
@@ -125,6 +133,15 @@ class BagDataset:
         if (stamp := self._stamps[index]) not in self._truth:
             raise DatasetError(f'{self._bag}: cloud {self.frame_ids[index]} has no labels')
         return self._truth[stamp]
+
+    def label_names(self, index: int) -> list[str]:
+        """Class of each labelled box of a frame; of those without a name its number.
+
+        Raises:
+            DatasetError: it has none, not even an empty message.
+        """
+        self.labels(index)
+        return self._label_names[self._stamps[index]]
 
     def annotations(self, index: int) -> None:  # noqa: ARG002
         """None: there are only points and boxes."""
@@ -142,6 +159,7 @@ class BagDataset:
     ) -> dict[int, GroundTruth]:
         """Labels of the labelled clouds, by stamp."""
         topic, frames = config.ground_truth or TRUTH_TOPIC, dict(clouds)
+        names = config.label_names or read_class_names(self._bag).get(topic, ())
         times = Counter(stamp for stamp, _ in clouds)
         truth: dict[int, GroundTruth] = {}
         for boxes in self._read_boxes(topic):
@@ -152,10 +170,10 @@ class BagDataset:
                     f'clouds in {frame_id!r}; they must be in the same'
                 )
             if times[boxes.stamp_ns] == 1 and boxes.stamp_ns != NO_STAMP:
-                truth[boxes.stamp_ns] = self._to_truth(boxes, config.label_names)
+                truth[boxes.stamp_ns] = self._to_truth(boxes, names)
         if not truth:
             raise DatasetError(f'{self._bag}: no boxes on {topic} have the stamp of a cloud')
-        self._tell(config, topic, len(clouds), truth)
+        self._tell(names, topic, len(clouds), truth)
         return truth
 
     def _read_boxes(self, topic: str) -> Iterator[BagCloud]:
@@ -176,14 +194,20 @@ class BagDataset:
         except CloudError as error:
             when = boxes.stamp_ns / NANOSECONDS
             raise DatasetError(f'{self._bag}: {boxes.topic} at {when:.3f} s: {error}') from error
-        labels = renumber(truth.labels, names or self.class_names, self.class_names)
-        return replace(truth, labels=labels)
+        names = names or self.class_names
+        self._label_names[boxes.stamp_ns] = [
+            names[label] if label < len(names) else str(label)
+            for label in truth.labels.tolist()
+            if label >= 0
+        ]
+        mapped = [self.class_map.get(name, name) for name in names]
+        return replace(truth, labels=renumber(truth.labels, mapped, self.class_names))
 
     def _tell(
-        self, config: BagConfig, topic: str, num_clouds: int, truth: dict[int, GroundTruth]
+        self, names: Sequence[str], topic: str, num_clouds: int, truth: dict[int, GroundTruth]
     ) -> None:
         """Log what was assumed and left out."""
-        if not config.label_names:
+        if not names:
             listed = ', '.join(f'{number} {name}' for number, name in enumerate(self.class_names))
             warn_once(
                 *(logger, self._bag),

@@ -18,7 +18,6 @@ from pointdistiller_core.config import KittiConfig
 from pointdistiller_core.datasets.camera_view import survey_view
 from pointdistiller_core.datasets.image_sizes import size_from_principal_point
 from pointdistiller_core.datasets.kitti import (
-    DONT_CARE,
     KittiDataset,
     label_problems,
     nothing_in_view,
@@ -30,6 +29,7 @@ from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.formats.kitti import (
     CLASS_NAMES,
     DIFFICULTIES,
+    DONT_CARE,
     Calibration,
     KittiObjects,
     boxes_from_objects,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+import copy
 import hashlib
 import logging
 from pathlib import Path
@@ -108,6 +109,19 @@ class FolderDataset:
         row: FrameRow = self._table[int(self._places[index])]
         return row
 
+    def divide_by_labels(self) -> tuple[FolderDataset, FolderDataset]:
+        """The frames that have labels, and those that have none; only files' names are read."""
+        names = {path.stem for path in (self.root / LABELS).glob('*.json')}
+        labelled = np.array([name in names for name in self.frame_ids], bool)
+        return self._part(labelled), self._part(~labelled, labelled=False)
+
+    def _part(self, chosen: NDArray[np.bool_], *, labelled: bool = True) -> FolderDataset:
+        part = copy.copy(self)
+        part.labelled = labelled
+        part._places = self._places[chosen]
+        part.frame_ids = _FrameIds(part._table, part._places)
+        return part
+
     @staticmethod
     def lies_at(path: Path) -> bool:
         """Whether a dataset of this kind is there, whole or not."""
@@ -134,6 +148,14 @@ class FolderDataset:
             DatasetError: the file is malformed.
         """
         return read_labels(self.root, self.frame_ids[index])
+
+    def label_names(self, index: int) -> list[str]:
+        """Class of each label of a frame that is not ignored, as the file has it.
+
+        Raises:
+            DatasetError: the file is malformed.
+        """
+        return [label.name for label in self.objects(index) or () if not label.ignore]
 
     def annotations(self, index: int) -> None:
         """None: the metric needs only points and boxes."""

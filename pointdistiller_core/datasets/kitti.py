@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 import hashlib
 import logging
 from pathlib import Path
@@ -26,6 +27,7 @@ from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import read_text
 from pointdistiller_core.formats.kitti import (
     DIFFICULTIES,
+    DONT_CARE,
     Calibration,
     KittiAnnotations,
     KittiObjects,
@@ -45,7 +47,6 @@ logger = logging.getLogger(__name__)
 SUFFIXES = {'velodyne': '.bin', 'label_2': '.txt', 'calib': '.txt'}
 FRAME_VERSION = 4  # of the frames made from the files, and of their cache
 REWRITE = "points.astype('float32').tofile(file) writes it of points (N, 4)"
-DONT_CARE = 'DontCare'
 KITTI_CLASSES = frozenset(
     {
         *('Car', 'Van', 'Truck', 'Pedestrian', 'Person_sitting', 'Cyclist', 'Tram', 'Misc'),
@@ -105,6 +106,7 @@ class KittiDataset:
         self.camera_view = config.camera_view
         self._cache_frames = config.cache_frames
         self.intensity_scale = config.intensity_scale
+        self.class_map = dict(config.class_map)
         self._image_sizes = read_image_sizes(config.root / 'image_sizes.json')
 
     def __len__(self) -> int:
@@ -148,6 +150,9 @@ class KittiDataset:
         """
         path = self.path('label_2', index)
         labels = read_objects(path)
+        if self.class_map:
+            names = [self.class_map.get(name, name) for name in labels.names.tolist()]
+            labels = replace(labels, names=np.array(names, np.str_))
         completed = self.complete(index, labels)
         projected = labels.lacks_box_2d & ~completed.lacks_box_2d
         if projected.any():
@@ -158,6 +163,15 @@ class KittiDataset:
                 path,
             )
         return completed
+
+    def label_names(self, index: int) -> list[str]:
+        """Class of each label of a frame, as the file has it, without `DontCare` areas.
+
+        Raises:
+            DatasetError: the label file is missing or malformed.
+        """
+        names: list[str] = read_objects(self.path('label_2', index)).names.tolist()
+        return [name for name in names if name != DONT_CARE]
 
     def complete(self, index: int, objects: KittiObjects) -> KittiObjects:
         """Objects of a frame, with missing 2D boxes replaced by the projection of the 3D box.
@@ -243,6 +257,7 @@ class KittiDataset:
                 [(state.st_size, state.st_mtime_ns) for state in states],
             ),
             *([self.intensity_scale] if self.intensity_scale != 1 else []),
+            *([sorted(self.class_map.items())] if self.class_map else []),
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
@@ -298,7 +313,8 @@ class KittiDataset:
         """Labels as boxes; those outside the image, if there is one, are ignored."""
         objects = self.objects(index)
         objects = objects[objects.names != DONT_CARE]
-        if problems := label_problems(objects, self.class_names):
+        known = {*self.class_names, *self.class_map.values()}
+        if problems := label_problems(objects, known):
             raise DatasetError(f'{self.path("label_2", index)}: {"; ".join(problems)}')
         numbers = {name: number for number, name in enumerate(self.class_names)}
         labels = np.array(
@@ -327,7 +343,7 @@ def unknown_size(calibration: Calibration) -> str:
     )
 
 
-def label_problems(objects: KittiObjects, class_names: Sequence[str]) -> list[str]:
+def label_problems(objects: KittiObjects, class_names: Collection[str]) -> list[str]:
     """Problems that make labels unusable.
 
     Args:

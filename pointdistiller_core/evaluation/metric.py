@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.kitti.scores import KittiMetric
 from pointdistiller_core.evaluation.lidar import LidarMetric
+from pointdistiller_core.evaluation.nuscenes.scores import NuScenesMetric
 from pointdistiller_core.evaluation.scores import Alarms, Annotated, Scores
 from pointdistiller_core.records import Detections
 
@@ -21,6 +22,7 @@ __all__ = [
     'KittiMetric',
     'LidarMetric',
     'Metric',
+    'NuScenesMetric',
     'Scores',
     'find_metric',
 ]
@@ -120,7 +122,11 @@ class MetricKind(Protocol):
     def __call__(self, min_overlaps: Any = ..., /) -> Metric: ...
 
 
-METRICS: dict[str, MetricKind] = {'kitti': KittiMetric, 'lidar': LidarMetric}
+METRICS: dict[str, MetricKind] = {
+    'kitti': KittiMetric,
+    'lidar': LidarMetric,
+    'nuscenes': NuScenesMetric,
+}
 
 
 def find_metric(name: str) -> MetricKind:

@@ -146,6 +146,8 @@ def read_info(root: Path) -> FolderInfo:
         DatasetError: it is missing, not of this format, or of a newer version.
     """
     path = root / DATASET_FILE
+    if not path.exists() and (remedy := _remedy(root)):
+        raise DatasetError(f'{root}: {remedy}')
     text = read_text(path, DatasetError)
     try:
         values = yaml.load(text, getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
@@ -168,6 +170,18 @@ def read_info(root: Path) -> FolderInfo:
     if info.columns[:3] != ('x', 'y', 'z') or len(set(info.columns)) < len(info.columns):
         raise DatasetError(f'{path}: columns {list(info.columns)}; x, y, z must be the first')
     return info
+
+
+def _remedy(root: Path) -> str:
+    """What makes an open folder of what lies at a path; empty if that is not known."""
+    if any((root / name).is_dir() for name in ('training', 'ImageSets')):
+        return (
+            f"is in KITTI's layout; `pointdistiller convert {root} OPEN` makes an open folder of "
+            'it, and back'
+        )
+    if root.is_file() or any(root.glob('*.mcap')) or any(root.glob('*.db3')):
+        return f'is a bag; `pointdistiller bag convert {root} OPEN` makes an open folder of it'
+    return ''
 
 
 def write_info(root: Path, info: FolderInfo) -> None:
@@ -564,6 +578,19 @@ def ranges_of(table: FrameTable, places: Sequence[int]) -> list[FrameRange]:
 def split_names(root: Path) -> list[str]:
     """Splits that have a file."""
     return sorted(path.stem for path in (root / SPLITS).glob('*.txt'))
+
+
+def split_sizes(root: Path) -> dict[str, int]:
+    """Number of frames in each split of a dataset.
+
+    Raises:
+        DatasetError: a split is malformed.
+    """
+    table = FrameTable(root / FRAMES_FILE)
+    return {
+        name: len(resolve_split(table, read_split(root, name), f'{root}, split {name}'))
+        for name in split_names(root)
+    }
 
 
 def resolve_split(

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.config import CameraConfig
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import (
     check_results_folder,
@@ -30,6 +31,7 @@ from pointdistiller_core.geometry.transforms import transform_points, wrap_angle
 
 Array: TypeAlias = 'NDArray[np.float64]'
 
+DONT_CARE = 'DontCare'  # an area of the image, which is no object
 CLASS_NAMES = ('Car', 'Pedestrian', 'Cyclist')  # that the benchmark is about
 FIELDS = (
     *('truncated', 'occluded', 'alpha', 'x1', 'y1', 'x2', 'y2', 'height', 'width', 'length'),
@@ -183,10 +185,19 @@ def read_objects(path: Path) -> KittiObjects:
     Raises:
         DatasetError: no such file, or a line that is not of this form.
     """
-    lines = enumerate(read_text(path, DatasetError).splitlines(), start=1)
+    return parse_objects(read_text(path, DatasetError), str(path))
+
+
+def parse_objects(text: str, where: str) -> KittiObjects:
+    """The objects of the text of a label or result file.
+
+    Raises:
+        DatasetError: a line is not of this form.
+    """
+    lines = enumerate(text.splitlines(), start=1)
     rows = [(number, parts) for number, line in lines if (parts := line.split())]
     width = len(rows[0][1]) if rows else len(FIELDS)
-    numbers = [_parse_line(parts, width, f'{path}:{number}') for number, parts in rows]
+    numbers = [_parse_line(parts, width, f'{where}:{number}') for number, parts in rows]
     values = np.array(numbers).reshape(len(rows), width - 1)
     return KittiObjects(
         names=np.array([parts[0] for _, parts in rows], dtype=np.str_),
@@ -298,6 +309,19 @@ def format_calibration(calibration: Calibration) -> str:
         f'{key}: ' + ' '.join(f'{value:.12e}' for value in matrix.flat) + '\n'
         for key, matrix in matrices.items()
     )
+
+
+def camera_calibration(camera: CameraConfig) -> Calibration:
+    """A camera at the LiDAR that looks along +x, with KITTI's focal length."""
+    width, height = camera.image_size
+    focal = camera.focal_length
+    image_from_camera = np.array(
+        [[focal, 0, width / 2, 0], [0, focal, height / 2, 0], [0, 0, 1, 0]], np.float64
+    )
+    camera_from_lidar = np.array(
+        [[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64
+    )
+    return Calibration(camera_from_lidar, image_from_camera)
 
 
 def boxes_from_objects(objects: KittiObjects, calibration: Calibration) -> NDArray[np.float32]:

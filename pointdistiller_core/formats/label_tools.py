@@ -2,19 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label files of annotation tools, one per frame, in the LiDAR frame; without a camera.
 
-All of them give a box by its center, its size along and across its heading, and a turn about each
-axis, so nothing has to be shifted. Values that a tool does not know (scores, velocities) are
-written under a key of their own, which the tools keep, and are read back.
+All of them but KITTI's give a box by its center, its size along and across its heading, and a turn
+about each axis, so nothing has to be shifted. Values that a tool does not know (scores,
+velocities) are written under a key of their own, which the tools keep, and are read back.
 
 * `sustech`: SUSTechPOINTS, a list of `obj_type`, `obj_id` and `psr` (position, scale, rotation);
 * `xtreme1`: Xtreme1 and BasicAI, `objects` of type `3D_BOX` with `center3D`, `size3D`,
   `rotation3D`;
 * `labelcloud-rel`, `labelcloud-abs`: labelCloud's `centroid_rel` (radians) and `centroid_abs`
-  (degrees). A file does not say which of the two it is.
+  (degrees). A file does not say which of the two it is;
+* `kitti`: label files of KITTI, in the frame of a camera; without one, of a camera that looks
+  along x at the LiDAR. With scores they are result files.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 import json
@@ -23,10 +26,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pointdistiller_core.config import CameraConfig
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.formats.folder import Label
+from pointdistiller_core.formats.folder import Label, shortest_floats
+from pointdistiller_core.formats.kitti import (
+    DONT_CARE,
+    Calibration,
+    boxes_from_objects,
+    camera_calibration,
+    format_objects,
+    objects_from_boxes,
+    parse_objects,
+)
 from pointdistiller_core.geometry.transforms import wrap_angle
 
+KITTI = 'kitti'
 AXES = ('x', 'y', 'z')
 LENGTHS = ('length', 'width', 'height')
 TILT = 0.02  # [rad] about x or y, beyond which a box is not upright
@@ -46,38 +60,112 @@ class ToolLabels(NamedTuple):
     num_others: int
 
 
+class Camera(NamedTuple):
+    """The camera of a frame, by which KITTI places boxes.
+
+    Attributes:
+        calibration: of camera and LiDAR.
+        image_size: width, height [pixels].
+    """
+
+    calibration: Calibration
+    image_size: tuple[int, int]
+
+
+AHEAD = Camera(camera_calibration(CameraConfig()), CameraConfig().image_size)
+"""A camera at the LiDAR that looks along x, for frames without one."""
+
+
 class LabelTool(NamedTuple):
     """A tool's way to store labels.
 
     Attributes:
         folder: folder of its label files in a scene.
         points_folder: folder of its points.
-        read: turns the value of a JSON file into labels.
-        write: turns labels of a frame of this name into such a value.
+        read: turns the text of a file into labels.
+        write: turns labels of a frame of this name into such a text.
+        suffix: of its label files.
+        points_suffix: of its points.
     """
 
     folder: str
     points_folder: str
-    read: Callable[[Any], ToolLabels]
-    write: Callable[[Sequence[Label], str], Any]
+    read: Callable[[str, Camera], ToolLabels]
+    write: Callable[[Sequence[Label], str, Camera], str]
+    suffix: str = '.json'
+    points_suffix: str = '.pcd'
 
 
-def read_tool_labels(tool: str, text: str, where: str) -> ToolLabels:
+def read_tool_labels(tool: str, text: str, where: str, camera: Camera = AHEAD) -> ToolLabels:
     """The labels of a file of a tool.
 
     Raises:
         DatasetError: it is not a file of this tool.
     """
     try:
-        return LABEL_TOOLS[tool].read(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return LABEL_TOOLS[tool].read(text, camera)
+    except (ValueError, KeyError, TypeError, AttributeError, DatasetError) as error:
         reason = f'there is no {error}' if isinstance(error, KeyError) else str(error)
         raise DatasetError(f'{where}: no label file of {tool}: {reason}') from error
 
 
-def format_tool_labels(tool: str, labels: Sequence[Label], frame: str) -> str:
+def format_tool_labels(
+    tool: str, labels: Sequence[Label], frame: str, camera: Camera = AHEAD
+) -> str:
     """The text of a label file for a tool."""
-    return json.dumps(LABEL_TOOLS[tool].write(labels, frame), ensure_ascii=False, indent=1) + '\n'
+    return LABEL_TOOLS[tool].write(labels, frame, camera)
+
+
+def not_held(tool: str, labels: Sequence[Label]) -> Counter[str]:
+    """What the files of a tool cannot hold of the labels of a frame, with numbers."""
+    if tool != KITTI:
+        return Counter()
+    lost = {
+        'scores, because some labels have none': 0 if _are_scored(labels) else _scored(labels),
+        'tracks': sum(label.track is not None for label in labels),
+        'velocities': sum(label.velocity is not None for label in labels),
+        'spaces in names of classes, which are _': sum(' ' in label.name for label in labels),
+    }
+    return +Counter(lost)
+
+
+# --- KITTI -----------------------------------------------------------------------------------
+
+
+def _read_kitti(text: str, camera: Camera) -> ToolLabels:
+    objects = parse_objects(text, 'line')
+    areas = objects.names == DONT_CARE
+    objects = objects[~areas]
+    boxes = boxes_from_objects(objects, camera.calibration)
+    labels = [
+        Label(
+            str(objects.names[row]),
+            shortest_floats(boxes[row]),
+            score=None if objects.scores is None else float(objects.scores[row]),
+        )
+        for row in range(len(objects))
+    ]
+    return ToolLabels(labels, 0, int(areas.sum()))
+
+
+def _write_kitti(labels: Sequence[Label], _frame: str, camera: Camera) -> str:
+    scores = [label.score for label in labels] if _are_scored(labels) else None
+    objects = objects_from_boxes(
+        np.array([label.box for label in labels], np.float64).reshape(-1, 7),
+        ['_'.join(label.name.split()) for label in labels],
+        *camera,
+        None if scores is None else np.array(scores, np.float64),
+    )
+    return format_objects(objects)
+
+
+def _are_scored(labels: Sequence[Label]) -> bool:
+    """Whether all labels have a score, which a result file of KITTI then holds."""
+    return bool(labels) and _scored(labels) == len(labels)
+
+
+def _scored(labels: Sequence[Label]) -> int:
+    return sum(label.score is not None for label in labels)
 
 
 # --- SUSTechPOINTS ---------------------------------------------------------------------------
@@ -248,11 +336,25 @@ def _values(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[float, ...]:
     return tuple(float(item[key]) for key in keys)
 
 
+def _json_tool(
+    folder: str,
+    points_folder: str,
+    read: Callable[[Any], ToolLabels],
+    write: Callable[[Sequence[Label], str], Any],
+) -> LabelTool:
+    """A tool whose files are JSON."""
+
+    def text_of(labels: Sequence[Label], frame: str, _camera: Camera) -> str:
+        return json.dumps(write(labels, frame), ensure_ascii=False, indent=1) + '\n'
+
+    return LabelTool(folder, points_folder, lambda text, _: read(json.loads(text)), text_of)
+
+
 LABEL_TOOLS: Mapping[str, LabelTool] = {
-    'sustech': LabelTool('label', 'lidar', _read_sustech, _write_sustech),
-    'xtreme1': LabelTool('result', 'lidar_point_cloud_0', _read_xtreme1, _write_xtreme1),
+    'sustech': _json_tool('label', 'lidar', _read_sustech, _write_sustech),
+    'xtreme1': _json_tool('result', 'lidar_point_cloud_0', _read_xtreme1, _write_xtreme1),
     **{
-        f'labelcloud-{name}': LabelTool(
+        f'labelcloud-{name}': _json_tool(
             'labels',
             'pointclouds',
             partial(_read_labelcloud, degrees=degrees),
@@ -260,4 +362,5 @@ LABEL_TOOLS: Mapping[str, LabelTool] = {
         )
         for name, degrees in (('rel', False), ('abs', True))
     },
+    KITTI: LabelTool('label_2', 'velodyne', _read_kitti, _write_kitti, '.txt', '.bin'),
 }

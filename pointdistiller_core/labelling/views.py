@@ -7,9 +7,9 @@ An object found in every view is more likely real than one found in a single vie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pointdistiller_core.config import ViewsConfig
 from pointdistiller_core.geometry.headings import common_heading
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.geometry.transforms import wrap_angle
-from pointdistiller_core.records import Detections
+from pointdistiller_core.records import Detections, Frame
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -47,6 +47,37 @@ class Teacher:
             return np.ones(len(positions), np.bool_)
         low, high = np.array(self.point_cloud_range).reshape(2, 3)
         return np.asarray(((positions >= low) & (positions <= high)).all(axis=1))
+
+    def looks(self, frame: Frame, views: Sequence[View]) -> list[Detections]:
+        """Detections in each view of a frame, as they stand in the frame."""
+        found = [(view, self.detect(view.points(frame.points))) for view in views]
+        return [replace(look, boxes=view.boxes(look.boxes)) for view, look in found]
+
+
+@dataclass(frozen=True)
+class RecordedTeacher:
+    """Detections that are there already, from whatever detector; the same in every view.
+
+    Attributes:
+        by_frame: detections by the frame's name; their labels index `class_names`.
+        class_names: of the detections.
+        classes: classes that it labels; detections of others are left out.
+    """
+
+    by_frame: Mapping[str, Detections]
+    class_names: tuple[str, ...]
+    classes: Collection[str]
+
+    def sees(self, positions: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """(N,) which positions (N, 3) are where it looks: all."""
+        return np.ones(len(positions), np.bool_)
+
+    def looks(self, frame: Frame, views: Sequence[View]) -> list[Detections]:
+        """Its detections in the frame, for each view."""
+        return [self.by_frame.get(frame.frame_id, Detections.empty())] * len(views)
+
+
+AnyTeacher: TypeAlias = Teacher | RecordedTeacher
 
 
 @dataclass(frozen=True)
@@ -81,8 +112,8 @@ def views_of(config: ViewsConfig) -> list[View]:
 
 
 def detect_by_views(
-    teachers: Sequence[Teacher],
-    points: FloatArray,
+    teachers: Sequence[AnyTeacher],
+    frame: Frame,
     config: ViewsConfig,
     class_names: Sequence[str],
 ) -> Detections:
@@ -90,11 +121,13 @@ def detect_by_views(
 
     Args:
         teachers: at least one.
-        points: (N, F) of the frame.
+        frame: with its points.
         config: the views.
         class_names: that the labels of the result index; other classes are left out.
     """
     numbers = {name: number for number, name in enumerate(class_names)}
+    live = any(isinstance(teacher, Teacher) for teacher in teachers)
+    views = views_of(config) if live else [View(False, 1.0)]
     looks: list[Detections] = []
     trusted = np.zeros(len(class_names), np.int64)  # looks that could find each class
     for teacher in teachers:
@@ -102,12 +135,10 @@ def detect_by_views(
             numbers.get(name, -1) if name in teacher.classes else -1
             for name in teacher.class_names
         ]
-        for view in views_of(config):
-            found = teacher.detect(view.points(points))
+        for found in teacher.looks(frame, views):
             labels = np.array(known, np.int64)[found.labels]
-            kept = Detections(view.boxes(found.boxes), found.scores, labels)
-            looks.append(kept[labels >= 0])
-        trusted[[number for number in known if number >= 0]] += len(views_of(config))
+            looks.append(Detections(found.boxes, found.scores, labels)[labels >= 0])
+        trusted[sorted({number for number in known if number >= 0})] += len(views)
     return join_looks(looks, trusted, config.iou_threshold)
 
 

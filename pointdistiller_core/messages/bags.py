@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 import logging
 from pathlib import Path
 import shutil
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from pointdistiller_core.errors import (
 )
 from pointdistiller_core.files import named_refusals
 from pointdistiller_core.messages.boxes_cloud import BOX_COLUMNS
-from pointdistiller_core.messages.message_types import add_types
+from pointdistiller_core.messages.message_types import add_types, find_layout
 from pointdistiller_core.messages.point_cloud2 import (
     INTENSITY_NAMES,
     cloud_layout,
@@ -43,6 +43,9 @@ CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
 BAG_VERSION: Literal[8] = 8  # the newest metadata that ROS 2 Humble reads, too
 ENCODINGS = ('cdr', 'ros1')  # of messages that are read
 RENAMED_TYPES = {'tf/msg/tfMessage': 'tf2_msgs/msg/TFMessage'}  # since ROS 1
+MessageT = TypeVar('MessageT')
+CLASSES_KEY = 'pointdistiller/classes'  # of metadata.yaml, before a topic
+BOX_FIELDS = {*BOX_COLUMNS}  # of boxes, which are no sweep
 RESULT_FIELDS = {*BOX_COLUMNS[3:], 'importance'}  # of no sensor
 
 
@@ -74,6 +77,20 @@ class BagCloud(BagMessage):
     stamp_ns: int
     frame_id: str
     message: Any
+
+
+class MessageContent(NamedTuple):
+    """A message of a bag, decoded.
+
+    Attributes:
+        time_ns: when it was recorded [ns].
+        message_type: e.g. `vision_msgs/msg/Detection3DArray`.
+        content: its fields as attributes.
+    """
+
+    time_ns: int
+    message_type: str
+    content: Any
 
 
 def _no_definition(message_type: str) -> str:
@@ -178,6 +195,10 @@ class CloudBagWriter:
         with _writing(self._path):
             self._writer.write(self._connections[topic], time_ns, cdr)
 
+    def name_classes(self, topic: str, names: Sequence[str]) -> None:
+        """Say in metadata.yaml which classes the labels of boxes on a topic index."""
+        self._writer.set_custom_data(CLASSES_KEY + topic, ','.join(names))
+
     def close(self) -> None:
         """Write the index; the bag is complete afterwards."""
         with _writing(self._path):
@@ -237,12 +258,14 @@ class BagSummary:
         stop_ns: when its last message was recorded [ns].
         topics: by their names.
         problems: unreadable parts, and mistakes of its index.
+        class_names: classes that the labels of boxes index, by topic, where the bag says so.
     """
 
     start_ns: int
     stop_ns: int
     topics: Mapping[str, TopicSummary]
     problems: tuple[str, ...]
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def summarize_bag(path: Path) -> BagSummary:
@@ -263,7 +286,27 @@ def summarize_bag(path: Path) -> BagSummary:
             for found in bag.channels
         }
         problems = (*bag.damages(TimeSpan()), *bag.notes)
-        return BagSummary(bag.start_ns, bag.stop_ns, topics, problems)
+        return BagSummary(bag.start_ns, bag.stop_ns, topics, problems, _class_names(bag))
+
+
+def read_class_names(path: Path) -> dict[str, tuple[str, ...]]:
+    """Classes that the labels of boxes index, by topic, where the bag says so.
+
+    Raises:
+        DatasetError: the bag is missing or broken.
+    """
+    with _open_bag(path) as bag:
+        return _class_names(bag)
+
+
+def first_fields(path: Path, topic: str) -> frozenset[str]:
+    """Names of the fields of the first readable cloud on a topic; empty if there is none.
+
+    Raises:
+        DatasetError: the bag is missing or broken.
+    """
+    with _open_bag(path) as bag:
+        return _first_fields(bag, topic)
 
 
 def choose_cloud_topic(path: Path, on_note: Callable[[str], None] = logger.warning) -> str:
@@ -301,7 +344,31 @@ def read_messages(
     """
     with _open_bag(path) as bag:
         yield from _messages(
-            bag, lambda found: found.topic in topics, start_s, duration_s, on_note=on_note
+            *(bag, lambda found: found.topic in topics, start_s, duration_s),
+            on_note=on_note,
+            convert=_CdrConverter(),
+        )
+
+
+def read_contents(
+    path: Path, topic: str, *, on_note: Callable[[str], None] = logger.warning
+) -> Iterator[MessageContent]:
+    """Messages of one topic, of any type that the bag defines or that is known here.
+
+    Args:
+        path: bag folder, its metadata.yaml, .mcap, .db3, or ROS 1 .bag.
+        topic: which topic.
+        on_note: called with a text for each mistake of the bag's indexes.
+
+    Raises:
+        DatasetError: the bag is missing or broken, or the type is not known. What comes before
+            the broken part is read.
+    """
+    with _open_bag(path) as bag:
+        yield from _messages(
+            *(bag, lambda found: found.topic == topic),
+            on_note=on_note,
+            convert=_Decoder(),
         )
 
 
@@ -340,6 +407,7 @@ def read_clouds(
             start_s,
             duration_s,
             on_note=on_note,
+            convert=_CdrConverter(),
         ):
             try:
                 cloud = parse_cloud(found)
@@ -366,16 +434,18 @@ def _build_cloud(stamp_ns: int, frame_id: str, layout: Mapping[str, Any]) -> Any
 def _messages(
     bag: Bag,
     wanted: Callable[[Channel], bool],
-    start_s: float,
-    duration_s: float | None,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    *,
     on_note: Callable[[str], None],
-) -> Iterator[BagMessage]:
-    """Messages as `read_messages` returns them."""
+    convert: Callable[[StoredMessage], MessageT],
+) -> Iterator[MessageT]:
+    """Messages as `read_messages` returns them, each converted."""
     start_ns = bag.start_ns + round(start_s * NANOSECONDS) if start_s else None
     stop_ns = None
     if duration_s is not None:
         stop_ns = bag.start_ns + round((start_s + duration_s) * NANOSECONDS)
-    to_cdr, broken = _CdrConverter(), _BrokenMessages(bag.path)
+    broken = _BrokenMessages(bag.path)
     num_noted = 0
 
     def tell_notes() -> None:
@@ -384,7 +454,7 @@ def _messages(
             on_note(note)
         num_noted = len(bag.notes)
 
-    def read(latched_alone: bool, span: TimeSpan) -> Iterator[BagMessage]:
+    def read(latched_alone: bool, span: TimeSpan) -> Iterator[MessageT]:
         messages = bag.messages(
             lambda found: (
                 _is_readable(found)
@@ -394,13 +464,14 @@ def _messages(
             span,
         )
         for found in messages:
-            topic = found.channel.topic
             try:
-                cdr = to_cdr(found)
+                converted = convert(found)
+            except DatasetError:  # of its type, so that all messages have it
+                raise
             except Exception as error:  # of a parser whose input may be anything
-                broken.add(topic, found.time_ns, error)
+                broken.add(found.channel.topic, found.time_ns, error)
             else:
-                yield BagMessage(topic, found.time_ns, cdr)
+                yield converted
 
     tell_notes()
     try:
@@ -455,23 +526,59 @@ class _BrokenMessages:
             )
 
 
+class _Decoder:
+    """Messages by the definitions of their types."""
+
+    def __init__(self) -> None:
+        self._stores: dict[Channel, Typestore] = {}
+
+    def __call__(self, message: StoredMessage) -> MessageContent:
+        channel = message.channel
+        name = channel.message_type
+        if channel not in self._stores:
+            self._stores[channel] = _store_of(channel)
+        store = self._stores[channel]
+        if channel.encoding == 'ros1':
+            content = store.deserialize_ros1(message.data, name)
+        else:
+            content = store.deserialize_cdr(message.data, name)
+        return MessageContent(message.time_ns, name, content)
+
+
 class _CdrConverter:
     """Messages as ROS 2 sends them."""
 
     def __init__(self) -> None:
-        self._ros1: dict[Channel, Typestore] = {}
+        self._decode = _Decoder()
 
-    def __call__(self, message: StoredMessage) -> bytes:
-        channel = message.channel
-        if channel.encoding == 'cdr':
-            return message.data
-        if channel not in self._ros1:
-            self._ros1[channel] = get_typestore(Stores.EMPTY)
-            types = get_types_from_msg(channel.definition, channel.message_type)
-            self._ros1[channel].register(types)
-        content = self._ros1[channel].deserialize_ros1(message.data, channel.message_type)
-        name = RENAMED_TYPES.get(channel.message_type, channel.message_type)
-        return bytes(_types().serialize_cdr(content, name))
+    def __call__(self, message: StoredMessage) -> BagMessage:
+        channel, cdr = message.channel, message.data
+        if channel.encoding != 'cdr':
+            name = RENAMED_TYPES.get(channel.message_type, channel.message_type)
+            cdr = bytes(_types().serialize_cdr(self._decode(message).content, name))
+        return BagMessage(channel.topic, message.time_ns, cdr)
+
+
+def _store_of(channel: Channel) -> Typestore:
+    """The types of a channel's messages; of ROS 2, first by what the bag says."""
+    if channel.encoding == 'ros1':
+        store = get_typestore(Stores.EMPTY)
+        store.register(get_types_from_msg(channel.definition, channel.message_type))
+        return store
+    store = get_typestore(Stores.LATEST)
+    if channel.definition:
+        found = get_types_from_msg(channel.definition, channel.message_type)
+        store.register({name: own for name, own in found.items() if name not in store.fielddefs})
+    add_types(store, channel.message_type, find_layout)
+    return store
+
+
+def _class_names(bag: Bag) -> dict[str, tuple[str, ...]]:
+    return {
+        key.removeprefix(CLASSES_KEY): tuple(names.split(','))
+        for key, names in bag.custom.items()
+        if key.startswith(CLASSES_KEY)
+    }
 
 
 def _choose_topic(bag: Bag, topic: str | None, on_note: Callable[[str], None]) -> str:
@@ -480,11 +587,20 @@ def _choose_topic(bag: Bag, topic: str | None, on_note: Callable[[str], None]) -
         return topic
     if topic is None and len(clouds) == 1:
         return clouds[0]
+    if topic is None:
+        sweeps = [name for name in clouds if not _first_fields(bag, name) >= BOX_FIELDS]
+        if len(sweeps) == 1:
+            return sweeps[0]
     has = f'its PointCloud2 topics are {clouds}' if clouds else _no_cloud_topic(bag)
     if topic is not None:
         raise DatasetError(f'{bag.path} has no PointCloud2 topic {topic!r}; {has}')
-    for sensor in _sensor_topics(bag, clouds):
-        on_note(f"{bag.path}: reading {sensor}, the only one of {clouds} with a sensor's fields")
+    fields = {name: _first_fields(bag, name) for name in clouds}
+    measured = {name: found for name, found in fields.items() if not found & RESULT_FIELDS}
+    for sensor in _sensor_topics(measured):
+        if len(measured) > 1:  # results of a detector, and labels, are no sensor's for certain
+            on_note(
+                f"{bag.path}: reading {sensor}, the only one of {clouds} with a sensor's fields"
+            )
         return sensor
     raise DatasetError(f'{bag.path}: {has}; name the topic to read')
 
@@ -493,22 +609,20 @@ def _is_cloud(channel: Channel) -> bool:
     return channel.message_type == CLOUD_TYPE and _is_readable(channel)
 
 
-def _sensor_topics(bag: Bag, topics: Sequence[str]) -> list[str]:
+def _sensor_topics(fields: Mapping[str, frozenset[str]]) -> list[str]:
     """The topic with a sensor's fields, if there is exactly one."""
-    fields = {topic: _first_fields(bag, topic) for topic in topics}
-    sensors = [topic for topic in topics if fields[topic] >= {'x', 'y', 'z'}]
-    sensors = [topic for topic in sensors if not fields[topic] & RESULT_FIELDS]
+    sensors = [topic for topic in fields if fields[topic] >= {'x', 'y', 'z'}]
     bright = [topic for topic in sensors if not fields[topic].isdisjoint(INTENSITY_NAMES)]
     return next((found for found in (bright, sensors) if len(found) == 1), [])
 
 
 def _first_fields(bag: Bag, topic: str) -> frozenset[str]:
     """Names of the fields of the first readable cloud; empty if there is none."""
-    to_cdr = _CdrConverter()
+    decode = _Decoder()
     messages = bag.messages(lambda found: found.topic == topic and _is_cloud(found), TimeSpan())
     for found in messages:
         with suppress(Exception):  # of a parser whose input may be anything
-            cloud: Any = _types().deserialize_cdr(to_cdr(found), CLOUD_TYPE)
+            cloud: Any = decode(found).content
             return frozenset(field.name for field in cloud.fields)
     return frozenset()
 

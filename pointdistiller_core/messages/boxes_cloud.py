@@ -23,6 +23,7 @@ LAYOUT: Mapping[str, type[np.generic]] = {
     **dict.fromkeys((*BOX_COLUMNS, 'score'), np.float32),
     'label': np.int32,
 }
+TRUTH_TOPIC = '/ground_truth/boxes'  # of the labelled boxes of a bag
 TRACK = 'track'  # int32, -1 for none
 VELOCITIES = ('vx', 'vy')  # float32 [m/s], NaN if not known
 

@@ -69,6 +69,7 @@ class CloudReader:
         infos: of the detectors by name; with several, `intensity_auto` goes by the first.
         logger: has the methods `warning` and `info`, as the loggers of Python and of nodes.
         remedy: what the user can do about a likely scale.
+        topic: of the clouds, for messages; empty if there is no other.
     """
 
     def __init__(
@@ -77,9 +78,11 @@ class CloudReader:
         infos: Mapping[str, Trained],
         logger: Any,
         remedy: str = REMEDY,
+        topic: str = '',
     ) -> None:
         self.settings = settings
         self._logger = logger
+        self._prefix = f'{topic}: ' if topic else ''
         self._judges = [
             IntensityJudge(
                 info.intensity_range,
@@ -99,7 +102,7 @@ class CloudReader:
     def problem(self) -> str:
         """What is wrong with the intensity of the first clouds; empty if nothing is."""
         unsolved = (judge.finding for judge in self._judges if judge.scale is None)
-        return '; '.join(filter(None, unsolved))
+        return '; '.join(self._prefix + finding for finding in unsolved if finding)
 
     def read(self, cloud: Any) -> NDArray[np.float32]:
         """Points of a cloud as the parameters ask for; see `points_from_cloud`.
@@ -122,9 +125,9 @@ class CloudReader:
             before = self.scale
             if news := judge.add(points, scale=before or own):
                 if judge.scale is None:
-                    self._logger.warning(news)
+                    self._logger.warning(self._prefix + news)
                 else:  # on a line of its own: a line of rclpy's logs has one severity
-                    self._logger.info(news)
+                    self._logger.info(self._prefix + news)
             if self.scale != before:
                 points = self._points_of(cloud)
         return points

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import itertools
 import reprlib
+import struct
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.geometry.returns import find_returns
+from pointdistiller_core.messages.storage import NANOSECONDS
 
 DATATYPES = {
     number: np.dtype(code)
@@ -84,6 +86,18 @@ def points_from_cloud(
     if not intensity:
         points[..., 3] = constant_intensity if missing_intensity == 'constant' else 0.0
     return points.reshape(-1, 4)
+
+
+def stamp_of_cdr(cdr: bytes) -> int:
+    """The time [ns] in the header of a serialized PointCloud2, which need not be read for it.
+
+    Raises:
+        CloudError: these bytes are no message with a header.
+    """
+    if len(cdr) < 12:
+        raise CloudError(f'{len(cdr)} bytes are no serialized message with a header')
+    seconds, nanoseconds = struct.unpack_from('<iI' if cdr[1] & 1 else '>iI', cdr, 4)
+    return int(seconds) * NANOSECONDS + int(nanoseconds)
 
 
 def own_intensity_scale(cloud: Any, intensity_field: str = '') -> float | None:

@@ -18,7 +18,7 @@ from pointdistiller_core.geometry.detection import box_limits
 from pointdistiller_core.models.boxes.anchors import make_anchors
 from pointdistiller_core.models.boxes.detection import decode_candidates, detect_boxes
 from pointdistiller_core.models.boxes.losses import detection_losses
-from pointdistiller_core.models.boxes.targets import assign_targets
+from pointdistiller_core.models.boxes.targets import assign_targets, ignore_anchors
 from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel
 from pointdistiller_core.models.layer import Layer, Rows, map_layer
 from pointdistiller_core.models.stages.anchor_head import AnchorHead, AnchorOutput
@@ -92,10 +92,12 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         return output
 
     def losses(self, output: AnchorOutput, batch: Batch) -> dict[str, Tensor]:
-        """The weighted terms of the detection loss; their sum is to be minimized."""
+        """The weighted terms of the detection loss; see `DetectorModel`."""
         targets = [
-            assign_targets(output.anchors, boxes, labels, classes=self.anchor_configs)
-            for boxes, labels in zip(batch.boxes, batch.labels, strict=True)
+            ignore_anchors(output.anchors)
+            if frame in batch.unlabelled
+            else assign_targets(output.anchors, boxes, labels, classes=self.anchor_configs)
+            for frame, (boxes, labels) in enumerate(zip(batch.boxes, batch.labels, strict=True))
         ]
         offset = self.config.head.direction_offset
         return detection_losses(output, targets, self.config.loss, direction_offset=offset)

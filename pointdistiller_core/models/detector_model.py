@@ -108,7 +108,10 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
 
     @abstractmethod
     def losses(self, output: OutputT, batch: Batch) -> dict[str, Tensor]:
-        """The weighted terms of the detection loss; their sum is to be minimized."""
+        """The weighted terms of the detection loss; their sum is to be minimized.
+
+        They are means over all frames, in which those without labels (`Batch.unlabelled`) are 0.
+        """
 
     @abstractmethod
     def candidates(self, output: OutputT, detection: DetectionConfig) -> list[BoxPredictions]:

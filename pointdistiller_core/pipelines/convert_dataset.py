@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import CameraConfig, KittiConfig
+from pointdistiller_core.datasets.class_tally import ClassTally
 from pointdistiller_core.datasets.image_sizes import size_from_principal_point
-from pointdistiller_core.datasets.kitti import DONT_CARE, KittiDataset, read_sweep
-from pointdistiller_core.datasets.simulated.writer import camera_calibration
+from pointdistiller_core.datasets.kitti import KittiDataset, read_sweep
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.files import new_folder, read_text, write_file
 from pointdistiller_core.formats.folder import (
@@ -45,10 +45,12 @@ from pointdistiller_core.formats.folder import (
 )
 from pointdistiller_core.formats.folder_writer import FolderWriter
 from pointdistiller_core.formats.kitti import (
+    DONT_CARE,
     NOWHERE,
     Calibration,
     KittiObjects,
     boxes_from_objects,
+    camera_calibration,
     format_calibration,
     format_objects,
     objects_from_boxes,
@@ -68,7 +70,11 @@ Progress = Callable[[int, int], None]
 
 
 def kitti_to_folder(
-    source: Path, target: Path, *, on_frame: Progress | None = None
+    source: Path,
+    target: Path,
+    *,
+    tally: ClassTally | None = None,
+    on_frame: Progress | None = None,
 ) -> Mapping[str, int]:
     """Turn a dataset in KITTI's layout, real or simulated, into an open folder.
 
@@ -80,15 +86,18 @@ def kitti_to_folder(
     Args:
         source: folder that holds `training/` and `ImageSets/`.
         target: new folder, or one that was begun.
+        tally: renames and counts classes; None keeps their names.
         on_frame: told how many frames are done, and how many there are.
 
     Returns:
         Data that the folder cannot hold, and their numbers.
 
     Raises:
-        DatasetError: a file is missing or malformed, or `target` holds something else.
+        DatasetError: a file is missing or malformed, or `target` holds something else, or was
+            begun with other names of classes.
         WriteError: the file system refuses; frames that were written before are intact.
     """
+    tally = tally or ClassTally({})
     splits = _kitti_splits(source)
     names = sorted({name for listed in splits.values() for name in listed})
     if not names:
@@ -99,10 +108,18 @@ def kitti_to_folder(
     info = FolderInfo(sensor=SensorInfo(height=KITTI_SENSOR_HEIGHT))
     with FolderWriter(target, info) as writer:
         there = set(writer.earlier.names())
+        about = DriveInfo(
+            source={'kitti': str(source)}, settings={'class_map': dict(tally.class_map)}
+        )
+        _begin_drive(writer, drive, about)
         reader = _KittiReader(dataset, source, writer.info.cameras, lost)
         classes = dict.fromkeys(writer.info.class_names)
         for index, name in enumerate(names):
             frame = reader.read(index)
+            if frame.labels is not None:
+                frame.labels = [
+                    replace(label, name=tally.rename(label.name)) for label in frame.labels
+                ]
             classes |= dict.fromkeys(label.name for label in frame.labels or ())
             if name not in there:
                 if writer.info.cameras.keys() != reader.cameras.keys():
@@ -119,10 +136,26 @@ def kitti_to_folder(
             if listed
         }
         writer.set_ranges(names, ranges)
-        about = DriveInfo(source={'kitti': str(source)}, counts={'frames': len(names)})
+        about = about.model_copy(update={'counts': {'frames': len(names)}})
         drives = {**writer.info.drives, drive: about}
         writer.update(class_names=tuple(classes), drives=drives)
     return +lost
+
+
+def _begin_drive(writer: FolderWriter, name: str, about: DriveInfo) -> None:
+    """Note a drive as begun.
+
+    Raises:
+        DatasetError: it was begun with other names of classes.
+    """
+    before, key = writer.info.drives.get(name), 'class_map'
+    if before is not None and before.settings.get(key, {}) != about.settings[key]:
+        raise DatasetError(
+            f'{writer.root}: its classes are named by {before.settings.get(key, {})}, not by '
+            f'{about.settings[key]}; choose another folder'
+        )
+    if before is None:
+        writer.update_drive(name, about.model_copy(update={'complete': False}))
 
 
 class _KittiFrame:
@@ -270,7 +303,11 @@ def _kitti_splits(source: Path) -> dict[str, list[str]]:
 
 
 def folder_to_kitti(
-    source: Path, target: Path, *, on_frame: Progress | None = None
+    source: Path,
+    target: Path,
+    *,
+    tally: ClassTally | None = None,
+    on_frame: Progress | None = None,
 ) -> Mapping[str, int]:
     """Turn an open folder into a dataset in KITTI's layout, which appears once it is complete.
 
@@ -281,6 +318,7 @@ def folder_to_kitti(
     Args:
         source: folder that holds `dataset.yaml`.
         target: new folder.
+        tally: renames and counts classes; None keeps their names.
         on_frame: told how many frames are done, and how many there are.
 
     Returns:
@@ -299,7 +337,7 @@ def folder_to_kitti(
             lost[f'points with a column {name!r}'] += len(table)
     sizes = {}
     with new_folder(target) as aside:
-        writer = _KittiWriter(source, aside / 'training', info, lost)
+        writer = _KittiWriter(source, aside / 'training', info, lost, tally or ClassTally({}))
         for place in range(len(table)):
             row: FrameRow = table[place]
             if (size := writer.write(row)) is not None:
@@ -319,8 +357,11 @@ def folder_to_kitti(
 class _KittiWriter:
     """Writes frames in KITTI's layout."""
 
-    def __init__(self, source: Path, folder: Path, info: FolderInfo, lost: Counter[str]) -> None:
+    def __init__(
+        self, source: Path, folder: Path, info: FolderInfo, lost: Counter[str], tally: ClassTally
+    ) -> None:
         self._source, self._folder, self._info, self._lost = source, folder, info, lost
+        self._tally = tally
         camera = CameraConfig()
         self._ahead = CameraInfo.from_calibration(camera_calibration(camera), camera.image_size)
         self._columns = [info.columns.index(name) for name in COLUMNS]
@@ -344,6 +385,7 @@ class _KittiWriter:
         if labels is None:
             self._lost['frames without labels, which have no label file'] += 1
         else:
+            labels = [replace(label, name=self._tally.rename(label.name)) for label in labels]
             areas = read_further(self._source, row.name).get(AREAS, [])
             text = self._format(labels, areas, camera.calibration, size)
             self._write('label_2', f'{row.name}.txt', text.encode())

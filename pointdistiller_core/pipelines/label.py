@@ -35,7 +35,7 @@ from pointdistiller_core.formats.folder import (
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.iou import rotated_iou_bev
 from pointdistiller_core.labelling.drives import FrameLabels, label_drive
-from pointdistiller_core.labelling.views import Teacher, detect_by_views
+from pointdistiller_core.labelling.views import AnyTeacher, detect_by_views
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ class Teachers:
     """The detectors that label.
 
     Attributes:
-        teachers: one or more.
+        teachers: one or more, trained or recorded.
         fingerprint: a text that changes with the teachers and what they are trusted with.
         source: the origin that the label files name.
     """
 
-    teachers: Sequence[Teacher]
+    teachers: Sequence[AnyTeacher]
     fingerprint: str
     source: str
 
@@ -182,8 +182,7 @@ def _detections_of(
             return Detections(**kept)
         except (TypeError, ValueError) as error:
             logger.warning('%s: damaged (%s); it is made again', file, error)
-    points = dataset[index].points
-    found = detect_by_views(teachers.teachers, points, views, dataset.class_names)
+    found = detect_by_views(teachers.teachers, dataset[index], views, dataset.class_names)
     write_file(file, pack_arrays({'boxes': found.boxes, **found.columns()}))
     return found
 

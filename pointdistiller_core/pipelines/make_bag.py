@@ -13,11 +13,11 @@ from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.files import new_folder
 from pointdistiller_core.messages.bags import CloudBagWriter
-from pointdistiller_core.messages.boxes_cloud import to_box_columns
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, to_box_columns
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.messages.transforms import TF_TYPE, format_transform
 
-KITTI_TOPIC, TRUTH_TOPIC, KITTI_FRAME_ID = '/points', '/ground_truth/boxes', 'velodyne'
+KITTI_TOPIC, KITTI_FRAME_ID = '/points', 'velodyne'
 TF_TOPIC, FIXED_FRAME_ID = '/tf', 'odom'
 
 
@@ -56,7 +56,7 @@ def write_kitti_bag(
         max_frames: take at most this many, from the first.
         ground_truth: names of classes; the labelled boxes then go to `/ground_truth/boxes` as
             `messages.boxes_cloud` has them. Their label indexes these names, and is -1 for other
-            classes.
+            classes. The bag says these names, too.
         camera_view: drop points that the camera does not see, because nothing is labelled there.
         intensity_scale: factor on the intensity of the files.
 
@@ -76,6 +76,8 @@ def write_kitti_bag(
     labelled, chosen = bool(ground_truth), names[:max_frames]
     dataset = KittiDataset(config, ground_truth, labelled=labelled, frame_ids=chosen)
     with new_folder(out) as aside, CloudBagWriter(aside) as writer:
+        if ground_truth:
+            writer.name_classes(TRUTH_TOPIC, ground_truth)
         for index in range(len(dataset)):
             stamp_ns = NANOSECONDS + round(index * NANOSECONDS / rate)  # 0 means "no time" to ROS
             frame = dataset[index]
@@ -122,6 +124,8 @@ def write_folder_bag(
     chosen = _choose_frames(dataset, frames, drive)[:max_frames]
     frame_id = dataset.info.sensor.frame
     with new_folder(out) as aside, CloudBagWriter(aside) as writer:
+        if ground_truth:
+            writer.name_classes(TRUTH_TOPIC, ground_truth)
         for number, index in enumerate(chosen):
             frame, row = dataset[index], dataset.row(index)
             stamp_ns = frame.stamp_ns or NANOSECONDS + round(number * NANOSECONDS / rate)

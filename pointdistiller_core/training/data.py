@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pointdistiller_core.config import AugmentationConfig, TrainingConfig
-from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.datasets.augmentation import Range, augment
 from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.errors import DatasetError, PointDistillerError
@@ -42,7 +42,7 @@ def load_batches(
     first_epoch: int = 0,
     first_batch: int = 0,
     point_cloud_range: Range | None = None,
-    unlabelled: FrameDataset | None = None,
+    unlabelled: Frames | None = None,
     intensity_range: tuple[float, float] = (-math.inf, math.inf),
     process: int = 0,
     num_processes: int = 1,
@@ -57,8 +57,8 @@ def load_batches(
         first_epoch: first epoch that is not done yet.
         first_batch: first batch of that epoch that is not done yet.
         point_cloud_range: what ends up outside is left out, see `augment`.
-        unlabelled: frames without labels that are mixed with the others, without boxes. No objects
-            are pasted into them, because it is not known what these would collide with.
+        unlabelled: frames that are mixed with the others and pass as unlabelled, see `Batch`. No
+            objects are pasted into them: it is not known what these would collide with.
         intensity_range: limits that intensities are clipped to, as when the detector runs.
         process: number of the process whose share of every batch is wanted.
         num_processes: processes that share each batch.
@@ -163,21 +163,20 @@ def torch_seed(seed: int, epoch: int) -> int:
 
 
 def collate(frames: Sequence[Frame]) -> Batch:
-    """Labelled frames as tensors.
-
-    Raises:
-        DatasetError: a frame has no labels.
-    """
-    truths = [frame.ground_truth for frame in frames if frame.ground_truth is not None]
-    if len(truths) < len(frames):
-        bare = [frame.frame_id for frame in frames if frame.ground_truth is None]
-        raise DatasetError(f'frames {bare} have no labels; a detector cannot be trained on them')
+    """Frames as tensors; those without ground truth are `unlabelled`."""
+    truths = [
+        GroundTruth.empty() if frame.ground_truth is None else frame.ground_truth
+        for frame in frames
+    ]
     return Batch(
         points=tuple(torch.from_numpy(frame.points) for frame in frames),
         boxes=tuple(torch.from_numpy(truth.boxes) for truth in truths),
         labels=tuple(torch.from_numpy(truth.labels) for truth in truths),
         frame_ids=tuple(frame.frame_id for frame in frames),
         velocities=_velocities(truths),
+        unlabelled=frozenset(
+            place for place, frame in enumerate(frames) if frame.ground_truth is None
+        ),
     )
 
 
@@ -201,7 +200,7 @@ class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
     def __init__(
         self,
         frames: FrameDataset,
-        unlabelled: FrameDataset | None,
+        unlabelled: Frames | None,
         change: Callable[..., Frame],
         seed: int,
         intensity_range: tuple[float, float],
@@ -222,9 +221,12 @@ class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
 
     def _read(self, index: int, rng: np.random.Generator) -> Frame:
         if self._unlabelled is None or index < len(self._frames):
-            return self._change(self._frames[index], rng=rng)
-        frame = self._change(self._unlabelled[index - len(self._frames)], rng=rng)
-        return replace(frame, ground_truth=GroundTruth.empty())
+            frame = self._frames[index]
+            if frame.ground_truth is None:
+                raise DatasetError(f'frame {frame.frame_id} has no labels to train on')
+            return self._change(frame, rng=rng)
+        frame = replace(self._unlabelled[index - len(self._frames)], ground_truth=None)
+        return self._change(frame, rng=rng)
 
 
 def _collate_or_error(items: Sequence[Frame | PointDistillerError]) -> Batch | PointDistillerError:

@@ -4,19 +4,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 import torch
 from torch import nn
+from torch.utils.data import ConcatDataset
 
-from pointdistiller_core.config import DatasetConfig, ExperimentConfig
-from pointdistiller_core.datasets import FrameDataset, build_dataset
+from pointdistiller_core.config import BagConfig, DatasetConfig, ExperimentConfig
+from pointdistiller_core.datasets import (
+    FrameDataset,
+    Frames,
+    build_dataset,
+    divide_by_labels,
+)
 from pointdistiller_core.datasets.camera_view import check_camera_view
+from pointdistiller_core.datasets.class_tally import count_names, tally_labels
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     find_bundle,
@@ -88,14 +96,21 @@ def run_experiment(
         raise ConfigError(
             f'source {source}: a student has its own first weights (distillation.initialization)'
         )
+    refuse_bags(config)
     names = config.model.class_names
     dataset = build_dataset(config.dataset, names)
     validation = build_dataset(config.validation, names) if config.validation else None
     more = config.distillation.unlabelled if config.distillation else None
     unlabelled = build_dataset(more, names, labelled=False) if more else None
+    labelled, bare = divide_by_labels(dataset)
+    tell = listener.on_note if listener is not None and is_first_process() else lambda _: None
     if not (run / 'bundle').exists():  # otherwise the run is complete
-        check_labels(config, dataset, validation)
+        for note in check_bare(config, labelled, bare, unlabelled):
+            tell(note)
+        check_labels(config, labelled, validation)
         check_views((config.dataset, config.validation, more), (dataset, validation, unlabelled))
+    others: Any = [part for part in (bare, unlabelled) if part is not None and len(part)]
+    joined: Frames | None = ConcatDataset(others) if others and config.distillation else None
     objective = build_objective(config, teacher)
     facts: dict[str, JsonValue] = {}
     if teacher is not None:
@@ -103,16 +118,16 @@ def run_experiment(
     if source is not None:
         start = start_from(source, detector_of(objective), config)
         facts[SOURCE_FACT] = start.sha256
-        if listener is not None and is_first_process() and not has_weights(run):
-            listener.on_note(start.summary)
+        if not has_weights(run):
+            tell(start.summary)
     elif resume:
         facts |= source_facts(run)
     bundle = fit(
         objective,
-        dataset,
+        labelled,
         config,
         run,
-        unlabelled=unlabelled,
+        unlabelled=joined,
         validation=validation,
         resume=resume,
         listener=listener,
@@ -123,6 +138,62 @@ def run_experiment(
     if teacher and validation is not None and is_first_process():
         report_features(run, teacher, bundle, validation, device=device)
     return bundle
+
+
+def refuse_bags(config: ExperimentConfig) -> None:
+    """Refuse to train on bags, which are slow to read in random order.
+
+    Raises:
+        ConfigError: there is one; names the command that makes a dataset of it.
+    """
+    more = config.distillation.unlabelled if config.distillation else None
+    for key, dataset in (('dataset', config.dataset), ('distillation.unlabelled', more)):
+        if isinstance(dataset, BagConfig):
+            raise ConfigError(
+                f'{key} is a bag, {dataset.root}, which is read from its beginning for nearly '
+                f'every frame of a training; make a dataset of it: pointdistiller bag convert '
+                f'{dataset.root} FOLDER, and give that ({key}.name=folder, {key}.root=FOLDER)'
+            )
+
+
+def check_bare(
+    config: ExperimentConfig,
+    labelled: FrameDataset,
+    bare: FrameDataset | None,
+    unlabelled: FrameDataset | None,
+) -> Iterator[str]:
+    """What becomes of the frames without labels.
+
+    Args:
+        config: the whole experiment.
+        labelled: frames of the dataset with labels.
+        bare: those without; None if there can be none.
+        unlabelled: of `distillation.unlabelled`.
+
+    Raises:
+        DatasetError: there are some where none are allowed, or no others to train on.
+    """
+    terms = [term.name for term in config.distillation.terms] if config.distillation else []
+    if 'labels' in terms:
+        use = 'their only labels are those of the teacher'
+    elif terms:
+        use = f'they take part in {", ".join(terms)}, not in the detection loss'
+    else:
+        use = 'left out'
+    where = f'{config.dataset.root}, {config.dataset.split}'
+    if bare is not None and len(bare):
+        count = f'{where}: {len(bare)} of {len(labelled) + len(bare)} frames have no labels'
+        if config.training.unlabelled == 'refuse':
+            raise DatasetError(
+                f'{count}, and training.unlabelled is `refuse`; label them, e.g. '
+                f'{bare.frame_ids[0]}, or take them out of the split'
+            )
+        if not terms and not len(labelled):
+            raise DatasetError(f'{count}; label some of them, or distil from a teacher')
+        yield f'{count}: {use}'
+    if unlabelled is not None and config.distillation and config.distillation.unlabelled:
+        more = config.distillation.unlabelled
+        yield f'{more.root}, {more.split}: {len(unlabelled)} frames without labels: {use}'
 
 
 def check_labels(
@@ -136,7 +207,17 @@ def check_labels(
     asked = (config.model.class_names, config.model.point_cloud_range)
     first = is_first_process()
     where = f'{config.dataset.root}, {config.dataset.split}'
-    check_training_labels(survey_labels(dataset, *asked), where=where, warn=first)
+    if len(dataset):  # otherwise all is learned from a teacher
+        check_training_labels(survey_labels(dataset, *asked), where=where, warn=first)
+    if first:
+        tally = tally_labels(dataset)
+        for note in tally.unmet() if len(dataset) else ():
+            logger.warning('%s: %s', where, note)
+        if others := tally.others(config.model.class_names):
+            logger.warning(
+                '%s: labels of other classes are ignored: %s; class_map makes them count',
+                *(where, count_names(others)),
+            )
     if config.validation and validation is not None and first:
         for gap in survey_labels(validation, *asked).gaps:
             where = f'{config.validation.root}, {config.validation.split}'

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from pointdistiller_core.config import ExperimentConfig, TrainingConfig
-from pointdistiller_core.datasets import FrameDataset
+from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.datasets.ground_truth_database import load_database
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.deploy.device import find_device
@@ -79,7 +79,7 @@ def fit(
     config: ExperimentConfig,
     run: Path,
     *,
-    unlabelled: FrameDataset | None = None,
+    unlabelled: Frames | None = None,
     validation: FrameDataset | None = None,
     resume: bool = False,
     listener: Listener | None = None,
@@ -95,11 +95,11 @@ def fit(
     Args:
         objective: see `pointdistiller_core.training.objective`. It is moved to the device and
             trained. Its first weights are up to the caller, who seeds torch before building it.
-        dataset: labelled frames.
+        dataset: labelled frames; may be empty if there are others.
         config: of the whole experiment; kept in the run's folder.
         run: folder of the run, see `pointdistiller_core.training.run`.
         unlabelled: frames without labels that are mixed with the labelled ones, for an objective
-            that labels them.
+            that learns from them, too.
         validation: labelled frames that the trained detector is evaluated on.
         resume: go on from the newest checkpoint in `run`.
         listener: told about progress.
@@ -121,18 +121,18 @@ def fit(
         DatasetError: no frames, or one of them cannot be read.
         PointDistillerError: a loss or the gradient is not finite.
     """
-    if len(dataset) == 0:
+    num_frames = len(dataset) + len(unlabelled or ())
+    if num_frames == 0:
         raise DatasetError(f'{config.dataset.root}, {config.dataset.split}: no frames to train on')
     fabric, facts = launch(find_device(device), config.training), facts or {}
     listener = (listener if fabric.is_global_zero else None) or Listener()
-    num_frames = len(dataset) + len(unlabelled or ())
     check_shares(num_frames, config.training)
     if fabric.is_global_zero:
         open_run(run, config, facts, resume=resume)
     if not fabric.broadcast((run / 'bundle').exists()):  # otherwise the run is complete
         trainer = _Trainer(objective, config.training, fabric, num_frames=num_frames)
         counts = {'frames': len(dataset), 'unlabelled_frames': num_frames - len(dataset)}
-        info = describe_training(config, dataset, {**counts, **facts})
+        info = describe_training(config, dataset, {**counts, **facts}, unlabelled or ())
         clock = _Clock(stop_at, fabric)
         _train(
             trainer,
@@ -181,7 +181,7 @@ def _train(
     config: ExperimentConfig,
     run: Path,
     *,
-    unlabelled: FrameDataset | None,
+    unlabelled: Frames | None,
     info: BundleInfo,
     listener: Listener,
     clock: _Clock,
@@ -259,9 +259,18 @@ def _complete(
 
 
 def describe_training(
-    config: ExperimentConfig, dataset: FrameDataset, facts: Mapping[str, JsonValue]
+    config: ExperimentConfig,
+    dataset: FrameDataset,
+    facts: Mapping[str, JsonValue],
+    unlabelled: Frames = (),
 ) -> BundleInfo:
     """What the bundles of a run say about themselves.
+
+    Args:
+        config: of the whole experiment.
+        dataset: labelled frames, whose intensities and sizes are measured.
+        facts: what else is said about the training.
+        unlabelled: frames whose intensities are measured where none is labelled.
 
     Raises:
         DatasetError: a frame of the dataset cannot be read.
@@ -273,7 +282,7 @@ def describe_training(
         detection = detection.model_copy(update=learned)
     return BundleInfo(
         model=config.model.model_copy(update={'detection': detection}),
-        intensity_range=measure_range(dataset),
+        intensity_range=measure_range(dataset if len(dataset) else unlabelled),
         intensity_assumed=False,
         sensor_height=config.dataset.sensor_height,
         training={

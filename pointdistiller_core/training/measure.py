@@ -43,8 +43,8 @@ def measure_sizes(dataset: FrameDataset, model: DetectorConfig) -> tuple[tuple[S
     """
     indices = spread_indices(len(dataset), MEASURED_LABELS)
     truth = [dataset.labels(index) for index in indices]
-    labels = np.concatenate([each.labels for each in truth])
-    sizes = np.concatenate([each.boxes[:, 3:6] for each in truth]).astype(np.float64)
+    labels = np.concatenate([np.zeros(0, np.int64), *(each.labels for each in truth)])
+    sizes = np.concatenate([np.zeros((0, 3)), *(each.boxes[:, 3:6] for each in truth)])
     return tuple(
         _size_bounds(sizes[labels == number], model.usual_size(name))
         for number, name in enumerate(model.class_names)

@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from pointdistiller_core.config import (
+    CLASS_MAPS,
     DATASET_CONFIGS,
     MODEL_CONFIGS,
     DatasetConfig,
     DetectorConfig,
     ExperimentConfig,
+    KittiConfig,
     PointPillarsConfig,
     SimulationConfig,
     apply_overrides,
@@ -22,6 +24,7 @@ from pointdistiller_core.config import (
     load_config,
     load_experiment,
     load_stored_experiment,
+    parse_class_map,
     parse_config,
     parse_yaml,
     shipped_configs,
@@ -139,7 +142,8 @@ def test_a_key_that_has_moved(tmp_path, key, value, new):
     path.write_text('model: pointpillars\ndataset: {root: data}\nfurther: 1\n')
     with pytest.raises(ConfigError) as error:
         load_experiment(path, (f'{key}={value}',))
-    assert str(error.value) == f'{path}:\n  {key}: is now {new}'
+    said = f'command line:\n  {key}: is now {new} (--set {key}={value})'
+    assert str(error.value) == said
     stored = apply_overrides({'dataset': {'root': 'data'}}, (f'{key}={value}',))
     path.write_text(yaml.safe_dump(stored))
     found = load_stored_experiment(path)
@@ -259,6 +263,26 @@ def test_overrides_are_yaml_and_leave_their_argument_alone():
     assert values == {'grid': {'voxel_size': [1, 1, 1]}, 'width': 1}
 
 
+@pytest.mark.parametrize(
+    ('content', 'overrides', 'said'),
+    [
+        ('width: 2', ['width=-1'], ['command line:', '(--set width=-1)']),
+        ('widths: 2', ['width=1'], ['model.yaml:', 'widths: unknown key; expected some of [']),
+        ('widths: 2', ['grid.x=1'], ['model.yaml:', '(--set grid.x=1)', 'widths: unknown key']),
+        ('', ['encoder_channels=3'], ['command line:', 'is now encoder.channels (--set encoder_']),
+        ('', ['encoder=3'], ['command line:', '(--set encoder=3)']),
+    ],
+)
+def test_who_is_blamed_for_a_wrong_value(tmp_path, content, overrides, said):
+    path = tmp_path / 'model.yaml'
+    path.write_text(f'name: pointpillars\n{content}\n')
+    with pytest.raises(ConfigError) as refused:
+        load_config(DetectorConfig, path, tuple(overrides))
+    assert all(part in str(refused.value) for part in said), str(refused.value)
+    assert 'model.yaml' in str(refused.value) or 'command line' in said[0]
+    assert 'model.yaml' not in str(refused.value) or 'model.yaml' in said[0]
+
+
 @pytest.mark.parametrize('override', ['width', '=3'])
 def test_malformed_override(override):
     with pytest.raises(ConfigError, match=r'key\.sub=value'):
@@ -314,3 +338,19 @@ def test_head_stride_follows_from_the_strides():
     assert PointPillarsConfig().head_stride == 2
     changes = {'backbone': {'strides': (1, 2, 2)}, 'neck': {'strides': (1, 2, 4)}}
     assert PointPillarsConfig(**changes).head_stride == 1
+
+
+def test_maps_of_classes_are_named_written_or_both():
+    where = {'name': 'kitti', 'root': 'data'}
+    for value, expected in (
+        ({'Van': 'Car'}, {'Van': 'Car'}),
+        ('autoware', CLASS_MAPS['autoware']),
+        (['autoware', {'CAR': 'Auto'}], {**CLASS_MAPS['autoware'], 'CAR': 'Auto'}),
+    ):
+        config = parse_config(KittiConfig, {**where, 'class_map': value}, where='x')
+        assert config.class_map == expected
+    assert parse_class_map(['autoware', 'CAR=Auto'])['CAR'] == 'Auto'
+    with pytest.raises(ConfigError, match="'kiti' is no map of classes"):
+        parse_config(KittiConfig, {**where, 'class_map': 'kiti'}, where='x')
+    with pytest.raises(ConfigError, match='--class-map Van=: expected NAME=CLASS'):
+        parse_class_map(['Van='])

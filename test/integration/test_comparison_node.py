@@ -34,10 +34,9 @@ from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.evaluation.comparison.report import format_table
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.messages.bags import CloudBagWriter
-from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, detections_from_boxes_cloud
 from pointdistiller_core.pipelines.comparison import BagSelection, ComparisonConfig
 from pointdistiller_core.pipelines.comparison import compare as compare_offline
-from pointdistiller_core.pipelines.make_bag import TRUTH_TOPIC
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import conversions, transforms
 from pointdistiller_ros.comparison_node import ComparisonNode

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 import json
 import os
 from pathlib import Path
@@ -277,6 +278,23 @@ def test_bag_is_played_and_every_process_ends(
     running.interrupt()
     assert running.wait() == 0
     assert running.log.count(ENDED) == 2
+    assert 'Traceback' not in running.log
+
+
+def test_a_bag_of_several_sensors_is_merged(session, launch, bundle, tmp_path):
+    with CloudBagWriter(tmp_path / 'two') as writer:
+        for index, topic in product(range(NUM_CLOUDS), ('/front', '/rear')):
+            writer.write(topic, (index + 1) * 10**9, 'base', np.ones((50, 4), np.float32))
+    diagnostics = listen(session, DiagnosticArray, '/diagnostics')
+    running = launch(DETECT, bundle=bundle, bag='two', points='/front, rear', lockstep='true')
+    spin_until(session, lambda: diagnostics and num_results(diagnostics[-1]) == NUM_CLOUDS)
+    (found,) = parameters_of(session, '/detector', 'points')
+    assert list(found) == ['/front', '/rear']
+    values = {pair.key: pair.value for pair in diagnostics[-1].status[0].values}
+    assert (values['points'], values['sensors./rear.missing']) == ('100', '0')
+    spin_until(session, lambda: running.log.count(ENDED) == 1)
+    running.interrupt()
+    assert running.wait() == 0
     assert 'Traceback' not in running.log
 
 

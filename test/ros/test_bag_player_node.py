@@ -344,12 +344,16 @@ def test_topic_with_the_fields_of_a_sensor(session, tmp_path, capfd):
         for stamp in STAMPS:
             writer.write('/boxes', stamp - 1, 'velodyne', np.ones((1, 4), np.float32), boxes)
             writer.write('/lidar', stamp, 'velodyne', np.ones((1, 4), np.float32))
+            writer.write('/map', stamp, 'velodyne', np.ones((1, 3), np.float32))
     player = add_player(session, tmp_path / 'bag', rate=1000.0)
     clouds, clock = listen(session, PointCloud2, '/lidar'), listen(session, Clock, '/clock')
     player.start()
     spin_until(session, lambda: player.finished() and len(clouds) == len(clock) == 3)
     assert stamps(clouds) == STAMPS
-    assert "reading /lidar, the only one of ['/boxes', '/lidar'] with" in capfd.readouterr().err
+    assert (
+        "reading /lidar, the only one of ['/boxes', '/lidar', '/map'] with"
+        in capfd.readouterr().err
+    )
 
 
 def test_bag_without_a_message_on_its_topic(session, tmp_path):

@@ -31,8 +31,9 @@ from pointdistiller_core.errors import (
     WriteError,
 )
 from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC
 from pointdistiller_core.pipelines.comparison import BagSelection, ComparisonConfig, compare
-from pointdistiller_core.pipelines.make_bag import KITTI_TOPIC, TRUTH_TOPIC
+from pointdistiller_core.pipelines.make_bag import KITTI_TOPIC, write_kitti_bag
 from pointdistiller_core.records import Detections
 from pointdistiller_ros import playback, run
 from pointdistiller_ros import run_compare as runner
@@ -84,7 +85,7 @@ def bag(tmp_path, monkeypatch):
 
 
 def options_of(bag, **changes):
-    return CompareOptions('teacher', 'student', bag, topic='/front/points', **changes)
+    return CompareOptions('teacher', 'student', bag, **{'topic': '/front/points'} | changes)
 
 
 def test_lockstep_compares_every_cloud_and_records_everything(bag, tmp_path):
@@ -215,6 +216,20 @@ def test_verb_without_ros_gives_the_same_numbers(bag, tmp_path):
         assert (tmp_path / 'verb' / name).read_text() == (tmp_path / 'node' / name).read_text()
 
 
+def test_node_and_verb_read_the_classes_that_a_bag_names(tmp_path, monkeypatch):
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'ros_log'))
+    write_frame(tmp_path, '000000', [[10, 0, 0, 0.5]], [[10, 0, 0, 4, 1.6, 1.5, 0.5]], ['Car'])
+    write_kitti_bag(tmp_path, tmp_path / 'bag', ground_truth=('Pedestrian', 'Car'))
+    options = CompareOptions(
+        *('teacher', 'student', str(tmp_path / 'bag'), KITTI_TOPIC, TRUTH_TOPIC),
+    )
+    node = run_compare(options, load=load)['ground_truth']
+    clouds = BagSelection(tmp_path / 'bag')
+    verb = compare(ComparisonConfig('teacher', 'student'), clouds, load=load)['ground_truth']
+    assert verb == node
+    assert node['teacher']['classes']['Car']['recall'] == 1
+
+
 def test_slow_teacher_at_full_speed_drops_clouds_and_counts_them(bag):
     options = CompareOptions('slow', 'student', bag, topic='/front/points', rate=5.0)
     clouds = run_compare(options, load=load)['clouds']
@@ -340,7 +355,7 @@ def test_command_line(bag, monkeypatch, capfd, checks, code, failed):
     words += ['--intensity-scale', '1']
     assert run.main([*words, '-p', 'mounting.height:=2.5']) == code
     parameters = {'student_score_threshold': 0.2, 'mounting.height': 2.5, 'intensity_scale': 1.0}
-    assert asked == [options_of(bag, parameters=parameters)]
+    assert asked == [options_of(bag, topic=['/front/points'], parameters=parameters)]
     out, log = capfd.readouterr()
     assert out.splitlines()[1].split()[:3] == ['all', '0.600', '1.000']
     assert [line.split(': ')[-1] for line in log.splitlines() if 'does not hold' in line] == failed

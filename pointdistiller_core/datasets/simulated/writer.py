@@ -32,18 +32,22 @@ from pointdistiller_core.files import (
     write_file,
 )
 from pointdistiller_core.formats.kitti import (
-    Calibration,
+    CLASS_NAMES,
     KittiObjects,
+    camera_calibration,
     format_calibration,
     format_objects,
     objects_from_boxes,
 )
 from pointdistiller_core.messages.bags import CloudBagWriter
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, to_box_columns
+from pointdistiller_core.records import IGNORE_LABEL, Detections
 from pointdistiller_core.workers import map_in_workers
 
 SETTINGS_FILE = 'simulation.yaml'
 TRUTH_FILE = 'truth.json'
 DRIVE_TOPIC, LIDAR_FRAME_ID = '/points', 'velodyne'
+TRUTH_CLASSES = (*CLASS_NAMES, 'Van', 'Truck', 'Misc')  # that labels of a drive's boxes index
 # KITTI's levels 0 visible, 1 partly, 2 largely occluded, as parts of an object's beams; more is 3,
 # unknown.
 OCCLUSION_LEVELS = (0.2, 0.5, 0.8)
@@ -102,6 +106,7 @@ def write_drive_bag(
 ) -> None:
     """Write a drive as an MCAP bag (topic `/points`, frame `velodyne`), and `truth.json` in it.
 
+    The topic `/ground_truth/boxes` has the labelled boxes, whose labels index `TRUTH_CLASSES`.
     `truth.json` is a list of frames: `stamp_ns`, `world_from_lidar` (4 x 4) and `objects`. The bag
     appears once it is whole. Where it is there already, with the same settings, nothing is done.
 
@@ -123,8 +128,11 @@ def write_drive_bag(
     truth = []
     with new_folder(path) as aside:
         with CloudBagWriter(aside) as writer:
+            writer.name_classes(TRUTH_TOPIC, TRUTH_CLASSES)
             frames = simulate_drive(config, num_frames=num_frames, seed=seed)
             for done, frame in enumerate(frames, start=1):
+                boxes = to_box_columns(labelled_boxes(frame.objects))
+                writer.write(TRUTH_TOPIC, frame.stamp_ns, LIDAR_FRAME_ID, *boxes)
                 writer.write(DRIVE_TOPIC, frame.stamp_ns, LIDAR_FRAME_ID, frame.points)
                 truth.append(
                     {
@@ -140,17 +148,17 @@ def write_drive_bag(
         write_file(aside / SETTINGS_FILE, _to_yaml(settings))
 
 
-def camera_calibration(camera: CameraConfig) -> Calibration:
-    """A camera at the LiDAR that looks along +x, with KITTI's focal length."""
-    width, height = camera.image_size
-    focal = camera.focal_length
-    image_from_camera = np.array(
-        [[focal, 0, width / 2, 0], [0, focal, height / 2, 0], [0, 0, 1, 0]], np.float64
+def labelled_boxes(objects: Sequence[SimulatedObject]) -> Detections:
+    """All road users with their tracks; those without a point are ignored."""
+    numbers = {name: number for number, name in enumerate(TRUTH_CLASSES)}
+    labels = [numbers[item.name] if item.num_points else IGNORE_LABEL for item in objects]
+    boxes = np.array([item.label_box or item.box for item in objects], np.float32)
+    return Detections(
+        boxes=boxes.reshape(-1, 7),
+        scores=np.ones(len(objects), np.float32),
+        labels=np.array(labels, np.int64),
+        tracks=np.array([item.track_id for item in objects], np.int64),
     )
-    camera_from_lidar = np.array(
-        [[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64
-    )
-    return Calibration(camera_from_lidar, image_from_camera)
 
 
 def label_objects(

@@ -76,7 +76,7 @@ class LabelsTerm(Term):
 
     @torch.no_grad()
     def relabel(self, batch: Batch, teacher: View) -> Batch:
-        """The batch with the teacher's boxes appended to its own."""
+        """The batch with the teacher's boxes appended to its own; every frame is labelled then."""
         thresholds = list(self._thresholds(teacher.model.config.class_names).values())
         with torch.autocast(device_type(batch), enabled=False):
             added = [
@@ -91,7 +91,7 @@ class LabelsTerm(Term):
                     teacher.model.detect(teacher.output), batch.boxes, batch.labels, strict=True
                 )
             ]
-        return append_labels(batch, added)
+        return replace(append_labels(batch, added), unlabelled=frozenset())
 
     def _thresholds(self, class_names: tuple[str, ...]) -> dict[str, float]:
         config = self.config

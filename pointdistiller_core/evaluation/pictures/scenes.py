@@ -89,7 +89,7 @@ class Panel:
 
 
 def draw_scene(
-    target: Path | Axes,
+    target: Path | BinaryIO | Axes,
     points: FloatArray,
     *,
     importance: FloatArray | None = None,
@@ -100,11 +100,12 @@ def draw_scene(
     extent: Extent | None = None,
     class_names: Sequence[str] | None = None,
     student_name: str = 'student',
+    truth_name: str = 'truth',
 ) -> None:
     """Draw one frame from above, x to the right.
 
     Args:
-        target: PNG file to write, `WIDTH` pixels wide, or axes to draw into.
+        target: PNG file to write, `WIDTH` pixels wide, by its name or open; or axes to draw into.
         points: (N, 3 or more) x, y, z first [m], LiDAR frame.
         importance: (N,) in [0, 1] colors the points; without it their height does.
         truth: labelled boxes.
@@ -115,14 +116,15 @@ def draw_scene(
         class_names: writes the class beside the boxes of the student, or of the teacher, or of
             the truth, the first that has any.
         student_name: of the student's boxes in the legend.
+        truth_name: of the labelled boxes there.
     """
     layers = {'student': student, 'teacher': teacher, **_split_truth(truth)}  # finest on top
     shown = {name: records for name, records in layers.items() if records is not None}
     extent = extent or extent_of(points, *(records.boxes for records in shown.values()))
-    if isinstance(target, Path):
-        figure, (axes,) = _new_figure(extent, columns=1)
-    else:
+    if isinstance(target, Axes):
         axes = target
+    else:
+        figure, (axes,) = _new_figure(extent, columns=1)
     _draw_ground(axes, extent)
     _draw_points(axes, points, importance)
     for name, records in shown.items():
@@ -131,9 +133,9 @@ def draw_scene(
         _write_classes(axes, named, class_names)
     _write_title(axes, title, size=15)
     counts = {name: len(records) for name, records in shown.items()}
-    _add_legend(axes, counts, size=11, names={'student': student_name})
+    _add_legend(axes, counts, size=11, names={'student': student_name, 'truth': truth_name})
     _add_color_bar(axes, importance=importance is not None)
-    if isinstance(target, Path):
+    if not isinstance(target, Axes):
         _save(figure, target)
 
 

@@ -30,7 +30,7 @@ class Channel:
         topic: where they were recorded.
         message_type: as ROS 2 writes it, e.g. `std_msgs/msg/String`.
         encoding: of the messages: cdr, ros1, or one that no ROS node reads, e.g. json.
-        definition: of the type, for ros1.
+        definition: of the type and those of its fields; empty if the file has none as .msg.
         latched: whether the publisher kept messages for late subscribers.
     """
 

@@ -138,6 +138,11 @@ class Bag:
             total.update(file.counts or {})
         return total
 
+    @property
+    def custom(self) -> Mapping[str, str]:
+        """What the program that made the bag says of it, in metadata.yaml."""
+        return self._metadata.custom
+
     def damages(self, span: TimeSpan) -> Iterator[str]:
         """What cannot be read in a span of time, and why."""
         for path, file in self._files.items():

@@ -277,7 +277,7 @@ class McapFile:
         fields = _Fields(data)
         if kind == SCHEMA:
             number, name, encoding = fields.number(2), fields.text(), fields.text()
-            definition = fields.text() if encoding == 'ros1msg' else ''
+            definition = fields.text() if encoding in ('ros1msg', 'ros2msg') else ''
             self._schemas[number] = (name, definition)
         elif kind == CHANNEL:
             number, schema = fields.number(2), fields.number(2)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,6 +29,7 @@ class Metadata:
         counts: messages of each topic.
         times_ns: of the first and the last message [ns]; None if they are not said.
         latched: topics whose publishers kept messages for late subscribers.
+        custom: what the program that made the bag says of it.
     """
 
     files: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class Metadata:
     counts: Mapping[str, int] = field(default_factory=dict)
     times_ns: tuple[int, int] | None = None
     latched: frozenset[str] = frozenset()
+    custom: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -69,7 +71,13 @@ def read_metadata(path: Path) -> Metadata:
         counts=counts,
         times_ns=_times(information),
         latched=frozenset(latched),
+        custom={str(key): str(value) for key, value in _custom(information)},
     )
+
+
+def _custom(information: Mapping[str, Any]) -> Iterable[tuple[Any, Any]]:
+    found = information.get('custom_data')  # since version 6
+    return found.items() if isinstance(found, dict) else ()
 
 
 def _names(information: Mapping[str, Any]) -> Iterator[str]:

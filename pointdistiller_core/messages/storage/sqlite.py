@@ -39,8 +39,10 @@ class SqliteFile:
         self._path = path
         with closing(self._connect()) as database:
             database.row_factory = sqlite3.Row
+            definitions = _definitions(database)
             self.channels: Sequence[Channel] = [
-                _channel(dict(row)) for row in database.execute('SELECT * FROM topics ORDER BY id')
+                _channel(dict(row), definitions)
+                for row in database.execute('SELECT * FROM topics ORDER BY id')
             ]
             query = 'SELECT MIN(timestamp), MAX(timestamp) FROM messages'
             first_ns, last_ns = database.execute(query).fetchone()
@@ -72,11 +74,23 @@ class SqliteFile:
         return sqlite3.connect(f'{self._path.absolute().as_uri()}?{options}', uri=True)
 
 
-def _channel(row: Mapping[str, object]) -> Channel:
+def _definitions(database: sqlite3.Connection) -> dict[str, str]:
+    """Definitions by type; empty before version 4 of the schema."""
+    try:
+        rows = database.execute(
+            'SELECT topic_type, encoding, encoded_message_definition FROM message_definitions'
+        ).fetchall()
+    except sqlite3.OperationalError:
+        return {}
+    return {str(name): str(text) for name, encoding, text in rows if encoding == 'ros2msg'}
+
+
+def _channel(row: Mapping[str, object], definitions: Mapping[str, str]) -> Channel:
     return Channel(
         number=int(str(row['id'])),
         topic=str(row['name']),
         message_type=str(row['type']),
         encoding=str(row['serialization_format']),
+        definition=definitions.get(str(row['type']), ''),
         latched=is_latched(row.get('offered_qos_profiles')),
     )

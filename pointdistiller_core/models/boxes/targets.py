@@ -58,6 +58,12 @@ def assign_targets(
     return _to_targets(per_anchor, boxes, labels, num_classes=len(classes))
 
 
+def ignore_anchors(anchors: Tensor) -> AnchorTargets:
+    """Targets of a frame without labels: all anchors (num_anchors, 7) are ignored."""
+    labels = torch.full((len(anchors),), IGNORE_LABEL, device=anchors.device)
+    return AnchorTargets(labels, labels[:0], anchors[:0])
+
+
 def _match_class(
     anchors: Tensor, boxes: Tensor, labels: Tensor, *, label: int, config: AnchorConfig
 ) -> Tensor:

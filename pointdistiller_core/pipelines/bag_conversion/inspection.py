@@ -21,6 +21,7 @@ from pointdistiller_core.messages.bags import (
     read_messages,
     summarize_bag,
 )
+from pointdistiller_core.messages.detections import box_topics
 from pointdistiller_core.messages.transforms import TF_TYPES
 from pointdistiller_core.pipelines.bag_conversion.choices import Choices, survey
 from pointdistiller_core.pipelines.bag_conversion.findings import Findings
@@ -146,11 +147,17 @@ def inspect_bag(
     """
     summary = summarize_bag(bag)
     notes = dict.fromkeys(summary.problems)
+    boxes = box_topics(bag, summary)
     clouds = {
         name: _look_at(bag, summary, name, notes)
         for name, found in summary.topics.items()
-        if found.message_type == CLOUD_TYPE and found.readable
+        if found.message_type == CLOUD_TYPE and found.readable and name not in boxes
     }
+    for name in boxes:
+        notes[
+            f'{name} holds boxes: `label DATASET --detections {bag}:{name}` labels by them, '
+            '`labels import DATASET ... --from bag` takes them as they are'
+        ] = None
     if not any(found.message_type in TF_TYPES for found in summary.topics.values()):
         notes['no TF: several sensors cannot be merged, and height is fitted'] = None
     if not odometry_topics(summary):

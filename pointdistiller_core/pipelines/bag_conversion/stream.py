@@ -27,7 +27,7 @@ from pointdistiller_core.messages.bags import (
     parse_cloud,
     read_messages,
 )
-from pointdistiller_core.messages.point_cloud2 import drop_no_returns, points_from_cloud
+from pointdistiller_core.messages.point_cloud2 import points_from_cloud
 from pointdistiller_core.messages.transforms import (
     ODOMETRY_TYPE,
     TF_TYPES,
@@ -37,7 +37,13 @@ from pointdistiller_core.messages.transforms import (
     parse_odometry,
 )
 from pointdistiller_core.pipelines.bag_conversion.findings import Findings
-from pointdistiller_core.pointcloud.sensors import CloudSet, CloudSets, EgoBox, move_points
+from pointdistiller_core.pointcloud.sensors import (
+    CloudSet,
+    CloudSets,
+    EgoBox,
+    move_points,
+    usable_points,
+)
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -296,15 +302,10 @@ class CloudReader:
     def _valid(self, points: FloatArray) -> FloatArray:
         """Points of a cloud that have a return and are finite."""
         self._findings.count('points', len(points))
-        returned = drop_no_returns(points)
-        self._findings.count('points_without_return', len(points) - len(returned))
-        with np.errstate(over='ignore', invalid='ignore'):
-            total = returned.sum()
-        if not np.isfinite(total):  # finite if all values are, unless they are huge
-            finite = returned[np.isfinite(returned).all(axis=1)]
-            self._findings.count('points_not_finite', len(returned) - len(finite))
-            return finite
-        return returned
+        usable, dropped = usable_points(points)
+        for name, number in dropped.items():
+            self._findings.count(name, number)
+        return usable
 
     def _to_frame(self, cloud: SensorCloud, points: FloatArray) -> FloatArray:
         target = self._config.frame

@@ -15,7 +15,6 @@ import numpy as np
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets import DATASETS, FolderDataset, build_dataset
-from pointdistiller_core.datasets.bag import TRUTH_TOPIC
 from pointdistiller_core.errors import CloudError, DatasetError, describe
 from pointdistiller_core.evaluation.comparison.pairs import relabel_truth
 from pointdistiller_core.formats.folder import read_label_source
@@ -28,10 +27,11 @@ from pointdistiller_core.messages.bags import (
     bag_topics,
     choose_cloud_topic,
     parse_cloud,
+    read_class_names,
     read_messages,
     summarize_bag,
 )
-from pointdistiller_core.messages.boxes_cloud import truth_from_boxes_cloud
+from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, truth_from_boxes_cloud
 from pointdistiller_core.messages.cloud_reader import CloudReader, CloudReading
 from pointdistiller_core.pipelines.comparison.detectors import ComparedDetectors
 from pointdistiller_core.records import GroundTruth
@@ -131,7 +131,7 @@ class BagSelection:
         topic: topic of the clouds; empty is the only one of a sensor.
         ground_truth: topic of labelled boxes like `~/boxes`; None is `/ground_truth/boxes` if the
             bag has it; empty is none.
-        label_names: classes that the labels index; empty is the teacher's.
+        label_names: classes that the labels index; empty is what the bag says, or the teacher's.
         start_s: seconds of the bag to skip.
         duration_s: seconds from there to read; None is all.
         stride: every n-th cloud is compared.
@@ -171,7 +171,8 @@ class BagSource:
             *(selection.reading, detectors.infos, logger),
             remedy=REMEDY,
         )
-        self._names = selection.label_names or detectors.class_names['teacher']
+        told = read_class_names(selection.bag).get(self.truth_topic, ())
+        self._names = selection.label_names or told or detectors.class_names['teacher']
         self._common = detectors.rules.class_names
         self._heights = {role: info.sensor_height for role, info in detectors.infos.items()}
 

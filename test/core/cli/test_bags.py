@@ -51,6 +51,7 @@ def test_convert_says_what_it_chose_and_left_out(bag, tmp_path):
         'points are moved by +0.170 m',
         "TF moves 'lidar' in 'odom'",
         'left out by min_distance: 5',
+        'splits: ',
     ):
         assert part in output
     counts = json.loads(json_file.read_text())['bag']['counts']

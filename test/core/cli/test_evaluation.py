@@ -111,7 +111,10 @@ OVERLAPS = 'expected CLASS=IOU, or CLASS=IOU/IOU from above and in 3D'
         ('--predictions p --labels l', 'l: no such folder'),
         ('--curves c.png', BOTH),
         ('b --dataset d', 'd: no such file or folder'),
-        ('b --dataset d --metric mota', "metric 'mota': unknown; choose from ['kitti', 'lidar']"),
+        (
+            'b --dataset d --metric mota',
+            "metric 'mota': unknown; choose from ['kitti', 'lidar', 'nuscenes']",
+        ),
         (
             'b --dataset d --metric lidar --results r --curves c.png',
             'to evaluate a bundle by another metric than kitti, leave out --curves',
@@ -296,6 +299,28 @@ def test_the_lidar_metric_says_what_does_not_count(run, bundle, dataset):
     assert code == 0
     assert 'Car: 4 of 5 labels count, 1 have no point; ' in notes
     assert '1 labels of other classes, or out of view, are ignored' in notes
+    assert 'labels of other classes, which are ignored: 1 Van; --class-map' in notes
+    options = ['--metric', 'lidar', '--class-map', 'Van=Car', '--class-map', 'Vann=Car']
+    code, _, notes = run('evaluate', bundle, '--dataset', dataset, *options)
+    assert code == 0
+    assert 'Car: 4 of 6 labels count, 2 have no point; ' in notes
+    assert 'class map: 1 Van are Car' in notes
+    assert 'class map: nothing is called Vann; the classes are Car, Van' in notes
+    assert 'which are ignored' not in notes
+
+
+def test_classes_of_result_files_get_new_names(run, files, tmp_path):
+    for path in (tmp_path / 'labels').iterdir():
+        path.write_text(path.read_text(encoding='utf-8').replace('Car', 'car'), encoding='utf-8')
+    for path in (tmp_path / 'results').iterdir():
+        path.write_text(path.read_text(encoding='utf-8').replace('Car', 'car'), encoding='utf-8')
+    _, _, notes = run('evaluate', *files)
+    assert 'labels of other classes, which are ignored: 4 car' in notes
+    code, table, _ = run('evaluate', *files, '--class-map', 'nuscenes')
+    assert (code, row_of(table, 'BEV Car')[0].strip()) == (0, '5.00')
+    code, _, notes = run('evaluate', *files, '--class-map', 'nuscene')
+    assert code == 2
+    assert "'nuscene' is no map of classes; choose from ['nuscenes', 'vod', 'autoware']" in notes
 
 
 @pytest.fixture
@@ -321,6 +346,7 @@ def test_a_labelled_bag(run, bundle, dataset, bag, tmp_path):
     results = tmp_path / 'results'
     code, _, notes = run('evaluate', bundle, '--dataset', bag, '--results', results)
     assert (code, 'wrote 2 result files' in notes) == (0, True)
+    assert 'warning' not in notes  # the bag says which classes its labels are
     found = json.loads((results / '000001.json').read_text(encoding='utf-8'))
     assert len(found['boxes']) == len(found['scores']) == len(found['classes']) == 20
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from pointdistiller_core.cli import export
-from pointdistiller_core.cli.export import SIMULATED
+from pointdistiller_core.cli.export import SIMULATED, describe_refusal
 from pointdistiller_core.deploy.bundle import BundleInfo, load_detector_model, save_bundle
 from pointdistiller_core.deploy.export import exporters
 from pointdistiller_core.detector import Detector
@@ -21,6 +22,7 @@ from pointdistiller_core.models import build_detector
 from pointdistiller_core.pipelines import verify_export as verification
 from pointdistiller_core.pipelines.evaluate import spread_indices
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
+from pointdistiller_core.pipelines.verify_export import LIMITS, Verification
 
 
 @pytest.fixture
@@ -137,6 +139,14 @@ def test_int8_without_clouds(run, bundle):
     code, _, err = run('export', bundle, '--to', 'openvino-int8')
     assert code == 2
     assert 'give --calibration with a dataset or a bag' in err
+
+
+def test_where_torch_finds_nothing_there_is_nothing_to_disagree_with():
+    found = Agreement(0, 0, 3, 0, 0.0)
+    nothing = Verification(LIMITS['onnx'], 8, found, (), same_counts=True)
+    assert describe_refusal({'a': nothing}) == 'cannot be compared with torch'
+    something = replace(nothing, agreement=replace(found, num_boxes=1))
+    assert describe_refusal({'a': nothing, 'b': something}) == 'disagrees with torch'
 
 
 @pytest.mark.parametrize('name', backends('onnx'))

@@ -10,6 +10,7 @@ from clouds import flat_ground
 import numpy as np
 
 from pointdistiller_core.config import DetectionConfig
+from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 
 CLOUD = flat_ground()
 
@@ -24,6 +25,15 @@ def test_forms_of_one_cloud_give_the_same_boxes(run, bundle, tmp_path):
     first, *others = json.loads(out)
     assert len(first['boxes']) == 20
     assert all(other['boxes'] == first['boxes'] for other in others)
+
+
+def test_a_bag_or_a_dataset_is_told_its_verbs(run, bundle, dataset, tmp_path):
+    write_kitti_bag(dataset, tmp_path / 'bag')
+    for path in (tmp_path / 'bag', dataset):
+        code, _, error = run('detect', bundle, path)
+        assert code == 2
+        assert f'pointdistiller evaluate {bundle} --dataset {path}' in error
+    assert f'run detect {bundle} --bag' in run('detect', bundle, tmp_path / 'bag')[2]
 
 
 def test_clouds_without_intensities(run, bundle, tmp_path):

@@ -9,6 +9,7 @@ import json
 import pytest
 import yaml
 
+from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_core.training.checkpoint import Position
 from pointdistiller_core.training.fit import _Trainer
 
@@ -35,6 +36,7 @@ def test_features_stand_beside_the_losses(
     assert f'{first:.3f}' in row
     assert f'{last:.3f}' in row
     assert ('CKA, untrained' in table) == validated
+    assert (f'{output} on {dataset} (val)' in table) == validated  # a table of its scores
     if validated:
         neck = json.loads((output / 'features.json').read_text())['student']['neck']
         (row,) = (line for line in table.splitlines() if 'neck' in line)
@@ -98,6 +100,23 @@ def test_ctrl_c_says_how_to_go_on(run, config, tmp_path, monkeypatch, first, whe
     assert len(steps) == 3
 
 
+def test_a_bag_is_no_training_data(run, config, dataset, tmp_path):
+    bag = tmp_path / 'bag'
+    write_kitti_bag(dataset, bag, ground_truth=('Car',))
+    options = ['--set', f'dataset={{name: bag, root: {bag}}}']
+    code, _, said = run('train', config, '-o', tmp_path / 'run', *options)
+    assert code == 2
+    assert f'pointdistiller bag convert {bag} FOLDER' in said
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_wrong_override_is_blamed_itself(run, config, tmp_path):
+    code, _, said = run('train', config, '-o', tmp_path / 'run', '--set', 'training.epoch=3')
+    assert code == 2
+    assert said.startswith('error: command line: training.epoch: unknown key')
+    assert said.endswith('(--set training.epoch=3)')
+
+
 def test_an_error_before_the_first_step_stands_alone(run, config, tmp_path):
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'mine').touch()
@@ -110,6 +129,16 @@ def test_stopped_before_the_first_step(run, config, tmp_path):
     code, _, said = run('train', config, '-o', tmp_path / 'run', '--stop-after', 0)
     assert code == 75
     assert said.startswith(f'{tmp_path / "run"}: stopped in time after 0 of 2 epochs; resume it')
+
+
+def test_shipped_experiments_are_found_by_name(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, said = run('train', 'own_data', '-o', 'run')
+    assert (code, said) == (2, 'error: data/own: no such file or folder')
+    code, _, said = run('train', 'own_date', '-o', 'run')
+    assert code == 2
+    assert "none shipped of the name 'own_date'; choose from [" in said
+    assert "'own_data'" in said
 
 
 def test_positions_in_words():

@@ -80,7 +80,7 @@ def test_labels_are_those_of_the_same_stamp(tmp_path, caplog):
         assert truth.labels.tolist() == frames.labels(index).labels.tolist() == expected
         boxes = np.array([CAR] * len(expected), np.float32).reshape(-1, 7)
         np.testing.assert_array_equal(truth.boxes, boxes)
-    _, *notes = [record.getMessage() for record in caplog.records]
+    notes = [record.getMessage() for record in caplog.records]
     assert (
         "are taken as the detector's: 0 Car, 1 Cyclist; label_names (--class) names others"
         in notes[0]
@@ -93,6 +93,14 @@ def test_labels_may_index_other_names(tmp_path, caplog):
     frames = open_bag(path, ('Car',), topic='/points', label_names=('Van', 'Car', 'Tram'))
     assert frames.labels(0).labels.tolist() == [-1, 0, -1]
     assert not caplog.records
+
+
+def test_classes_get_new_names(tmp_path):
+    path = write_bag(tmp_path / 'bag', [1], {1: [0, 1, 2, -1]})
+    names = {'label_names': ('Van', 'Tram'), 'class_map': {'Van': 'Car'}}
+    frames = open_bag(path, ('Car',), topic='/points', **names)
+    assert frames.labels(0).labels.tolist() == [0, -1, -1, -1]
+    assert frames.label_names(0) == ['Van', 'Tram', '2']
 
 
 def test_a_stamp_that_comes_twice_is_no_label(tmp_path):

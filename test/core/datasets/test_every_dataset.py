@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kitti_folder import points_in, write_frame, write_splits
 import numpy as np
+from nuscenes_folder import write_key_frame, write_scene
 import pytest
 
 from pointdistiller_core.config import DATASET_CONFIGS
@@ -49,10 +50,20 @@ def write_folder(path: Path) -> None:
         writer.set_ranges('a', {'train': [FrameRange(FRAMES[0], FRAMES[-1])]})
 
 
+def write_nuscenes(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sweeps = [
+        write_key_frame(path, number, points_in(BOXES, 20, rng).reshape(-1, 4), BOXES, NAMES)
+        for number in range(len(FRAMES))
+    ]
+    write_scene(path, sweeps)
+
+
 WRITERS: Mapping[str, Callable[[Path], None]] = {
     'kitti': write_kitti,
     'folder': write_folder,
     'bag': write_bag,
+    'nuscenes': write_nuscenes,
 }
 
 
@@ -119,6 +130,18 @@ def test_frames_are_what_the_dataset_says(path):
     assert dataset.intensity_scale > 0
 
 
+def test_labels_of_all_classes_have_names(path):
+    dataset = open_dataset(path, class_names=CLASSES)
+    names = dataset.label_names(0)
+    renamed = {names[1]: 'Car'}  # of the pedestrian
+    mapped = open_dataset(path, class_names=('Car',), class_map=renamed)
+    assert (dataset.class_map, mapped.class_map) == ({}, renamed)
+    assert mapped.label_names(0) == names
+    counted = sum(renamed.get(each, each) == 'Car' for each in names)
+    assert (mapped.labels(0).labels == 0).sum() == counted > 0
+    assert mapped.fingerprint(0) != dataset.fingerprint(0)
+
+
 def test_frames_come_in_any_order_as_often_as_wanted(path):
     dataset = open_dataset(path, class_names=CLASSES)
     in_order = [dataset[index] for index in range(3)]
@@ -136,9 +159,10 @@ def test_without_labels_there_are_the_same_points(path):
 
 
 def test_intensities_are_scaled(path):
-    config = find_dataset(path, intensity_scale=0.5)
-    scaled, plain = build_dataset(config, CLASSES), open_dataset(path, class_names=CLASSES)
-    assert scaled.intensity_scale == plain.intensity_scale / 2 == 0.5
+    plain = open_dataset(path, class_names=CLASSES)
+    config = find_dataset(path, intensity_scale=plain.intensity_scale / 2)
+    scaled = build_dataset(config, CLASSES)
+    assert scaled.intensity_scale == plain.intensity_scale / 2
     np.testing.assert_array_equal(scaled[0].points[:, 3], plain[0].points[:, 3] * 0.5)
     assert scaled.fingerprint(0) != plain.fingerprint(0)
 
@@ -153,13 +177,17 @@ def test_a_fingerprint_is_that_of_a_frame_as_it_is_now(path):
     assert set(prints).isdisjoint(again.fingerprint(index) for index in range(3))
 
 
-def test_its_metric_finds_its_labels_and_writes_results(path, tmp_path):
+def test_its_metric_finds_its_labels_and_writes_results(path, name, tmp_path):
     dataset = open_dataset(path, class_names=CLASSES)
     metric, indices = METRICS[dataset.metric](), range(3)
     found = [perfect(dataset.labels(index)) for index in indices]
     scores = metric.evaluate(dataset, indices, found)
     assert scores.num_labels == {'Car': 3, 'Pedestrian': 3}
     assert min(scores.means.values()) > 0
+    if name == 'nuscenes':
+        with pytest.raises(DatasetError, match='knows no Car, Pedestrian, only car, truck'):
+            metric.write_results(tmp_path / 'results', dataset, indices, found)
+        return
     metric.write_results(tmp_path / 'results', dataset, indices, found)
     assert sorted(file.stem for file in (tmp_path / 'results').iterdir()) == sorted(
         dataset.frame_ids

@@ -16,6 +16,7 @@ from pointdistiller_core.formats.folder import (
     FrameRow,
     Label,
     write_info,
+    write_labels,
 )
 from pointdistiller_core.formats.folder_writer import FolderWriter
 
@@ -75,6 +76,22 @@ def test_unlabelled_frames_are_refused_where_labels_are_asked_for(tmp_path):
     assert FolderDataset(config, (), labelled=False)[0].ground_truth is None
     with pytest.raises(DatasetError, match='not labelled'):
         FolderDataset(config, ())[0]
+
+
+def test_a_partly_labelled_split_is_divided(tmp_path):
+    root = write_dataset(tmp_path, None)
+    config = FolderConfig(root=root)
+    write_labels(root, 'a_000000', [Label('Car', BOX)])  # in no split
+    write_labels(root, 'a_000002', [Label('Car', BOX)])
+    labelled, bare = FolderDataset(config, ['Car']).divide_by_labels()
+    assert (list(labelled.frame_ids), list(bare.frame_ids)) == (['a_000002'], ['a_000001'])
+    assert labelled[0].ground_truth.labels.tolist() == [0]
+    assert bare[0].ground_truth is None
+    assert bare[0].stamp_ns == 2 * 10**9
+    assert labelled.fingerprint(0) != bare.fingerprint(0)
+    write_labels(root, 'a_000001', [])  # looked at, and nothing is there
+    labelled, bare = FolderDataset(config, ['Car']).divide_by_labels()
+    assert (len(labelled), len(bare)) == (2, 0)
 
 
 def test_unknown_classes_and_flat_boxes_are_named(tmp_path):

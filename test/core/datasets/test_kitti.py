@@ -491,3 +491,15 @@ def test_real_image_sizes_are_those_of_the_images(kitti_mini, tmp_path):
     index = listed.frame_ids.index('000010')
     assert (kitti_mini / 'training' / 'image_2' / '000010.png').exists()
     assert measured.image_size(index) == listed.image_size(index)
+
+
+def test_classes_get_new_names_everywhere(root):
+    mapped = KittiDataset(KittiConfig(root=root, split='val', class_map={'Van': 'Car'}), CLASSES)
+    plain = KittiDataset(KittiConfig(root=root, split='val'), CLASSES)
+    assert mapped.labels(0).labels.tolist() == [0, 0]
+    assert plain.labels(0).labels.tolist() == [0, IGNORE_LABEL]
+    assert mapped.annotations(0).objects.names.tolist() == ['DontCare', 'Car', 'Car']
+    assert mapped.label_names(0) == plain.label_names(0) == ['Car', 'Van']
+    assert mapped.fingerprint(0) != plain.fingerprint(0)
+    bus = KittiDataset(KittiConfig(root=root, split='val', class_map={'Van': 'Bus'}), CLASSES)
+    assert bus.labels(0).labels.tolist() == [0, IGNORE_LABEL]

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 from changed_config import changed
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from pointdistiller_core.config import (
     DistillationConfig,
     LocalGraphConfig,
+    LogitsConfig,
     TermConfig,
 )
 from pointdistiller_core.distill import Distiller
@@ -16,6 +19,7 @@ from pointdistiller_core.distill.distiller import build_terms
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.models import PointPillars, sketch_detector
+from pointdistiller_core.training.data import collate
 
 CONFIG = DistillationConfig(
     terms=(LocalGraphConfig(num_samples=40, num_neighbors=8, adapter_channels=4),)
@@ -115,6 +119,69 @@ def test_no_tap_is_left(distiller, make_batch):
 def test_an_empty_frame_in_the_batch(distiller, make_batch):
     losses = distiller(make_batch(0, 300))
     assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.fixture
+def half_labelled(tiny_model, tiny_dataset):
+    """A distiller by logits and local graphs, and a batch whose second frame has no labels."""
+    torch.manual_seed(0)
+    terms = (*CONFIG.terms, LogitsConfig(mask='all'))
+    student = tiny_model.model_copy(update={'width': 0.5})
+    models = PointPillars(tiny_model), PointPillars(student)
+    distiller = Distiller(*models, DistillationConfig(terms=terms))
+    first, second = tiny_dataset(2).frames
+    return distiller.eval(), collate([first, replace(second, ground_truth=None)])
+
+
+def gradients(distiller, *losses):
+    distiller.zero_grad()
+    torch.stack(losses).sum().backward()
+    named = distiller.student.named_parameters()
+    return {name: each.grad.clone() for name, each in named if each.grad is not None}
+
+
+def test_the_detection_loss_is_of_labelled_frames_alone(half_labelled, tiny_dataset):
+    # in eval mode, as batch norms of a training mix the frames
+    distiller, batch = half_labelled
+    losses = distiller(batch)
+    names = ('classification', 'box', 'direction')
+    found = gradients(distiller, *(losses[name] for name in names))
+    alone = distiller(collate(tiny_dataset(1).frames))
+    expected = gradients(distiller, *(alone[name] / 2 for name in names))  # a mean over two frames
+    assert found.keys() == expected.keys()
+    assert any(gradient.abs().sum() > 0 for gradient in expected.values())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+def test_no_anchor_of_an_unlabelled_frame_has_a_detection_loss(half_labelled):
+    distiller, batch = half_labelled
+    student = distiller.student
+    output = student(student.prepare(batch.points))
+    parts = (output.class_logits, output.box_residuals, output.direction_logits)
+    for part in parts:
+        part.retain_grad()
+    torch.stack(list(student.losses(output, batch).values())).sum().backward()
+    for part in parts:
+        assert part.grad[0].abs().sum() > 0
+        assert part.grad[1].abs().sum() == 0
+
+
+def test_the_terms_are_of_all_frames(half_labelled, tiny_dataset):
+    distiller, batch = half_labelled
+    losses, labelled = distiller(batch), distiller(collate(tiny_dataset(2).frames))
+    for name in ('local_graph', 'logits'):
+        torch.testing.assert_close(losses[name], labelled[name])
+    assert losses['classification'] < labelled['classification']
+
+
+def test_a_batch_without_any_label_is_learned_from(half_labelled, tiny_dataset):
+    distiller, _ = half_labelled
+    batch = collate([replace(frame, ground_truth=None) for frame in tiny_dataset(2).frames])
+    losses = distiller(batch)
+    assert losses['classification'] == losses['box'] == losses['direction'] == 0
+    found = gradients(distiller, *losses.values())
+    assert found['head.conv.weight'].abs().sum() > 0
 
 
 def test_an_unknown_tap_lists_those_that_exist(tiny_model):

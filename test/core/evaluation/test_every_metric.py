@@ -9,15 +9,22 @@ import json
 
 from kitti_folder import points_in, write_frame, write_splits
 import numpy as np
+from nuscenes_folder import write_key_frame, write_scene
 import pytest
 
-from pointdistiller_core.config import KittiConfig
-from pointdistiller_core.datasets import KittiDataset
+from pointdistiller_core.datasets import FrameDataset, open_dataset
 from pointdistiller_core.errors import ConfigError, DatasetError
-from pointdistiller_core.evaluation.metric import METRICS, AlarmMetric, Scores, find_metric
+from pointdistiller_core.evaluation.metric import (
+    METRICS,
+    AlarmMetric,
+    NuScenesMetric,
+    Scores,
+    find_metric,
+)
 from pointdistiller_core.records import IGNORE_LABEL, Detections, GroundTruth
 
 CLASSES = ('Car', 'Pedestrian')
+RENAMED = {'Car': 'car', 'Pedestrian': 'pedestrian'}  # in nuScenes
 SIZES = {'Car': (4, 2, 1.5), 'Pedestrian': (0.8, 0.6, 1.8)}
 INDICES = range(4)
 
@@ -29,19 +36,32 @@ def perfect(truth: GroundTruth) -> Detections:
     return Detections(kept.boxes, scores, kept.labels)
 
 
+@pytest.fixture(scope='module', params=list(METRICS))
+def metric_name(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope='module')
-def frames(tmp_path_factory) -> KittiDataset:
-    """Four frames of seven objects each, about 10 to 40 m ahead."""
+def frames(tmp_path_factory, metric_name) -> FrameDataset:
+    """Four frames of seven objects each, about 10 to 37 m ahead."""
     root, rng = tmp_path_factory.mktemp('data'), np.random.default_rng(0)
+    sweeps = []
     names = ['Car', 'Pedestrian', 'Car', 'Car', 'Pedestrian', 'Car', 'Pedestrian']
     for index in INDICES:
         boxes = [
-            [10 + 5 * place, rng.uniform(-3, 3), -1, *SIZES[name], rng.uniform(-3, 3)]
+            [10 + 4.5 * place, rng.uniform(-3, 3), -1, *SIZES[name], rng.uniform(-3, 3)]
             for place, name in enumerate(names)
         ]
-        write_frame(root, f'{index}', points_in(boxes, 30, rng).reshape(-1, 4), boxes, names)
-    write_splits(root, {'train': [f'{index}' for index in INDICES]})
-    return KittiDataset(KittiConfig(root=root), CLASSES)
+        points = points_in(boxes, 30, rng).reshape(-1, 4)
+        if metric_name == 'nuscenes':
+            sweeps.append(write_key_frame(root, index, points, boxes, names))
+        else:
+            write_frame(root, f'{index}', points, boxes, names)
+    if metric_name == 'nuscenes':
+        write_scene(root, sweeps)
+    else:
+        write_splits(root, {'train': [f'{index}' for index in INDICES]})
+    return open_dataset(root, class_names=CLASSES)
 
 
 @pytest.fixture
@@ -49,9 +69,9 @@ def truth(frames) -> list[Detections]:
     return [perfect(frames[index].ground_truth) for index in INDICES]
 
 
-@pytest.fixture(params=list(METRICS))
-def metric(request):
-    return METRICS[request.param]()
+@pytest.fixture
+def metric(metric_name):
+    return METRICS[metric_name]()
 
 
 def shifted(item: Detections, distance: float) -> Detections:
@@ -109,16 +129,24 @@ def test_scores_are_those_of_the_classes(metric, frames, truth):
 
 
 def test_results_are_written_among_themselves(metric, frames, truth, tmp_path):
+    expected = [f'{index}' for index in INDICES]
+    if isinstance(metric, NuScenesMetric):  # all in one file, with nuScenes' own classes
+        renamed = tuple(RENAMED.values())
+        frames = open_dataset(frames.root, class_names=renamed, class_map=RENAMED)
+        expected = ['results_nusc']
     metric.check_results(tmp_path / 'results', frames, INDICES)
     metric.write_results(tmp_path / 'results', frames, INDICES, truth)
     names = sorted(file.stem for file in (tmp_path / 'results').iterdir())
-    assert names == [f'{index}' for index in INDICES]
+    assert names == expected
+    metric.check_results(tmp_path / 'results', frames, INDICES)
     with pytest.raises(DatasetError, match='holds result files of other frames'):
         metric.check_results(tmp_path / 'results', frames, [0])
 
 
 def test_alarms_at_recalls(metric, frames, truth):
-    assert isinstance(metric, AlarmMetric)
+    assert isinstance(metric, AlarmMetric) == (not isinstance(metric, NuScenesMetric))
+    if not isinstance(metric, AlarmMetric):
+        return
     recalls = (0.25, 0.5, 1.0)
     both = [
         Detections(*(np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS))

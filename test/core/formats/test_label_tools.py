@@ -17,6 +17,7 @@ from pointdistiller_core.formats.folder import Label
 from pointdistiller_core.formats.label_tools import (
     LABEL_TOOLS,
     format_tool_labels,
+    not_held,
     read_tool_labels,
 )
 
@@ -24,9 +25,10 @@ CAR = Label('Car', (10.5, -3.25, -0.75, 4.0, 1.75, 1.5, 0.5))
 WALKER = Label(
     'Pedestrian', (-8.0, 2.0, -0.5, 0.8, 0.6, 1.7, -3.0), 0.75, '7', (1.0, -0.5), ignore=True
 )
+JSON_TOOLS = [name for name in LABEL_TOOLS if name != 'kitti']
 
 
-@pytest.mark.parametrize('tool', LABEL_TOOLS)
+@pytest.mark.parametrize('tool', JSON_TOOLS)
 def test_nothing_is_lost_on_the_way_there_and_back(tool):
     found = read_tool_labels(tool, format_tool_labels(tool, [CAR, WALKER], '000001'), 'a.json')
     assert (found.num_tilted, found.num_others) == (0, 0)
@@ -41,7 +43,7 @@ lengths = st.floats(0.125, 30, width=32)
 angles = st.floats(-3.140625, 3.140625, width=32)
 
 
-@pytest.mark.parametrize('tool', LABEL_TOOLS)
+@pytest.mark.parametrize('tool', JSON_TOOLS)
 @given(center=st.tuples(*[numbers] * 3), size=st.tuples(*[lengths] * 3), yaw=angles)
 def test_any_box_comes_back(tool, center, size, yaw):
     label = Label('Car', (*center, *size, yaw))
@@ -51,7 +53,7 @@ def test_any_box_comes_back(tool, center, size, yaw):
     assert abs(turn) < 1e-6
 
 
-@pytest.mark.parametrize('tool', LABEL_TOOLS)
+@pytest.mark.parametrize('tool', JSON_TOOLS)
 def test_an_empty_frame(tool):
     assert read_tool_labels(tool, format_tool_labels(tool, [], 'x'), 'x').labels == []
 
@@ -101,10 +103,46 @@ def test_degrees_and_radians_of_labelcloud():
         read_tool_labels('labelcloud-rel', text, 'a.json')
 
 
-@pytest.mark.parametrize('tool', LABEL_TOOLS)
+@pytest.mark.parametrize('tool', JSON_TOOLS)
 @pytest.mark.parametrize(
     'text', ['', '{', '7', 'null', '[1]', '{"objects": [{}]}', '[{"psr": 1}]']
 )
 def test_other_files_are_named(tool, text):
     with pytest.raises(DatasetError, match=rf'a\.json: no label file of {tool}: '):
         read_tool_labels(tool, text, 'a.json')
+
+
+def test_a_label_of_kitti_without_a_camera():
+    """The bottom of a car 10 m behind, seen from a camera at the LiDAR that looks along x."""
+    car = Label('Car', (-10.0, 3.0, -0.5, 4.0, 1.75, 1.5, 0.0))
+    fields = format_tool_labels('kitti', [car], 'x').split()
+    assert fields[0] == 'Car'
+    assert len(fields) == 15
+    assert list(map(float, fields[4:8])) == [0, 0, 0, 0]  # the camera does not see it
+    height, width, length, *location, turn = map(float, fields[8:])
+    assert (height, width, length) == (1.5, 1.75, 4.0)
+    assert location == [-3.0, 1.25, -10.0]
+    assert turn == pytest.approx(-math.pi / 2, abs=1e-4)
+    (found,) = read_tool_labels('kitti', ' '.join(fields), 'x').labels
+    np.testing.assert_allclose(found.box, car.box, atol=2e-4)
+
+
+def test_kitti_keeps_scores_where_all_have_one():
+    sure = Label('Person sitting', (5, 0, 0, 1, 1, 1, 0.5), 0.125, '7', (1.0, 0.0))
+    text = format_tool_labels('kitti', [sure], 'x')
+    (found,) = read_tool_labels('kitti', text, 'x').labels
+    assert (found.name, found.score, found.track) == ('Person_sitting', 0.125, None)
+    lost = {'tracks': 1, 'velocities': 1, 'spaces in names of classes, which are _': 1}
+    assert not_held('kitti', [sure]) == lost
+    drawn = Label('Car', sure.box)
+    assert len(format_tool_labels('kitti', [sure, drawn], 'x').split()) == 30
+    assert not_held('kitti', [sure, drawn])['scores, because some labels have none'] == 1
+    assert not not_held('sustech', [sure, drawn])
+
+
+def test_areas_of_kitti_are_no_boxes():
+    area = 'DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10'
+    found = read_tool_labels('kitti', area, 'x')
+    assert (found.labels, found.num_others) == ([], 1)
+    with pytest.raises(DatasetError, match=r'a\.txt: no label file of kitti: line:1: 1 fields'):
+        read_tool_labels('kitti', '{', 'a.txt')

@@ -18,7 +18,7 @@ from pointdistiller_core.labelling.views import (
     join_looks,
     views_of,
 )
-from pointdistiller_core.records import Detections
+from pointdistiller_core.records import Detections, Frame
 
 BOX = np.array([[10, 4, 0, 4, 2, 1.5, 0.5]], np.float32)
 
@@ -83,7 +83,9 @@ def test_each_teacher_labels_its_own_classes():
         Teacher(detect, ('Car', 'Van'), {'Car'}),
         Teacher(detect, ('Pedestrian', 'Car'), {'Pedestrian'}),
     ]
-    found = detect_by_views(teachers, np.zeros((0, 4), np.float32), once, ('Pedestrian', 'Car'))
+    found = detect_by_views(
+        teachers, Frame(np.zeros((0, 4), np.float32)), once, ('Pedestrian', 'Car')
+    )
     assert sorted(zip(found.labels.tolist(), found.boxes[:, 0].tolist(), strict=True)) == [
         (0, 10.0),
         (1, 10.0),

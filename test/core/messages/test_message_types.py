@@ -10,7 +10,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.messages.bags import CloudBagWriter
-from pointdistiller_core.messages.message_types import add_types
+from pointdistiller_core.messages.message_types import add_types, find_layout
 
 DEFINITIONS = {
     'my_msgs/msg/Row': 'std_msgs/Header header\nCell[] cells  # left to right\nCell[2] ends',
@@ -60,3 +60,10 @@ def test_part_without_a_definition(tmp_path):
         pytest.raises(DatasetError, match='no definition of my_msgs/msg/Odd'),
     ):
         writer.write_serialized('/cell', 'my_msgs/msg/Cell', 7, b'')
+
+
+def test_detections_have_known_layouts():
+    name = 'autoware_auto_perception_msgs/msg/Shape'
+    assert find_layout(name) == find_layout('autoware_perception_msgs/msg/Shape')
+    with pytest.raises(DatasetError, match='my_msgs/msg/Cell is unknown here and not in the bag'):
+        find_layout('my_msgs/msg/Cell')

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -172,3 +172,15 @@ def test_a_narrower_one_sees_the_same(config, batch):
     for field in fields(output):
         value = getattr(output, field.name)
         assert not isinstance(value, Tensor) or value.isfinite().all()
+
+
+def test_no_detection_loss_is_due_for_a_frame_without_labels(model, batch):
+    model.eval()
+    output = model(model.prepare(batch.points), batch)
+    alone = model.losses(output, replace(batch, unlabelled=frozenset({1, 2})))
+    first = Batch(batch.points[:1], batch.boxes[:1], batch.labels[:1], ('a',))
+    expected = model.losses(model(model.prepare(first.points), first), first)
+    for name, loss in expected.items():
+        torch.testing.assert_close(alone[name], loss / 3)
+    nothing = model.losses(output, replace(batch, unlabelled=frozenset({0, 1, 2})))
+    assert all(loss == 0 for loss in nothing.values())

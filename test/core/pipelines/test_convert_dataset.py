@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.config import FolderConfig, KittiConfig, SimulationConfig
+from pointdistiller_core.datasets.class_tally import ClassTally
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.datasets.simulated import simulate_dataset
@@ -55,6 +56,21 @@ def test_kitti_there_and_back_gives_the_same(kitti_mini, tmp_path):
     assert_same_kitti(kitti_mini, tmp_path / 'back')
     camera = next(iter(read_info(tmp_path / 'open').cameras.values()))
     assert camera.image_size is not None
+
+
+def test_classes_get_new_names(kitti_mini, tmp_path):
+    tally = ClassTally({'Van': 'Car'})
+    kitti_to_folder(kitti_mini, tmp_path / 'open', tally=tally)
+    names = read_info(tmp_path / 'open').class_names
+    assert tally.met['Van'] > 0
+    assert 'Car' in names
+    assert 'Van' not in names
+    with pytest.raises(DatasetError, match=r"named by \{'Van': 'Car'\}, not by \{\}"):
+        kitti_to_folder(kitti_mini, tmp_path / 'open')
+    folder_to_kitti(tmp_path / 'open', tmp_path / 'back', tally=ClassTally({'Car': 'Vehicle'}))
+    texts = [path.read_text() for path in (tmp_path / 'back/training/label_2').iterdir()]
+    assert any('Vehicle' in text for text in texts)
+    assert not any('Car ' in text or 'Van ' in text for text in texts)
 
 
 def test_simulated_scenes_there_and_back_give_the_same_and_more(simulated, tmp_path):

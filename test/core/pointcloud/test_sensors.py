@@ -3,7 +3,13 @@
 import numpy as np
 
 from pointdistiller_core.geometry.transforms import rotation_from_angles, transform_points
-from pointdistiller_core.pointcloud.sensors import CloudSets, EgoBox, move_points
+from pointdistiller_core.pointcloud.sensors import (
+    CloudSets,
+    EgoBox,
+    join_points,
+    move_points,
+    usable_points,
+)
 
 
 def put_together(clouds, sensors=('a', 'b'), tolerance_ns=10):
@@ -75,3 +81,35 @@ def test_points_move_with_their_other_columns():
     np.testing.assert_array_equal(moved[:, 3:], points[:, 3:])
     np.testing.assert_array_equal(points, before)
     assert move_points(np.eye(4), points) is points
+
+
+def test_many_points_are_moved_block_by_block():
+    target_from_sensor = np.eye(4)
+    target_from_sensor[:3, :3] = rotation_from_angles(0.0, 0.1, -0.7)
+    target_from_sensor[:3, 3] = (10, 0.5, -1)
+    points = np.random.default_rng(1).normal(scale=30, size=(9001, 4)).astype(np.float32)
+    moved = move_points(target_from_sensor, points)
+    expected = transform_points(target_from_sensor, points[:, :3])
+    np.testing.assert_allclose(moved[:, :3], expected, atol=2e-5)
+    np.testing.assert_array_equal(moved[:, 3], points[:, 3])
+    rows = np.concatenate([move_points(target_from_sensor, row[None]) for row in points[:20]])
+    np.testing.assert_allclose(rows, moved[:20], atol=1e-5)
+
+
+def test_sensors_are_joined_in_one_frame():
+    here, there = np.zeros((2, 4), np.float32), np.ones((3, 4), np.float32)
+    shift = np.eye(4)
+    shift[:3, 3] = (1, 2, 3)
+    joined = join_points([(np.eye(4), here), (shift, there)])
+    np.testing.assert_array_equal(joined, [[0, 0, 0, 0]] * 2 + [[2, 3, 4, 1]] * 3)
+    assert join_points([(np.eye(4), here)]) is here
+
+
+def test_what_cannot_be_moved_is_left_out():
+    points = np.array([[1, 2, 3, 0.5], [0, 0, 0, 0.7], [0, np.nan, 1, 0]], np.float32)
+    kept, dropped = usable_points(points)
+    np.testing.assert_array_equal(kept, points[:1])
+    assert dropped == {'points_without_return': 1, 'points_not_finite': 1}
+    kept, dropped = usable_points(kept)
+    assert len(kept) == 1
+    assert not any(dropped.values())

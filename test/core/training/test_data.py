@@ -133,6 +133,8 @@ def test_frames_without_labels_are_mixed_in_without_boxes(tiny_dataset):
             assert len(boxes) == len(labels) == (0 if frame_id.startswith('bare') else 2)
             assert boxes.shape[1] == 7
             assert labels.dtype == torch.int64
+        bare_places = [i for i, name in enumerate(batch.frame_ids) if name.startswith('bare')]
+        assert batch.unlabelled == set(bare_places)
 
 
 def test_objects_are_of_labelled_frames_and_pasted_into_those_alone(two_cars, tmp_path):
@@ -182,16 +184,18 @@ def test_collate_by_hand(tiny_dataset):
     assert batch.labels[1].tolist() == [0, 0]
 
 
-def test_frame_without_labels_is_named(tiny_dataset):
-    frame = replace(tiny_dataset(1)[0], ground_truth=None)
-    with pytest.raises(DatasetError, match=r"\['000000'\] have no labels"):
-        collate([frame])
+def test_frames_without_labels_are_told_apart(tiny_dataset):
+    first, second = tiny_dataset(2).frames
+    batch = collate([replace(first, ground_truth=None), second])
+    assert batch.unlabelled == {0}
+    assert [len(boxes) for boxes in batch.boxes] == [0, 2]
+    assert batch.to('cpu').unlabelled == {0}
 
 
 def test_frame_without_labels_is_named_by_the_loader(tiny_dataset):
     dataset = tiny_dataset(1)
     dataset.frames[0] = replace(dataset[0], ground_truth=None)
-    with pytest.raises(DatasetError, match='have no labels'):
+    with pytest.raises(DatasetError, match='frame 000000 has no labels'):
         next(load_batches(dataset, AugmentationConfig(), config()))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import shutil
 
 from kitti_folder import points_in, write_frame, write_splits
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from pointdistiller_core.config import (
     DistillationConfig,
     ExperimentConfig,
+    FolderConfig,
     KittiConfig,
     LabelsConfig,
     LogitsConfig,
@@ -22,9 +24,13 @@ from pointdistiller_core.config import (
 )
 from pointdistiller_core.deploy.bundle import BundleInfo, read_info, save_bundle
 from pointdistiller_core.distill.initialization import slice_weights
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.formats.folder import FolderInfo, FrameRange, FrameRow, Label
+from pointdistiller_core.formats.folder_writer import FolderWriter
 from pointdistiller_core.models import PointPillars
 from pointdistiller_core.training.experiment import build_objective, run_experiment
+from pointdistiller_core.training.listeners import Listener
+from pointdistiller_core.training.run import read_losses
 
 CAR = [10, 0, -1, 3.9, 1.6, 1.56, 0]
 
@@ -66,6 +72,83 @@ def test_frames_without_labels_are_learned_from(tiny_model, teacher, frames, tmp
     assert facts['frames'] == 2
     assert facts['unlabelled_frames'] == 1
     assert facts['distillation'] == ['logits', 'labels']
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Path:
+    """A folder with four frames of which the last two have no labels."""
+    root, rng = tmp_path / 'drive', np.random.default_rng(0)
+    with FolderWriter(root, FolderInfo(class_names=('Car',))) as writer:
+        for number in range(4):
+            row = FrameRow(f'd_{number}', 'd', 10**9 * (number + 1))
+            points = np.array(points_in([CAR], 50, rng)[0], np.float32)
+            labels = [Label('Car', tuple(map(float, CAR)))] if number < 2 else None
+            writer.add(row, points, labels)
+        writer.set_ranges([f'd_{i}' for i in range(4)], {'train': [FrameRange('d_0', 'd_3')]})
+    return root
+
+
+class Notes(Listener):
+    def __init__(self):
+        self.notes = []
+
+    def on_note(self, note):
+        self.notes.append(note)
+
+
+def on_drive(tiny_model, root, **training):
+    config = make_config(tiny_model, root, terms=(LogitsConfig(mask='rank', num_anchors=10),))
+    training = config.training.model_copy(update=training)
+    return config.model_copy(
+        update={'dataset': FolderConfig(root=root, split='train'), 'training': training}
+    )
+
+
+def test_a_partly_labelled_dataset_is_distilled_on(tiny_model, teacher, drive, tmp_path):
+    listener = Notes()
+    run = tmp_path / 'run'
+    config = on_drive(tiny_model, drive)
+    facts = read_info(run_experiment(config, run, teacher=teacher, listener=listener)).training
+    assert (facts['frames'], facts['unlabelled_frames']) == (2, 2)
+    (note,) = listener.notes
+    assert note.endswith(
+        'train: 2 of 4 frames have no labels: they take part in logits, not in the detection loss'
+    )
+
+
+def test_of_a_partly_labelled_dataset_a_training_takes_what_is_labelled(
+    tiny_model, drive, tmp_path
+):
+    listener = Notes()
+    config = on_drive(tiny_model, drive).model_copy(update={'distillation': None})
+    facts = read_info(run_experiment(config, tmp_path / 'run', listener=listener)).training
+    assert (facts['frames'], facts['unlabelled_frames']) == (2, 0)
+    (note,) = listener.notes
+    assert note.endswith('train: 2 of 4 frames have no labels: left out')
+
+
+def test_frames_without_labels_can_be_refused(tiny_model, teacher, drive, tmp_path):
+    config = on_drive(tiny_model, drive, unlabelled='refuse')
+    with pytest.raises(DatasetError, match=r'2 of 4 frames have no labels.*`refuse`.*d_2'):
+        run_experiment(config, tmp_path / 'run', teacher=teacher)
+
+
+def test_a_dataset_without_any_label_is_distilled_on_but_not_trained_on(
+    tiny_model, teacher, drive, tmp_path
+):
+    shutil.rmtree(drive / 'labels')
+    config = on_drive(tiny_model, drive)
+    bundle = run_experiment(config, tmp_path / 'run', teacher=teacher)
+    info = read_info(bundle)
+    assert (info.training['frames'], info.training['unlabelled_frames']) == (0, 4)
+    ((low, high),) = info.model.detection.size_bounds  # around the anchor
+    assert low[0] < 3.9 < high[0]
+    (epoch,) = read_losses(tmp_path / 'run')
+    assert epoch['classification'] == epoch['box'] == epoch['direction'] == 0
+    assert epoch['logits'] > 0
+    plain = config.model_copy(update={'distillation': None})
+    with pytest.raises(DatasetError, match='4 of 4 frames have no labels; label some of them'):
+        run_experiment(plain, tmp_path / 'plain')
 
 
 @pytest.mark.parametrize('method', ['slice', 'slice_norm'])

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""`pointdistiller evaluate` of a submission of nuScenes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import tarfile
+
+import numpy as np
+from nuscenes_folder import write_key_frame, write_scene
+import pytest
+
+from pointdistiller_core.datasets import open_dataset
+from pointdistiller_core.evaluation.nuscenes.scores import NuScenesMetric
+from pointdistiller_core.records import Detections
+
+BOXES = [[10, 2, -1, 4, 2, 1.5, 0.5], [20, -5, -1, 4, 2, 1.5, 1]]
+
+
+@pytest.fixture
+def options(tmp_path) -> list[object]:
+    """Options that evaluate three samples, in each of which one of two cars is found."""
+    names = ['vehicle.car'] * 2
+    sweeps = [write_key_frame(tmp_path, i, np.ones((5, 4)), BOXES, names) for i in range(3)]
+    write_scene(tmp_path, sweeps, split='mine')
+    dataset = open_dataset(tmp_path, split='mine', class_names=('car',))
+    found = [
+        Detections(truth.boxes, np.full(1, 0.5), truth.labels, velocities=truth.velocities)
+        for truth in (dataset.labels(index)[:1] for index in range(3))
+    ]
+    NuScenesMetric().write_results(tmp_path, dataset, range(3), found)
+    files = ['--predictions', tmp_path / 'results_nusc.json', '--labels', tmp_path]
+    return [*files, '--split', 'mine']
+
+
+def test_a_submission(run, options, tmp_path):
+    code, table, notes = run('evaluate', *options, '--json', tmp_path / 'scores.json')
+    assert code == 0
+    assert '(mine, 3 samples)' in ' '.join(table.split())
+    scores = json.loads((tmp_path / 'scores.json').read_text(encoding='utf-8'))
+    # Half of the recalls are reached, all with precision 1: 40 of the 90 above 0.1.
+    assert scores['mAP'] == pytest.approx(40 / 90 / 10)
+    # Nine classes without a label have errors of 1; no label has an attribute. The vehicle is
+    # tilted, so velocities without a vertical part are not exact.
+    expected = (5 * scores['mAP'] + 1 / 10 + 1 / 10 + 1 / 9 + 1 / 8) / 10
+    assert scores['NDS'] == pytest.approx(expected, abs=3e-4)
+    assert scores['classes']['car']['AP'] == pytest.approx(40 / 90)
+    assert scores['classes']['traffic_cone']['vel_err'] is None
+    assert 'NDS' in table
+    assert '6 of 6 labels count; 0 are out of range' in notes
+    code, output, _ = run('evaluate', *options, '--json', '-')
+    assert json.loads(output) == scores
+
+
+@pytest.mark.parametrize(
+    ('further', 'error'),
+    [
+        (['--curves', 'a.png'], 'to evaluate a submission of nuScenes, leave out --curves'),
+        (['--min-overlap', 'car=0.5'], 'nuScenes, leave out --min-overlap'),
+        (['--metric', 'lidar'], 'by another metric than kitti, give BUNDLE, --dataset'),
+        (['--split', 'val'], "has no split 'val'; choose from mine, all"),
+        (['--labels', 'nowhere'], 'nowhere: has no tables of nuScenes, such as v1.0-mini/sample'),
+        (['--predictions', 'nothing.json'], 'nothing.json: no such file'),
+    ],
+)
+def test_what_does_not_go(run, options, further, error):
+    code, output, message = run('evaluate', *options, *further)
+    assert (code, output) == (2, '')
+    assert error in message
+
+
+def test_the_split_must_be_named(run, options):
+    code, _, message = run('evaluate', *options[:4])
+    assert code == 2
+    assert 'to evaluate a submission of nuScenes, give --split' in message
+
+
+def test_equals_the_devkit(run, shared_data, tmp_path):
+    folder = shared_data / 'nuscenes_eval'
+    for name in ('dataset', 'submissions'):
+        with tarfile.open(folder / f'{name}.tar.xz') as archive:
+            wanted = [
+                member
+                for member in archive
+                if 'v1.0-mini/' in member.name or member.name == 'submissions/noisy.json'
+            ]
+            archive.extractall(tmp_path, wanted, filter='data')
+    file: Path = tmp_path / 'submissions' / 'noisy.json'
+    options = ['--labels', tmp_path / 'nuscenes', '--split', 'mini_val']
+    code, _, _ = run('evaluate', '--predictions', file, *options, '--json', tmp_path / 's.json')
+    assert code == 0
+    scores = json.loads((tmp_path / 's.json').read_text(encoding='utf-8'))
+    text = (folder / 'expected' / 'noisy.mini_val.json').read_text(encoding='utf-8')
+    summary = json.loads(text)['summary']
+    assert scores['mAP'] == pytest.approx(summary['mean_ap'], abs=1e-9)
+    assert scores['NDS'] == pytest.approx(summary['nd_score'], abs=1e-9)
