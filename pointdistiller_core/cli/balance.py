@@ -25,7 +25,12 @@ from pointdistiller_core.cli.training import (
     ConfigArgument,
     DeviceOption,
 )
-from pointdistiller_core.config import DistillationConfig, ExperimentConfig, load_experiment
+from pointdistiller_core.config import (
+    DistillationConfig,
+    ExperimentConfig,
+    find_config,
+    load_experiment,
+)
 from pointdistiller_core.files import write_text
 
 if TYPE_CHECKING:
@@ -61,12 +66,11 @@ def balance_command(
     experiment does not say otherwise; nothing is trained. Terms of the experiment are measured
     with their settings there, all others with their defaults.
 
-    Example: `pointdistiller balance config/experiments/demo_student.yaml
-    --teacher runs/teacher -o balanced.yaml`
+    Example: `pointdistiller balance demo_student --teacher runs/teacher -o balanced.yaml`
     """
     from pointdistiller_core.training.balance import balance_terms, describe_presets
 
-    experiment = load_experiment(config, tuple(overrides or ()))
+    experiment = load_experiment(find_config('experiments', config), tuple(overrides or ()))
     distillation = experiment.distillation or DistillationConfig()
     with progress_bar('measure', 'batches') as update:
         balances = balance_terms(
