@@ -62,6 +62,13 @@ class MissingIntensity(str, Enum):
     zero = 'zero'
 
 
+class Shown(str, Enum):
+    """By what places are important; see `Detector`."""
+
+    num_points = 'num_points'
+    confidence = 'confidence'
+
+
 def detect_command(
     bundle: BundleArgument,
     clouds: Annotated[
@@ -88,6 +95,10 @@ def detect_command(
         Path | None,
         typer.Option(help='Folder for a picture from above of each cloud.', callback=check_folder),
     ] = None,
+    importance: Annotated[
+        Shown,
+        typer.Option(help='What the pictures color: points of each place, or the scores there.'),
+    ] = Shown.num_points,
     json_file: JsonOption = None,
 ) -> None:
     """Detect objects in point cloud files.
@@ -133,7 +144,8 @@ def detect_command(
         for index, path in enumerate(clouds):
             points = first[index] if index < len(first) else read(path)
             points = scale_intensity(points, scale)
-            detections = detector(points, detection=detection, importance=pictures is not None)
+            shown = importance.value if pictures is not None else False
+            detections = detector(points, detection=detection, importance=shown)
             results.append((path, detections))
             if pictures is not None:
                 _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)

@@ -57,8 +57,9 @@ class Voxels:
             start = sum(sizes[:frame])
             own = slice(start, start + sizes[frame])
             of_frame = torch.where(owners >= 0, owners - start, -1)
-            columns = (centers[own], self.num_points[own], of_frame)
-            places.append(Places(*(column.cpu().numpy() for column in columns)))
+            values, own_centers = self.num_points[own], centers[own]
+            columns = [column.cpu().numpy() for column in (own_centers, values, of_frame)]
+            places.append(Places(columns[0], columns[1], columns[2]))
         return places
 
 

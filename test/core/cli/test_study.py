@@ -232,7 +232,7 @@ def test_arms_are_compared_seed_by_seed(folder):
     study = STUDY + 'comparisons: [[taught, plain]]\norder: arms\n'
     (folder / 'tiny.yaml').write_text(study)
     result = run_study(folder, '--report-only')
-    assert 'seed by seed' in result.output
+    assert 'seed by seed' in ' '.join(result.output.split())
     (comparison,) = json.loads((folder / 'out/tiny.json').read_text())['comparisons']
     assert comparison == {'title': 'distilled', 'other': 'plain', 'num_seeds': 0, 'gains': {}}
     assert '| distilled | plain | 0 |' in (folder / 'out/tiny.md').read_text()
