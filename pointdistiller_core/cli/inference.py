@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pointdistiller_core.deploy.bundle_format import BundleInfo
-    from pointdistiller_core.records import Detections
+    from pointdistiller_core.records import Detections, LiveImportance
 
 BackendOption = Annotated[
     str,
@@ -144,8 +144,12 @@ def detect_command(
         for index, path in enumerate(clouds):
             points = first[index] if index < len(first) else read(path)
             points = scale_intensity(points, scale)
-            shown = importance.value if pictures is not None else False
-            detections = detector(points, detection=detection, importance=shown)
+            shown: LiveImportance = (
+                'confidence' if importance is Shown.confidence else 'num_points'
+            )
+            detections = detector(
+                points, detection=detection, importance=shown if pictures is not None else False
+            )
             results.append((path, detections))
             if pictures is not None:
                 _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)
