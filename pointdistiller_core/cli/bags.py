@@ -94,6 +94,80 @@ def print_inspection(found: BagInspection, bag: Path, *, json_target: str | None
     print_lines([*lines, *found.notes], json_target=json_target)
 
 
+TopicOption = Annotated[
+    list[str] | None,
+    typer.Option(help='PointCloud2 topic; repeat it to merge sensors into the first one.'),
+]
+StartOption = Annotated[float, typer.Option(min=0, help='Seconds of each bag to skip.')]
+DurationOption = Annotated[float | None, typer.Option(help='Seconds from there to read.')]
+StrideOption = Annotated[int, typer.Option(min=1, help='Keep every n-th cloud.')]
+MinPeriodOption = Annotated[
+    float | None, typer.Option(help='Shortest time between two frames [s].')
+]
+MinDistanceOption = Annotated[
+    float | None, typer.Option(help='Least motion between two frames [m].')
+]
+MinTurnOption = Annotated[
+    float | None, typer.Option(help='Turn that counts as motion, too [degrees].')
+]
+StampsOption = Annotated[str, typer.Option(help='Time of a cloud: `header` or `recorded`.')]
+PosesOption = Annotated[
+    str, typer.Option(help='`auto`, `tf`, `odometry`, `icp` (KISS-ICP) or `none`.')
+]
+FixedFrameOption = Annotated[
+    str, typer.Option(help='Fixed frame of TF; by default odom, map or world.')
+]
+OdometryTopicOption = Annotated[str, typer.Option(help='Topic with nav_msgs/Odometry.')]
+FrameOption = Annotated[
+    str, typer.Option(help='Frame of the merged clouds; by default that of the first topic.')
+]
+ToleranceOption = Annotated[
+    float, typer.Option(min=0, help='Largest time between the clouds of several sensors [s].')
+]
+KeepIncompleteOption = Annotated[
+    bool, typer.Option('--keep-incomplete', help='Keep frames that lack a sensor.')
+]
+EgoBoxOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar='X,Y,Z,X,Y,Z', help='Drop points between these corners: the vehicle [m].'
+    ),
+]
+IntensityScaleOption = Annotated[
+    str, typer.Option(metavar='auto|FACTOR', help='auto judges the first clouds.')
+]
+WithoutIntensityOption = Annotated[
+    bool, typer.Option('--without-intensity', help='Accept clouds without intensities.')
+]
+HeightOption = Annotated[
+    str,
+    typer.Option(
+        metavar='auto|keep|METRES',
+        help='Height of the sensor above the ground; auto asks TF, then fits the ground.',
+    ),
+]
+GroundFrameOption = Annotated[
+    str, typer.Option(help='Frame of TF on the ground; by default base_footprint.')
+]
+SensorHeightOption = Annotated[
+    float, typer.Option(help='Height of the training sensor, to which points are moved [m].')
+]
+DriveOption = Annotated[str, typer.Option(help="Name of the drive; by default the bag's.")]
+ValDriveOption = Annotated[
+    list[str] | None, typer.Option(help='A drive for validation; repeatable.')
+]
+ValPartOption = Annotated[
+    float,
+    typer.Option(min=0, max=1, help='Part of the time of each drive for validation.'),
+]
+ValGapOption = Annotated[
+    float, typer.Option(min=0, help='Gap between training and validation, in neither [s].')
+]
+StrictOption = Annotated[
+    bool, typer.Option('--strict', help='Refuse a bag with a problem instead of skipping it.')
+]
+
+
 @bag_app.command('convert')
 def convert_command(
     paths: Annotated[
@@ -101,87 +175,38 @@ def convert_command(
         typer.Argument(metavar='BAG... DATASET', help='Bags, then a folder to write.'),
     ],
     *,
-    topic: Annotated[
-        list[str] | None,
-        typer.Option(help='PointCloud2 topic; repeat it to merge sensors into the first one.'),
-    ] = None,
-    start: Annotated[float, typer.Option(min=0, help='Seconds of each bag to skip.')] = 0.0,
-    duration: Annotated[float | None, typer.Option(help='Seconds from there to read.')] = None,
-    stride: Annotated[int, typer.Option(min=1, help='Keep every n-th cloud.')] = 1,
-    min_period: Annotated[
-        float | None, typer.Option(help='Shortest time between two frames [s].')
-    ] = None,
-    min_distance: Annotated[
-        float | None, typer.Option(help='Least motion between two frames [m].')
-    ] = None,
-    min_turn: Annotated[
-        float | None, typer.Option(help='Turn that counts as motion, too [degrees].')
-    ] = None,
-    stamps: Annotated[
-        str, typer.Option(help='Time of a cloud: `header` or `recorded`.')
-    ] = 'header',
-    poses: Annotated[
-        str, typer.Option(help='`auto`, `tf`, `odometry`, `icp` (KISS-ICP) or `none`.')
-    ] = 'auto',
-    fixed_frame: Annotated[
-        str, typer.Option(help='Fixed frame of TF; by default odom, map or world.')
-    ] = '',
-    odometry_topic: Annotated[str, typer.Option(help='Topic with nav_msgs/Odometry.')] = '',
-    frame: Annotated[
-        str, typer.Option(help='Frame of the merged clouds; by default that of the first topic.')
-    ] = '',
-    tolerance: Annotated[
-        float, typer.Option(min=0, help='Largest time between the clouds of several sensors [s].')
-    ] = 0.05,
-    keep_incomplete: Annotated[
-        bool, typer.Option('--keep-incomplete', help='Keep frames that lack a sensor.')
-    ] = False,
-    ego_box: Annotated[
-        str | None,
-        typer.Option(
-            metavar='X,Y,Z,X,Y,Z', help='Drop points between these corners: the vehicle [m].'
-        ),
-    ] = None,
-    intensity_scale: Annotated[
-        str, typer.Option(metavar='auto|FACTOR', help='auto judges the first clouds.')
-    ] = AUTO,
-    without_intensity: Annotated[
-        bool, typer.Option('--without-intensity', help='Accept clouds without intensities.')
-    ] = False,
-    height: Annotated[
-        str,
-        typer.Option(
-            metavar='auto|keep|METRES',
-            help='Height of the sensor above the ground; auto asks TF, then fits the ground.',
-        ),
-    ] = AUTO,
-    ground_frame: Annotated[
-        str, typer.Option(help='Frame of TF on the ground; by default base_footprint.')
-    ] = '',
-    sensor_height: Annotated[
-        float, typer.Option(help='Height of the training sensor, to which points are moved [m].')
-    ] = 1.73,
-    drive: Annotated[str, typer.Option(help="Name of the drive; by default the bag's.")] = '',
-    val_drive: Annotated[
-        list[str] | None, typer.Option(help='A drive for validation; repeatable.')
-    ] = None,
-    val_part: Annotated[
-        float,
-        typer.Option(min=0, max=1, help='Part of the time of each drive for validation.'),
-    ] = 0.2,
-    val_gap: Annotated[
-        float, typer.Option(min=0, help='Gap between training and validation, in neither [s].')
-    ] = 2.0,
-    strict: Annotated[
-        bool, typer.Option('--strict', help='Refuse a bag with a problem instead of skipping it.')
-    ] = False,
+    topic: TopicOption = None,
+    start: StartOption = 0.0,
+    duration: DurationOption = None,
+    stride: StrideOption = 1,
+    min_period: MinPeriodOption = None,
+    min_distance: MinDistanceOption = None,
+    min_turn: MinTurnOption = None,
+    stamps: StampsOption = 'header',
+    poses: PosesOption = 'auto',
+    fixed_frame: FixedFrameOption = '',
+    odometry_topic: OdometryTopicOption = '',
+    frame: FrameOption = '',
+    tolerance: ToleranceOption = 0.05,
+    keep_incomplete: KeepIncompleteOption = False,
+    ego_box: EgoBoxOption = None,
+    intensity_scale: IntensityScaleOption = AUTO,
+    without_intensity: WithoutIntensityOption = False,
+    height: HeightOption = AUTO,
+    ground_frame: GroundFrameOption = '',
+    sensor_height: SensorHeightOption = 1.73,
+    drive: DriveOption = '',
+    val_drive: ValDriveOption = None,
+    val_part: ValPartOption = 0.2,
+    val_gap: ValGapOption = 2.0,
+    strict: StrictOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Convert recordings to an open dataset folder; repeat to continue or to add bags.
 
     Example: `pointdistiller bag convert drive_1 drive_2.bag data/own --min-distance 1`
     """
-    from pointdistiller_core.pipelines.bag_conversion import convert_bags, drive_names
+    from pointdistiller_core.pipelines.bag_conversion import convert_bags
 
     *bags, dataset = paths
     if not bags:
@@ -211,11 +236,7 @@ def convert_command(
     }
     config = parse_config(ConversionConfig, values, where='options')
     splits = SplitConfig(val_drives=tuple(val_drive or ()), val_part=val_part, gap_s=val_gap)
-    names = drive_names(bags)
-    if drive:
-        if len(names) > 1:
-            raise ConfigError(f'--drive {drive} names one bag, not {len(names)}')
-        names = {drive: next(iter(names.values()))}
+    names = name_drives(bags, drive)
     with progress_bar('convert', 's') as update:
         converted = convert_bags(
             names,
@@ -306,6 +327,26 @@ def tell_progress(update: Callable[..., None], name: str) -> Callable[[float, fl
             update(min(told, round(total_s)), max(round(total_s), 1), f'{name}: {note}')
 
     return tell
+
+
+def name_drives(bags: Sequence[Path], drive: str) -> dict[str, Path]:
+    """The bags by the names of their drives.
+
+    Args:
+        bags: one or more.
+        drive: name of the only one; empty is the bag's.
+
+    Raises:
+        ConfigError: there are several for the name.
+    """
+    from pointdistiller_core.pipelines.bag_conversion import drive_names
+
+    names = drive_names(bags)
+    if not drive:
+        return names
+    if len(names) > 1:
+        raise ConfigError(f'--drive {drive} names one bag, not {len(names)}')
+    return {drive: next(iter(names.values()))}
 
 
 def print_splits(dataset: Path) -> None:

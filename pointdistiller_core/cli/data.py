@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -42,17 +42,26 @@ from pointdistiller_core.formats.kitti import CLASS_NAMES
 if TYPE_CHECKING:
     from pointdistiller_core.datasets.checks import DatasetReport
 
+Layout = Literal['kitti', 'nuscenes']  # of simulated frames
 MOST_FINDINGS = 30  # of each kind on the terminal; the JSON has all
 
 
 def simulate_command(
-    output: Annotated[Path, typer.Argument(help='Folder to write, in KITTI layout.')],
+    output: Annotated[Path, typer.Argument(help='Folder to write.')],
     *,
     train: Annotated[int, typer.Option(min=0, help='Number of training frames.')] = 200,
     val: Annotated[int, typer.Option(min=0, help='Number of validation frames.')] = 50,
     drive: Annotated[
         int, typer.Option(min=0, help='Number of frames of a drive, written as a bag.')
     ] = 0,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            '--format',
+            help='kitti: independent frames. nuscenes: drives in its format, with sweeps, poses '
+            'and velocities; frames are key frames, twice a second.',
+        ),
+    ] = 'kitti',
     seed: Annotated[int, typer.Option(min=0, help='The same seed gives the same bytes.')] = 0,
     workers: Annotated[int, typer.Option(min=1, help='Number of processes.')] = 2,
     config: Annotated[
@@ -68,6 +77,8 @@ def simulate_command(
     Example: `pointdistiller simulate data/simulated --train 200 --val 50 --drive 100 --seed 1`
 
     `--config streets` simulates streets as corridors, closer to recordings than the default.
+
+    Example: `pointdistiller simulate data/drives --format nuscenes --config all_round --train 100`
     """
     changes = tuple(overrides or ())
     simulation = (
@@ -77,21 +88,26 @@ def simulate_command(
     )
     splits = {name: count for name, count in (('train', train), ('val', val)) if count}
     if splits:
-        simulate_frames(output, simulation, splits, seed=seed, workers=workers)
+        simulate_frames(output, simulation, splits, layout=layout, seed=seed, workers=workers)
     if drive:
         simulate_drive_bag(output / 'drive', simulation, drive, seed=seed)
 
 
 def simulate_frames(
-    root: Path, simulation: SimulationConfig, splits: dict[str, int], *, seed: int, workers: int
+    root: Path,
+    simulation: SimulationConfig,
+    splits: dict[str, int],
+    *,
+    seed: int,
+    workers: int,
+    layout: Layout = 'kitti',
 ) -> None:
-    """Write independent labelled scenes, with a progress bar."""
-    from pointdistiller_core.datasets.simulated import simulate_dataset
+    """Write labelled scenes, with a progress bar."""
+    from pointdistiller_core.datasets.simulated import simulate_dataset, simulate_nuscenes
 
+    simulate = simulate_nuscenes if layout == 'nuscenes' else simulate_dataset
     with progress_bar('simulate scenes', 'frames') as update:
-        simulate_dataset(
-            root, simulation, splits=splits, seed=seed, num_workers=workers, on_frame=update
-        )
+        simulate(root, simulation, splits=splits, seed=seed, num_workers=workers, on_frame=update)
     counts = ', '.join(f'{count} {name}' for name, count in splits.items())
     print_note(f'{root}: {counts} frames, seed {seed}')
 
@@ -219,12 +235,17 @@ def choose_bag_frames(
 def check_dataset_command(
     dataset: Annotated[
         Path,
-        typer.Argument(help='A dataset in KITTI layout, a folder with dataset.yaml, or a bag.'),
+        typer.Argument(
+            help='A dataset in KITTI layout, a folder with dataset.yaml, nuScenes, or a bag.'
+        ),
     ],
     *,
     split: Annotated[
         str | None,
-        typer.Option(help='A file of ImageSets or splits, without .txt; by default all but test.'),
+        typer.Option(
+            help='A file of ImageSets or splits, without .txt, or a split of nuScenes; by default '
+            'all but test.'
+        ),
     ] = None,
     class_name: Annotated[
         list[str] | None,
@@ -249,8 +270,9 @@ def check_dataset_command(
     from pointdistiller_core.datasets.checks import check_dataset
     from pointdistiller_core.datasets.folder_checks import check_folder
     from pointdistiller_core.datasets.frame_checks import check_frames
+    from pointdistiller_core.datasets.nuscenes_checks import check_nuscenes
 
-    checks = {'kitti': check_dataset, 'folder': check_folder}
+    checks = {'kitti': check_dataset, 'folder': check_folder, 'nuscenes': check_nuscenes}
     check = checks.get(find_dataset(dataset).name, check_frames)
     with progress_bar('check', 'frames') as update:
         report = check(dataset, split=split, class_names=tuple(class_name or ()), on_frame=update)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""`labels export`, `labels import`: dataset folders, annotation tools, KITTI and bags."""
+"""`labels export`, `import` and `split`: dataset folders, tools, KITTI and bags."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from pointdistiller_core.cli.output import (
     check_folder,
     print_lines,
     print_note,
+    print_table,
     progress_bar,
 )
-from pointdistiller_core.config import FolderConfig, parse_class_map
+from pointdistiller_core.config import FolderConfig, SplitConfig, parse_class_map
 from pointdistiller_core.formats.label_tools import LABEL_TOOLS, TILT
 
 labels_app = typer.Typer(
@@ -146,3 +147,42 @@ def import_labels_command(
             f'{len(counts.unknown)} label files are of no frame of the dataset, '
             f'{counts.unknown[0]} first; they were left out'
         )
+
+
+@labels_app.command('split')
+def split_labels_command(
+    dataset: Annotated[Path, typer.Argument(help='Dataset folder.')],
+    *,
+    val_drive: Annotated[
+        list[str] | None, typer.Option(help='A drive for validation; repeatable.')
+    ] = None,
+    val_part: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help='Part of the frames of each drive for validation, its end.'
+        ),
+    ] = 0.3,
+    val_gap: Annotated[
+        float, typer.Option(min=0, help='Gap between training and validation, in neither [s].')
+    ] = 2.0,
+    name: Annotated[str, typer.Option(help='Of the splits.')] = 'corrected',
+) -> None:
+    """Make splits of the frames that people have labelled, by drive and time, never shuffled.
+
+    They are `corrected` (all of them), `corrected_train` and `corrected_val`.
+
+    Example: `pointdistiller labels split data/own --val-part 0.3`
+    """
+    from pointdistiller_core.pipelines.corrected_split import split_corrected
+
+    config = SplitConfig(val_drives=tuple(val_drive or ()), val_part=val_part, gap_s=val_gap)
+    found = split_corrected(dataset, config, name=name)
+    parts = [(each.drive or '-', each.train, each.val, each.between) for each in found.drives]
+    print_table(
+        f'{dataset}: frames with labels of people',
+        ['drive', *found.names[1:], 'in neither'],
+        [[drive, *(str(len(part)) for part in own)] for drive, *own in parts],
+        json_target=None,
+    )
+    for note in found.notes:
+        print_note(note)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import hashlib
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,11 +113,15 @@ class NuScenesDataset:
         """All labels of a frame; no cloud is read."""
         return self._ground_truth(self._sample(index))
 
+    def categories(self, index: int) -> list[str]:
+        """Category of each annotation of a frame, also of what the detection task leaves out."""
+        rows = self._rows(self._sample(index))
+        return [self.index.categories[number] for number in self.index.labels[rows, 0].tolist()]
+
     def label_names(self, index: int) -> list[str]:
         """Class of the detection task of each label of a frame with a point, before the map."""
-        rows = range(*(int(row) for row in self.index.starts[self._sample(index) :][:2]))
-        seen = [row for row in rows if self.index.num_points[row, 0] > 0]
-        names = (category_class(self.index.categories[self.index.labels[row, 0]]) for row in seen)
+        seen = self.index.num_points[self._rows(self._sample(index)), 0] > 0
+        names = map(category_class, itertools.compress(self.categories(index), seen))
         return [name for name in names if name is not None]
 
     def annotations(self, index: int) -> NuScenesAnnotations:
@@ -151,6 +156,10 @@ class NuScenesDataset:
         if not 0 <= index < len(self):
             raise IndexError(f'sample {index} of {len(self)} in {self.root}')
         return int(self._samples[index])
+
+    def _rows(self, sample: int) -> slice:
+        """Annotations of a sample."""
+        return slice(self.index.starts[sample], self.index.starts[sample + 1])
 
     # --- points ------------------------------------------------------------------------------
 
@@ -205,7 +214,7 @@ class NuScenesDataset:
 
     def _ground_truth(self, sample: int) -> GroundTruth:
         index = self.index
-        rows = slice(index.starts[sample], index.starts[sample + 1])
+        rows = self._rows(sample)
         labels = self._renamed[index.labels[rows, 0]]
         labels = np.where(
             (index.num_points[rows, 0] > 0) | (labels < IGNORE_LABEL), labels, IGNORE_LABEL

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Simulated LiDAR: labelled sweeps of composed scenes, as a KITTI folder or as a bag."""
+"""Simulated LiDAR: labelled sweeps as a KITTI folder, as a bag, or in nuScenes' format."""
 
 from pointdistiller_core.datasets.simulated.drive import (
     SimulatedFrame,
@@ -8,6 +8,7 @@ from pointdistiller_core.datasets.simulated.drive import (
     simulate_drive,
     simulate_scene,
 )
+from pointdistiller_core.datasets.simulated.nuscenes import simulate_nuscenes
 from pointdistiller_core.datasets.simulated.writer import simulate_dataset, write_drive_bag
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     'SimulatedObject',
     'simulate_dataset',
     'simulate_drive',
+    'simulate_nuscenes',
     'simulate_scene',
     'write_drive_bag',
 ]

@@ -84,7 +84,7 @@ def simulate_dataset(
         WriteError: it cannot be written.
         PointDistillerError: a process was killed, or cannot be started.
     """
-    _claim_folder(root, _settings(config, seed=seed, splits=dict(splits)))
+    claim_folder(root, settings_of(config, seed=seed, splits=dict(splits)))
     names = [f'{index:06d}' for index in range(sum(splits.values()))]
     starts = np.cumsum([0, *splits.values()])
     for split, start, count in zip(splits, starts, splits.values(), strict=False):
@@ -121,7 +121,7 @@ def write_drive_bag(
         DatasetError: `path` holds a drive with other settings.
         WriteError: it holds something else, or cannot be written.
     """
-    settings = _settings(config, seed=seed, num_frames=num_frames)
+    settings = settings_of(config, seed=seed, num_frames=num_frames)
     if (path / SETTINGS_FILE).exists():
         _check_settings(path, settings)
         return
@@ -187,7 +187,7 @@ def _in_camera(
     )
 
 
-def _settings(config: SimulationConfig, **further: Any) -> dict[str, Any]:
+def settings_of(config: SimulationConfig, **further: Any) -> dict[str, Any]:
     """All settings that the files depend on, as YAML returns them."""
     values = {'version': __version__, **further, **config.model_dump(mode='json')}
     settings: dict[str, Any] = json.loads(json.dumps(values))
@@ -198,8 +198,13 @@ def _to_yaml(settings: Mapping[str, Any]) -> bytes:
     return yaml.safe_dump(dict(settings), sort_keys=False).encode()
 
 
-def _claim_folder(root: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into a new folder; check them in an existing one."""
+def claim_folder(root: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into a new folder; check them in an existing one.
+
+    Raises:
+        DatasetError: the folder holds something else, or was simulated with other settings.
+        WriteError: it cannot be written.
+    """
     if (root / SETTINGS_FILE).exists():
         _check_settings(root, settings)
         return

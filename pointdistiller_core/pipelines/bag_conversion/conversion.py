@@ -32,6 +32,7 @@ from pointdistiller_core.formats.folder_writer import FolderWriter
 from pointdistiller_core.geometry.poses import NANOSECONDS, TransformError
 from pointdistiller_core.geometry.transforms import invert_rigid
 from pointdistiller_core.messages.bags import BagSummary, summarize_bag
+from pointdistiller_core.messages.detections import box_topics
 from pointdistiller_core.messages.storage.metadata import METADATA_FILE
 from pointdistiller_core.pipelines.bag_conversion.choices import (
     Choices,
@@ -178,6 +179,7 @@ class _Conversion:
             return ConvertedDrive(self._name, begun, len(earlier), 0)
         choices = Choices.model_validate(begun.choices) if begun else None
         if choices is None:
+            self._tell_of_boxes()
             choices = survey(self._bag, self._summary, self._config, self._truth, self._findings)
             self._begin(choices)
         elif begun is not None:
@@ -194,6 +196,14 @@ class _Conversion:
             )
         drive = self._finish(choices, frames, splits)
         return ConvertedDrive(self._name, drive, frames.count, frames.num_new)
+
+    def _tell_of_boxes(self) -> None:
+        """Name topics of boxes, which are not converted."""
+        for topic in box_topics(self._bag, self._summary) if self._truth is None else ():
+            self._findings.note(
+                f'{topic} holds boxes, which are not taken here: `labels import` takes them as '
+                'they are, `label --detections` as those of a teacher'
+            )
 
     # --- dataset.yaml --------------------------------------------------------------------
 

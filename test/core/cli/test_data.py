@@ -117,3 +117,19 @@ def test_without_any_frame(check, tmp_path):
     code, out, _ = check(tmp_path)
     assert code == 1
     assert f'broken: train.txt: {tmp_path}/ImageSets/train.txt: no such split' in out
+
+
+def test_drives_in_the_format_of_nuscenes(monkeypatch, capsys, check, tmp_path):
+    """They are simulated, and checked, on the command line."""
+    settings = ['sensor.beams=[[2, -24, 8]]', 'sensor.num_columns=90', 'sensor.rate=2']
+    options = [part for text in settings for part in ('--set', text)]
+    command = ['simulate', tmp_path, '--format', 'nuscenes', '--train', 1, '--val', 0, *options]
+    monkeypatch.setattr(sys, 'argv', ['pointdistiller', *map(str, command), '--workers', '1'])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert '1 train frames, seed 0' in capsys.readouterr().err
+    code, out, _ = check(tmp_path)
+    assert code == 0
+    assert '1 train, 1 simulated_train frames' in ' '.join(out.split())
+    assert 'car' in out

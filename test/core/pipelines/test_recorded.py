@@ -18,6 +18,9 @@ import pytest
 from pointdistiller_core.config import ConversionConfig, FolderConfig, SplitConfig
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
+from pointdistiller_core.formats.folder import DriveInfo, FolderInfo, FrameRow
+from pointdistiller_core.formats.folder_writer import FolderWriter
+from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.messages.boxes_cloud import to_box_columns
 from pointdistiller_core.pipelines.bag_conversion import convert_bags
 from pointdistiller_core.pipelines.recorded import read_recorded
@@ -140,3 +143,31 @@ def test_numbers_of_a_boxes_cloud_have_names(tmp_path):
     assert 'the numbers of its classes are taken as 0 Car, 1 Pedestrian, 2 Cyclist' in usual.notes
     given = read_recorded(dataset, tmp_path / 'unsaid', label_names=('A', 'B'))
     assert given.classes == {'B': 1}
+
+
+def test_boxes_of_a_tilted_sensor_stand_as_in_the_dataset(tmp_path):
+    """As its detector publishes them: with orientations, or as clouds with the yaw from above."""
+    mounting = Mounting.from_angles(1.73, height=2.1, roll=0.05, pitch=-0.2, yaw=0.4)
+    upright = np.array([BOX, (12, -3, -0.8, 0.8, 0.6, 1.7, 0.9)], np.float32)
+    seen, turns = mounting.boxes_to_sensor(upright)
+    choices = {
+        'frame': 'lidar',
+        'height': {'training_from_sensor': mounting.training_from_sensor.tolist()},
+    }
+    with FolderWriter(tmp_path / 'own', FolderInfo()) as writer:
+        writer.update_drive('a', DriveInfo(choices=choices))
+        for number in range(2):
+            row = FrameRow(f'a_{number}', 'a', stamp(number))
+            writer.add(row, np.zeros((1, 4), np.float32))
+    dataset = FolderDataset(FolderConfig(root=tmp_path / 'own', split='all'), (), labelled=False)
+    items = [
+        detection3d(box, {'car': 0.5}, quaternion=turn.tolist())
+        for box, turn in zip(seen.tolist(), turns, strict=True)
+    ]
+    found = Detections(seen, np.float32([0.5, 0.5]), np.array([0, 0]))
+    with DetectionWriter(tmp_path / 'bag') as writer:
+        writer.detections(stamp(0), detection3d_array(stamp(0), 'lidar', items))
+        writer.write('/boxes', stamp(1), 'lidar', *to_box_columns(found))
+    for topic, name in (('/objects', 'a_0'), ('/boxes', 'a_1')):
+        labels = read_recorded(dataset, tmp_path / 'bag', topic).by_frame[name]
+        np.testing.assert_allclose([label.box for label in labels], upright, atol=2e-5)
