@@ -68,6 +68,11 @@ class Shown(str, Enum):
     num_points = 'num_points'
     confidence = 'confidence'
 
+    @property
+    def kind(self) -> LiveImportance:
+        """The value, for `Detector`."""
+        return 'confidence' if self is Shown.confidence else 'num_points'
+
 
 def detect_command(
     bundle: BundleArgument,
@@ -140,16 +145,12 @@ def detect_command(
         lowest = {'score_threshold': score_threshold, 'score_thresholds': ()}
         detection = detection.model_copy(update=lowest)
     results = []
+    shown = False if pictures is None else importance.kind
     try:
         for index, path in enumerate(clouds):
             points = first[index] if index < len(first) else read(path)
             points = scale_intensity(points, scale)
-            shown: LiveImportance = (
-                'confidence' if importance is Shown.confidence else 'num_points'
-            )
-            detections = detector(
-                points, detection=detection, importance=shown if pictures is not None else False
-            )
+            detections = detector(points, detection=detection, importance=shown)
             results.append((path, detections))
             if pictures is not None:
                 _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)

@@ -382,7 +382,7 @@ def test_setting_that_an_arm_does_not_have():
 
 def test_these_are_shipped():
     assert set(SHIPPED) == {
-        *('ablation', 'compression', 'methods', 'schedule', 'sensitivity'),
+        *('ablation', 'compression', 'graphs', 'methods', 'schedule', 'sensitivity'),
         *SIZES,
     }
 
