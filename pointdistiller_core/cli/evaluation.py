@@ -436,7 +436,7 @@ def evaluate_bundle(
     scores = metric.evaluate(dataset, indices, found)
     if results is not None:
         metric.write_results(results, dataset, indices, found)
-        print_note(f'wrote {len(found)} result files to {results}')
+        print_note(f'wrote the results of {len(found)} frames to {results}')
     return scores, f'{bundle} on {source.describe(len(dataset))}'
 
 

@@ -174,26 +174,39 @@ def print_scores(scores: Scores, title: str, *, json_target: str | None) -> None
     if isinstance(scores, NuScenesScores):
         _print_nuscenes(scores, title, json_target=json_target)
         return
-    least = scores.details.get('min_overlaps', {})
-    rows = [
-        [
-            name,
-            '/'.join(f'{value:g}' for value in least.get(name, {}).values()),
-            *map(_percent, columns.values()),
-            f'{scores.num_labels[name]}',
-        ]
-        for name, columns in scores.by_class.items()
-    ]
-    rows.append(['mean', '', *map(_percent, scores.means.values()), ''])
-    columns = list(next(iter(scores.by_class.values()), scores.means))
     print_lines([title], json_target=json_target)
-    print_table(
-        'AP|R40 [%]', ['class', 'IoU BEV/3D', *columns, 'labels'], rows, json_target=json_target
-    )
+    _print_classes(scores, json_target=json_target)
     for split, text in SPLITS.items():
         if split in scores.details:
             _print_bins(f'AP|R40 [%], {text}', scores.details[split], json_target=json_target)
     _print_what_counts(scores)
+
+
+def _print_classes(scores: Scores, *, json_target: str | None) -> None:
+    """Print a row for each class and the means, each in its column if there is one of its name."""
+    least = scores.details.get('min_overlaps', {})
+    columns = list(next(iter(scores.by_class.values()), {}))
+    mean_of = {column: column.replace('AP', 'mAP') for column in columns}
+    overlaps = ['IoU BEV/3D'] if 'BEV AP' in columns else []
+    rows = [
+        [
+            name,
+            *['/'.join(f'{value:g}' for value in least.get(name, {}).values()) for _ in overlaps],
+            *map(_percent, values.values()),
+            f'{scores.num_labels[name]}',
+        ]
+        for name, values in scores.by_class.items()
+    ]
+    means = [
+        _percent(scores.means[mean]) if mean in scores.means else '' for mean in mean_of.values()
+    ]
+    rows.append(['mean', *['' for _ in overlaps], *means, ''])
+    title = 'AP|R40 [%]' if overlaps else 'AP [%]'
+    print_table(title, ['class', *overlaps, *columns, 'labels'], rows, json_target=json_target)
+    others = {name: mean for name, mean in scores.means.items() if name not in mean_of.values()}
+    if others:
+        line = ', '.join(f'{name} {_percent(mean)} %' for name, mean in others.items())
+        print_lines([line], json_target=json_target)
 
 
 def _print_kitti(result: KittiResult, title: str, *, json_target: str | None) -> None:

@@ -152,7 +152,7 @@ def test_a_bundle(run, bundle, dataset, tmp_path):
     code, table, notes = run('evaluate', bundle, *options)
     assert code == 0
     assert '(val, 2 frames)' in table
-    assert 'wrote 2 result files' in notes
+    assert 'wrote the results of 2 frames' in notes
     lines = (results / '000001.txt').read_text(encoding='utf-8').splitlines()
     assert 0 < len(lines) <= 20
     assert {len(line.split()) for line in lines} == {16}
@@ -345,7 +345,7 @@ def test_a_labelled_bag(run, bundle, dataset, bag, tmp_path):
     assert written[0]['means']['3D mAP'] > 0
     results = tmp_path / 'results'
     code, _, notes = run('evaluate', bundle, '--dataset', bag, '--results', results)
-    assert (code, 'wrote 2 result files' in notes) == (0, True)
+    assert (code, 'wrote the results of 2 frames' in notes) == (0, True)
     assert 'warning' not in notes  # the bag says which classes its labels are
     found = json.loads((results / '000001.json').read_text(encoding='utf-8'))
     assert len(found['boxes']) == len(found['scores']) == len(found['classes']) == 20
@@ -383,7 +383,7 @@ def test_a_metric_of_ones_own(run, bundle, dataset, bag, monkeypatch):
     for where in (dataset, bag):
         code, table, _ = run('evaluate', bundle, '--dataset', where, '--metric', 'found')
         assert code == 0
-        assert [cell.strip() for cell in row_of(table, 'mean')][:2] == ['', '40.00']
+        assert row_of(table, 'mean')[0].strip() == '40.00'
     options = ['--metric', 'found', '--min-overlap', 'Car=0.5']
     error = run('evaluate', bundle, '--dataset', dataset, *options)[2]
     assert '--min-overlap: the metric found has no least overlaps' in error

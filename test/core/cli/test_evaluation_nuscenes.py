@@ -12,8 +12,10 @@ import numpy as np
 from nuscenes_folder import write_key_frame, write_scene
 import pytest
 
+from pointdistiller_core.cli.scores import print_scores
 from pointdistiller_core.datasets import open_dataset
 from pointdistiller_core.evaluation.nuscenes.scores import NuScenesMetric
+from pointdistiller_core.evaluation.scores import Scores
 from pointdistiller_core.records import Detections
 
 BOXES = [[10, 2, -1, 4, 2, 1.5, 0.5], [20, -5, -1, 4, 2, 1.5, 1]]
@@ -96,3 +98,16 @@ def test_equals_the_devkit(run, shared_data, tmp_path):
     summary = json.loads(text)['summary']
     assert scores['mAP'] == pytest.approx(summary['mean_ap'], abs=1e-9)
     assert scores['NDS'] == pytest.approx(summary['nd_score'], abs=1e-9)
+
+
+def test_the_scores_of_a_training_have_no_details(capsys):
+    """Those that a run keeps: the means are in their columns, and NDS has a line."""
+    by_class = {'car': {'AP 0.5 m': 10.0, 'AP': 20.0}, 'bus': {'AP 0.5 m': 0.0, 'AP': 40.0}}
+    scores = Scores({'mAP': 30.0, 'NDS': 35.5}, by_class, {'car': 4, 'bus': 2})
+    print_scores(scores, 'some run', json_target=None)
+    table = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip('│').split('│')] for line in table.splitlines()]
+    assert ['mean', '', '30.00', ''] in rows
+    assert ['bus', '0.00', '40.00', '2'] in rows
+    assert 'NDS 35.50 %' in table
+    assert 'IoU' not in table
