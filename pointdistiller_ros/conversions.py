@@ -196,8 +196,13 @@ def marker_keys(message: MarkerArray) -> frozenset[tuple[str, int]]:
 def to_importance_cloud(
     points: NDArray[np.float32], importance: Importance, header: Header
 ) -> PointCloud2:
-    """The input points (N, 4) with a further field `importance` in [0, 1]."""
-    return to_cloud(points, header, {'importance': importance.point_scores.astype(np.float32)})
+    """The input points (N, 4) with a further field `importance` in [0, 1].
+
+    Of merged sweeps, (N, 5), the age [s] is a field, too.
+    """
+    ages = {'age': points[:, 4]} if points.shape[1] > 4 else {}
+    scores = importance.point_scores.astype(np.float32)
+    return to_cloud(points, header, {**ages, 'importance': scores})
 
 
 def to_importance_markers(importance: Importance, header: Header, max_places: int) -> MarkerArray:

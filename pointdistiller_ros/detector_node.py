@@ -38,6 +38,7 @@ from pointdistiller_ros.parameters import (
 )
 from pointdistiller_ros.sensors import Sensors
 from pointdistiller_ros.spinning import spin_node
+from pointdistiller_ros.sweeps import Odometry, Sweeps
 from pointdistiller_ros.tracking import Tracking
 
 
@@ -84,6 +85,8 @@ class DetectorNode(ManagedNode):
         )
         self._closing.callback(self.health.close)
         self._sensors = Sensors(self.health.log)
+        self._sweeps = Sweeps(self.health.log)
+        self._odometry: Odometry | None = None  # while active
         self._tracking = Tracking(self.health.log)
         self._settings = declare_parameters(self, DetectorParameters)
         self._builder = SetupBuilder(self, load)
@@ -124,6 +127,9 @@ class DetectorNode(ManagedNode):
         """Subscribe to the clouds."""
         assert self._setup is not None
         self.health.monitor.restart()
+        if topic := self._settings.sweeps.odometry:
+            group = {'callback_group': self._always}
+            self._odometry = Odometry(self, topic, self.health.log, **group)
         self._clouds = CloudInput(
             self,
             self._process,
@@ -139,6 +145,9 @@ class DetectorNode(ManagedNode):
     def deactivate(self) -> None:
         """Finish the current cloud, then listen to no more."""
         clouds, self._clouds = self._clouds, None
+        odometry, self._odometry = self._odometry, None
+        if odometry is not None:
+            odometry.close()
         if clouds is not None:
             clouds.close()
             if self._outputs is not None and self.context.ok():
@@ -196,6 +205,7 @@ class DetectorNode(ManagedNode):
         assert setup is not None
         assert outputs is not None
         cloud = self._sensors.read(arrival.clouds, setup.readers, setup.settings, setup.transforms)
+        cloud = self._sweeps.merge(cloud, setup, self._odometry)
         wanted = outputs.wanted()
         read = perf_counter()
         found = setup.detector(
@@ -239,7 +249,8 @@ class DetectorNode(ManagedNode):
         """Report in the diagnostics, and problems in the log."""
         self._leavings.clear()
         setup = self._setup
-        problems = (setup.readers.problem, self._tracking.problem) if setup is not None else ()
+        problems = [self._sweeps.problem, self._tracking.problem]
+        problems += [setup.readers.problem] if setup is not None else []
         problem = '; '.join(filter(None, (*problems, self._sensors.take_problem())))
         report = self.health.next_report(self._settings.reliability, problem)
         level, message = OK, self.state
@@ -250,7 +261,7 @@ class DetectorNode(ManagedNode):
         values = values_of(report)
         if setup is not None:
             values |= setup.describe() | self._tracking.describe()
-            values |= self._sensors.describe(self._clouds)
+            values |= self._sweeps.describe() | self._sensors.describe(self._clouds)
         self.health.publish(level, message, values, device=self._settings.device)
 
 

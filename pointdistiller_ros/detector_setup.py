@@ -135,7 +135,12 @@ def load_detector(settings: DetectorParameters) -> Detector:
 def _needs_transforms(settings: DetectorParameters) -> str:
     """A parameter that asks for TF; empty if none does."""
     tracked = settings.outputs.tracks and settings.tracking.fixed_frame
-    return needs_transforms(settings) or ('tracking.fixed_frame' if tracked else '')
+    swept = settings.sweeps.fixed_frame and not settings.sweeps.odometry
+    return (
+        needs_transforms(settings)
+        or ('tracking.fixed_frame' if tracked else '')
+        or ('sweeps.fixed_frame' if swept else '')
+    )
 
 
 def _alike(settings: DetectorParameters, before: Setup, names: Sequence[str]) -> bool:

@@ -23,7 +23,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from pointdistiller_core.config import DetectionConfig, TrackingConfig
+from pointdistiller_core.config import MAX_SWEEPS, DetectionConfig, TrackingConfig
 from pointdistiller_core.detector import AUTO, BACKENDS
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.messages.cloud_reader import CloudReading
@@ -104,6 +104,24 @@ class TrackingParameters:
         TrackingConfig().max_gap_s,
         'time without a detection that ends a track [s]',
         range=(0.001, 60.0),
+    )
+
+
+@dataclass(frozen=True)
+class SweepParameters:
+    """How `detector_node` merges past sweeps into the newest."""
+
+    count: int = changeable(
+        0, "sweeps in a cloud, the newest included; 0 is the bundle's own", range=(0, MAX_SWEEPS)
+    )
+    max_age_s: float = changeable(
+        0.0, "older sweeps are left out [s]; 0 is the bundle's own", range=(0.0, 60.0)
+    )
+    fixed_frame: str = changeable(
+        '', 'frame of TF that does not move, e.g. odom or map: it says where the sensor was'
+    )
+    odometry: str = parameter(
+        '', 'topic of nav_msgs/Odometry that says so instead of TF; empty uses fixed_frame'
     )
 
 
@@ -259,6 +277,7 @@ class DetectorParameters(InputParameters):
         1000, 'most places in ~/importance_markers', range=(0, 100_000)
     )
     outputs: OutputParameters = OutputParameters()
+    sweeps: SweepParameters = SweepParameters()
     tracking: TrackingParameters = TrackingParameters()
     diagnostics: DiagnosticParameters = DiagnosticParameters()
 

@@ -36,6 +36,7 @@ BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1
 NEEDED_FOR = {  # parameter: what else may be done
     'sensors.frame': 'leave it empty for the frame of the clouds',
     'mounting.frame': 'give mounting.height, roll, pitch and yaw instead',
+    'sweeps.fixed_frame': 'set sweeps.odometry instead',
     'tracking.fixed_frame': 'leave it empty to track in the frame of the clouds',
 }
 # A cloud may come before the transforms of its time: the motion of the last tenth of a second then

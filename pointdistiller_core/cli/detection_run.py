@@ -15,9 +15,10 @@ import typer
 from pointdistiller_core.cli.intensity import expectations, name_of, settle_dataset
 from pointdistiller_core.cli.output import print_cuts, progress_bar
 from pointdistiller_core.config import has_splits
+from pointdistiller_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.config import DatasetConfig
+    from pointdistiller_core.config import DatasetConfig, DetectorConfig
     from pointdistiller_core.datasets import FrameDataset, Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.detector import Detector
@@ -147,12 +148,31 @@ class Source:
         from pointdistiller_core.datasets import build_dataset
 
         config = settle_dataset(self.intensity_scale, self.config, expectations(infos))
-        return build_dataset(config, class_names, labelled=labelled)
+        return build_dataset(config, class_names, labelled=labelled, model=_shared_input(infos))
 
     def describe(self, num_frames: int) -> str:
         """Place and number of the frames, for messages."""
         split = f'{self.config.split}, ' if has_splits(type(self.config)) else ''
         return f'{self.path} ({split}{num_frames} frames)'
+
+
+def _shared_input(infos: Mapping[str, BundleInfo]) -> DetectorConfig | None:
+    """A detector whose sweeps and columns all bundles expect.
+
+    Raises:
+        ConfigError: they expect different ones.
+    """
+    models = {name: info.model for name, info in infos.items()}
+    inputs = {
+        name: (list(model.point_features), model.sweeps, model.max_sweep_age_s)
+        for name, model in models.items()
+    }
+    if len(set(map(repr, inputs.values()))) > 1:
+        said = ', '.join(
+            f'{name} {columns} of {n} sweeps' for name, (columns, n, _) in inputs.items()
+        )
+        raise ConfigError(f'these expect different clouds: {said}; run them one by one')
+    return next(iter(models.values()), None)
 
 
 def detect_all(

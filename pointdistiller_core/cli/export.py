@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pointdistiller_core.config import DetectorConfig
     from pointdistiller_core.datasets import FrameDataset, Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.geometry.intensity import Range
@@ -251,7 +252,7 @@ def verify_files(
         add_files(trial, files)
         reference = Detector.load(folder, backend='torch')
         detector = Detector.load(trial, backend=target)
-        scenes = simulate_clouds(simulated, reference.class_names)
+        scenes = simulate_clouds(simulated, reference.info.model)
         for clouds in (scenes,) if real is None else (real, scenes):
             with progress_bar(f'compare on {clouds.name}', 'clouds') as update:
                 verifications[clouds.name] = verify_backend(
@@ -266,9 +267,9 @@ def verify_files(
     return verifications
 
 
-def simulate_clouds(folder: Path, class_names: Sequence[str]) -> CheckedClouds:
-    """Simulated scenes, which every detector is compared on."""
-    from pointdistiller_core.datasets import open_dataset
+def simulate_clouds(folder: Path, model: DetectorConfig) -> CheckedClouds:
+    """Simulated scenes of one sweep, which every detector is compared on."""
+    from pointdistiller_core.datasets import open_dataset, with_sweeps
     from pointdistiller_core.datasets.simulated import simulate_dataset
 
     simulate_dataset(
@@ -278,7 +279,8 @@ def simulate_clouds(folder: Path, class_names: Sequence[str]) -> CheckedClouds:
         seed=SIMULATION_SEED,
         num_workers=1,
     )
-    dataset = open_dataset(folder, split='val', class_names=class_names)
+    scenes = open_dataset(folder, split='val', class_names=model.class_names)
+    dataset = with_sweeps(scenes, model, folder, alone=True)
     return CheckedClouds(SIMULATED, dataset, range(len(dataset)), dataset)
 
 

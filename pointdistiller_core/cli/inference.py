@@ -113,6 +113,7 @@ def detect_command(
     """
     from pointdistiller_core.datasets.point_files import read_points
     from pointdistiller_core.detector import Detector
+    from pointdistiller_core.pointcloud.sweeps import one_sweep
 
     clouds = list(clouds or ())
     if bundle_option is not None:  # as in `run detect`
@@ -144,12 +145,14 @@ def detect_command(
     if score_threshold is not None:
         lowest = {'score_threshold': score_threshold, 'score_thresholds': ()}
         detection = detection.model_copy(update=lowest)
+    if (model := detector.info.model).sweeps > 1:
+        print_note(f'the bundle merges {model.sweeps} sweeps; each file is taken as a single one')
     results = []
     shown = False if pictures is None else importance.kind
     try:
         for index, path in enumerate(clouds):
             points = first[index] if index < len(first) else read(path)
-            points = scale_intensity(points, scale)
+            points = one_sweep(scale_intensity(points, scale), detector.info.model)
             detections = detector(points, detection=detection, importance=shown)
             results.append((path, detections))
             if pictures is not None:

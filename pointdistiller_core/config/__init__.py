@@ -43,6 +43,8 @@ from pointdistiller_core.config.data import (
     has_splits,
 )
 from pointdistiller_core.config.detector import (
+    AGE,
+    MAX_SWEEPS,
     POINT_FEATURES,
     DetectionConfig,
     DetectorConfig,
@@ -136,12 +138,14 @@ from pointdistiller_core.config.yaml_text import (
 )
 
 __all__ = [
+    'AGE',
     'CLASS_MAPS',
     'DATASET_CONFIGS',
     'DISTILLATION_PRESETS',
     'KITTI_ANCHORS',
     'LOCAL_GRAPH_PRESETS',
     'MAX_MAP_VALUES',
+    'MAX_SWEEPS',
     'MODEL_CONFIGS',
     'POINT_FEATURES',
     'AnchorConfig',

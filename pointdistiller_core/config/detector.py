@@ -15,9 +15,12 @@ from pointdistiller_core.config.base import (
     Positive,
     Probability,
 )
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.grid import Range
 
 POINT_FEATURES = ('x', 'y', 'z', 'intensity')
+AGE = 'age'  # [s] of a point's sweep, where sweeps are merged
+MAX_SWEEPS = 64
 
 Size = tuple[Positive, Positive, Positive]
 
@@ -57,7 +60,14 @@ class DetectorConfig(Choice):
     width: float = Field(1.0, gt=0.0, le=64.0, description='channel multiplier')
     class_names: tuple[str, ...] = Field(min_length=1, max_length=MAX_CLASSES)
     point_features: tuple[str, ...] = Field(POINT_FEATURES, description='columns of a cloud')
-    sweeps: int = Field(1, ge=1, description='of the sensor that are merged into one cloud')
+    sweeps: int = Field(
+        1,
+        ge=1,
+        le=MAX_SWEEPS,
+        description='that are merged into one cloud: the newest, and those before it where the '
+        'sensor was then',
+    )
+    max_sweep_age_s: Positive = Field(1.0, description='older sweeps are not merged [s]')
     detection: DetectionConfig = DetectionConfig()
 
     @model_validator(mode='after')
@@ -69,13 +79,12 @@ class DetectorConfig(Choice):
 
     @model_validator(mode='after')
     def _check_input(self) -> DetectorConfig:
-        if self.point_features != POINT_FEATURES:
+        known = (POINT_FEATURES, (*POINT_FEATURES, AGE))
+        if self.point_features not in known:
             raise ValueError(
-                f'point_features {list(self.point_features)}: no detector reads other columns '
-                f'than {list(POINT_FEATURES)} so far'
+                f'point_features {list(self.point_features)}: detectors read '
+                f'{" or ".join(str(list(features)) for features in known)}'
             )
-        if self.sweeps != 1:
-            raise ValueError(f'sweeps {self.sweeps}: no detector merges sweeps so far; give 1')
         return self
 
     def check_detection(self, detection: DetectionConfig) -> None:
@@ -93,6 +102,23 @@ class DetectorConfig(Choice):
             raise ValueError(
                 f'{len(detection.size_bounds)} size_bounds for {len(self.class_names)} classes: '
                 f'give those of each of {list(self.class_names)}, or none'
+            )
+
+    @property
+    def merges_sweeps(self) -> bool:
+        """Whether its clouds are of several sweeps, or say how old their points are."""
+        return self.sweeps > 1 or AGE in self.point_features
+
+    def check_one_sweep(self, name: str) -> None:
+        """Check that clouds of one sweep are what it was made for.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if self.merges_sweeps:
+            raise ConfigError(
+                f'{name} expects {self.sweeps} merged sweeps (model.sweeps, point_features), '
+                'which are not merged here; detector_node, training and evaluate merge them'
             )
 
     @property

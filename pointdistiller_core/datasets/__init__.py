@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pointdistiller_core.config import (
     DATASET_CONFIGS,
     DatasetConfig,
+    DetectorConfig,
     has_splits,
     parse_config,
 )
@@ -18,6 +19,7 @@ from pointdistiller_core.datasets.bag import BagDataset
 from pointdistiller_core.datasets.folder import FolderDataset
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.datasets.nuscenes import NuScenesDataset
+from pointdistiller_core.datasets.sweeps import SweptDataset
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.records import Frame, GroundTruth
 
@@ -33,6 +35,7 @@ __all__ = [
     'divide_by_labels',
     'find_dataset',
     'open_dataset',
+    'with_sweeps',
 ]
 
 
@@ -139,7 +142,11 @@ DATASETS: dict[str, DatasetKind] = {
 
 
 def build_dataset(
-    config: DatasetConfig, class_names: Sequence[str], *, labelled: bool = True
+    config: DatasetConfig,
+    class_names: Sequence[str],
+    *,
+    labelled: bool = True,
+    model: DetectorConfig | None = None,
 ) -> FrameDataset:
     """The dataset that a configuration names.
 
@@ -147,10 +154,11 @@ def build_dataset(
         config: which dataset, where, and which split of it.
         class_names: labels are indices into these.
         labelled: whether the frames come with their labels; without, they need none.
+        model: detector whose sweeps and columns the frames are to have; None: one sweep.
 
     Raises:
         ConfigError: datasets of this name cannot be read.
-        DatasetError: its files are missing or malformed.
+        DatasetError: its files are missing or malformed, or it has no poses for past sweeps.
     """
     if config.name not in DATASETS:
         raise ConfigError(f'dataset.name {config.name!r}: cannot be read; {sorted(DATASETS)} can')
@@ -163,7 +171,42 @@ def build_dataset(
             for name in kinds[:1]
         )
         raise DatasetError(f'{config.root}: is not {DATASETS[config.name].layout}{remedy}')
-    return DATASETS[config.name](config, class_names, labelled=labelled)
+    if model is not None and 'sweeps' in type(config).model_fields:  # it merges them itself
+        config = _with_sweeps_of(config, model)
+        dataset = DATASETS[config.name](config, class_names, labelled=labelled)
+        if dataset.point_features != model.point_features:
+            raise ConfigError(
+                f'{config.root}: frames of {model.sweeps} sweeps have the columns '
+                f'{list(dataset.point_features)}, the model reads {list(model.point_features)}: '
+                'set model.point_features'
+            )
+        return dataset
+    dataset = DATASETS[config.name](config, class_names, labelled=labelled)
+    return dataset if model is None else with_sweeps(dataset, model, config.root)
+
+
+def _with_sweeps_of(config: DatasetConfig, model: DetectorConfig) -> DatasetConfig:
+    """The configuration with the number of sweeps of a detector.
+
+    Raises:
+        ConfigError: it asks for another number.
+    """
+    own = getattr(config, 'sweeps', 1)
+    if 'sweeps' in config.model_fields_set and own != model.sweeps:
+        raise ConfigError(
+            f'{config.root}: dataset.sweeps is {own}, but the model merges {model.sweeps} '
+            '(model.sweeps): make them the same, or leave out that of the dataset'
+        )
+    return config.model_copy(update={'sweeps': model.sweeps})
+
+
+def with_sweeps(
+    dataset: FrameDataset, model: DetectorConfig, root: Path, *, alone: bool = False
+) -> FrameDataset:
+    """The frames as a detector expects them; arguments and errors are those of `SweptDataset`."""
+    if model.sweeps == 1 and model.point_features == dataset.point_features:
+        return dataset
+    return SweptDataset(dataset, model, root, alone=alone)
 
 
 def find_dataset(path: Path, *, usual_split: str = 'train', **options: Any) -> DatasetConfig:

@@ -7,19 +7,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 import hashlib
 import itertools
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pointdistiller_core.config import POINT_FEATURES, BagConfig
 from pointdistiller_core.datasets.notes import warn_once
+from pointdistiller_core.datasets.sweeps import SweepPlace
 from pointdistiller_core.errors import CloudError, DatasetError
+from pointdistiller_core.geometry.poses import PoseTrack, TransformError, TransformTree
 from pointdistiller_core.messages.bags import (
     BagCloud,
     bag_topics,
     read_class_names,
     read_clouds,
+    read_messages,
 )
 from pointdistiller_core.messages.boxes_cloud import TRUTH_TOPIC, truth_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import (
@@ -29,7 +36,16 @@ from pointdistiller_core.messages.point_cloud2 import (
 )
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.messages.storage.bag import is_bag
+from pointdistiller_core.messages.transforms import (
+    ODOMETRY_TYPE,
+    TF_TYPES,
+    add_transforms,
+    parse_odometry,
+)
 from pointdistiller_core.records import Frame, GroundTruth, renumber
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +98,7 @@ class BagDataset:
             *(self._bag, config.topic or None),
             on_note=lambda note: warn_once(logger, self._bag, note),
         )
-        clouds = [self._note(cloud) for cloud in found]
+        self._clouds = clouds = [self._note(cloud) for cloud in found]
         self._truth: dict[int, GroundTruth] = {}
         self._numbers: Sequence[int] = range(len(clouds))  # of the frames among the clouds
         if labelled:
@@ -105,14 +121,45 @@ class BagDataset:
         """
         if not 0 <= index < len(self):
             raise IndexError(f'cloud {index} of {len(self)} in {self._bag}')
-        number = self._numbers[index]
+        cloud = self._read(self._numbers[index])
+        points = points_from_cloud(cloud.message, intensity_scale=self._given_scale)
+        truth = self._truth.get(cloud.stamp_ns)
+        return Frame(drop_no_returns(points), self.frame_ids[index], truth, cloud.stamp_ns)
+
+    def sweeps_until(self, index: int, count: int, max_age_ns: int) -> list[SweepPlace]:
+        """See `PosedFrames`; also of clouds without labels."""
+        found: list[SweepPlace] = []
+        newest = self._numbers[index]
+        for number in range(newest, max(newest - count, -1), -1):
+            stamp, frame_id = self._clouds[number]
+            if found and not 0 < found[0].stamp_ns - stamp <= max_age_ns:
+                break
+            try:
+                pose = self._poses.pose(frame_id.lstrip('/'), stamp)
+            except TransformError:
+                break
+            found.append(SweepPlace(number, stamp, pose))
+        return found
+
+    def sweep_points(self, key: int) -> NDArray[np.float32]:
+        """See `PosedFrames`."""
+        cloud = self._read(key)
+        return points_from_cloud(cloud.message, intensity_scale=self._given_scale)
+
+    def sweep_state(self, key: int) -> object:
+        """See `PosedFrames`; `fingerprint` knows of changes of the bag."""
+        return key
+
+    @cached_property
+    def _poses(self) -> BagPoses:
+        return BagPoses(self._bag)
+
+    def _read(self, number: int) -> BagCloud:
         if number < self._next:
             self._rest, self._next = read_clouds(self._bag, self._topic, on_note=_ignore), 0
         cloud = next(itertools.islice(self._rest, number - self._next, None))
         self._next = number + 1
-        points = points_from_cloud(cloud.message, intensity_scale=self._given_scale)
-        truth = self._truth.get(cloud.stamp_ns)
-        return Frame(drop_no_returns(points), self.frame_ids[index], truth, cloud.stamp_ns)
+        return cloud
 
     def fingerprint(self, index: int) -> str:
         """A text that differs between clouds and changes with the bag."""
@@ -225,3 +272,42 @@ class BagDataset:
 
 def _ignore(_: str) -> None:
     """Drop a note that was logged before."""
+
+
+class BagPoses:
+    """Where the sensor of a bag was: by TF or, without, by its first topic of odometry.
+
+    Args:
+        bag: folder or file; all of its transforms are kept.
+    """
+
+    def __init__(self, bag: Path) -> None:
+        self._tree, self._track = TransformTree(), PoseTrack()
+        num_broken = 0
+        types = bag_topics(bag)
+        odometry = [name for name, kind in sorted(types.items()) if kind == ODOMETRY_TYPE][:1]
+        transforms = {name for name, kind in types.items() if kind in TF_TYPES}
+        if not transforms and not odometry:
+            return
+        for message in read_messages(bag, {*transforms, *odometry}, on_note=_ignore):
+            try:
+                if message.topic in transforms:
+                    num_broken += add_transforms(self._tree, message)
+                else:
+                    found = parse_odometry(message)
+                    self._track.add(found.stamp_ns, found.pose)
+            except Exception:  # of a parser whose input may be anything
+                num_broken += 1
+        if num_broken:
+            text = '%s: %d transforms or poses cannot be used'
+            warn_once(logger, bag, text, bag, num_broken)
+
+    def pose(self, frame: str, stamp_ns: int) -> NDArray[np.float64]:
+        """(4, 4) `fixed_from_sensor`; the pose of odometry counts as the sensor's.
+
+        Raises:
+            TransformError: it is not known at this time.
+        """
+        if fixed := self._tree.find_fixed_frame(frame):
+            return self._tree.lookup(fixed, frame, stamp_ns)
+        return self._track.at(stamp_ns)

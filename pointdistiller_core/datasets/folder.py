@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.config import FolderConfig
 from pointdistiller_core.datasets.point_files import drop_not_finite
+from pointdistiller_core.datasets.sweeps import SweepPlace
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.formats.folder import (
     ALL_FRAMES,
@@ -94,13 +95,42 @@ class FolderDataset:
             DatasetError: a file of the frame is missing or malformed.
         """
         row = self.row(index)
+        points = self._points(row)
+        truth = self._ground_truth(row) if self.labelled else None
+        return Frame(points, row.name, truth, row.stamp_ns)
+
+    def sweeps_until(self, index: int, count: int, max_age_ns: int) -> list[SweepPlace]:
+        """See `PosedFrames`; of the same drive, whatever the split."""
+        own, newest = self.row(index), int(self._places[index])
+        found: list[SweepPlace] = []
+        for place in range(newest, max(newest - count, -1), -1):
+            row = self._table[place]
+            if row.drive != own.drive or row.pose is None or row.stamp_ns is None:
+                break
+            if found and not 0 < found[0].stamp_ns - row.stamp_ns <= max_age_ns:
+                break
+            found.append(SweepPlace(place, row.stamp_ns, row.pose.matrix))
+        return found
+
+    def sweep_points(self, key: int) -> NDArray[np.float32]:
+        """See `PosedFrames`."""
+        return self._points(self._table[key])
+
+    def sweep_state(self, key: int) -> object:
+        """See `PosedFrames`."""
+        path = points_path(self.root, self._table.name(key))
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise DatasetError(f'{error.filename}: {error.strerror}') from error
+        return state.st_size, state.st_mtime_ns
+
+    def _points(self, row: FrameRow) -> NDArray[np.float32]:
         points = read_points(self.root, row, self.info.columns)
         if self._columns is not None:
             points = points[:, self._columns]
         points = drop_not_finite(points, points_path(self.root, row.name))
-        points = scale_intensity(points, self.intensity_scale)
-        truth = self._ground_truth(row) if self.labelled else None
-        return Frame(points, row.name, truth, row.stamp_ns)
+        return scale_intensity(points, self.intensity_scale)
 
     def row(self, index: int) -> FrameRow:
         """Row of a frame in `frames.csv`: drive, time, pose."""

@@ -14,14 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.blas import products_in_calling_thread
-from pointdistiller_core.config import POINT_FEATURES, NuScenesConfig
+from pointdistiller_core.config import AGE, POINT_FEATURES, NuScenesConfig
 from pointdistiller_core.datasets.point_files import drop_not_finite
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.formats.nuscenes.annotations import NuScenesAnnotations, sample_truth
 from pointdistiller_core.formats.nuscenes.index import NuScenesIndex, open_index
 from pointdistiller_core.formats.nuscenes.names import category_class
 from pointdistiller_core.formats.nuscenes.rotations import matrix_of, rotations_of, yaws_of
-from pointdistiller_core.formats.nuscenes.tables import TABLES, read_table, table_file
+from pointdistiller_core.formats.nuscenes.tables import (
+    TABLES,
+    check_tables,
+    read_table,
+    table_file,
+)
 from pointdistiller_core.formats.nuscenes.versions import find_version, versions_at
 from pointdistiller_core.geometry.intensity import scale_intensity
 from pointdistiller_core.geometry.transforms import (
@@ -37,7 +42,6 @@ if TYPE_CHECKING:
 
 FRAME_VERSION = 1  # of the frames made from the files
 FILE_COLUMNS = 5  # of a cloud: x, y, z [m], intensity 0 to 255, ring
-AGE = 'age'
 
 
 class NuScenesDataset:
@@ -107,6 +111,7 @@ class NuScenesDataset:
     def is_labelled(config: NuScenesConfig) -> bool:
         """Whether there is an annotation."""
         folder = find_version(config.root, config.split, config.version)
+        check_tables(folder)
         return next(read_table(folder, 'sample_annotation'), None) is not None
 
     def labels(self, index: int) -> GroundTruth:

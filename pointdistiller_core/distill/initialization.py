@@ -25,7 +25,7 @@ from pointdistiller_core.config import (
 from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
-from pointdistiller_core.models.stages.pillar_encoder import NUM_POINT_FEATURES
+from pointdistiller_core.models.stages.pillar_encoder import NUM_OFFSETS
 
 NORM_PARTS = ('weight', 'bias', 'running_mean', 'running_var')
 
@@ -59,7 +59,8 @@ def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> di
 
 
 def _cut_pointpillars(cut: WeightCut, config: PointPillarsConfig) -> None:
-    channels = cut.layer('encoder.linear', 'encoder.norm', cut.all(NUM_POINT_FEATURES))
+    inputs = len(config.point_features) + NUM_OFFSETS
+    channels = cut.layer('encoder.linear', 'encoder.norm', cut.all(inputs))
     _cut_behind_map(cut, config, channels)
 
 

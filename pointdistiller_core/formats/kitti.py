@@ -230,6 +230,16 @@ def format_objects(objects: KittiObjects) -> str:
     return ''.join(lines)
 
 
+def numbers_of(objects: KittiObjects) -> list[list[float]]:
+    """Each object's numbers, in the order of a label file."""
+    columns = [
+        *(objects.truncated[:, None], objects.occluded[:, None], objects.alpha[:, None]),
+        *(objects.boxes_2d, objects.dimensions, objects.locations, objects.rotation_y[:, None]),
+    ]
+    numbers: list[list[float]] = np.concatenate(columns, axis=1).tolist()
+    return numbers
+
+
 def write_results(folder: Path, detections: Mapping[str, KittiObjects]) -> None:
     """Write `<frame>.txt` for every frame; a frame without detections gets an empty file.
 

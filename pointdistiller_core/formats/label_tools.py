@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
 from functools import partial
 import json
 import math
@@ -35,6 +36,7 @@ from pointdistiller_core.formats.kitti import (
     boxes_from_objects,
     camera_calibration,
     format_objects,
+    numbers_of,
     objects_from_boxes,
     parse_objects,
 )
@@ -136,12 +138,13 @@ def _read_kitti(text: str, camera: Camera) -> ToolLabels:
     objects = parse_objects(text, 'line')
     areas = objects.names == DONT_CARE
     objects = objects[~areas]
-    boxes = boxes_from_objects(objects, camera.calibration)
+    boxes, numbers = boxes_from_objects(objects, camera.calibration), numbers_of(objects)
     labels = [
         Label(
             str(objects.names[row]),
             shortest_floats(boxes[row]),
             score=None if objects.scores is None else float(objects.scores[row]),
+            further={KITTI: numbers[row]},
         )
         for row in range(len(objects))
     ]
@@ -156,7 +159,14 @@ def _write_kitti(labels: Sequence[Label], _frame: str, camera: Camera) -> str:
         *camera,
         None if scores is None else np.array(scores, np.float64),
     )
-    return format_objects(objects)
+    occluded = np.array(list(map(_occlusion, labels)), np.int64)
+    return format_objects(dataclasses.replace(objects, occluded=occluded))
+
+
+def _occlusion(label: Label) -> int:
+    """How much of an object is hidden, as KITTI had it; 0, visible, if it did not come from it."""
+    numbers = label.further.get(KITTI)
+    return int(numbers[1]) if isinstance(numbers, list) and len(numbers) == 14 else 0
 
 
 def _are_scored(labels: Sequence[Label]) -> bool:

@@ -111,13 +111,14 @@ class Mounting:
 
     @products_in_calling_thread()
     def points_to_training(self, points: FloatArray) -> FloatArray:
-        """Points (N, 4) x, y, z [m], intensity of the sensor, in the training frame.
+        """Points (N, F) x, y, z [m], ... of the sensor, in the training frame.
 
         What is not finite, or leaves the range of float32, is not finite there either.
         """
-        motion = np.eye(4, dtype=np.float32)
+        width = points.shape[1]
+        motion, offset = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
         motion[:3, :3] = self.training_from_sensor[:3, :3]
-        offset = np.append(self.training_from_sensor[:3, 3], 0).astype(np.float32)
+        offset[:3] = self.training_from_sensor[:3, 3]
         with np.errstate(over='ignore', invalid='ignore'):
             moved: FloatArray = points @ motion.T
             moved += offset

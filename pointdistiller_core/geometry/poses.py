@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Matrix: TypeAlias = NDArray[np.float64]
 
 NANOSECONDS = 1_000_000_000
+FIXED_FRAMES = ('odom', 'map', 'world', 'earth')  # the first that exists; odom does not jump
 LEAST_NORM = 1e-6  # of a quaternion; a shorter one has no direction
 
 
@@ -129,6 +130,26 @@ class PoseTrack:
         part = (time_ns - before_ns) / (after_ns - before_ns)
         return interpolate_pose(self._poses[after - 1], self._poses[after], part)
 
+    def near(self, time_ns: int, *, goes_on_ns: int, measured_ns: int) -> Matrix:
+        """(4, 4) pose at a time, or a little later than the newest, whose motion goes on.
+
+        Args:
+            time_ns: [ns].
+            goes_on_ns: longest time after the newest [ns].
+            measured_ns: before the newest, from which its motion is taken [ns].
+
+        Raises:
+            TransformError: there is none.
+        """
+        last_ns = self.last_ns
+        if last_ns is None or not 0 < time_ns - last_ns <= goes_on_ns:
+            return self.at(time_ns)
+        before = bisect_right(self._times, last_ns - measured_ns) - 1
+        if before < 0:
+            return self.at(time_ns)
+        part = (time_ns - self._times[before]) / (last_ns - self._times[before])
+        return interpolate_pose(self._poses[before], self._poses[-1], part)
+
     def _span(self) -> str:
         if not self._times:
             return 'none at all'
@@ -195,6 +216,10 @@ class TransformTree:
         except TransformError:
             return False
         return any(frame in self._moving for frame in (*ups, *downs))
+
+    def find_fixed_frame(self, frame: str) -> str:
+        """The first of the usual fixed frames that a frame moves in; empty if there is none."""
+        return next((fixed for fixed in FIXED_FRAMES if self.is_moving(fixed, frame)), '')
 
     def is_ready(self, target: str, source: str, time_ns: int) -> bool:
         """Whether this lookup cannot need any later transform."""

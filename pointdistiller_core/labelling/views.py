@@ -59,7 +59,8 @@ class RecordedTeacher:
     """Detections that are there already, from whatever detector; the same in every view.
 
     Attributes:
-        by_frame: detections by the frame's name; their labels index `class_names`.
+        by_frame: detections by the frame's name; their labels index `class_names`. Frames that
+            are missing were not looked at, which is something else than to find nothing.
         class_names: of the detections.
         classes: classes that it labels; detections of others are left out.
     """
@@ -73,8 +74,9 @@ class RecordedTeacher:
         return np.ones(len(positions), np.bool_)
 
     def looks(self, frame: Frame, views: Sequence[View]) -> list[Detections]:
-        """Its detections in the frame, for each view."""
-        return [self.by_frame.get(frame.frame_id, Detections.empty())] * len(views)
+        """Its detections in the frame, for each view; none of a frame that it has not seen."""
+        found = self.by_frame.get(frame.frame_id)
+        return [] if found is None else [found] * len(views)
 
 
 AnyTeacher: TypeAlias = Teacher | RecordedTeacher
@@ -135,10 +137,11 @@ def detect_by_views(
             numbers.get(name, -1) if name in teacher.classes else -1
             for name in teacher.class_names
         ]
-        for found in teacher.looks(frame, views):
+        looked = teacher.looks(frame, views)
+        for found in looked:
             labels = np.array(known, np.int64)[found.labels]
             looks.append(Detections(found.boxes, found.scores, labels)[labels >= 0])
-        trusted[sorted({number for number in known if number >= 0})] += len(views)
+        trusted[sorted({number for number in known if number >= 0})] += len(looked)
     return join_looks(looks, trusted, config.iou_threshold)
 
 
@@ -156,6 +159,8 @@ def join_looks(
         trusted: (K,) number of looks that could find each class.
         iou_threshold: least BEV IoU with the surest box.
     """
+    if not looks:
+        return Detections.empty()
     boxes = np.concatenate([look.boxes for look in looks]).astype(np.float64)
     scores = np.concatenate([look.scores for look in looks]).astype(np.float64)
     labels = np.concatenate([look.labels for look in looks])

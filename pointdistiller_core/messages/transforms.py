@@ -78,13 +78,18 @@ def format_transform(parent: str, child: str, stamp_ns: int, pose: Pose) -> byte
 
 
 def parse_odometry(message: BagMessage) -> Odometry:
-    """A message of odometry.
+    """A message of odometry; see `odometry_of_cdr`."""
+    return odometry_of_cdr(message.cdr)
+
+
+def odometry_of_cdr(cdr: bytes) -> Odometry:
+    """A serialized message of odometry.
 
     Raises:
         ValueError: its pose is not valid.
         Exception: it is not of this type; any error of the parser.
     """
-    found = _parse(message.cdr, ODOMETRY_TYPE)
+    found = _parse(cdr, ODOMETRY_TYPE)
     return Odometry(
         _nanoseconds(found.header.stamp),
         found.header.frame_id.lstrip('/'),

@@ -162,6 +162,9 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         return voxels.places()
 
     def input_facts(self) -> dict[str, Any]:
-        """Grid, caps of the voxels and classes."""
-        names = ('grid', 'class_names', 'voxels')
+        """Grid, caps of the voxels, classes and sweeps."""
+        names = (
+            *('grid', 'class_names', 'voxels'),
+            *('point_features', 'sweeps', 'max_sweep_age_s'),
+        )
         return {name: getattr(self.config, name) for name in names}

@@ -26,7 +26,7 @@ class PointPillars(AnchorDetector):
 
     def __init__(self, config: PointPillarsConfig) -> None:
         channels = config.scaled(config.encoder.channels)
-        encoder = PillarEncoder(channels, config.grid)
+        encoder = PillarEncoder(channels, config.grid, len(config.point_features))
         super().__init__(config, encoder, map_channels=channels)
 
     def encode(self, voxels: Voxels) -> Tensor:

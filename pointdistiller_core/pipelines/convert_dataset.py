@@ -53,8 +53,10 @@ from pointdistiller_core.formats.kitti import (
     camera_calibration,
     format_calibration,
     format_objects,
+    numbers_of,
     objects_from_boxes,
 )
+from pointdistiller_core.formats.nuscenes.versions import versions_at
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
@@ -219,7 +221,7 @@ class _KittiReader:
         boxes = boxes_from_objects(objects, calibration)
         labels = [
             Label(str(name), shortest_floats(box), further={KITTI: row})
-            for name, box, row in zip(objects.names, boxes, _numbers_of(objects), strict=True)
+            for name, box, row in zip(objects.names, boxes, numbers_of(objects), strict=True)
         ]
         path = self._root / 'training' / 'objects' / f'{self._dataset.frame_ids[index]}.json'
         if not path.is_file():
@@ -268,16 +270,6 @@ def _joined(labels: Sequence[Label], exact: Sequence[Label]) -> list[Label]:
 def _is_same(label: Label, other: Label) -> bool:
     near = np.abs(np.subtract(label.box[:6], other.box[:6])).max() < 2 * SAME_BOX
     return label.name == other.name and bool(near)
-
-
-def _numbers_of(objects: KittiObjects) -> list[list[float]]:
-    """Each object's numbers, in the order of a label file."""
-    columns = [
-        *(objects.truncated[:, None], objects.occluded[:, None], objects.alpha[:, None]),
-        *(objects.boxes_2d, objects.dimensions, objects.locations, objects.rotation_y[:, None]),
-    ]
-    numbers: list[list[float]] = np.concatenate(columns, axis=1).tolist()
-    return numbers
 
 
 def _kitti_splits(source: Path) -> dict[str, list[str]]:
@@ -407,7 +399,7 @@ class _KittiWriter:
             IGNORED_CLASS if label.ignore else '_'.join(label.name.split()) for label in labels
         ]
         seen = objects_from_boxes(boxes, names, calibration, size)
-        rows = np.array(_numbers_of(seen)).reshape(len(labels), 14)
+        rows = np.array(numbers_of(seen)).reshape(len(labels), 14)
         for number, label in enumerate(labels):
             kept = label.further.get(KITTI)
             if kept is not None and _is_unmoved(kept, label, calibration):
@@ -582,6 +574,11 @@ def kind_of(source: Path) -> str:
         return 'folder'
     if (source / 'ImageSets').is_dir():
         return KITTI
+    if versions_at(source):
+        raise DatasetError(
+            f"{source}: is in nuScenes' format, which is trained and evaluated on as it is; it "
+            'cannot be converted'
+        )
     raise DatasetError(
         f"{source}: is no dataset: neither has it a dataset.yaml nor KITTI's ImageSets/"
     )

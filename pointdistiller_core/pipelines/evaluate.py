@@ -94,8 +94,8 @@ def detect(
         if isinstance(detector, nn.Module):
             found += map(_to_detections, detect_frames(detector, batch, info))
         else:
-            height = detector.info.sensor_height
             for frame in batch:
+                height = detector.info.sensor_height if level else 0.0
                 mounting = Mounting.found_in(frame.points, height) if level else None
                 not_level += level and mounting is None
                 found.append(detector(frame.points, mounting=mounting))

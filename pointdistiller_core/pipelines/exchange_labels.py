@@ -28,6 +28,7 @@ from pointdistiller_core.formats.folder import (
     FrameTable,
     Label,
     labels_path,
+    read_further,
     read_info,
     read_label_source,
     read_labels,
@@ -248,7 +249,7 @@ def _store(
         counts.unsure += sum(label.ignore for label in found)
     _add_classes(root, read_info(root), counts.boxes)
     for name, found in renamed.items():
-        write_labels(root, name, found, source)
+        write_labels(root, name, found, source, read_further(root, name))
         counts.frames += 1
 
 

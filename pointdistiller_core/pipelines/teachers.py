@@ -95,6 +95,7 @@ class _Loader:
 
         path, _, chosen = text.partition('=')
         detector = Detector.load(path, device=self.device)
+        detector.info.model.check_one_sweep(f'--bundle {text}')
         names, classes = self._choose(f'--bundle {text}', detector.class_names, chosen)
         least = self.config.tracking.min_score
         low = detector.info.model.detection.model_copy(

@@ -98,10 +98,12 @@ def run_experiment(
         )
     refuse_bags(config)
     names = config.model.class_names
-    dataset = build_dataset(config.dataset, names)
-    validation = build_dataset(config.validation, names) if config.validation else None
+    dataset = build_dataset(config.dataset, names, model=config.model)
+    validation = (
+        build_dataset(config.validation, names, model=config.model) if config.validation else None
+    )
     more = config.distillation.unlabelled if config.distillation else None
-    unlabelled = build_dataset(more, names, labelled=False) if more else None
+    unlabelled = build_dataset(more, names, labelled=False, model=config.model) if more else None
     labelled, bare = divide_by_labels(dataset)
     tell = listener.on_note if listener is not None and is_first_process() else lambda _: None
     if not (run / 'bundle').exists():  # otherwise the run is complete

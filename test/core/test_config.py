@@ -209,9 +209,9 @@ def test_families_can_be_added(monkeypatch):
         ({'training': {'schedule': {'kind': 'step', 'milestones': [3, 2]}}}, 'once, in order'),
         (
             {'model': {'point_features': ['x', 'y', 'z', 'age']}},
-            r"'z', 'age'\]: no detector",
+            r"'z', 'age'\]: detectors read \['x'",
         ),
-        ({'model': {'sweeps': 10}}, 'sweeps 10: no detector merges sweeps so far; give 1'),
+        ({'model': {'sweeps': 65}}, r'model\.sweeps: .*less than or equal to 64'),
         ({'model': {'neck': {'kind': 'fpn'}}}, r"model\.neck\.kind: Input should be 'stack'"),
     ],
 )

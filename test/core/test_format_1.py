@@ -58,7 +58,7 @@ def test_keys_that_a_bundle_may_lack(tmp_path):
     assert found.model.point_features == ('x', 'y', 'z', 'intensity')
 
 
-@pytest.mark.parametrize('columns', [['x', 'y', 'z'], ['x', 'y', 'z', 'intensity', 'age']])
+@pytest.mark.parametrize('columns', [['x', 'y', 'z'], ['x', 'y', 'z', 'intensity', 'ring']])
 def test_columns_that_nothing_reads(tmp_path, columns):
     values = json.loads((FIXTURE / 'teacher' / 'bundle.json').read_text(encoding='utf-8'))
     del values['info_sha256']

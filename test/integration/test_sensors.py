@@ -69,7 +69,8 @@ class Vehicle:
     def __init__(self, session, **parameters):
         self.detector = Seeing()
         build = partial(DetectorNode, lambda _: self.detector)
-        self.node = session.add(build, bundle='fake', **{'points': TOPICS} | PATIENT | parameters)
+        given = {'points': TOPICS, 'sensors.max_wait': 10.0} | PATIENT | parameters
+        self.node = session.add(build, bundle='fake', **given)
         self.session = session
         self.boxes = listen(session, PointCloud2, '/detector/boxes')
         self.states = listen(session, DiagnosticArray, '/diagnostics')
@@ -108,7 +109,7 @@ def values(status) -> dict[str, str]:
 
 
 def test_two_sensors_are_one_cloud_of_the_first_ones_stamp_and_frame(vehicle):
-    car = vehicle(**{'sensors.max_wait': 10.0})
+    car = vehicle()
     car.send('rear', 0.2, [(5, 1, -1, 0.25), (0, 0, 0, 0)])  # a ray without return
     car.send('front', 0)
     points, header = car.answer(1)
@@ -156,6 +157,8 @@ def test_a_missing_cloud_is_told_and_the_rest_is_used(vehicle, capfd):
     assert values(status)['sensors./rear.missing'] == '3'
     assert capfd.readouterr().err.count('a cloud without /rear') == 1
     car.send('rear', 3)
+    received = car.node._clouds.sets.counts['/rear']
+    spin_until(car.session, lambda: received.received)  # a busy machine may take its time
     car.send('front', 3)
     assert len(car.answer(4)[0]) == 2
     car.status()
@@ -273,7 +276,7 @@ def test_real_transforms(session):
     from geometry_msgs.msg import TransformStamped
     from tf2_ros import StaticTransformBroadcaster
 
-    car = Vehicle(session, **{'sensors.max_wait': 10.0})
+    car = Vehicle(session)
     sent = TransformStamped(child_frame_id='rear')
     sent.header.frame_id = 'front'
     sent.transform.translation.x, sent.transform.rotation.z = -2.0, 1.0

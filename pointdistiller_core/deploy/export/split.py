@@ -72,10 +72,12 @@ def make_canvas(detector: AnchorDetector, points: FloatArray) -> FloatArray:
 def _split_pointpillars(detector: PointPillars) -> Split:
     """The host runs the pillar encoder, with its norm folded in."""
     scale, shift = _scale_and_shift(detector.encoder.norm)
-    weights = detector.encoder.linear.weight.double().T * scale  # (10, C), as `point_features`
-    position, from_mean, from_center = weights[:3], weights[4:7], weights[7:]
+    weights = detector.encoder.linear.weight.double().T * scale  # (F + 6, C), `point_features`
+    num_columns = len(detector.config.point_features)
+    columns, from_mean, from_center = torch.split(weights, [num_columns, 3, 3])
+    position = columns[:3]
     host = {
-        'offset_weights': torch.cat([position + from_mean + from_center, weights[3:4]]),
+        'offset_weights': torch.cat([position + from_mean + from_center, columns[3:]]),
         'center_weights': position,
         'mean_weights': from_mean,
         'shift': shift,

@@ -27,7 +27,7 @@ class PillarHost:
 
     Its arrays are the encoder with its batch norm folded in, all float32:
 
-    * `offset_weights` (4, C) of a point's offset [m] from the center of its cell, and intensity;
+    * `offset_weights` (F, C) of a point's offset [m] from the center of its cell, intensity, age;
     * `center_weights` (3, C) of the cell's center [m], which every point's position contains;
     * `mean_weights` (3, C) of the mean offset [m] of the pillar's points;
     * `shift` (C,) output for a row of zeros: the value of an unused slot.
@@ -45,7 +45,7 @@ class PillarHost:
         """See `Host`."""
         channels = config.scaled(config.encoder.channels)
         return {
-            'offset_weights': (4, channels),
+            'offset_weights': (len(config.point_features), channels),
             'center_weights': (3, channels),
             'mean_weights': (3, channels),
             'shift': (channels,),
@@ -97,7 +97,8 @@ class PillarHost:
         counts = np.searchsorted(-sizes, -np.arange(sizes[0]))  # pillars with a point in each slot
         members = [starts[:count] + slot for slot, count in enumerate(counts)]
         offsets = pillars.points.take(np.concatenate(members), axis=0)
-        origins = np.pad(centers.take(order, axis=0), ((0, 0), (0, 1)))  # intensity has none
+        others = offsets.shape[1] - 3  # intensity has no origin
+        origins = np.pad(centers.take(order, axis=0), ((0, 0), (0, others)))
         parts = np.split(offsets, np.cumsum(counts)[:-1])
         for part in parts:
             part -= origins[: len(part)]

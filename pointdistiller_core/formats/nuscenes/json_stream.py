@@ -77,10 +77,13 @@ class JsonStream:
         while True:
             try:
                 value, self._place = self._decode(self._text, self._place)
-            except ValueError as error:
+            except RecursionError as error:
+                raise self._error('nested too deeply') from error
+            except json.JSONDecodeError as error:
                 # What is cut off at the end of a chunk; a longer one costs no more than twice.
+                ahead = error.pos - self._place
                 if not self._read(size):
-                    raise self._error(str(error)) from error
+                    raise self._error(error.msg, ahead) from error
                 size *= 2
             else:
                 return value
@@ -103,8 +106,8 @@ class JsonStream:
                 break
         try:
             value = json.loads(self._text[self._place : self._place + length])
-        except ValueError as error:
-            raise self._error(str(error)) from error
+        except json.JSONDecodeError as error:
+            raise self._error(error.msg) from error
         self._place += length
         return value
 
@@ -141,8 +144,8 @@ class JsonStream:
         self._text, self._place = self._text[self._place :] + more, 0
         return bool(more)
 
-    def _error(self, reason: str) -> DatasetError:
-        place = self._passed + self._place
+    def _error(self, reason: str, ahead: int = 0) -> DatasetError:
+        place = self._passed + self._place + ahead
         return DatasetError(f'{self._file}: malformed at character {place}: {reason}')
 
 

@@ -11,7 +11,7 @@ from pointdistiller_core.grid import Grid
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.pointcloud.voxels import Voxels, cell_centers
 
-NUM_POINT_FEATURES = 10
+NUM_OFFSETS = 6  # x, y, z from the mean of the points and from the center of the cell
 
 
 class PillarEncoder(nn.Module):
@@ -22,10 +22,11 @@ class PillarEncoder(nn.Module):
     unused and give the same value, so they are counted instead of computed.
     """
 
-    def __init__(self, channels: int, grid: Grid) -> None:
+    def __init__(self, channels: int, grid: Grid, num_columns: int) -> None:
+        """Build it for points of so many columns."""
         super().__init__()
         self.grid = grid
-        self.linear = nn.Linear(NUM_POINT_FEATURES, channels, bias=False)
+        self.linear = nn.Linear(num_columns + NUM_OFFSETS, channels, bias=False)
         self.norm = BatchNormRows(channels)
 
     def forward(self, pillars: Voxels) -> Tensor:
@@ -49,8 +50,8 @@ def point_features(pillars: Voxels, grid: Grid) -> Tensor:
     """The network's input: the used slots, pillar after pillar.
 
     Returns:
-        (N, 10) x, y, z [m] and intensity; x, y, z minus the mean of the pillar's points; x, y, z
-        minus the center of the pillar's cell (OpenPCDet's order).
+        (N, F + 6) columns of the points, e.g. x, y, z [m] and intensity; x, y, z minus the mean of
+        the pillar's points; x, y, z minus the center of the pillar's cell (OpenPCDet's order).
     """
     slots = torch.arange(pillars.points.shape[1], device=pillars.points.device)
     points = pillars.points[slots < pillars.num_points[:, None]]

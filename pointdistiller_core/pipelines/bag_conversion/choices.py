@@ -36,7 +36,6 @@ from pointdistiller_core.pipelines.bag_conversion.pose_sources import (
     OdometryPoses,
     PoseSource,
     TfPoses,
-    find_fixed_frame,
     icp_version,
     is_icp_installed,
 )
@@ -342,7 +341,7 @@ def _choose_poses(
     if wanted == 'none':
         return PoseChoice(source='none', evidence='as asked for')
     if wanted in ('auto', 'tf'):
-        fixed = config.fixed_frame.lstrip('/') or find_fixed_frame(stream.tree, frame)
+        fixed = config.fixed_frame.lstrip('/') or stream.tree.find_fixed_frame(frame)
         if fixed and stream.tree.is_moving(fixed, frame):
             return PoseChoice(
                 source='tf', fixed_frame=fixed, evidence=f'TF moves {frame!r} in {fixed!r}'

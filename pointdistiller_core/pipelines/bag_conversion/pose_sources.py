@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -19,7 +19,6 @@ from pointdistiller_core.geometry.poses import Pose, PoseTrack, TransformError, 
 if TYPE_CHECKING:
     Matrix: TypeAlias = NDArray[np.float64]
 
-FIXED_FRAMES = ('odom', 'map', 'world', 'earth')  # the first that exists; odom does not jump
 ICP_PACKAGE = 'kiss-icp'
 ICP_DRIFT = 0.005  # of the distance, as published for KITTI's odometry
 MAX_RANGE = 100.0  # [m]
@@ -218,12 +217,6 @@ def is_icp_installed() -> bool:
 def icp_version() -> str:
     """Version of KISS-ICP."""
     return version(ICP_PACKAGE)
-
-
-def find_fixed_frame(tree: TransformTree, frame: str) -> str:
-    """Find the fixed frame of a moving sensor; empty if TF has none."""
-    moves: Callable[[str], bool] = lambda fixed: tree.is_moving(fixed, frame)  # noqa: E731
-    return next(filter(moves, FIXED_FRAMES), '')
 
 
 def world_pose(world_from_sensor: Matrix, training_from_sensor: Matrix) -> Pose:

@@ -110,6 +110,8 @@ class ComparedDetectors:
             for role in ROLES
         }
         self.infos = {role: detector.info for role, detector in self._detectors.items()}
+        for role, info in self.infos.items():
+            info.model.check_one_sweep(f'the {role}')
         self.class_names = {role: one.class_names for role, one in self._detectors.items()}
         self.about = {role: self._describe(role) for role in ROLES}
         self.rules = self._build_rules(warn)

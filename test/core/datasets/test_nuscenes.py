@@ -20,10 +20,14 @@ from nuscenes_folder import (
 )
 import pytest
 
-from pointdistiller_core.config import GroundTruthSamplingConfig, NuScenesConfig
+from pointdistiller_core.config import (
+    GroundTruthSamplingConfig,
+    NuScenesConfig,
+    PointPillarsConfig,
+)
 from pointdistiller_core.datasets import NuScenesDataset, build_dataset
 from pointdistiller_core.datasets.ground_truth_database import load_database
-from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.formats.nuscenes.names import CLASS_NAMES
 from pointdistiller_core.formats.nuscenes.writer import WrittenSweep, cloud_file, write_cloud
 from pointdistiller_core.records import IGNORE_LABEL
@@ -168,6 +172,17 @@ def test_sweeps_come_with_their_age(root):
     np.testing.assert_allclose(points[31], [*expected[:3], 0.2, 0.1], atol=1e-4)
     # The sweeps of the first key frame are no more than there are.
     assert np.unique(dataset[0].points[:, 4]).tolist() == [0.0]
+
+
+def test_a_model_says_how_many_sweeps(root):
+    columns = ('x', 'y', 'z', 'intensity', 'age')
+    model = PointPillarsConfig(point_features=columns, sweeps=3)
+    frames = build_dataset(NuScenesConfig(root=root), ('car',), model=model)
+    np.testing.assert_array_equal(frames[2].points, open_at(root, sweeps=3)[2].points)
+    with pytest.raises(ConfigError, match=r'dataset\.sweeps is 2, but the model merges 3'):
+        build_dataset(NuScenesConfig(root=root, sweeps=2), ('car',), model=model)
+    with pytest.raises(ConfigError, match=r'set model\.point_features'):
+        build_dataset(NuScenesConfig(root=root), ('car',), model=PointPillarsConfig(sweeps=3))
 
 
 def test_axes_of_the_sensor_or_ahead(root):

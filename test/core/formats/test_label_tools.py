@@ -140,6 +140,13 @@ def test_kitti_keeps_scores_where_all_have_one():
     assert not not_held('sustech', [sure, drawn])
 
 
+def test_the_occlusion_of_kitti_is_kept():
+    text = format_tool_labels('kitti', [CAR], 'x').split()
+    text[2] = '2'
+    (found,) = read_tool_labels('kitti', ' '.join(text), 'x').labels
+    assert format_tool_labels('kitti', [found], 'x').split()[2] == '2'
+
+
 def test_areas_of_kitti_are_no_boxes():
     area = 'DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10'
     found = read_tool_labels('kitti', area, 'x')

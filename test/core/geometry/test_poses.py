@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
 import math
 
 import numpy as np
@@ -142,3 +143,19 @@ def test_a_loop_is_named():
     tree.add('b', 'a', pose())
     with pytest.raises(TransformError, match='loop'):
         tree.lookup('c', 'a')
+
+
+def test_a_pose_goes_on_a_little_beyond_the_newest():
+    track = PoseTrack()
+    second = 10**9
+    for time_s in (0, 1, 1.1):
+        track.add(round(time_s * second), Pose((2 * time_s, 0, 0, 0, 0, 0, 1)))
+    near = partial(track.near, goes_on_ns=second // 4, measured_ns=second // 10)
+    assert near(round(1.3 * second))[0, 3] == pytest.approx(2.6)
+    assert near(round(0.5 * second))[0, 3] == pytest.approx(1.0)
+    with pytest.raises(TransformError, match=r'no pose at 1\.400 s'):
+        near(round(1.4 * second))
+    alone = PoseTrack()
+    alone.add(0, Pose((0, 0, 0, 0, 0, 0, 1)))
+    with pytest.raises(TransformError):
+        alone.near(1, goes_on_ns=10, measured_ns=5)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from pointdistiller_core.config import ViewsConfig
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.labelling.views import (
+    RecordedTeacher,
     Teacher,
     View,
     detect_by_views,
@@ -91,3 +93,21 @@ def test_each_teacher_labels_its_own_classes():
         (1, 10.0),
     ]
     assert found.scores.tolist() == pytest.approx([0.8, 0.8])  # each by the one trusted with it
+
+
+def test_recorded_detections_are_one_more_teacher():
+    """Alone they keep their scores, in any number of views; beside a detector they count as it."""
+    boxes = look((10, 0, 0.25, 0.7, 0), (20, 0, 0, 0.3, 1))
+    recorded = RecordedTeacher({'a': boxes}, ('Car', 'Bird'), ('Car',))
+    frame = Frame(np.zeros((0, 4), np.float32), 'a')
+    alone = detect_by_views([recorded], frame, ViewsConfig(), ('Car',))
+    np.testing.assert_array_equal(alone.boxes, boxes.boxes[:1])
+    np.testing.assert_array_equal(alone.scores, boxes.scores[:1])
+    elsewhere = replace(frame, frame_id='b')
+    assert not len(detect_by_views([recorded], elsewhere, ViewsConfig(), ('Car',)))
+    other = RecordedTeacher({'b': look()}, ('Car',), ('Car',))  # of another drive
+    of_both = detect_by_views([recorded, other], frame, ViewsConfig(), ('Car',))
+    np.testing.assert_array_equal(of_both.scores, alone.scores)
+    blind = Teacher(lambda _points: look(), ('Car',), ('Car',))
+    both = detect_by_views([recorded, blind], frame, ViewsConfig(), ('Car',))
+    assert both.scores.tolist() == pytest.approx([0.35])

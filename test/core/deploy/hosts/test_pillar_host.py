@@ -13,11 +13,15 @@ from pointdistiller_core.deploy.backends.canvas import Canvas
 from pointdistiller_core.deploy.export.split import make_canvas, split_detector
 from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.pointcloud.sweeps import PastSweep, merge_sweeps, to_past
 
 
-@pytest.fixture
-def model(tiny_model):
+@pytest.fixture(params=[False, True], ids=['one sweep', 'sweeps'])
+def model(tiny_model, request):
     torch.manual_seed(0)
+    if request.param:
+        columns = (*tiny_model.point_features, 'age')
+        tiny_model = changed(tiny_model, point_features=columns, sweeps=3)
     model = build_detector(tiny_model).eval()
     norm = model.encoder.norm
     for tensor in (norm.weight, norm.bias, norm.running_mean):
@@ -29,6 +33,8 @@ def model(tiny_model):
 @pytest.mark.parametrize('max_points', [1, 2, 8])
 def test_canvas_is_that_of_torch(model, tiny_dataset, max_points):
     points = tiny_dataset(1)[0].points
+    if model.config.sweeps > 1:
+        points = merge_sweeps(points, [PastSweep(to_past(points), 0.1, np.eye(4))])
     model.config = changed(model.config, voxels={'max_points': max_points})
     arrays, expected = split_detector(model).arrays, make_canvas(model, points)
     host = HOSTS['pointpillars'](model.config, arrays)

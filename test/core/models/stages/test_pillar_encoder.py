@@ -63,7 +63,7 @@ class DenseEncoder(nn.Module):
 def encoder() -> PillarEncoder:
     """An encoder whose statistics, scales (some negative) and shifts are not trivial."""
     torch.manual_seed(0)
-    encoder = PillarEncoder(16, GRID)
+    encoder = PillarEncoder(16, GRID, 4)
     nn.init.normal_(encoder.norm.weight)
     nn.init.normal_(encoder.norm.bias)
     encoder.norm.running_mean.normal_()
