@@ -75,7 +75,10 @@ bench: install
 	$(BIN)/python benchmarks/point_cloud2.py
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/latency.py --models 4x second_4x second_lite --backends openvino-int8 --busy 1 \
+		--json bench_output/latency_busy.json
 	$(BIN)/python benchmarks/memory.py --clouds 1000
+	$(BIN)/python benchmarks/memory.py --model second_4x --clouds 200 --json bench_output/memory_second.json
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/bag_conversion.py
 	$(BIN)/python benchmarks/input_pipeline.py --device cpu --batch-size 2

@@ -35,6 +35,12 @@ def wheels(distribution: str) -> list[str]:
 RUN_OPENVINO, RUN_ONNX = ['openvino>=2024.4'], ['onnxruntime>=1.17']
 EXPORT = [*RUN_OPENVINO, 'nncf>=2.13', 'onnx>=1.15']
 
+# Sparse convolutions on a GPU; the package `spconv` is the build for CPUs.
+SPCONV = [
+    'spconv-cu120>=2.3; python_version < "3.12"',
+    'spconv-cu126>=2.3; python_version >= "3.12"',
+]
+
 ODOMETRY = ['kiss-icp>=1.3,<2']  # poses of recordings that have none
 
 # colcon looks here for what runs the tests.
@@ -89,6 +95,8 @@ setup(
         'onnx': RUN_ONNX,
         'export': EXPORT,
         'odometry': ODOMETRY,
+        'spconv': SPCONV,
+        'spconv-triton': ['spconv-triton>=1'],
         'test': TEST,
         'dev': [
             *(*EXPORT, *RUN_ONNX, *ODOMETRY, *TEST),

@@ -6,6 +6,7 @@ Full sweeps of 64 beams are simulated, and the weights are random unless bundles
 
     python benchmarks/latency.py
     python benchmarks/latency.py --models 4x --backends openvino-int8 --threads 1 2
+    python benchmarks/latency.py --models 4x second_4x --backends openvino-int8 --busy 1
     python benchmarks/latency.py --models --bundle mine=runs/student
     python benchmarks/latency.py --backends torch --device cuda --precision fp32 bf16 fp16
 
@@ -24,6 +25,8 @@ import os
 from pathlib import Path
 import shutil
 from statistics import mean, median
+import subprocess
+import sys
 import tempfile
 from time import perf_counter
 from typing import Any
@@ -71,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundles = dict(make_bundles(Path(folder), clouds, arguments))
         configurations = load(bundles, arguments)
-        with timed_suppression() as spent:
+        with timed_suppression() as spent, busy_cores(arguments.busy):
             for _ in range(arguments.rounds):
                 for configuration in configurations:
                     measure(configuration, messages, spent)
@@ -80,7 +83,7 @@ def main() -> None:
     records = [
         record
         for configuration in configurations
-        for record in to_records(configuration, points, arguments.seed)
+        for record in to_records(configuration, points, arguments)
     ]
     write_text(arguments.json, json.dumps(records, indent=2) + '\n')
 
@@ -97,6 +100,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='of torch and onnx')
     parser.add_argument('--clouds', type=int, default=5, help='different sweeps, taken in turn')
     parser.add_argument('--rounds', type=int, default=10, help='turns of each configuration')
+    parser.add_argument('--busy', type=int, default=0, help='cores that other processes occupy')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', type=Path, default=Path('bench_output/latency.json'))
     return parser.parse_args()
@@ -141,6 +145,18 @@ def load(bundles: dict[str, Path], arguments: argparse.Namespace) -> list[Config
 
 
 @contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """So many other processes that never rest, within the block."""
+    others = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+@contextmanager
 def timed_suppression() -> Iterator[list[float]]:
     """A list to which every non-maximum suppression within the block adds its milliseconds."""
     spent: list[float] = []
@@ -178,7 +194,9 @@ def measure(configuration: Configuration, messages: Sequence[Any], spent: list[f
             configuration.warm[stage].append(value)
 
 
-def to_records(configuration: Configuration, points: int, seed: int) -> Iterator[dict[str, Any]]:
+def to_records(
+    configuration: Configuration, points: int, arguments: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
     """A record for each stage; model, backend, precision, threads and stage name it."""
     for stage in STAGES:
         times = configuration.warm[stage]
@@ -195,7 +213,8 @@ def to_records(configuration: Configuration, points: int, seed: int) -> Iterator
             'cold_ms': round(configuration.cold[stage], 3),
             'calls': len(times),
             'boxes': round(mean(configuration.boxes)),
-            'seed': seed,
+            'seed': arguments.seed,
+            'busy': arguments.busy,
             'machine': machine(),
         }
 

@@ -138,6 +138,14 @@ def throughput(place: Place) -> dict[str, Any]:
     return _benchmark(place, 'throughput.py', *options)
 
 
+def engines(place: Place) -> dict[str, Any]:
+    """Do the engines of sparse convolution agree, forward and backward, and how fast are they."""
+    options: list[object] = ['--device', place.device]
+    return _benchmark(
+        place, 'engines.py', *options, *(['--cells', 500, '--calls', 1] if place.small else [])
+    )
+
+
 def _benchmark(place: Place, script: str, *options: object) -> dict[str, Any]:
     target = place.work / f'{script}.json'
     target.unlink(missing_ok=True)
@@ -250,6 +258,7 @@ JOBS: Mapping[str, Callable[[Place], dict[str, Any]]] = {
     'check': check,
     'latency': latency,
     'throughput': throughput,
+    'engines': engines,
     'frames': frames,
     'teacher': teacher,
     'students': students,

@@ -4,14 +4,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 import sys
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pointdistiller_core.cli.output import JsonOption, OverrideOption, print_table, write_json
+from pointdistiller_core.cli.output import (
+    JsonOption,
+    OverrideOption,
+    print_note,
+    print_table,
+    write_json,
+)
 from pointdistiller_core.config import (
     AnchorDetectorConfig,
     DetectorConfig,
@@ -25,6 +32,10 @@ from pointdistiller_core.config import (
     shipped_configs,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 class Kind(str, Enum):
     """What `dump-config` can print."""
@@ -34,45 +45,78 @@ class Kind(str, Enum):
     simulation = 'simulation'
 
 
-def models_command(*, json_file: JsonOption = None) -> None:
+def models_command(
+    *,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar='CLOUD',
+            help='Also count what the voxels of this cloud cost (.bin, .npy, .pcd): the pillar '
+            "encoder, or SECOND's sparse convolutions.",
+        ),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
     """List every shipped model configuration with its parameters and multiply-adds.
 
-    Both numbers are counted on the network that the configuration builds.
+    Both numbers are counted on the network that the configuration builds, without a cloud.
 
-    Example: `pointdistiller models --json models.json`
+    Example: `pointdistiller models --sweep 000008.bin --json models.json`
     """
-    rows = [describe_model(path) for path in shipped_configs('models')]
+    from pointdistiller_core.datasets.point_files import read_points
+
+    points = None if sweep is None else read_points(sweep)
+    rows = [describe_model(path, points) for path in shipped_configs('models')]
+    columns = ['model', 'detector', 'width', 'BEV grid', 'parameters', 'multiply-adds']
+    more = [] if sweep is None else ['voxels of the cloud', 'multiply-adds for them']
     print_table(
         'Shipped model configurations (config/models)',
-        ['model', 'detector', 'width', 'BEV grid', 'parameters', 'multiply-adds'],
-        [
-            [
-                row['name'],
-                row['detector'],
-                f'{row["width"]:g}',
-                f'{row["bev_shape"][0]} x {row["bev_shape"][1]}',
-                f'{row["parameters"] / 1e6:.2f} M',
-                f'{row["multiply_adds"] / 1e9:.1f} G',
-            ]
-            for row in rows
-        ],
+        [*columns, *more],
+        [_row_of(row) for row in rows],
         json_target=json_file,
     )
+    for row in rows:
+        if dropped := row.get('cloud', {}).get('voxels_dropped'):
+            total = row['cloud']['voxels'] + dropped
+            print_note(f'{row["name"]}: cut off by its cap: {dropped} of {total} voxels in range')
     write_json(json_file, rows)
 
 
-def describe_model(path: Path) -> dict[str, Any]:
-    """Size of the network of one model configuration, derived from the network itself."""
+def _row_of(row: Mapping[str, Any]) -> list[str]:
+    """A row of the table."""
+    cells = [
+        row['name'],
+        row['detector'],
+        f'{row["width"]:g}',
+        f'{row["bev_shape"][0]} x {row["bev_shape"][1]}',
+        f'{row["parameters"] / 1e6:.2f} M',
+        f'{row["multiply_adds"] / 1e9:.1f} G',
+    ]
+    if 'cloud' in row:
+        cells += [str(row['cloud']['voxels']), f'{row["cloud"]["multiply_adds"] / 1e9:.2f} G']
+    return cells
+
+
+def describe_model(path: Path, points: NDArray[np.float32] | None = None) -> dict[str, Any]:
+    """Size of the network of one model configuration, derived from the network itself.
+
+    Args:
+        path: of the configuration.
+        points: (N, 4) a cloud; what its voxels cost is added as `cloud`.
+    """
     # torch takes a second to import, and `--help` should not wait for it
+    import torch
+
     from pointdistiller_core.evaluation.efficiency import (
         count_detector_multiply_adds,
+        count_encoder_multiply_adds,
         count_parameters,
     )
     from pointdistiller_core.models import build_detector
 
     config = cast(AnchorDetectorConfig, load_config(DetectorConfig, path))
     detector = build_detector(config)
-    return {
+    row = {
         'name': path.stem,
         'detector': config.name,
         'width': config.width,
@@ -80,6 +124,16 @@ def describe_model(path: Path) -> dict[str, Any]:
         'parameters': count_parameters(detector),
         'multiply_adds': count_detector_multiply_adds(detector),
     }
+    if points is None:
+        return row
+    prepared = detector.eval().prepare([torch.from_numpy(points)])  # training has other caps
+    cut = prepared.cuts['voxels']
+    cloud = {
+        'voxels': cut.kept,
+        'voxels_dropped': cut.dropped,
+        'multiply_adds': count_encoder_multiply_adds(detector, prepared),
+    }
+    return {**row, 'cloud': cloud}
 
 
 def dump_config_command(

@@ -237,6 +237,9 @@ def evaluate_command(
         metric = metric or source.metric
         check_options(options, metric)
         asked = parse_min_overlap(metric, min_overlap or ())
+        if metric == 'nuscenes' and results is not None and not source.is_labelled:
+            write_submission(bundle, source, engine, results)
+            return
         scores, title = evaluate_bundle(
             *(bundle, source, metric, engine), min_overlaps=asked, results=results
         )
@@ -438,6 +441,24 @@ def evaluate_bundle(
         metric.write_results(results, dataset, indices, found)
         print_note(f'wrote the results of {len(found)} frames to {results}')
     return scores, f'{bundle} on {source.describe(len(dataset))}'
+
+
+def write_submission(bundle: Path, source: Source, engine: Engine, results: Path) -> None:
+    """Run a bundle on frames of nuScenes without labels, as of `test`, and write what it finds.
+
+    Args:
+        bundle: or the folder of a run.
+        source: the frames.
+        engine: what the network runs in.
+        results: folder of the submission.
+    """
+    detector = engine.load(bundle)
+    dataset = source.open(detector.class_names, {'': detector.info}, labelled=False)
+    metric = build_metric('nuscenes', bundle, detector.class_names, {})
+    metric.check_results(results, dataset, range(len(dataset)))
+    found = detect_all(detector, dataset, level=engine.level)
+    metric.write_results(results, dataset, range(len(dataset)), found)
+    print_note(f'wrote the results of {len(found)} frames to {results}; without labels, no scores')
 
 
 def report(scores: Scores, title: str, *, json_file: str | None, curves: Path | None) -> None:

@@ -18,7 +18,7 @@ import typer
 
 from pointdistiller_core.cli.data import simulate_frames
 from pointdistiller_core.cli.output import print_error, print_note, print_table, write_json
-from pointdistiller_core.cli.training import DeviceOption, moment_after
+from pointdistiller_core.cli.training import DeviceOption, moment_after, notes_of_taps
 from pointdistiller_core.config import (
     SimulatedDataConfig,
     StudyConfig,
@@ -49,9 +49,17 @@ def study_command(
     ],
     *,
     size: Annotated[str, typer.Option(help='small, full (for a GPU) or a YAML file.')] = 'small',
+    model: Annotated[
+        str | None,
+        typer.Option(help="Family of the networks, e.g. second. [default: the size's first one]"),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option('--output', '-o', help='Folder that studies share. [default: runs/SIZE]'),
+        typer.Option(
+            '--output',
+            '-o',
+            help='Folder that studies of a family share. [default: runs/SIZE, runs/SIZE-MODEL]',
+        ),
     ] = None,
     kept: Annotated[
         Path | None,
@@ -97,7 +105,7 @@ def study_command(
     stop_at = moment_after(stop_after)
     study_file, size_file = find_config('studies', study), find_config('studies', size)
     config = load_config(StudyConfig, study_file)
-    settings = load_config(StudySizeConfig, size_file)
+    settings = load_config(StudySizeConfig, size_file).of_family(model)
     plan = plan_study(
         config,
         settings,
@@ -106,9 +114,13 @@ def study_command(
         folder=size_file.parent,
     )
     setting_values(config, plan)  # raises now, not after hours
-    output = kept or output or Path('runs') / size_file.stem
+    other = model not in {None, *list(settings.models)[:1]}
+    name = f'{size_file.stem}-{model}' if other else size_file.stem
+    output = kept or output or Path('runs') / name
+    for note in dict.fromkeys(note for job in plan for note in notes_of_taps(job.experiment)):
+        print_note(note)
     check_begun(output, plan)
-    report = Report(output / study_file.stem, config, plan, size_file.stem, settings.data)
+    report = Report(output / study_file.stem, config, plan, name, settings.data)
     outcomes: list[Outcome] = []
     if not report_only:
         outcomes = _train(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -21,6 +21,7 @@ from pointdistiller_core.cli.intensity import (
 )
 from pointdistiller_core.cli.output import OverrideOption, print_note, print_table, progress_bar
 from pointdistiller_core.config import (
+    PILLARS,
     DistillationConfig,
     ExperimentConfig,
     find_config,
@@ -115,11 +116,16 @@ def distill_command(
     Example: `pointdistiller distill demo_student --teacher runs/teacher
     -o runs/distilled --set distillation=paper`
     """
+    from pointdistiller_core.training.processes import is_first_process
+
     stop_at = moment_after(stop_after)
     experiment = load_experiment(find_config('experiments', config), tuple(overrides or ()))
     if experiment.distillation is None:
         experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
     experiment = settle_experiment(intensity_scale, experiment, {'the teacher': teacher})
+    if is_first_process():
+        for note in notes_of_taps(experiment):
+            print_note(note)
     run_with_progress(
         experiment,
         output,
@@ -169,6 +175,17 @@ def settle_experiment(
         more = settle(distillation.unlabelled)
         changes['distillation'] = distillation.model_copy(update={'unlabelled': more})
     return experiment.model_copy(update=changes)
+
+
+def notes_of_taps(experiment: ExperimentConfig) -> Iterator[str]:
+    """A line for each term that compares another layer than voxels because it has to."""
+    layer = experiment.model.taught_layer
+    for term in experiment.distillation.terms if experiment.distillation else ():
+        if layer != PILLARS and layer in getattr(term, 'taps', ()):
+            yield (
+                f'{term.name}: compares {layer}, the last of the sparse middle, for no weights of '
+                f'{experiment.model.name} come before its voxels'
+            )
 
 
 def moment_after(seconds: float | None) -> float | None:

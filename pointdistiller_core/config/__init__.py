@@ -45,6 +45,7 @@ from pointdistiller_core.config.data import (
 from pointdistiller_core.config.detector import (
     AGE,
     MAX_SWEEPS,
+    PILLARS,
     POINT_FEATURES,
     DetectionConfig,
     DetectorConfig,
@@ -147,6 +148,7 @@ __all__ = [
     'MAX_MAP_VALUES',
     'MAX_SWEEPS',
     'MODEL_CONFIGS',
+    'PILLARS',
     'POINT_FEATURES',
     'AnchorConfig',
     'AnchorDetectorConfig',

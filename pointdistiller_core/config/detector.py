@@ -18,6 +18,7 @@ from pointdistiller_core.config.base import (
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.grid import Range
 
+PILLARS = 'pillars'  # the layer of voxels, by its older name
 POINT_FEATURES = ('x', 'y', 'z', 'intensity')
 AGE = 'age'  # [s] of a point's sweep, where sweeps are merged
 MAX_SWEEPS = 64
@@ -125,6 +126,11 @@ class DetectorConfig(Choice):
     def point_cloud_range(self) -> Range:
         """x_min, y_min, z_min, x_max, y_max, z_max [m] of the detector's range, LiDAR frame."""
         raise NotImplementedError
+
+    @property
+    def taught_layer(self) -> str:
+        """The layer whose local graphs are compared where a term names no taps."""
+        return PILLARS
 
     def usual_size(self, name: str) -> tuple[float, float, float] | None:  # noqa: ARG002
         """dx, dy, dz [m] of a usual object of a class, if the detector knows it."""

@@ -13,6 +13,7 @@ import yaml
 
 from pointdistiller_core.config.base import Config, ImportanceName, Positive, TermConfig
 from pointdistiller_core.config.data import DatasetConfig
+from pointdistiller_core.config.detector import PILLARS, DetectorConfig
 from pointdistiller_core.config.feature_terms import (
     AttentionConfig,
     AttentionNonlocalConfig,
@@ -31,7 +32,11 @@ class LocalGraphConfig(TermConfig):
     """PointDistiller: local graph distillation with reweighting (section 3 of the paper)."""
 
     name: Literal['local_graph'] = 'local_graph'
-    taps: tuple[str, ...] = Field(('pillars',), min_length=1, description='losses are summed')
+    taps: tuple[str, ...] = Field(
+        (PILLARS,),
+        min_length=1,
+        description='losses are summed; for SECOND, the default is its last `middle`',
+    )
     weight: float = Field(2.0, ge=0.0)
     num_samples: int = Field(6000, ge=1, description='pillars or cells per frame (N)')
     num_neighbors: int = Field(128, ge=1, description='nodes of a local graph (K)')
@@ -168,6 +173,17 @@ class DistillationConfig(Config):
                 'nothing can be learned from frames without labels'
             )
         return self
+
+    def settled_for(self, model: DetectorConfig) -> DistillationConfig:
+        """The same, with taps that were left out named as the family of the model has them."""
+        taps = {'taps': (model.taught_layer,)}
+        terms = tuple(
+            term.model_copy(update=taps)
+            if getattr(term, 'taps', ()) == (PILLARS,) and 'taps' not in term.model_fields_set
+            else term
+            for term in self.terms
+        )
+        return self.model_copy(update={'terms': terms})
 
 
 def _expand_terms(values: Any) -> Any:

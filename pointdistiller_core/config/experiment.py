@@ -40,3 +40,10 @@ class ExperimentConfig(Config):
         changes = {'ground_truth_sampling': settled}
         vars(self)['augmentation'] = self.augmentation.model_copy(update=changes)
         return self
+
+    @model_validator(mode='after')
+    def _name_taps(self) -> ExperimentConfig:
+        """The file written beside a run names the layers that are compared."""
+        if self.distillation is not None:
+            vars(self)['distillation'] = self.distillation.settled_for(self.model)
+        return self

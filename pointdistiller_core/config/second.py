@@ -78,6 +78,11 @@ class SecondConfig(AnchorDetectorConfig):
         return {'middle.layers': self.middle.layers}
 
     @property
+    def taught_layer(self) -> str:
+        """The last of the sparse middle: there are no weights before the voxels."""
+        return f'middle.{len(self.middle.channels)}'
+
+    @property
     def sparse_shape(self) -> tuple[int, int, int]:
         """Layers, rows and columns; one layer more than the grid, as in OpenPCDet."""
         columns, rows, layers = self.grid.shape

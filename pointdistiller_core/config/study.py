@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pointdistiller_core.config.base import Config, Count
 from pointdistiller_core.config.simulation import SimulationConfig
+from pointdistiller_core.errors import ConfigError
 
 TEACHER = 'teacher'
 
@@ -36,6 +37,11 @@ class StudySizeConfig(Config):
     """
 
     data: SimulatedDataConfig
+    models: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description='by family, the model of the teacher and of each student; the first family '
+        'is taken unless another one is asked for',
+    )
     experiment: Values = Field(default_factory=dict, description='of every network')
     teacher: Values = Field(description="on top of it; its training.seed is the teacher's")
     students: dict[str, Values] = Field(description='on top of it, by the name of the network')
@@ -43,6 +49,27 @@ class StudySizeConfig(Config):
         default_factory=dict,
         description='by name, what a term of distillation has where an arm does not say otherwise',
     )
+
+    def of_family(self, name: str | None) -> StudySizeConfig:
+        """The same with the models of one family; None is the first one.
+
+        Raises:
+            ConfigError: it has no such family, or one of its networks has no model.
+        """
+        if name is None and not self.models:
+            return self
+        family = next(iter(self.models)) if name is None else name
+        if family not in self.models:
+            raise ConfigError(f'no models of {family!r}; choose from {list(self.models)}')
+        models = self.models[family]
+        if missing := [each for each in (TEACHER, *self.students) if each not in models]:
+            raise ConfigError(f'models.{family}: no model of {missing}')
+        students = {
+            student: {'model': models[student], **values}
+            for student, values in self.students.items()
+        }
+        teacher = {'model': models[TEACHER], **self.teacher}
+        return self.model_copy(update={'teacher': teacher, 'students': students})
 
 
 class ArmConfig(Config):

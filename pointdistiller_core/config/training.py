@@ -74,6 +74,9 @@ class TrainingConfig(Config):
         None, description='of a moving average of the weights, which then is the result'
     )
     precision: Literal['32-true', 'bf16-mixed', '16-mixed'] = '32-true'
+    sparse_engine: Literal['torch', 'spconv', 'spconv_triton'] = Field(
+        'torch', description='what runs sparse convolutions; spconv and spconv_triton need a GPU'
+    )
     num_workers: int = Field(2, ge=0)
     checkpoint_every: int = Field(1, ge=1, description='epochs')
     seed: int = Field(0, ge=0)

@@ -50,6 +50,22 @@ def count_detector_multiply_adds(detector: nn.Module) -> int:
     return count_multiply_adds(detector, no_points)
 
 
+def count_encoder_multiply_adds(detector: nn.Module, prepared: Any) -> int:
+    """Multiply-adds before the map: the pillar encoder, or SECOND's sparse convolutions.
+
+    They grow with the cloud. A sparse convolution counts the pairs of cells that meet.
+
+    Args:
+        detector: its `encode` makes the map.
+        prepared: a cloud, as its `prepare` gives it.
+    """
+    assert callable(detector.encode)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), _evaluating(detector), counter:
+        detector.encode(prepared)
+    return counter.get_total_flops() // 2
+
+
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, so that no statistics move; then each part's own mode again."""

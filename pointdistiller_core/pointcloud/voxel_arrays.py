@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistiller_core.geometry.ordering import sort_with_order
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.records import Cut
 
@@ -50,6 +51,20 @@ class VoxelArrays:
         """(P,) index of each voxel's first point."""
         starts: IntArray = np.cumsum(self.num_points) - self.num_points
         return starts
+
+    def means(self, num_columns: int | None = None) -> FloatArray:
+        """(P, F) float32 means of the points of each voxel, or of their first columns.
+
+        First all first points, then the second points of voxels with two, and so on: for few
+        points a voxel, a few whole arrays are several times faster than `reduceat`.
+        """
+        points = self.points if num_columns is None else self.points[:, :num_columns]
+        sums = points.take(self.starts, axis=0)
+        for slot in range(1, int(self.num_points.max(initial=0))):
+            more = np.flatnonzero(self.num_points > slot)
+            sums[more] += points.take(self.starts.take(more) + slot, axis=0)
+        means: FloatArray = (sums / self.num_points[:, None]).astype(np.float32)
+        return means
 
 
 def group_points(
@@ -115,11 +130,14 @@ def _number_by_appearance(cells: IntArray, grid: Grid) -> tuple[IntArray, IntArr
     """(n,) number of each point's cell by first appearance, and (P,) the cells in that order."""
     num_cells = grid.shape[0] * grid.shape[1] * grid.shape[2]
     if num_cells > _LARGEST_TABLE:  # a table would take gigabytes
-        unique, first, of_point = np.unique(cells, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        ranks = np.empty(len(unique), np.int64)
-        ranks[order] = np.arange(len(unique))
-        return ranks.take(of_point), unique.take(order)
+        ordered, order = sort_with_order(cells)
+        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        appears = np.zeros(len(cells), np.bool_)
+        appears[order[starts]] = True
+        numbers = (np.cumsum(appears) - 1).take(order[starts])
+        of_point = np.empty(len(cells), np.int64)
+        of_point[order] = np.repeat(numbers, np.diff(starts, append=len(cells)))
+        return of_point, cells[appears]
     first = np.empty(num_cells, np.int64)
     indices = np.arange(len(cells))
     first[cells[::-1]] = indices[::-1]  # of equal cells the last write stays

@@ -8,6 +8,7 @@ output appears twice, so the order of the sums, and with it every bit, is fixed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 import math
 from typing import Any
@@ -71,7 +72,12 @@ class SparseConv3d(nn.Module):
         stride: likewise; None is a submanifold convolution of 3 x 3 x 3, whose output has the
             cells of its input and no others.
         padding: likewise.
+
+    Attributes:
+        run: what computes it instead of torch; see `sparse.engines`.
     """
+
+    run: Callable[[SparseConv3d, SparseTensor], SparseTensor] | None = None
 
     def __init__(
         self,
@@ -93,6 +99,8 @@ class SparseConv3d(nn.Module):
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
         """(R, C) features to (R', C') ones."""
+        if self.run is not None and len(tensor.sites):
+            return self.run(self, tensor)
         if self.stride is None:
             sites, rulebook = tensor.sites, tensor.sites.submanifold
         else:

@@ -10,13 +10,16 @@ bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pointdistiller_core.geometry.ordering import sort_with_order
 
 if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
@@ -48,11 +51,23 @@ class Rulebook:
 
     pairs: tuple[Pairs, ...]
     num_outputs: int
+    _bounds: dict[int, tuple[list[int], ...]] = field(default_factory=dict, repr=False)
 
     @property
     def num_pairs(self) -> int:
         """Multiply-adds for each pair of channels."""
         return sum(len(pairs.inputs) for pairs in self.pairs)
+
+    def bounds(self, size: int) -> tuple[list[int], ...]:
+        """For each cell of the kernel, where the pairs of each `size` outputs begin, and the end.
+
+        They are kept, because two convolutions in turn often share a rulebook.
+        """
+        if size not in self._bounds:
+            firsts = np.arange(0, self.num_outputs + size, size)
+            found = (np.searchsorted(outputs, firsts).tolist() for _, outputs in self.pairs)
+            self._bounds[size] = tuple(found)
+        return self._bounds[size]
 
 
 @dataclass(frozen=True)
@@ -91,10 +106,14 @@ class Sites:
         if shape[0] > MAX_LAYERS:
             raise ValueError(f'{shape[0]} layers; sparse convolution knows up to {MAX_LAYERS}')
         frames, layers, rows, cells = coords.T
-        bits = _bit(layers)
-        keys, masks, column = _join_columns(_keys(frames, rows, cells, shape), bits)
-        ranks = _starts(masks)[column] + popcount(masks[column] & (bits - ONE))
-        return cls(shape, batch_size, keys, masks, _layers(masks)), ranks
+        keys = _keys(frames, rows, cells, shape) * 64 + layers  # of a cell
+        sorted_keys, order = sort_with_order(keys)
+        ranks = np.empty(len(keys), np.int64)
+        ranks[order] = np.arange(len(keys))
+        columns, layers = sorted_keys >> 6, sorted_keys & 63
+        first = np.flatnonzero(np.diff(columns, prepend=-1))
+        masks = np.bitwise_or.reduceat(_bit(layers), first) if len(first) else _bit(first)
+        return cls(shape, batch_size, columns[first], masks, layers), ranks
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -126,14 +145,22 @@ class Sites:
         pairs[13] = Pairs(identity, identity)
         lower = np.flatnonzero(np.diff(self.column_of_site * 64 + self.layers) == 1)
         pairs[13 + 9], pairs[13 - 9] = Pairs(lower + 1, lower), Pairs(lower, lower + 1)
-        meetings = self._neighbors()
-        around = np.arange(self.shape[0]) + np.array([[-1], [0], [1]])
-        bits = _bits(np.where(around < self.shape[0], around, -1))
-        found = self._meet(meetings, self.masks, bits)
-        for place, (sites, others) in zip(
-            (dz * 9 + plane for dz in (-1, 0, 1) for plane in (1, 2, 3, 4)), found, strict=True
-        ):
-            pairs[13 + place], pairs[13 - place] = Pairs(others, sites), Pairs(sites, others)
+        # one bit up, so that the layer below the lowest one has a bit, too; and no neighbor
+        masks, starts = np.append(self.masks << ONE, ZERO), np.append(_starts(self.masks), 0)
+        layers = self.layers.astype(np.uint64)
+        lower_bits = (ONE << layers) - ONE
+        for plane, neighbors in enumerate(self._neighbors(), start=1):
+            there = masks.take(neighbors).take(self.column_of_site)
+            other = starts.take(neighbors).take(self.column_of_site)
+            other += popcount(there & lower_bits)
+            around = (there >> layers).astype(np.uint8)
+            for dz in (-1, 0, 1):
+                hits = (around >> (dz + 1)) & 1
+                sites = np.flatnonzero(hits.view(np.bool_))
+                others, place = other.take(sites), dz * 9 + plane
+                pairs[13 + place], pairs[13 - place] = Pairs(others, sites), Pairs(sites, others)
+                if dz < 1:
+                    other += hits
         return Rulebook(tuple(each for each in pairs if each is not None), len(self))
 
     def strided(self, kernel: Triple, stride: Triple, padding: Triple) -> tuple[Sites, Rulebook]:
@@ -162,40 +189,35 @@ class Sites:
             reached.take(np.concatenate([own for own, _ in planes])),
         )
         targets = np.split(column, np.cumsum([len(own) for own, _ in planes])[:-1])
-        meetings = [(own, to) for (own, _), to in zip(planes, targets, strict=True)]
-        pairs = self._meet(meetings, masks, bits)
+        planes = [(own, to) for (own, _), to in zip(planes, targets, strict=True)]
         output = Sites(shape, self.batch_size, keys, masks, _layers(masks))
-        return output, Rulebook(tuple(Pairs(*each) for each in pairs), len(output))
+        return output, Rulebook(tuple(self._reach(planes, masks, heights)), len(output))
 
-    def _meet(
-        self, meetings: Sequence[tuple[IntArray, IntArray]], masks: Bits, bits: Bits
-    ) -> list[tuple[IntArray, IntArray]]:
-        """Which sites meet which others, for each layer of a kernel and each cell of its plane.
+    def _reach(
+        self, planes: Sequence[tuple[IntArray, IntArray]], masks: Bits, heights: IntArray
+    ) -> Iterator[Pairs]:
+        """The pairs of each layer of a kernel, and in it of each cell of its plane.
 
         Args:
-            meetings: for each cell of the plane, columns of these sites, and those that they meet.
-            masks: of the columns of the others.
-            bits: (layers of the kernel, layers) bit of the layer that each layer meets, or 0.
-
-        Returns:
-            Sites and others; no site and no other appears twice.
+            planes: for each cell of the plane, columns of these sites, and those that they reach.
+            masks: of the columns that are reached; they have all sites that are.
+            heights: (layers of the kernel, layers) the layer that each layer reaches, or -1.
         """
-        own, other = (np.concatenate(each) for each in zip(*meetings, strict=True))
+        own, target = (np.concatenate(each) for each in zip(*planes, strict=True))
         counts = popcount(self.masks).take(own)
-        # from here on a row is a site of a column that meets another
+        # from here on a row is a site of a column that reaches another
         sites = _spans(_starts(self.masks).take(own), counts)
         layers = self.layers.take(sites)
-        there = np.repeat(masks.take(other), counts)
-        starts = np.repeat(_starts(masks).take(other), counts)
-        last = np.append(0, np.cumsum(counts))[np.cumsum([len(each) for each, _ in meetings])]
-        found: list[tuple[IntArray, IntArray]] = []
-        for bits_of_layers in bits:
-            bit = bits_of_layers.take(layers)
-            rows = np.flatnonzero(there & bit)
-            others = starts.take(rows) + popcount(there.take(rows) & (bit.take(rows) - ONE))
-            ends = np.searchsorted(rows, last[:-1])
-            found += zip(np.split(sites.take(rows), ends), np.split(others, ends), strict=True)
-        return found
+        there = np.repeat(masks.take(target), counts)
+        starts = np.repeat(_starts(masks).take(target), counts)
+        last = np.append(0, np.cumsum(counts))[np.cumsum([len(each) for each, _ in planes])]
+        for targets in heights:
+            rows = np.flatnonzero((targets >= 0).take(layers))
+            lower_bits = np.where(targets < 0, ZERO, _bit(np.maximum(targets, 0)) - ONE)
+            lower = popcount(there.take(rows) & lower_bits.take(layers.take(rows)))
+            found = sites.take(rows), starts.take(rows) + lower
+            ends = [0, *np.searchsorted(rows, last).tolist()]
+            yield from (Pairs(*(each[slice(*span)] for each in found)) for span in pairwise(ends))
 
     def _planes(
         self, columns: IntArray, across: Sequence[IntArray], shape: Triple
@@ -225,20 +247,20 @@ class Sites:
         rows, cells = np.divmod(inner, self.shape[2] + 2)
         return frames, rows - 1, cells - 1
 
-    def _neighbors(self) -> list[tuple[IntArray, IntArray]]:
-        """Columns with one on their right, and with one in the next row: left, above, right."""
-        across = self.shape[2] + 2
+    def _neighbors(self) -> Iterator[IntArray]:
+        """(n,) column on the right of each, and in the next row left, above and right.
+
+        It is n where there is none.
+        """
+        across, none = self.shape[2] + 2, len(self.keys)
         padded = np.append(self.keys, -1)
-        there: IntArray = np.arange(len(self.keys)) + 1
-        found = []
+        there: IntArray = np.arange(none) + 1
         for step in (1, across - 1, across, across + 1):
             if step == across - 1:
                 there = np.searchsorted(self.keys, self.keys + step)
             hits = padded.take(there) == self.keys + step
-            own = np.flatnonzero(hits)
-            found.append((own, there.take(own)))
+            yield np.where(hits, there, none)
             there = there + hits
-        return found
 
     def _over_columns(self, bits: Bits) -> Bits:
         """(n,) the bits of all sites of each column."""

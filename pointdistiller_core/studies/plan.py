@@ -164,11 +164,17 @@ def _fill_terms(distillation: Any, defaults: Mapping[str, Values], *, where: str
     """Distillation whose terms have the size's settings unless the arm names others."""
     named = distillation.get('terms') if isinstance(distillation, dict) else None
     if not isinstance(named, list):  # a preset knows no size, so its settings give way
-        values = parse_config(DistillationConfig, distillation, where=where).model_dump(
-            mode='json'
-        )
-        terms = [{**term, **defaults.get(term['name'], {})} for term in values['terms']]
-        return {**values, 'terms': terms}
+        preset = parse_config(DistillationConfig, distillation, where=where)
+        # what is not said is left to the model
+        terms = [
+            {
+                'name': term.name,
+                **term.model_dump(mode='json', exclude_unset=True),
+                **defaults.get(term.name, {}),
+            }
+            for term in preset.terms
+        ]
+        return {**preset.model_dump(mode='json'), 'terms': terms}
     named = [term if isinstance(term, dict) else {'name': term} for term in named]
     terms = [{**defaults.get(str(term.get('name')), {}), **term} for term in named]
     return {**distillation, 'terms': terms}

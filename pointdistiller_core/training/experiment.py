@@ -39,6 +39,7 @@ from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.files import write_text
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.pipelines.evaluate import spread_clouds
+from pointdistiller_core.sparse.engines import TORCH, use_engine
 from pointdistiller_core.training.data import torch_seed
 from pointdistiller_core.training.fine_tuning import (
     SOURCE_FACT,
@@ -114,6 +115,10 @@ def run_experiment(
     others: Any = [part for part in (bare, unlabelled) if part is not None and len(part)]
     joined: Frames | None = ConcatDataset(others) if others and config.distillation else None
     objective = build_objective(config, teacher)
+    if config.training.sparse_engine != TORCH:
+        teachers = (objective.teacher,) if isinstance(objective, Distiller) else ()
+        for model in (detector_of(objective), *teachers):
+            use_engine(model, config.training.sparse_engine, find_device(device))
     facts: dict[str, JsonValue] = {}
     if teacher is not None:
         facts['teacher_sha256'] = weights_checksum(teacher)

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / 'benchmarks/gpu'
-JOBS = ('check', 'latency', 'throughput', 'frames', 'teacher', 'students', 'core')
+JOBS = ('check', 'latency', 'throughput', 'engines', 'frames', 'teacher', 'students', 'core')
 MOST_FILES, MOST_BYTES = 8, 16 * 2**20
 
 
@@ -64,6 +64,11 @@ def test_collected_it_is_where_it_belongs(out, tmp_path):
     assert eager['boxes'] == eager['boxes_on_the_cpu'] > 0
     assert {row['skipped'] for row in others} == {'needs a GPU'}
     assert results['throughput']['result']['rows'][0]['frames_per_second'] > 0
+    engines = results['engines']['result']['engines']
+    assert {row['agrees'] for row in engines if row['engine'] == 'torch'} == {True}
+    others = [row['error'] for row in engines if row['engine'] != 'torch']
+    assert len(others) == len(engines) * 2 / 3 > 8
+    assert all('runs on a GPU alone' in error for error in others)
     assert results['frames']['result']['frames'] == 7
     assert len(results['frames']['result']['input_pipeline']['loader']) == 4
     states = [each['state'] for each in results['students']['result']['outcomes'].values()]

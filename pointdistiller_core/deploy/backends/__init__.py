@@ -208,7 +208,9 @@ def dense_backend(name: str, folder: Path, network: Network) -> DenseBackend:
     shapes = host.shapes(config) | AnchorDecoder.shapes(config)
     content = read_verified(folder, ARRAYS_FILE, info)
     arrays = unpack_arrays(content, shapes, where=str(folder / ARRAYS_FILE))
-    return DenseBackend(name, host(config, arrays), network, AnchorDecoder(config, arrays))
+    return DenseBackend(
+        name, host(config, arrays, network.num_threads), network, AnchorDecoder(config, arrays)
+    )
 
 
 ONNX_FILE = 'network.onnx'

@@ -34,6 +34,11 @@ class Network(Protocol):
         """Shape of the input and of each output."""
         ...
 
+    @property
+    def num_threads(self) -> int:
+        """CPU threads that it runs on; the host before it takes as many."""
+        ...
+
     def __call__(
         self, features: FloatArray, cells: IntArray, select: Select
     ) -> tuple[IntArray, FloatArray, FloatArray]:

@@ -35,6 +35,8 @@ FLOATS = (openvino.Type.f32, openvino.Type.f16)
 SETTINGS = {
     'PERFORMANCE_HINT': 'LATENCY',
     'NUM_STREAMS': '1',
+    # a pinned thread waits for its core while another program is on it and the next core is idle
+    'ENABLE_CPU_PINNING': 'NO',
     # on some processors the default is bfloat16, which the export did not check
     'INFERENCE_PRECISION_HINT': 'f32',
 }

@@ -36,8 +36,11 @@ class Prepared(Protocol):
 class Host(Protocol):
     """The part of a family before its dense network; several threads may call it at once."""
 
-    def __init__(self, config: Any, arrays: Arrays) -> None:
-        """Take the family's configuration and arrays of the shapes that `shapes` names."""
+    def __init__(self, config: Any, arrays: Arrays, num_threads: int = 1) -> None:
+        """Take the family's configuration and arrays of the shapes that `shapes` names.
+
+        Its numbers have the same bits for any number of threads.
+        """
         ...
 
     @staticmethod

@@ -33,7 +33,7 @@ class PillarHost:
     * `shift` (C,) output for a row of zeros: the value of an unused slot.
     """
 
-    def __init__(self, config: PointPillarsConfig, arrays: Arrays) -> None:
+    def __init__(self, config: PointPillarsConfig, arrays: Arrays, num_threads: int = 1) -> None:  # noqa: ARG002
         self._config = config
         self._offset_weights = arrays['offset_weights']
         self._center_weights = arrays['center_weights']

@@ -83,7 +83,8 @@ class NuScenesMetric:
         return score_result(evaluate_nuscenes(truth, boxes, frames.class_names))
 
     def check_results(self, folder: Path, frames: Annotated, indices: Sequence[int]) -> None:
-        """See `Metric`."""
+        """See `Metric`; classes that nuScenes does not have are refused, too."""
+        _check_classes(frames.class_names)
         if folder.exists() and not folder.is_dir():
             raise DatasetError(f'{folder}: is a file; results need a folder')
         file = folder / RESULTS_FILE
@@ -103,15 +104,19 @@ class NuScenesMetric:
         found: Sequence[Detections],
     ) -> None:
         """Write a submission, `results_nusc.json`, see `Metric`."""
+        _check_classes(frames.class_names)
         known = [annotations_of(frames, index) for index in indices]
-        if unknown := [name for name in frames.class_names if name not in CLASS_NAMES]:
-            raise DatasetError(
-                f'a submission of nuScenes knows no {", ".join(unknown)}, only '
-                f'{", ".join(CLASS_NAMES)}'
-            )
         boxes = _submitted(known, found, frames.class_names)
         tokens = [each.token for each in known]
         write_file(folder / RESULTS_FILE, format_submission(boxes, tokens, frames.class_names))
+
+
+def _check_classes(class_names: Sequence[str]) -> None:
+    if unknown := [name for name in class_names if name not in CLASS_NAMES]:
+        raise DatasetError(
+            f'a submission of nuScenes knows no {", ".join(unknown)}, only '
+            f'{", ".join(CLASS_NAMES)}; name the classes so (class_map), or write no results'
+        )
 
 
 def annotations_of(frames: Annotated, index: int) -> NuScenesAnnotations:

@@ -13,6 +13,7 @@ from nuscenes_folder import write_key_frame, write_scene
 import pytest
 
 from pointdistiller_core.cli.scores import print_scores
+from pointdistiller_core.config import KITTI_ANCHORS, HeadConfig
 from pointdistiller_core.datasets import open_dataset
 from pointdistiller_core.evaluation.nuscenes.scores import NuScenesMetric
 from pointdistiller_core.evaluation.scores import Scores
@@ -111,3 +112,37 @@ def test_the_scores_of_a_training_have_no_details(capsys):
     assert ['bus', '0.00', '40.00', '2'] in rows
     assert 'NDS 35.50 %' in table
     assert 'IoU' not in table
+
+
+def test_a_bundle_with_labels_and_without(run, make_bundle, tmp_path):
+    rng = np.random.default_rng(0)
+    data = tmp_path / 'data'
+    sweeps = []
+    for number in range(2):
+        points = np.pad(rng.uniform(-1, 20, (200, 3)), ((0, 0), (0, 1)))
+        sweeps.append(write_key_frame(data, number, points, BOXES, ['vehicle.car'] * 2))
+    write_scene(data, sweeps, split='mine')
+    bundle = make_bundle('own')  # knows a class Car
+    options = ['--dataset', data, '--split', 'mine']
+    code, _, error = run('evaluate', bundle, *options, '--results', tmp_path / 'results')
+    assert code == 2
+    assert 'knows no Car, only car, truck' in error
+    renamed = make_bundle(
+        'nuscenes', class_names=('car',), head=HeadConfig(anchors={'car': KITTI_ANCHORS['Car']})
+    )
+    results = ['--results', tmp_path / 'results']
+    code, table, notes = run('evaluate', renamed, *options, *results)
+    assert code == 0
+    assert 'NDS' in table
+    assert 'wrote the results of 2 frames' in notes
+    written = json.loads((tmp_path / 'results' / 'results_nusc.json').read_text(encoding='utf-8'))
+    assert sum(map(len, written['results'].values())) > 2
+    (data / 'v1.0-simulated' / 'sample_annotation.json').write_text('[]', encoding='utf-8')
+    code, table, notes = run('evaluate', renamed, *options, '--results', tmp_path / 'again')
+    assert (code, table) == (0, '')
+    assert 'without labels, no scores' in notes
+    again = json.loads((tmp_path / 'again' / 'results_nusc.json').read_text(encoding='utf-8'))
+    assert again == written
+    code, _, error = run('evaluate', renamed, *options)
+    assert code == 2
+    assert 'has no labels' in error

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 import yaml
 
 from pointdistiller_core import cli
+from pointdistiller_core.cli import configuration
 from pointdistiller_core.cli.app import app
-from pointdistiller_core.config import DetectorConfig, parse_config
+from pointdistiller_core.config import DetectorConfig, parse_config, shipped_configs
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import build_detector
@@ -53,6 +54,21 @@ def test_models_json_on_stdout_is_json_alone():
     assert sizes['pointpillars']['multiply_adds'] == pytest.approx(34.2e9, rel=0.02)
     assert sizes['pointpillars_4x']['multiply_adds'] == pytest.approx(8.9e9, rel=0.02)
     assert sizes['pointpillars_16x']['parameters'] == pytest.approx(0.31e6, rel=0.02)
+
+
+def test_models_counts_what_a_cloud_costs(monkeypatch, tmp_path):
+    small = [path for path in shipped_configs('models') if path.stem.endswith('small_16x')]
+    monkeypatch.setattr(configuration, 'shipped_configs', lambda _: small)
+    places = np.random.default_rng(0).uniform((0, -20, -2, 0), (40, 20, 0, 1), (50_000, 4))
+    places.astype(np.float32).tofile(tmp_path / 'cloud.bin')
+    result = run('models', '--sweep', tmp_path / 'cloud.bin', '--json', '-')
+    clouds = {row['name']: row['cloud'] for row in json.loads(result.stdout)}
+    second = clouds['second_small_16x']
+    assert second['voxels'] == 40_000  # the cap
+    assert f'{second["voxels_dropped"]} of {40_000 + second["voxels_dropped"]} voxels' in (
+        result.stderr
+    )
+    assert second['multiply_adds'] > 10 * clouds['pointpillars_small_16x']['multiply_adds'] > 0
 
 
 def test_dump_config_is_complete_and_takes_overrides():

@@ -186,7 +186,7 @@ def test_its_metric_finds_its_labels_and_writes_results(path, name, tmp_path):
     assert min(scores.means.values()) > 0
     if name == 'nuscenes':
         with pytest.raises(DatasetError, match='knows no Car, Pedestrian, only car, truck'):
-            metric.write_results(tmp_path / 'results', dataset, indices, found)
+            metric.check_results(tmp_path / 'results', dataset, indices)
         return
     metric.write_results(tmp_path / 'results', dataset, indices, found)
     assert sorted(file.stem for file in (tmp_path / 'results').iterdir()) == sorted(

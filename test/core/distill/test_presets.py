@@ -8,12 +8,14 @@ import yaml
 from pointdistiller_core.config import (
     DISTILLATION_PRESETS,
     LOCAL_GRAPH_PRESETS,
+    DetectorConfig,
     DistillationConfig,
     ExperimentConfig,
     distillation_presets,
     dump_config,
     parse_config,
 )
+from pointdistiller_core.distill import check_distillation
 from pointdistiller_core.errors import ConfigError
 
 
@@ -145,3 +147,36 @@ def test_the_authors_presets_of_maps_differ_in_what_their_code_does_for_maps():
     nuscenes = {'taps': ('neck',), 'reweight': 'none', 'adapter_channels': 64}
     assert LOCAL_GRAPH_PRESETS['authors_second'].model_dump() == {**base, **shared, **second}
     assert LOCAL_GRAPH_PRESETS['authors_nuscenes'].model_dump() == {**base, **shared, **nuscenes}
+
+
+SECOND = {'name': 'second', 'class_names': ['Car', 'Pedestrian', 'Cyclist']}
+DATASET = {'root': 'data'}
+
+
+@pytest.mark.parametrize(
+    ('distillation', 'taps'),
+    [
+        ('paper', ('middle.4',)),
+        ('authors_second', ('backbone.0', 'backbone.1')),
+        ({'terms': ['local_graph']}, ('middle.4',)),
+        ({'terms': [{'name': 'local_graph', 'taps': ['middle.2']}]}, ('middle.2',)),
+        ({'terms': [{'name': 'local_graph', 'taps': ['voxels']}]}, ('voxels',)),
+    ],
+)
+def test_second_compares_its_last_middle_where_no_taps_are_named(distillation, taps):
+    values = {'model': SECOND, 'dataset': DATASET, 'distillation': distillation}
+    experiment = parse_config(ExperimentConfig, values, where='experiment')
+    (term,) = experiment.distillation.terms
+    assert term.taps == taps
+    again = parse_config(
+        ExperimentConfig, experiment.model_dump(mode='json'), where='the file beside a run'
+    )
+    assert again == experiment
+
+
+def test_voxels_of_second_are_no_layer():
+    terms = {'terms': [{'name': 'local_graph', 'taps': ['voxels']}]}
+    config = parse_config(DistillationConfig, terms, where='distillation')
+    model = parse_config(DetectorConfig, SECOND, where='model')
+    with pytest.raises(ConfigError, match=r"the teacher has no \['voxels'\]; choose from \['mid"):
+        check_distillation(config, model, model)

@@ -11,10 +11,13 @@ from torch import nn
 from pointdistiller_core.config import DetectorConfig, load_config, shipped_configs
 from pointdistiller_core.evaluation.efficiency import (
     count_detector_multiply_adds,
+    count_encoder_multiply_adds,
     count_multiply_adds,
     count_parameters,
 )
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.sparse.middle import middle_stages
+from pointdistiller_core.sparse.sites import Sites
 
 IMAGE = torch.zeros(2, 4, 5, 6)
 
@@ -90,3 +93,17 @@ def test_work_on_points_comes_on_top(tiny_model):
     assert count_multiply_adds(detector, detector.prepare([points])) == (
         count_detector_multiply_adds(detector) + on_points
     )
+
+
+def test_sparse_work_is_that_of_the_cells_that_meet(tiny_second, tiny_dataset):
+    detector = build_detector(tiny_second).eval()
+    prepared = detector.prepare([torch.from_numpy(tiny_dataset(1)[0].points)])
+    sites, _ = Sites.build(prepared.coords.numpy(), tiny_second.sparse_shape, 1)
+    expected = 0
+    for conv in (conv for stage in middle_stages(tiny_second) for conv in stage):
+        if conv.stride is None:
+            rulebook = sites.submanifold
+        else:
+            sites, rulebook = sites.strided(conv.kernel, conv.stride, conv.padding)
+        expected += rulebook.num_pairs * conv.in_channels * conv.out_channels
+    assert count_encoder_multiply_adds(detector, prepared) == expected > 1000

@@ -270,5 +270,5 @@ def test_folders_that_do_not_fit_are_refused(tmp_path):
 def test_nuscenes_is_named(tmp_path):
     (tmp_path / 'v1.0-mini').mkdir()
     (tmp_path / 'v1.0-mini' / 'sample.json').write_text('[]', encoding='utf-8')
-    with pytest.raises(DatasetError, match="is in nuScenes' format, .* cannot be converted"):
+    with pytest.raises(DatasetError, match=r"is in nuScenes' format, .* cannot be converted"):
         kind_of(tmp_path)

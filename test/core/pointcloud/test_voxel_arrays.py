@@ -35,6 +35,12 @@ def assert_same_voxels(points, *, max_points, max_voxels, grid=GRID):
     np.testing.assert_array_equal(found.owners, expected.owners[0].numpy())
     assert found.cuts == expected.cuts
     assert found.starts.tolist() == (np.cumsum(found.num_points) - found.num_points).tolist()
+    if len(found):
+        sums = np.add.reduceat(found.points, found.starts, axis=0)
+        means = (sums / found.num_points[:, None]).astype(np.float32)
+        np.testing.assert_allclose(found.means(), means, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(found.means(3), found.means()[:, :3])
+    assert found.means(3).shape == (len(found), 3)
     return found
 
 

@@ -12,6 +12,7 @@ from pointdistiller_core.sparse import array_convolution
 from pointdistiller_core.sparse.array_convolution import convolve_relu
 from pointdistiller_core.sparse.convolution import convolve
 from pointdistiller_core.sparse.sites import Sites
+from pointdistiller_core.sparse.team import Team
 
 KERNELS = {'submanifold': (3, 3, 3), 'strided': (3, 3, 3), 'flat': (3, 1, 1)}
 
@@ -41,3 +42,20 @@ def test_features_are_those_of_torch(monkeypatch, name, count, values):
     expected = (result + torch.from_numpy(bias)).relu()
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize('name', KERNELS)
+def test_bits_do_not_depend_on_threads(monkeypatch, name):
+    monkeypatch.setattr(array_convolution, 'VALUES', 64)  # many parts
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.unravel_index(rng.permutation(8 * 9 * 11)[:400], (1, 8, 9, 11)), axis=1)
+    sites, _ = Sites.build(grid, (8, 9, 11), 1)
+    features = rng.normal(size=(400, 4)).astype(np.float32)
+    kernel = rng.normal(size=(np.prod(KERNELS[name]), 4, 8)).astype(np.float32)
+    bias = rng.normal(size=8).astype(np.float32)
+    rulebook = rulebook_of(sites, name)
+    alone = convolve_relu(features, kernel, bias, rulebook)
+    assert np.count_nonzero(alone) > 100
+    for num_threads in (2, 3):
+        found = convolve_relu(features, kernel, bias, rulebook, Team(num_threads))
+        np.testing.assert_array_equal(found, alone)

@@ -54,6 +54,7 @@ STUDY = {
         {'name': 'plain_16x', 'student': '16x'},
     ],
 }
+PRESETS = ('paper', 'local_graph')
 SIZES = ('small', 'full')
 SHIPPED = {path.stem: path for path in shipped_configs('studies')}
 
@@ -147,6 +148,41 @@ def test_terms_have_the_settings_of_the_size_unless_the_arm_says_otherwise(disti
     _, job, _ = a_plan(a_study(arms=[arm]))
     (term,) = job.experiment.distillation.terms
     assert {name: getattr(term, name) for name in expected} == expected
+
+
+def test_another_family_has_its_own_models_and_its_own_taps():
+    models = {
+        'pointpillars': {'teacher': 'pointpillars', '4x': 'pointpillars_4x'},
+        'second': {'teacher': 'second', '4x': 'second_4x'},
+    }
+    size = a_size(models=models, students={'4x': {}})
+    study = a_study(
+        arms=[{'name': name, 'experiment': {'distillation': name}} for name in PRESETS]
+    )
+    for family, taps in (('second', 'middle.4'), ('pointpillars', 'pillars'), (None, 'pillars')):
+        teacher, *students = a_plan(study, size.of_family(family), seeds=[0])
+        assert (teacher.experiment.model.name, teacher.experiment.model.width) == (
+            family or 'pointpillars',
+            1.0,
+        )
+        for job in students:
+            assert (job.experiment.model.name, job.experiment.model.width) == (
+                teacher.experiment.model.name,
+                0.5,
+            )
+            (term,) = job.experiment.distillation.terms
+            assert (term.taps, term.num_samples) == ((taps,), 64)
+
+
+def test_a_size_without_the_family_is_refused():
+    size = a_size(models={'second': {'teacher': 'second', '4x': 'second_4x'}})
+    with pytest.raises(ConfigError, match=r"no models of 'pointrcnn'; choose from \['second'\]"):
+        size.of_family('pointrcnn')
+    with pytest.raises(ConfigError, match=r"models.second: no model of \['16x'\]"):
+        size.of_family('second')
+    with pytest.raises(ConfigError, match=r"no models of 'second'; choose from \[\]"):
+        a_size().of_family('second')
+    assert a_size().of_family(None) == a_size()
 
 
 def test_problems_of_all_arms_are_reported_together():
@@ -410,7 +446,7 @@ def uses_what_exists(arm: ArmConfig) -> bool:
 
 @pytest.mark.parametrize('size', SIZES)
 def test_arms_of_one_name_are_the_same_in_all_studies(size):
-    settings = load_config(StudySizeConfig, SHIPPED[size])
+    settings = load_config(StudySizeConfig, SHIPPED[size]).of_family(None)
     seen = {}
     for _, study, arm in (entry for entry in shipped_arms() if entry[0] == size):
         content = arm.student, experiment_values(settings, arm)
@@ -424,20 +460,23 @@ def test_arms_of_one_name_are_the_same_in_all_studies(size):
         for size, study, arm in shipped_arms()
     ],
 )
-def test_shipped_arms_are_valid(size, study, arm):
+@pytest.mark.parametrize('family', ['pointpillars', 'second'])
+def test_shipped_arms_are_valid(size, study, arm, family):
     if not uses_what_exists(arm):
         pytest.skip(f'{study}: {arm.name} uses terms that are not there yet')
-    settings = load_config(StudySizeConfig, SHIPPED[size])
+    settings = load_config(StudySizeConfig, SHIPPED[size]).of_family(family)
     plan = plan_study(
         StudyConfig(title='one arm', arms=(arm,)), settings, size_name=size, seeds=(3,)
     )
     assert [job.folder for job in plan[1:]] == [f'runs/{arm.name}-seed3']
+    assert {job.experiment.model.name for job in plan} == {family}
 
 
 @pytest.mark.parametrize('size', SIZES)
 def test_shipped_curves_have_their_settings(size):
     study = load_config(StudyConfig, SHIPPED['sensitivity'])
-    plan = plan_study(study, load_config(StudySizeConfig, SHIPPED[size]), size_name=size)
+    settings = load_config(StudySizeConfig, SHIPPED[size]).of_family(None)
+    plan = plan_study(study, settings, size_name=size)
     for values in setting_values(study, plan).values():
         assert len(values) >= 5
         assert len(set(values.values())) == len(values)

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from changed_config import changed
 import numpy as np
 import pytest
 import torch
 
+from pointdistiller_core.config import DetectorConfig, find_config, load_config
 from pointdistiller_core.deploy.backends.canvas import Canvas
 from pointdistiller_core.deploy.export.split import make_canvas, split_detector
 from pointdistiller_core.deploy.hosts import HOSTS
@@ -36,6 +39,62 @@ def test_a_real_sweep(shared_data):
     expected = make_canvas(model, points)
     assert num_cells == np.count_nonzero(expected.any(axis=3)) > 1000
     assert np.abs(found - expected).max() <= 1e-5 * expected.max()
+
+
+def test_bits_do_not_depend_on_threads(shared_data):
+    config = load_config(DetectorConfig, find_config('models', 'second_16x'))
+    torch.manual_seed(0)
+    arrays = split_detector(build_detector(config).eval()).arrays
+    points = np.load(shared_data / 'openpcdet' / 'frame_000008.npz')['points']
+    maps = []
+    for num_threads in (1, 2, 3):
+        host = HOSTS['second'](config, arrays, num_threads)
+        maps += [host.encode(host.prepare(points)) for _ in range(2)]
+    for features, cells in maps:
+        np.testing.assert_array_equal(features, maps[0][0])
+        np.testing.assert_array_equal(cells, maps[0][1])
+    assert np.count_nonzero(maps[0][0]) > 10_000
+
+
+CELL = np.float32([0.05, 0.05, 0.1])
+
+
+@pytest.mark.parametrize(
+    'voxels',
+    [
+        [(0, 0, 0)],
+        [(700, 800, 20)],
+        list(product((0, 1407), (0, 1599), (0, 39))),  # every corner of the grid
+    ],
+)
+def test_few_voxels_at_the_borders(voxels):
+    config = load_config(DetectorConfig, find_config('models', 'second_16x'))
+    torch.manual_seed(0)
+    model = build_detector(config).eval()
+    low = np.float32(config.point_cloud_range[:3])
+    places = (np.float32(voxels) + 0.5) * CELL + low
+    points = np.hstack([places, np.full((len(places), 1), 0.5, np.float32)])
+    found, _ = map_of(model, points)
+    expected = make_canvas(model, points)
+    assert expected.any()
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
+
+
+def test_very_many_voxels_and_their_cap():
+    config = load_config(DetectorConfig, find_config('models', 'second_16x'))
+    config = changed(config, voxels={'max_voxels': 150_000})
+    arrays = split_detector(build_detector(config).eval()).arrays
+    rng = np.random.default_rng(0)
+    cells = np.unique(rng.integers(0, (1408, 1600, 40), (260_000, 3)), axis=0)[:200_000]
+    points = (cells + 0.5) * CELL + np.float32(config.point_cloud_range[:3])
+    points = np.hstack([points, np.zeros((len(points), 1))]).astype(np.float32)
+    host = HOSTS['second'](config, arrays, 2)
+    prepared = host.prepare(rng.permutation(points))
+    assert prepared.cuts['voxels'] == (150_000, 50_000)
+    assert prepared.cuts['points'] == (150_000, 50_000)
+    features, cells = host.encode(prepared)
+    assert len(features) == len(cells) == len(set(cells.tolist())) > 20_000
+    assert np.isfinite(features).all()
 
 
 @pytest.mark.parametrize(
