@@ -195,7 +195,7 @@ def _train(
     if first:
         record_session(run, first_epoch=done.epochs + 1)
         keep_history(run, done.epochs)
-    if fabric.world_size > 1 and config.augmentation.ground_truth_sampling:
+    if fabric.world_size > 1 and len(dataset) and config.augmentation.ground_truth_sampling:
         with fabric.rank_zero_first():  # it builds the database if there is none yet
             load_database(dataset)
     batches = load_batches(
