@@ -271,6 +271,11 @@ class DetectorParameters(InputParameters):
         "most detections to publish per cloud, best first; 0 is the bundle's own",
         range=(0, 100_000),
     )
+    importance: str = changeable(
+        'num_points',
+        'what makes a place important: its number of points, or the scores of the detector there',
+        choices=('num_points', 'confidence'),
+    )
     max_importance_markers: int = changeable(
         1000, 'most places in ~/importance_markers', range=(0, 100_000)
     )

@@ -154,7 +154,7 @@ def training_stages(output: Path, experiments: Mapping[str, ExperimentConfig]) -
             lambda name=name: experiments[name].model_dump(mode='json'),  # type: ignore[misc]
             after=('data',) if experiment.distillation is None else ('data', 'teacher'),
             results=(runs / name,),
-            title=TITLES[name],
+            title=f'a training: {TITLES[name]}',
         )
         for name, experiment in experiments.items()
     ]

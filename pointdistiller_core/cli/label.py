@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,9 @@ from pointdistiller_core.pipelines.label import MEASURED_IOU
 
 if TYPE_CHECKING:
     from pointdistiller_core.pipelines.label import LabelCounts
+
+QUALITY_COLUMNS = ['class', 'precision', 'recall', 'found', 'wrong', 'missed', 'out of range']
+LABEL_COLUMNS = ['class', 'tracks', 'sure', 'unsure', 'dropped', 'labels', 'ignored boxes']
 
 
 def label_command(
@@ -75,21 +79,55 @@ def label_command(
     Sure tracks become labels, unsure ones ignored boxes. Labels of people are kept, and the new
     ones are compared with them. Repeat with other settings to make the labels again.
     """
-    from pointdistiller_core.datasets.folder import FolderDataset
-    from pointdistiller_core.pipelines.label import label_dataset
-    from pointdistiller_core.pipelines.teachers import labelled_classes, load_teachers
-
     values = apply_overrides({}, tuple(overrides or ()))
     config = parse_config(LabellingConfig, values, where='--set')
     renamed = parse_class_map(class_map or ())
     folder = FolderConfig(root=dataset, split=split, class_map=renamed)
-    teachers = load_teachers(
-        FolderDataset(folder, (), labelled=False),
+    counts = label_folder(
+        folder,
         config,
         bundles=bundle or (),
         detections=detections or (),
-        class_map=renamed,
         label_names=label_names or (),
+        device=device,
+    )
+    print_labels(counts, dataset, json_file)
+
+
+def label_folder(
+    folder: FolderConfig,
+    config: LabellingConfig,
+    *,
+    bundles: Sequence[str],
+    detections: Sequence[str],
+    label_names: Sequence[str],
+    device: str,
+) -> LabelCounts:
+    """Label the frames of a folder that people have not, with a progress bar.
+
+    Args:
+        folder: frames, and new names of classes.
+        config: how to label.
+        bundles: of teachers, `BUNDLE[=CLASS,...]`.
+        detections: in bags, `BAG[:TOPIC][=CLASS,...]`.
+        label_names: classes that numbers index, of recorded boxes without names.
+        device: of the bundles.
+
+    Raises:
+        ConfigError: as `load_teachers`, or trust is given for a class that nobody labels.
+        DatasetError, BundleError: as `load_teachers` and `label_dataset`.
+    """
+    from pointdistiller_core.datasets.folder import FolderDataset
+    from pointdistiller_core.pipelines.label import label_dataset
+    from pointdistiller_core.pipelines.teachers import labelled_classes, load_teachers
+
+    teachers = load_teachers(
+        FolderDataset(folder, (), labelled=False),
+        config,
+        bundles=bundles,
+        detections=detections,
+        class_map=folder.class_map,
+        label_names=label_names,
         device=device,
         on_note=print_note,
     )
@@ -98,8 +136,19 @@ def label_command(
         raise ConfigError(f'trust_by_class: {unknown} are not labelled; choose from {list(names)}')
     frames = FolderDataset(folder, names, labelled=False)
     with progress_bar('label', 'frames') as update:
-        counts = label_dataset(frames, teachers, config, update)
-    print_labels(counts, dataset, json_file)
+        return label_dataset(frames, teachers, config, update)
+
+
+def label_rows(counts: LabelCounts) -> list[list[str]]:
+    """A row of `LABEL_COLUMNS` for each class."""
+    return [
+        [
+            name,
+            *map(str, (tracks.total(), *(tracks[key] for key in (LABEL, IGNORE, DROP)))),
+            *map(str, (counts.labels[name]['labels'], counts.labels[name]['ignored'])),
+        ]
+        for name, tracks in counts.tracks.items()
+    ]
 
 
 def print_labels(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
@@ -109,41 +158,45 @@ def print_labels(counts: LabelCounts, dataset: Path, json_file: str | None) -> N
     print_table(
         f'{dataset}: {counts.frames["labelled"]} frames labelled, {counts.frames["kept"]} with '
         'labels of people kept',
-        ['class', 'tracks', 'sure', 'unsure', 'dropped', 'labels', 'ignored boxes'],
-        [
-            [
-                name,
-                *map(str, (tracks.total(), *(tracks[key] for key in (LABEL, IGNORE, DROP)))),
-                *map(str, (counts.labels[name]['labels'], counts.labels[name]['ignored'])),
-            ]
-            for name, tracks in counts.tracks.items()
-        ],
+        LABEL_COLUMNS,
+        label_rows(counts),
         json_target=json_file,
     )
-    kept = counts.frames['kept']
-    measured = {name: _quality(counts, name) for name in counts.tracks if kept}
-    if measured:
-        print_table(
-            f'Against the labels of people in {kept} frames (BEV IoU '
-            f'{MEASURED_IOU:g}; ignored boxes do not count)',
-            ['class', 'precision', 'recall', 'found', 'wrong', 'missed', 'out of range'],
-            [
-                [name, *(_percent(each[key]) for key in ('precision', 'recall'))]
-                + [str(each[key]) for key in ('found', 'wrong', 'missed', 'unseen')]
-                for name, each in measured.items()
-            ],
-            json_target=json_file,
-        )
+    if rows := quality_rows(counts):
+        print_table(quality_title(counts), QUALITY_COLUMNS, rows, json_target=json_file)
     write_json(
         json_file,
         {
             'frames': dict(counts.frames),
             'tracks': {name: dict(tracks) for name, tracks in counts.tracks.items()},
             'labels': {name: dict(labels) for name, labels in counts.labels.items()},
-            'against_people': measured,
+            'against_people': _measured(counts),
             'notes': counts.notes,
         },
     )
+
+
+def quality_title(counts: LabelCounts) -> str:
+    """What `quality_rows` are."""
+    return (
+        f'Against the labels of people in {counts.frames["kept"]} frames (BEV IoU '
+        f'{MEASURED_IOU:g}; ignored boxes do not count)'
+    )
+
+
+def quality_rows(counts: LabelCounts) -> list[list[str]]:
+    """A row of `QUALITY_COLUMNS` for each class; none where people have labelled nothing."""
+    return [
+        [name, *(_percent(each[key]) for key in ('precision', 'recall'))]
+        + [str(each[key]) for key in ('found', 'wrong', 'missed', 'unseen')]
+        for name, each in _measured(counts).items()
+    ]
+
+
+def _measured(counts: LabelCounts) -> dict[str, dict[str, float | None]]:
+    if not counts.frames['kept']:
+        return {}
+    return {name: _quality(counts, name) for name in counts.tracks}
 
 
 def _quality(counts: LabelCounts, name: str) -> dict[str, float | None]:

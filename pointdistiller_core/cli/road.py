@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,15 @@ from pointdistiller_core.cli.export import (
     export_files,
     open_calibration,
 )
-from pointdistiller_core.cli.label import print_labels
+from pointdistiller_core.cli.label import (
+    LABEL_COLUMNS,
+    QUALITY_COLUMNS,
+    label_folder,
+    label_rows,
+    print_labels,
+    quality_rows,
+    quality_title,
+)
 from pointdistiller_core.cli.output import print_lines, print_note, progress_bar
 from pointdistiller_core.cli.training import print_lessons, run_with_progress, settle_experiment
 from pointdistiller_core.config import (
@@ -117,6 +126,9 @@ class Road:
 
     def stages(self) -> list[Stage]:
         """In their order, without the page."""
+        return [*self._data_stages(), *self._model_stages()]
+
+    def _data_stages(self) -> list[Stage]:
         config = self.config
         return [
             Stage(
@@ -139,6 +151,11 @@ class Road:
                 clear=lambda _changes, _before: None,  # they are replaced, frame by frame
                 title='teachers label what people have not',
             ),
+        ]
+
+    def _model_stages(self) -> list[Stage]:
+        config = self.config
+        return [
             Stage(
                 'teacher',
                 self.train_teacher,
@@ -263,27 +280,18 @@ class Road:
 
     def label(self, _begun: bool) -> Facts:
         """Label what people have not."""
-        from pointdistiller_core.datasets.folder import FolderDataset
-        from pointdistiller_core.pipelines.label import label_dataset
-        from pointdistiller_core.pipelines.teachers import labelled_classes, load_teachers
-
         section = self.config.labels
         further = {'bundles', 'detections', 'class_map', 'label_names'}
         config = parse_config(LabellingConfig, section.model_dump(exclude=further), where='labels')
         folder = FolderConfig(root=self.dataset, split='all', class_map=section.class_map)
-        teachers = load_teachers(
-            FolderDataset(folder, (), labelled=False),
+        counts = label_folder(
+            folder,
             config,
             bundles=self._labelling_bundles,
             detections=section.detections,
-            class_map=section.class_map,
             label_names=section.label_names,
             device=self.config.device,
-            on_note=print_note,
         )
-        frames = FolderDataset(folder, labelled_classes(teachers), labelled=False)
-        with progress_bar('label', 'frames') as update:
-            counts = label_dataset(frames, teachers, config, update)
         print_labels(counts, self.dataset, None)
         total = sum(each['labels'] for each in counts.labels.values())
         if not total and not counts.frames['kept']:
@@ -291,20 +299,15 @@ class Road:
                 f'{self.dataset}: nothing to learn: the teachers are sure of nothing in it; lower '
                 'labels.trust.accept, give another teacher, or label some frames by hand'
             )
-        rows = [['class', 'sure tracks', 'unsure', 'dropped', 'labels', 'ignored boxes']] + [
-            [
-                name,
-                *(str(tracks[outcome]) for outcome in ('label', 'ignore', 'drop')),
-                *(str(counts.labels[name][key]) for key in ('labels', 'ignored')),
-            ]
-            for name, tracks in counts.tracks.items()
-        ]
-        kept = counts.frames['kept']
+        kept, quality = counts.frames['kept'], quality_rows(counts)
         return {
             'summary': f'{total} boxes in {counts.frames["labelled"]} frames by teachers; '
             f'{kept} frames by people',
-            'tables': [rows],
-            'notes': counts.notes,
+            'tables': [
+                [LABEL_COLUMNS, *label_rows(counts)],
+                *([[QUALITY_COLUMNS, *quality]] if quality else []),
+            ],
+            'notes': [*counts.notes, *([quality_title(counts)] if quality else [])],
             'frames': dict(counts.frames),
             'digest': _digest(self._label_files(by_people=False)),
         }
@@ -375,10 +378,12 @@ class Road:
         rows = [['loss, weighted', 'first epoch', 'last epoch']] + [
             [name, f'{first[name]:.3f}', f'{last[name]:.3f}'] for name in first
         ]
-        means = ', '.join(f'{name} {value:.1f}' for name, value in scores.means.items())
+        means = ', '.join(
+            f'{name} {_number(value, ".1f")}' for name, value in scores.means.items()
+        )
         marks = [
             ['beside the held-out labels', *scores.row],
-            [f'{metric} metric', *(f'{value:.1f}' for value in scores.row.values())],
+            [f'{metric} metric', *(_number(value, '.1f') for value in scores.row.values())],
         ]
         training = info.training
         return {
@@ -494,5 +499,5 @@ def _size(bag: Path) -> str:
     return f'{sum(path.stat().st_size for path in files)} bytes'
 
 
-def _number(value: float | None) -> str:
-    return '-' if value is None else f'{value:.2f}'
+def _number(value: float | None, form: str = '.2f') -> str:
+    return '-' if value is None or math.isnan(value) else format(value, form)

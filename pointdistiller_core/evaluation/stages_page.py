@@ -106,6 +106,7 @@ def plot_losses(losses: Sequence[Mapping[str, float]], title: str) -> Picture:
     axes.set_xlabel('epoch', color=_FAINT)
     axes.set_ylabel('loss, weighted', color=_FAINT)
     axes.set_ylim(bottom=0)
+    axes.locator_params(axis='x', integer=True)
     axes.grid(color=_GRID)
     axes.tick_params(colors=_FAINT)
     for spine in axes.spines.values():

@@ -86,8 +86,8 @@ def read_recorded(
         bag: folder or file.
         topic: of the boxes; empty is the only one that there is.
         tolerance_s: most time between a message and its frame [s].
-        label_names: classes that numbers index, of messages that have numbers; empty takes what
-            the bag says, or KITTI's.
+        label_names: classes that numbers index; empty takes what the bag says, or, of clouds of
+            boxes, KITTI's.
 
     Raises:
         ConfigError: there is no such topic, several to choose from, or several drives to which
@@ -125,7 +125,7 @@ def _named(
     reading: _Reading, label_names: Sequence[str]
 ) -> tuple[dict[str, list[Label]], list[str]]:
     """The boxes with names instead of numbers, and what was assumed for that."""
-    if not reading.has_numbers:
+    if not (reading.has_numbers or label_names):
         return reading.by_frame, []
     names, notes = label_names, []
     if not names:

@@ -70,6 +70,8 @@ def load_batches(
         ConfigError: objects are to be pasted of a class that the frames do not know.
         PointDistillerError: too little shared memory for the processes.
     """
+    if not len(frames):  # there is no object to paste
+        augmentation = augmentation.model_copy(update={'ground_truth_sampling': None})
     sampling = augmentation.ground_truth_sampling
     change = partial(
         augment,

@@ -32,6 +32,7 @@ from pointdistiller_core.datasets.simulated import write_drive_bag
 from pointdistiller_core.deploy.bundle import BundleInfo, read_info, save_bundle
 from pointdistiller_core.formats.folder import Label, labels_path, read_labels, write_labels
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.pipelines.stages import run_stages
 
 STAGES = ('dataset', 'labels', 'teacher', 'student', 'export', 'compare', 'page')
 FRAMES = 12
@@ -197,6 +198,28 @@ def test_corrected_labels_are_learned_from_and_never_removed(again):
     assert 'dataset.stride' in said
     assert 'people have labelled frames in it' in said
     assert labels_path(again.folder / 'dataset', name).exists()
+
+
+def test_further_recordings_are_added_and_other_settings_begin_anew(settings, recording, tmp_path):
+    second = shutil.copytree(recording, tmp_path / 'second')
+
+    def convert(bags, **dataset):
+        values = {**settings, 'bags': bags, 'output': str(tmp_path / 'own')}
+        values['dataset'] = {**settings['dataset'], **dataset}
+        road = module.Road(parse_config(FromBagConfig, values, where='test'))
+        (result,) = run_stages(road.output, road.stages()[:1])
+        files = {path: path.stat().st_mtime_ns for path in (road.dataset / 'points').iterdir()}
+        return result.reason, files
+
+    _, first = convert([str(recording)])
+    reason, both = convert([str(recording), str(second)])
+    assert reason.startswith('changed: bags.second: - -> ')
+    assert (len(first), len(both)) == (FRAMES, 2 * FRAMES)
+    assert {path: both[path] for path in first} == first
+    reason, fewer = convert([str(recording), str(second)], stride=2)
+    assert reason == 'changed: dataset.stride: 1 -> 2'
+    assert len(fewer) == FRAMES
+    assert not set(fewer.values()) & set(both.values())
 
 
 def test_labels_that_teach_nothing_are_told(again):

@@ -18,6 +18,7 @@ from detection_messages import (
 )
 import numpy as np
 import pytest
+from rosbags.rosbag1 import Writer as RosbagWriter
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -148,6 +149,35 @@ def test_a_bag_of_sqlite3_without_definitions(tmp_path):
     with sqlite3.connect(file) as database:
         database.execute('DROP TABLE message_definitions')
     (found,) = read(tmp_path / 'bag')
+    np.testing.assert_allclose(found.boxes[0].box, BOX, atol=1e-12)
+
+
+def test_a_bag_of_ros_1(tmp_path):
+    """Its detections have numbers as classes, and its headers a sequence number."""
+    store = get_typestore(Stores.ROS1_NOETIC)
+    ros1 = {
+        VISION: 'std_msgs/Header header\nDetection3D[] detections',
+        'vision_msgs/msg/Detection3D': 'std_msgs/Header header\nObjectHypothesisWithPose[] results'
+        '\nBoundingBox3D bbox',
+        'vision_msgs/msg/ObjectHypothesisWithPose': 'int64 id\nfloat64 score\n'
+        'geometry_msgs/PoseWithCovariance pose',
+        'vision_msgs/msg/BoundingBox3D': 'geometry_msgs/Pose center\ngeometry_msgs/Vector3 size',
+    }
+    for name, text in ros1.items():
+        store.register(get_types_from_msg(text, name))
+    new, types = detection3d(BOX, {'car': 0.5}), store.types
+    header = types['std_msgs/msg/Header'](
+        7, types['builtin_interfaces/msg/Time'](*divmod(STAMP, 10**9)), 'lidar'
+    )
+    result = types['vision_msgs/msg/ObjectHypothesisWithPose'](2, 0.5, new.results[0].pose)
+    item = types['vision_msgs/msg/Detection3D'](header, [result], new.bbox)
+    with RosbagWriter(tmp_path / 'a.bag') as writer:
+        connection = writer.add_connection('/objects', VISION, typestore=store)
+        message = types[VISION](header, [item])
+        writer.write(connection, STAMP, store.serialize_ros1(message, VISION))
+    (found,) = read(tmp_path / 'a.bag')
+    assert (found.stamp_ns, found.frame_id) == (STAMP, 'lidar')
+    assert found.boxes[0].name == '2'
     np.testing.assert_allclose(found.boxes[0].box, BOX, atol=1e-12)
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pointdistiller_core.config import (
+    AugmentationConfig,
     DistillationConfig,
     ExperimentConfig,
     FolderConfig,
@@ -137,7 +138,8 @@ def test_a_dataset_without_any_label_is_distilled_on_but_not_trained_on(
     tiny_model, teacher, drive, tmp_path
 ):
     shutil.rmtree(drive / 'labels')
-    config = on_drive(tiny_model, drive)
+    pasting = AugmentationConfig(ground_truth_sampling={})  # there is nothing to paste
+    config = on_drive(tiny_model, drive).model_copy(update={'augmentation': pasting})
     bundle = run_experiment(config, tmp_path / 'run', teacher=teacher)
     info = read_info(bundle)
     assert (info.training['frames'], info.training['unlabelled_frames']) == (0, 4)

@@ -12,7 +12,7 @@ import pytest
 from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingConfig
 from pointdistiller_core.datasets import KittiDataset
 from pointdistiller_core.errors import DatasetError
-from pointdistiller_core.training.experiment import run_experiment
+from pointdistiller_core.training.experiment import check_labels, run_experiment
 from pointdistiller_core.training.label_survey import (
     LabelSurvey,
     check_training_labels,
@@ -100,3 +100,21 @@ def test_a_validation_that_measures_nothing_is_warned_of(tiny_model, tmp_path, c
     (root / 'training' / 'label_2' / '0.txt').write_text('', encoding='utf-8')
     assert run_experiment(config, tmp_path / 'run', resume=True, device='cpu') == bundle
     assert not caplog.records  # the run is complete
+
+
+def test_labels_that_do_not_count_are_named(tiny_model, tmp_path, caplog):
+    root = tmp_path / 'data'
+    write_frame(root, '0', POINTS, [NEAR, FAR, FAR], ['Car', 'Van', 'Tram'])
+    write_splits(root, {'train': ['0']})
+    dataset = KittiDataset(KittiConfig(root=root), ('Car',))
+    check_labels(experiment(tiny_model, root), dataset, None)
+    (record,) = caplog.records
+    assert 'labels of other classes are ignored: 1 Van, 1 Tram; class_map' in record.getMessage()
+    caplog.clear()
+    config = KittiConfig(root=root, class_map={'Van': 'Car', 'Tram': 'Car', 'Vann': 'Car'})
+    mapped = KittiDataset(config, ('Car',))
+    assert survey_labels(mapped, ('Car',), RANGE).labelled == {'Car': 3}
+    check_labels(experiment(tiny_model, root), mapped, None)
+    (gap, unmet) = [record.getMessage() for record in caplog.records]
+    assert '1 of 3 labels are in the range' in gap
+    assert 'nothing is called Vann; the classes are Car, Tram, Van' in unmet
