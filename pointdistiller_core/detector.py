@@ -32,7 +32,7 @@ from pointdistiller_core.geometry.intensity import (
 )
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.geometry.returns import find_returns
-from pointdistiller_core.records import Detections, Importance, Places
+from pointdistiller_core.records import Detections, Importance, LiveImportance, Places
 
 if TYPE_CHECKING:
     from pointdistiller_core.models import AnyDetector
@@ -148,7 +148,7 @@ class Detector:
         self,
         points: NDArray[np.floating[Any]],
         *,
-        importance: bool = False,
+        importance: bool | LiveImportance = False,
         detection: DetectionConfig | None = None,
         mounting: Mounting | None = None,
     ) -> Detections:
@@ -160,7 +160,8 @@ class Detector:
                 clouds: what is outside of `info.intensity_range` is clipped to it, and
                 `counts['intensity_outside']` says of how many points. `IntensityJudge` finds out
                 about another scale.
-            importance: also return where the detector looked (PointDistiller, section 3.1).
+            importance: also return where the detector looked (PointDistiller, section 3.1): by
+                `num_points` of each place, which is what True means, or by its `confidence` there.
             detection: thresholds and caps for this sweep; None is the bundle's. Without
                 `size_bounds`, those of the bundle hold.
             mounting: of the sensor; None is where the training sensor was.
@@ -181,7 +182,8 @@ class Detector:
         detection = detection or self.info.model.detection
         self.info.model.check_detection(detection)
         cloud = self._read(points, mounting)
-        found, places = backend(cloud.used, watch, importance=importance, detection=detection)
+        kind: LiveImportance | None = 'num_points' if importance is True else importance or None
+        found, places = backend(cloud.used, watch, importance=kind, detection=detection)
         counts = {**cloud.counts, **_count_in_range(cloud.used, found)}
         return replace(
             _to_sensor(found, mounting) if mounting else found,
@@ -290,7 +292,7 @@ def to_importance(places: Places, valid: NDArray[np.bool_]) -> Importance:
         places: of one frame.
         valid: (N,) which of the input points may belong to places.
     """
-    highest = places.values.max(initial=0) or 1
+    highest = places.highest or places.values.max(initial=0) or 1
     scores = (places.values / highest).astype(np.float32)
     scores_or_zero = np.append(scores, np.float32(0))  # -1, outside, is the last: a zero
     point_scores = np.zeros(len(valid), np.float32)

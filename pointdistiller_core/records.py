@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +135,9 @@ class Frame:
             )
 
 
+LiveImportance: TypeAlias = Literal['num_points', 'confidence']  # what a detector can show
+
+
 @dataclass(frozen=True)
 class Places:
     """Where a detector looked, and how much each place matters to it; of one frame.
@@ -143,11 +146,13 @@ class Places:
         centers: (R, 3) float32 [m]; of a voxel the mean of its points.
         values: (R,) of any scale, 0 or more; of a voxel its number of points.
         owners: (N,) int64 place of each input point, -1 for none.
+        highest: value that counts as 1; None is the largest of the frame.
     """
 
     centers: FloatArray
     values: NDArray[Any]
     owners: IntArray
+    highest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class Importance:
 
     Attributes:
         centers: (R, 3) float32 [m], LiDAR frame; see `Places`.
-        scores: (R,) float32 in [0, 1], the largest of the frame is 1.
+        scores: (R,) float32 in [0, 1]; of numbers of points, the largest of the frame is 1.
         point_scores: (N,) float32, the score of the place of each input point; 0 for points
             without one.
     """

@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import describe
+from pointdistiller_core.records import LiveImportance
 from pointdistiller_ros.cloud_input import Arrival, CloudInput
 from pointdistiller_ros.detector_outputs import IMPORTANCE_OUTPUTS, Outputs
 from pointdistiller_ros.detector_setup import Setup, SetupBuilder, load_detector
@@ -72,6 +73,7 @@ class DetectorNode(ManagedNode):
         self._setup: Setup | None = None  # while configured
         self._outputs: Outputs | None = None  # while configured
         self._clouds: CloudInput | None = None  # while active
+        self._odometry: Odometry | None = None  # while active
         self._leavings = Leavings()  # detectors that were replaced
         super().__init__('detector', **node_options)
         # A group of their own, so that they go on while a bundle is loaded.
@@ -85,7 +87,6 @@ class DetectorNode(ManagedNode):
         self._closing.callback(self.health.close)
         self._sensors = Sensors(self.health.log)
         self._sweeps = Sweeps(self.health.log)
-        self._odometry: Odometry | None = None  # while active
         self._tracking = Tracking(self.health.log)
         self._settings = declare_parameters(self, DetectorParameters)
         self._builder = SetupBuilder(self, load)
@@ -209,7 +210,7 @@ class DetectorNode(ManagedNode):
         read = perf_counter()
         found = setup.detector(
             cloud.points,
-            importance=not wanted.isdisjoint(IMPORTANCE_OUTPUTS),
+            importance=_importance(wanted, setup.settings),
             detection=setup.detection,
             mounting=setup.find_mounting(cloud.header.frame_id),
         )
@@ -262,6 +263,12 @@ class DetectorNode(ManagedNode):
             values |= setup.describe() | self._tracking.describe()
             values |= self._sweeps.describe() | self._sensors.describe(self._clouds)
         self.health.publish(level, message, values, device=self._settings.device)
+
+
+def _importance(wanted: set[str], settings: DetectorParameters) -> LiveImportance | bool:
+    """By what the detector is to tell importance; False if nobody asks."""
+    kind: LiveImportance = 'confidence' if settings.importance == 'confidence' else 'num_points'
+    return False if wanted.isdisjoint(IMPORTANCE_OUTPUTS) else kind
 
 
 def main(args: list[str] | None = None) -> int:

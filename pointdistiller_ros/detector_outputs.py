@@ -18,10 +18,12 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
+from pointdistiller_core.messages.autoware_objects import OBJECTS_TYPE, format_detected_objects
 from pointdistiller_core.records import Detections
 from pointdistiller_ros.conversions import (
     Detection3DArray,
     marker_keys,
+    stamp_ns,
     to_box_markers,
     to_boxes_cloud,
     to_detection_array,
@@ -31,7 +33,7 @@ from pointdistiller_ros.conversions import (
     to_track_markers,
 )
 from pointdistiller_ros.parameters import OutputParameters
-from pointdistiller_ros.topics import create_publisher
+from pointdistiller_ros.topics import create_publisher, message_class
 
 if TYPE_CHECKING:
     from pointdistiller_core.detector import BundleInfo
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 OUTPUTS = {  # name and type of each result; None if the message package is not installed
     'boxes': PointCloud2,
     'detections': Detection3DArray,
+    'objects': message_class(OBJECTS_TYPE),
     'markers': MarkerArray,
     'importance': PointCloud2,
     'importance_markers': MarkerArray,
@@ -133,6 +136,9 @@ class Outputs:
         importance, names = detections.importance, class_names
         builders = {
             'detections': lambda: to_detection_array(detections, header, names),
+            'objects': lambda: format_detected_objects(
+                detections, stamp_ns(header.stamp), header.frame_id, names
+            ),
             'markers': lambda: self._replacing(
                 'markers', to_box_markers, detections, header, names
             ),

@@ -75,6 +75,9 @@ class OutputParameters:
     """Which results `detector_node` builds for their subscribers; `~/boxes` cannot be off."""
 
     detections: bool = changeable(True, 'build ~/detections when subscribed to')
+    objects: bool = changeable(
+        True, 'build ~/objects, for Autoware, when subscribed to and its messages are installed'
+    )
     markers: bool = changeable(True, 'build ~/markers when subscribed to')
     importance: bool = changeable(True, 'build ~/importance when subscribed to')
     importance_markers: bool = changeable(True, 'build ~/importance_markers when subscribed to')
@@ -267,6 +270,11 @@ class DetectorParameters(InputParameters):
         0,
         "most detections to publish per cloud, best first; 0 is the bundle's own",
         range=(0, 100_000),
+    )
+    importance: str = changeable(
+        'num_points',
+        'what makes a place important: its number of points, or the scores of the detector there',
+        choices=('num_points', 'confidence'),
     )
     max_importance_markers: int = changeable(
         1000, 'most places in ~/importance_markers', range=(0, 100_000)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import typer
 
 from pointdistiller_core.cli.bags import bag_app, convert_dataset_command
+from pointdistiller_core.cli.balance import balance_command
 from pointdistiller_core.cli.compare import CompareCommand, compare_command
 from pointdistiller_core.cli.comparison import (
     compare_at_recall_command,
@@ -54,6 +55,7 @@ app.command('check-dataset')(check_dataset_command)
 app.command('compare-sweeps')(compare_sweeps_command)
 app.command('train')(train_command)
 app.command('distill')(distill_command)
+app.command('balance')(balance_command)
 app.command('study')(study_command)
 app.command('evaluate')(evaluate_command)
 app.command('compare', cls=CompareCommand)(compare_command)

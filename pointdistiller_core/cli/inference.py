@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pointdistiller_core.deploy.bundle_format import BundleInfo
-    from pointdistiller_core.records import Detections
+    from pointdistiller_core.records import Detections, LiveImportance
 
 BackendOption = Annotated[
     str,
@@ -60,6 +60,18 @@ class MissingIntensity(str, Enum):
 
     error = 'error'
     zero = 'zero'
+
+
+class Shown(str, Enum):
+    """By what places are important; see `Detector`."""
+
+    num_points = 'num_points'
+    confidence = 'confidence'
+
+    @property
+    def kind(self) -> LiveImportance:
+        """The value, for `Detector`."""
+        return 'confidence' if self is Shown.confidence else 'num_points'
 
 
 def detect_command(
@@ -88,6 +100,10 @@ def detect_command(
         Path | None,
         typer.Option(help='Folder for a picture from above of each cloud.', callback=check_folder),
     ] = None,
+    importance: Annotated[
+        Shown,
+        typer.Option(help='What the pictures color: points of each place, or the scores there.'),
+    ] = Shown.num_points,
     json_file: JsonOption = None,
 ) -> None:
     """Detect objects in point cloud files.
@@ -132,11 +148,12 @@ def detect_command(
     if (model := detector.info.model).sweeps > 1:
         print_note(f'the bundle merges {model.sweeps} sweeps; each file is taken as a single one')
     results = []
+    shown = False if pictures is None else importance.kind
     try:
         for index, path in enumerate(clouds):
             points = first[index] if index < len(first) else read(path)
             points = one_sweep(scale_intensity(points, scale), detector.info.model)
-            detections = detector(points, detection=detection, importance=pictures is not None)
+            detections = detector(points, detection=detection, importance=shown)
             results.append((path, detections))
             if pictures is not None:
                 _draw(pictures / f'{path.stem}.png', points, detections, detector.class_names)

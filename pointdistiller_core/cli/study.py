@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 import signal
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,10 +33,11 @@ from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 if TYPE_CHECKING:
     from pointdistiller_core.studies.plan import Job
     from pointdistiller_core.studies.runner import Outcome
-    from pointdistiller_core.studies.table import Row, Scores
+    from pointdistiller_core.studies.table import Comparison, Row, Scores
 
 
 SPREAD = 'mean ± standard deviation over seeds'
+PAIRED = 'Differences of two arms, seed by seed: mean ± standard deviation'
 
 
 def study_command(
@@ -57,6 +59,15 @@ def study_command(
             '--output',
             '-o',
             help='Folder that studies of a family share. [default: runs/SIZE, runs/SIZE-MODEL]',
+        ),
+    ] = None,
+    kept: Annotated[
+        Path | None,
+        typer.Option(
+            '--continue',
+            metavar='FOLDER',
+            help='Instead of --output: a folder for version control, from which any machine goes '
+            'on. It ignores frames and checkpoints, and stores weights in half precision.',
         ),
     ] = None,
     seeds: Annotated[
@@ -89,6 +100,8 @@ def study_command(
     # torch takes a second to import, and `--help` should not wait for it
     from pointdistiller_core.studies.plan import check_begun, plan_study, setting_values
 
+    if kept is not None and output is not None:
+        raise ConfigError(f'--continue {kept} and --output {output}: give one folder, for all')
     stop_at = moment_after(stop_after)
     study_file, size_file = find_config('studies', study), find_config('studies', size)
     config = load_config(StudyConfig, study_file)
@@ -103,14 +116,24 @@ def study_command(
     setting_values(config, plan)  # raises now, not after hours
     other = model not in {None, *list(settings.models)[:1]}
     name = f'{size_file.stem}-{model}' if other else size_file.stem
-    output = output or Path('runs') / name
+    output = kept or output or Path('runs') / name
     for note in dict.fromkeys(note for job in plan for note in notes_of_taps(job.experiment)):
         print_note(note)
     check_begun(output, plan)
+    report = Report(output / study_file.stem, config, plan, name, settings.data)
     outcomes: list[Outcome] = []
     if not report_only:
-        outcomes = _train(settings, plan, output, jobs=jobs, device=device, stop_at=stop_at)
-    write_report(output / study_file.stem, config, plan, size=name, data=settings.data)
+        outcomes = _train(
+            settings,
+            report,
+            output,
+            jobs=jobs,
+            device=device,
+            stop_at=stop_at,
+            shrink=kept is not None,
+        )
+    report.write()
+    report.show()
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         print_error(f'{_name(outcome.job)}: {outcome.error}')
@@ -136,24 +159,34 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
 
 def _train(
     settings: StudySizeConfig,
-    plan: Sequence[Job],
+    report: Report,
     output: Path,
     *,
     jobs: int | None,
     device: str,
     stop_at: float | None,
+    shrink: bool,
 ) -> list[Outcome]:
     """Simulate and train what is missing."""
+    from pointdistiller_core.studies.kept import ignore_the_rest
     from pointdistiller_core.studies.runner import default_jobs, run_jobs
 
+    plan = report.plan
+    if shrink:
+        ignore_the_rest(output)
     num_jobs = jobs or default_jobs(plan[0].experiment.training)
     try:
         with _interrupted_at(stop_at):
             _simulate(output, settings.data)
         print_note(f'{output}: {len(plan)} runs, {num_jobs} at once')
-        listener = _make_listener(output, plan)
         return run_jobs(
-            output, plan, num_jobs=num_jobs, device=device, listener=listener, stop_at=stop_at
+            output,
+            plan,
+            num_jobs=num_jobs,
+            device=device,
+            listener=_make_listener(output, report),
+            stop_at=stop_at,
+            shrink=shrink,
         )
     except TrainingStopped:
         print_note('stopped in time while simulating; the same command goes on from here')
@@ -189,11 +222,12 @@ def _interrupted_at(moment: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _make_listener(output: Path, plan: Sequence[Job]) -> Any:
+def _make_listener(output: Path, report: Report) -> Any:
     from pointdistiller_core.studies.plan import collect_runs
     from pointdistiller_core.studies.runner import StudyListener
 
     done: Counter[str] = Counter()
+    writing, plan = Lock(), report.plan
 
     class Lines(StudyListener):
         def on_wait(self, job: Job) -> None:
@@ -206,6 +240,8 @@ def _make_listener(output: Path, plan: Sequence[Job]) -> Any:
             if found:
                 name = found[0]['means'][-1]
                 result = f'{name} {found[0]["scores"][name]:.1f}'
+                with writing:  # whatever happens next, this run is told of
+                    report.write()
             minutes, seconds = divmod(round(outcome.seconds), 60)
             print_note(
                 f'[{done["runs"]}/{len(plan)}] {_name(outcome.job)}: {result}, '
@@ -219,46 +255,83 @@ def _name(job: Job) -> str:
     return f'{job.arm}, seed {job.seed}'
 
 
-def write_report(
-    stem: Path, study: StudyConfig, plan: Sequence[Job], *, size: str, data: SimulatedDataConfig
-) -> None:
-    """Print the table of the complete runs; write it as JSON, Markdown and a picture.
+@dataclass(frozen=True)
+class Report:
+    """The results of a study: `write` them as JSON and Markdown, `show` them with a picture.
 
-    Args:
+    Attributes:
         stem: of the files, in the folder of the runs.
         study: its arms and their order.
         plan: its runs.
         size: its name.
         data: what the runs were trained on.
     """
-    from pointdistiller_core.evaluation.metric import find_metric
-    from pointdistiller_core.studies.plan import (
-        collect_runs,
-        list_arms,
-        scores_by_arm,
-        setting_values,
-    )
-    from pointdistiller_core.studies.table import MEANS, format_table, summarize
 
-    runs = collect_runs(stem.parent, plan)
-    scores = scores_by_arm(runs)
-    metric, means = (runs[0]['metric'], runs[0]['means']) if runs else ('kitti', MEANS)
-    quantity = find_metric(metric).quantity
-    rows = summarize(list_arms(study, plan), scores, means)
-    title = f'{study.title}, size {size}'
-    print_table(f'{title}; {quantity}: {SPREAD}', *format_table(rows), json_target=None)
-    values = {
-        'study': stem.name,
-        'size': size,
-        'data': data.model_dump(mode='json'),
-        'table': [asdict(row) for row in rows],
-        'runs': runs,
-    }
-    write_json(f'{stem}.json', values)
-    _write_page(stem.with_suffix('.md'), title, quantity, rows, runs)
-    words = {'title': title, 'quantity': quantity}
-    _draw(stem.with_suffix('.png'), words, rows, scores, setting_values(study, plan))
-    print_note(f'{stem}.json, .md, .png: {len(runs)} of {len(plan)} runs')
+    stem: Path
+    study: StudyConfig
+    plan: Sequence[Job]
+    size: str
+    data: SimulatedDataConfig
+
+    @property
+    def title(self) -> str:
+        """Of table and picture."""
+        return f'{self.study.title}, size {self.size}'
+
+    def write(self) -> None:
+        """Write what the complete runs say."""
+        runs, rows, quantity = self._collect()
+        values = {
+            'study': self.stem.name,
+            'size': self.size,
+            'data': self.data.model_dump(mode='json'),
+            'table': [asdict(row) for row in rows],
+            'comparisons': [asdict(each) for each in self._compare(rows, runs)],
+            'runs': runs,
+        }
+        write_json(f'{self.stem}.json', values)
+        _write_page(
+            self.stem.with_suffix('.md'),
+            self.title,
+            quantity,
+            rows,
+            runs,
+            comparisons=self._compare(rows, runs),
+        )
+
+    def show(self) -> None:
+        """Print the table of the complete runs, and draw it."""
+        from pointdistiller_core.studies.plan import scores_by_arm, setting_values
+        from pointdistiller_core.studies.table import format_comparisons, format_table
+
+        runs, rows, quantity = self._collect()
+        title = f'{self.title}; {quantity}: {SPREAD}'
+        print_table(title, *format_table(rows), json_target=None)
+        if compared := self._compare(rows, runs):
+            print_table(PAIRED, *format_comparisons(compared), json_target=None)
+        words = {'title': self.title, 'quantity': quantity}
+        settings = setting_values(self.study, self.plan)
+        _draw(self.stem.with_suffix('.png'), words, rows, scores_by_arm(runs), settings)
+        print_note(f'{self.stem}.json, .md, .png: {len(runs)} of {len(self.plan)} runs')
+
+    def _compare(self, rows: Sequence[Row], runs: Sequence[Mapping[str, Any]]) -> list[Comparison]:
+        from pointdistiller_core.studies.plan import scores_by_arm
+        from pointdistiller_core.studies.table import compare_arms
+
+        titles = {row.arm.name: row.arm.title for row in rows}
+        pairs = [pair for pair in self.study.comparisons if set(pair) <= set(titles)]
+        return compare_arms(pairs, titles, scores_by_arm(runs), rows[0].means)
+
+    def _collect(self) -> tuple[list[dict[str, Any]], list[Row], str]:
+        """The complete runs, their table and the quantity in it."""
+        from pointdistiller_core.evaluation.metric import find_metric
+        from pointdistiller_core.studies.plan import collect_runs, list_arms, scores_by_arm
+        from pointdistiller_core.studies.table import MEANS, summarize
+
+        runs = collect_runs(self.stem.parent, self.plan)
+        metric, means = (runs[0]['metric'], runs[0]['means']) if runs else ('kitti', MEANS)
+        rows = summarize(list_arms(self.study, self.plan), scores_by_arm(runs), means)
+        return runs, rows, find_metric(metric).quantity
 
 
 def _write_page(
@@ -267,9 +340,15 @@ def _write_page(
     quantity: str,
     rows: Sequence[Row],
     runs: Sequence[Mapping[str, Any]],
+    *,
+    comparisons: Sequence[Comparison],
 ) -> None:
     from pointdistiller_core.files import write_text
-    from pointdistiller_core.studies.table import format_markdown, format_table
+    from pointdistiller_core.studies.table import (
+        format_comparisons,
+        format_markdown,
+        format_table,
+    )
 
     revisions = sorted({revision for run in runs for revision in run['revisions']})
     note = (
@@ -277,7 +356,10 @@ def _write_page(
         f'labels alone with the same schedule and seed. {len(runs)} runs, code of revision '
         f'{", ".join(revisions) or "-"}.\n'
     )
-    write_text(file, f'# {title}\n\n{format_markdown(*format_table(rows))}\n{note}')
+    text = f'# {title}\n\n{format_markdown(*format_table(rows))}\n{note}'
+    if comparisons:
+        text += f'\n{PAIRED}\n\n{format_markdown(*format_comparisons(comparisons))}'
+    write_text(file, text)
 
 
 def _draw(

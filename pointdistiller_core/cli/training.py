@@ -62,6 +62,8 @@ StopAfterOption = Annotated[
         help='Save and stop after this time; the exit code is 75, and --resume continues.',
     ),
 ]
+# Of a term's gradient over that of detection, in what the term reaches.
+LEAST_RATIO, MOST_RATIO = 0.1, 1.0
 
 
 def train_command(
@@ -236,6 +238,11 @@ def run_with_progress(
                 def on_note(self, note: str) -> None:
                     print_note(note)
 
+                def on_epoch(self, record: Mapping[str, Any]) -> None:
+                    if record['epoch'] == 1:
+                        for line in describe_ratios(record.get('gradient_ratios', {})):
+                            print_note(line)
+
                 def on_step(self, progress: Progress) -> None:
                     update(
                         progress.step,
@@ -261,6 +268,31 @@ def run_with_progress(
     return bundle
 
 
+def describe_ratios(ratios: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Lines about the terms' gradients after the first epoch; a term that does little is named."""
+    lines = []
+    for term, of_module in ratios.items():
+        parts = ', '.join(f'{name} {value:.2g}' for name, value in of_module.items())
+        hint = ''
+        if not LEAST_RATIO <= of_module.get('reached', 0.0) <= MOST_RATIO:
+            hint = f'; {LEAST_RATIO:g} to {MOST_RATIO:g} is usual, see `pointdistiller balance`'
+        lines.append(f'{term}: gradient over that of detection: {parts or "none"}{hint}')
+    return lines
+
+
+def print_ratios(title: object, ratios: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a row for each term, a column for each module; nothing without terms."""
+    modules = list(dict.fromkeys(name for of_module in ratios.values() for name in of_module))
+    columns = ['term', *sorted(modules, key=lambda name: name == 'reached')]
+    rows = [
+        [term, *(f'{of[name]:.2g}' if name in of else '-' for name in columns[1:])]
+        for term, of in ratios.items()
+    ]
+    if rows:
+        title = f'Gradients of terms over that of detection, last epoch: {title}'
+        print_table(title, columns, rows, json_target=None)
+
+
 def print_validation(run: Path, experiment: ExperimentConfig) -> None:
     """Print the scores of a finished run, if it was validated."""
     from pointdistiller_core.cli.scores import print_scores
@@ -278,7 +310,7 @@ def print_lessons(run: Path) -> None:
     from pointdistiller_core.cli.comparison import print_similarities
     from pointdistiller_core.distill.feature_similarity import Similarity
     from pointdistiller_core.training.processes import is_first_process
-    from pointdistiller_core.training.run import read_features, read_losses
+    from pointdistiller_core.training.run import read_features, read_losses, read_ratios
 
     if not is_first_process():
         return
@@ -286,6 +318,7 @@ def print_lessons(run: Path) -> None:
     rows = [[name, f'{value:.3f}', f'{losses[-1][name]:.3f}'] for name, value in losses[0].items()]
     columns = ['loss, weighted', 'first epoch', 'last epoch']
     print_table(f'Losses: {run}', columns, rows, json_target=None)
+    print_ratios(run, read_ratios(run)[-1])
     if features := read_features(run):
         taps = {
             tap: {name: Similarity(**of_student[tap]) for name, of_student in features.items()}

@@ -57,6 +57,7 @@ from pointdistiller_core.config.distillation import (
     AnyTermConfig,
     DistillationConfig,
     LocalGraphConfig,
+    distillation_presets,
 )
 from pointdistiller_core.config.experiment import (
     ExperimentConfig,
@@ -72,6 +73,7 @@ from pointdistiller_core.config.feature_terms import (
     ContrastiveConfig,
     FeatureTermConfig,
     FitNetsConfig,
+    GraphContrastConfig,
     OverhaulConfig,
     SimilarityConfig,
 )
@@ -85,7 +87,6 @@ from pointdistiller_core.config.files import (
     parse_config,
     read_model,
     read_yaml,
-    shipped_configs,
 )
 from pointdistiller_core.config.from_bag import (
     FromBagConfig,
@@ -111,6 +112,7 @@ from pointdistiller_core.config.second import (
     SecondConfig,
     SparseBackboneConfig,
 )
+from pointdistiller_core.config.shipped import shipped_configs
 from pointdistiller_core.config.simulation import (
     CameraConfig,
     SceneConfig,
@@ -174,6 +176,7 @@ __all__ = [
     'FitNetsConfig',
     'FolderConfig',
     'FromBagConfig',
+    'GraphContrastConfig',
     'GroundTruthSamplingConfig',
     'HeadConfig',
     'KittiConfig',
@@ -211,6 +214,7 @@ __all__ = [
     'ViewsConfig',
     'VoxelConfig',
     'apply_overrides',
+    'distillation_presets',
     'dump_config',
     'find_config',
     'has_splits',

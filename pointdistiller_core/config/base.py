@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticKnownError
@@ -13,6 +13,10 @@ from pydantic_core import PydanticKnownError
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+# How much a row of features matters; for sampling and weighting, see `distill.importance`.
+ImportanceName = Literal[
+    'num_points', 'channel_max', 'abs_mean', 'confidence', 'gradient', 'disagreement'
+]
 # A configuration may come with somebody else's bundle. Values beyond these limits make no
 # detector, and would take all memory, or hours, before they fail.
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]  # [m] or [rad]; float32 has 0.06 m there

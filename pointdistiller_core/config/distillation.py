@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
+import yaml
 
-from pointdistiller_core.config.base import Config, Positive, TermConfig
+from pointdistiller_core.config.base import Config, ImportanceName, Positive, TermConfig
 from pointdistiller_core.config.data import DatasetConfig
 from pointdistiller_core.config.detector import PILLARS, DetectorConfig
 from pointdistiller_core.config.feature_terms import (
@@ -18,10 +20,12 @@ from pointdistiller_core.config.feature_terms import (
     BoxFeaturesConfig,
     ContrastiveConfig,
     FitNetsConfig,
+    GraphContrastConfig,
     OverhaulConfig,
     SimilarityConfig,
 )
 from pointdistiller_core.config.output_terms import ConsistencyConfig, LabelsConfig, LogitsConfig
+from pointdistiller_core.config.shipped import shipped_configs
 
 
 class LocalGraphConfig(TermConfig):
@@ -36,7 +40,7 @@ class LocalGraphConfig(TermConfig):
     weight: float = Field(2.0, ge=0.0)
     num_samples: int = Field(6000, ge=1, description='pillars or cells per frame (N)')
     num_neighbors: int = Field(128, ge=1, description='nodes of a local graph (K)')
-    importance: Literal['num_points', 'channel_max', 'abs_mean'] = 'num_points'
+    importance: ImportanceName = 'num_points'
     sample: Literal['top', 'bottom', 'mixed', 'random'] = Field(
         'top', description='by importance; mixed: half top, half bottom'
     )
@@ -65,6 +69,7 @@ class LocalGraphConfig(TermConfig):
 
 AnyTermConfig = Annotated[
     LocalGraphConfig
+    | GraphContrastConfig
     | FitNetsConfig
     | AttentionConfig
     | SimilarityConfig
@@ -108,6 +113,16 @@ DISTILLATION_PRESETS: Mapping[str, Mapping[str, Any]] = {
 """What the name of a preset stands for: some fields of `DistillationConfig`."""
 
 
+@cache
+def distillation_presets() -> Mapping[str, Mapping[str, Any]]:
+    """All presets: also those that `pointdistiller balance` has measured, from shipped files."""
+    measured = [
+        yaml.safe_load(path.read_text(encoding='utf-8'))
+        for path in shipped_configs('distillations')
+    ]
+    return {**DISTILLATION_PRESETS, **{name: of[name] for of in measured for name in of}}
+
+
 class DistillationConfig(Config):
     """What a teacher does for a student: terms of its loss, its first weights, further frames.
 
@@ -133,12 +148,12 @@ class DistillationConfig(Config):
     @classmethod
     def _expand_names(cls, values: Any) -> Any:
         if isinstance(values, str):
-            if values not in DISTILLATION_PRESETS:
+            presets = distillation_presets()
+            if values not in presets:
                 raise ValueError(
-                    f'no preset of this name; choose from {sorted(DISTILLATION_PRESETS)} '
-                    'or write out the terms'
+                    f'no preset of this name; choose from {sorted(presets)} or write out the terms'
                 )
-            return DISTILLATION_PRESETS[values]
+            return _expand_terms(presets[values])
         if isinstance(values, dict) and 'terms' not in values:
             return {**DISTILLATION_PRESETS['default'], **values}
         return _expand_terms(values)

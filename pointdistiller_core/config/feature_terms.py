@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pointdistiller_core.config.base import Positive, TermConfig
+from pointdistiller_core.config.base import ImportanceName, Positive, TermConfig
 
 
 class FeatureTermConfig(TermConfig):
@@ -57,6 +57,27 @@ class ContrastiveConfig(FeatureTermConfig):
     num_samples: int = Field(512, ge=2, description='pillars or cells per frame')
     channels: int = Field(128, ge=1, description='of the embeddings')
     temperature: Positive = 0.07
+
+
+class GraphContrastConfig(FeatureTermConfig):
+    """Local graphs of the teacher, each of which the student's must find among all others."""
+
+    name: Literal['graph_contrast'] = 'graph_contrast'
+    weight: float = Field(0.1, ge=0.0)
+    num_samples: int = Field(
+        256, ge=1, description='most important rows with points per frame; as many at random'
+    )
+    num_neighbors: int = Field(
+        32, ge=1, description='nodes of a local graph (K); 1: the row alone, a plain contrast'
+    )
+    importance: ImportanceName | Literal['uniform'] = Field(
+        'confidence', description='uniform: all rows alike, so that they are drawn at random'
+    )
+    channels: int = Field(128, ge=1, description='of the graph features')
+    temperature: Positive = 0.07
+    reweight_temperature: Positive = Field(
+        0.5, description='of the reweighting, where importance is scaled to 0 to 1 in each frame'
+    )
 
 
 class OverhaulConfig(FeatureTermConfig):

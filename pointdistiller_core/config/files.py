@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 import yaml
@@ -15,12 +15,12 @@ from pointdistiller_core.config.base import Choice, Config
 from pointdistiller_core.config.detector import DetectorConfig
 from pointdistiller_core.config.experiment import ExperimentConfig
 from pointdistiller_core.config.moved import move_keys, moved_keys
+from pointdistiller_core.config.shipped import ConfigKind, shipped_configs
 from pointdistiller_core.config.yaml_text import parse_yaml
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.files import read_text
 
 ConfigT = TypeVar('ConfigT', bound=Config)
-ConfigKind = Literal['models', 'experiments', 'from_bag', 'studies', 'nodes', 'simulations']
 
 
 def parse_config(
@@ -98,16 +98,6 @@ def read_model(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(model := values.get('model'), str):
         return values
     return {**values, 'model': read_yaml(find_config('models', model, folder))}
-
-
-def shipped_configs(kind: ConfigKind) -> list[Path]:
-    """The YAML files that come with the package, by name."""
-    # Beside the package in a checkout; in share/ of the prefix when pip or colcon installed it.
-    for folder in Path(__file__).parents:
-        for root in (folder, folder / 'share' / 'pointdistiller_ros'):
-            if found := sorted((root / 'config' / kind).glob('*.yaml')):
-                return found
-    return []
 
 
 def find_config(kind: ConfigKind, name: str, folder: Path = Path()) -> Path:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -88,6 +88,14 @@ class StudyConfig(Config):
     title: str
     seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
     arms: tuple[ArmConfig, ...] = Field(min_length=1)
+    order: Literal['labels', 'arms'] = Field(
+        'labels',
+        description='of the runs; labels: all without distillation, then one seed of every arm '
+        'after the other; arms: all seeds of an arm, in the order of the arms',
+    )
+    comparisons: tuple[tuple[Name, Name], ...] = Field(
+        (), description='pairs of arms, of which the first is compared with the second'
+    )
     curves: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description='a setting of a distillation term, and the arms that are drawn over it',
@@ -105,7 +113,8 @@ class StudyConfig(Config):
         names = [TEACHER, *(arm.name for arm in self.arms)]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f'arms {repeated}: each may appear once, and {TEACHER!r} is taken')
-        drawn = {name for arms in self.curves.values() for name in arms}
-        if unknown := sorted(drawn - set(names)):
-            raise ValueError(f'curves: there are no arms {unknown}; there are {names}')
+        groups = {'curves': self.curves.values(), 'comparisons': self.comparisons}
+        for key, parts in groups.items():
+            if unknown := sorted({name for arms in parts for name in arms} - set(names)):
+                raise ValueError(f'{key}: there are no arms {unknown}; there are {names}')
         return self

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pointdistiller_core.config import DetectorConfig, DistillationConfig
 from pointdistiller_core.distill.compatibility import list_differences
+from pointdistiller_core.distill.gradients import gradient_ratios
 from pointdistiller_core.distill.initialization import check_same_architecture
 from pointdistiller_core.distill.term import Lesson, Term, View, layer_names
 from pointdistiller_core.distill.terms.attention import AttentionTerm
@@ -20,6 +21,7 @@ from pointdistiller_core.distill.terms.box_features import BoxFeaturesTerm
 from pointdistiller_core.distill.terms.consistency import ConsistencyTerm
 from pointdistiller_core.distill.terms.contrastive import ContrastiveTerm
 from pointdistiller_core.distill.terms.fitnets import FitNetsTerm
+from pointdistiller_core.distill.terms.graph_contrast import GraphContrastTerm
 from pointdistiller_core.distill.terms.labels import LabelsTerm
 from pointdistiller_core.distill.terms.local_graph import LocalGraphTerm
 from pointdistiller_core.distill.terms.logits import LogitsTerm
@@ -39,6 +41,7 @@ TERMS: Mapping[str, Callable[..., Term]] = {
     'attention': AttentionTerm,
     'similarity': SimilarityTerm,
     'contrastive': ContrastiveTerm,
+    'graph_contrast': GraphContrastTerm,
     'overhaul': OverhaulTerm,
     'attention_nonlocal': AttentionNonlocalTerm,
     'box_features': BoxFeaturesTerm,
@@ -89,23 +92,34 @@ class Distiller(nn.Module):
             batch = term.relabel(batch, teacher)
         # after that, because a second stage samples by the labels
         student = self._see(self.student, prepared, batch)
-        lesson = Lesson(batch, prepared, teacher, student)
         losses = self.student.losses(student.output, batch)
+        detection_loss = torch.stack(list(losses.values())).sum()
+        lesson = Lesson(batch, prepared, teacher, student, detection_loss)
         taught = {name: term(lesson) for name, term in self.terms.items()}
         return losses | {name: loss for name, loss in taught.items() if loss is not None}
+
+    def gradient_ratios(self, losses: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        """Each term's gradient in the student against detection's; see `gradients`.
+
+        Args:
+            losses: what `forward` has just returned.
+        """
+        taught = {name: loss for name, loss in losses.items() if name in self.terms}
+        own = [loss for name, loss in losses.items() if name not in self.terms]
+        return gradient_ratios(torch.stack(own).sum(), taught, self.student)
 
     def _see_as_teacher(self, prepared: Prepared) -> View:
         if self._needs_output:
             return self._see(self.teacher, prepared)
         # Running the rest of the teacher would take most of a step, for nothing.
         outputs = self.teacher.run_until(prepared, self._taps)
-        return View(self.teacher, _rows(self.teacher, outputs, prepared), None)
+        return View(self.teacher, _rows(self.teacher, outputs, prepared), None, outputs)
 
     def _see(self, model: AnyDetector, prepared: Prepared, batch: Batch | None = None) -> View:
         layers = model.layers()
         with read_layers({name: layers[name] for name in self._taps}) as outputs:
             output = model(prepared, batch)
-        return View(model, _rows(model, outputs, prepared), output)
+        return View(model, _rows(model, outputs, prepared), output, outputs)
 
     def _built(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]

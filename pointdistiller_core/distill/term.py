@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,11 +23,13 @@ class View:
         model: the network.
         rows: by layer, of the layers that some term needs.
         output: raw outputs; None for a teacher whose outputs no term needs.
+        outputs: what the modules of the same layers gave.
     """
 
     model: AnyDetector
     rows: Mapping[str, Rows]
     output: Any | None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Lesson:
         prepared: what both networks saw.
         teacher: without gradients.
         student: with gradients.
+        detection_loss: of the student, a scalar; None where it is not known.
     """
 
     batch: Batch
     prepared: Prepared
     teacher: View
     student: View
+    detection_loss: Tensor | None = None
 
 
 class Term(nn.Module):

@@ -11,6 +11,7 @@ from operator import mul
 from typing import Any
 
 from torch import Tensor, nn
+import torch.nn.functional as F
 
 from pointdistiller_core.config import AnchorDetectorConfig, DetectionConfig
 from pointdistiller_core.geometry.detection import box_limits
@@ -19,11 +20,11 @@ from pointdistiller_core.models.boxes.detection import decode_candidates, detect
 from pointdistiller_core.models.boxes.losses import detection_losses
 from pointdistiller_core.models.boxes.targets import assign_targets, ignore_anchors
 from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel
-from pointdistiller_core.models.layer import Layer, map_layer
+from pointdistiller_core.models.layer import Layer, Rows, map_layer
 from pointdistiller_core.models.stages.anchor_head import AnchorHead, AnchorOutput
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.models.stages.bev_backbone import BevBackbone, StackNeck
-from pointdistiller_core.pointcloud.voxels import Voxels, group_voxels
+from pointdistiller_core.pointcloud.voxels import Voxels, cells_at, group_voxels
 from pointdistiller_core.records import Batch, Places
 
 
@@ -116,6 +117,22 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
             direction_offset=self.config.head.direction_offset,
             limits=box_limits(self.config, detection),
         )
+
+    def confidences(self, output: AnchorOutput, rows: Rows) -> Tensor:
+        """(R, K) the best score of each class among the anchors where the rows are.
+
+        A row of a coarser map has the best of the head's cells in it.
+        """
+        height, width = shape = self.config.grid.strided_bev_shape(self.config.head_stride)
+        logits = output.class_logits
+        cells = logits.reshape(len(logits), height, width, -1, logits.shape[2])
+        best = cells.amax(dim=3).float()
+        if rows.map_shape is not None and rows.map_shape < shape:
+            shape = rows.map_shape
+            best = F.adaptive_max_pool2d(best.movedim(3, 1), shape).movedim(1, 3)
+        row, column = cells_at(rows.positions, self.config.grid, shape)
+        confidences: Tensor = best[rows.frames, row, column].sigmoid()
+        return confidences
 
     def layers(self) -> Mapping[str, Layer]:
         """The encoder's, `backbone.0`, ..., `neck`; `backbone.0.norm`, ... before their ReLU."""

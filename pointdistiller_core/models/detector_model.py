@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import DetectionConfig, DetectorConfig
+from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.geometry.detection import box_limits, choose_boxes
-from pointdistiller_core.models.layer import Layer, read_layers
+from pointdistiller_core.models.layer import Layer, Rows, read_layers
 from pointdistiller_core.records import Batch, Cut, Places
 
 
@@ -131,6 +132,25 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
             prepared: of the frames.
             output: of the same frames; None if the network did not run.
         """
+
+    def confidences(self, output: OutputT, rows: Rows) -> Tensor:
+        """(R, K) how sure the detector is of each class where the rows are, in [0, 1].
+
+        By default the best score of the detections that a row is in, seen from above.
+
+        Args:
+            output: of B frames.
+            rows: of any layer, of the same frames.
+        """
+        found, parts = self.detect(output), []
+        for boxes, positions in zip(found, rows.split(rows.positions), strict=True):
+            flat = boxes.boxes * boxes.boxes.new_tensor([1, 1, 0, 1, 1, 1, 1])
+            inside = points_in_boxes(positions * positions.new_tensor([1, 1, 0]), flat)
+            scores = inside * boxes.scores
+            classes = scores.new_zeros(len(positions), len(self.config.class_names))
+            labels = boxes.labels.expand_as(scores)
+            parts.append(classes.scatter_reduce(1, labels, scores, 'amax'))
+        return torch.cat(parts)
 
     @abstractmethod
     def input_facts(self) -> Mapping[str, Any]:

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+import torch.nn.functional as F
 
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
@@ -48,6 +49,17 @@ class Rows:
     def split(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values (R, ...) as those of each frame."""
         return split_frames(values, self.sizes)
+
+    def occupied(self) -> list[Tensor]:
+        """(n,) int64 the rows with points of each frame.
+
+        Most cells of a map are empty and alike, so they would say little.
+        """
+        occupied, start = [], 0
+        for num_points in self.split(self.num_points):
+            occupied.append(start + num_points.nonzero()[:, 0])
+            start += len(num_points)
+        return occupied
 
     @property
     def frames(self) -> Tensor:
@@ -283,3 +295,28 @@ def map_rows(maps: Tensor, voxels: Voxels, grid: Grid) -> Rows:
 def rows_of(maps: Tensor) -> Tensor:
     """(B, C, H, W) as (B H W, C): no copy of maps in channels-last memory."""
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def pool_to(rows: Rows, map_shape: MapShape | None, features: Tensor) -> Tensor:
+    """Features (R, C) of the cells of a map, averaged to a coarser map if there is one."""
+    if rows.map_shape == map_shape:
+        return features
+    assert map_shape is not None
+    return rows_of(F.adaptive_avg_pool2d(rows.to_map(features), map_shape))
+
+
+# --- outputs of modules ----------------------------------------------------------------------
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors of features in a module's output: a tensor, several, or a sparse one."""
+    if isinstance(output, SparseTensor):
+        return [output.features]
+    return list(output) if isinstance(output, (tuple, list)) else [output]
+
+
+def with_tensors(output: Any, tensors: Sequence[Tensor]) -> Any:
+    """A module's output with other tensors in place of those of `tensors_of`."""
+    if isinstance(output, SparseTensor):
+        return replace(output, features=tensors[0])
+    return tuple(tensors) if isinstance(output, (tuple, list)) else tensors[0]

@@ -95,9 +95,11 @@ def detect(
             found += map(_to_detections, detect_frames(detector, batch, info))
         else:
             for frame in batch:
-                height = detector.info.sensor_height if level else 0.0
-                mounting = Mounting.found_in(frame.points, height) if level else None
-                not_level += level and mounting is None
+                if not level:
+                    found.append(detector(frame.points))
+                    continue
+                mounting = Mounting.found_in(frame.points, detector.info.sensor_height)
+                not_level += mounting is None
                 found.append(detector(frame.points, mounting=mounting))
         if on_frame is not None:
             on_frame(len(found), len(indices))

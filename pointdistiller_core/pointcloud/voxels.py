@@ -57,8 +57,9 @@ class Voxels:
             start = sum(sizes[:frame])
             own = slice(start, start + sizes[frame])
             of_frame = torch.where(owners >= 0, owners - start, -1)
-            columns = (centers[own], self.num_points[own], of_frame)
-            places.append(Places(*(column.cpu().numpy() for column in columns)))
+            values, own_centers = self.num_points[own], centers[own]
+            columns = [column.cpu().numpy() for column in (own_centers, values, of_frame)]
+            places.append(Places(columns[0], columns[1], columns[2]))
         return places
 
 
@@ -160,6 +161,25 @@ def cell_centers(coords: Tensor, grid: Grid) -> Tensor:
     low = coords.new_tensor(grid.point_cloud_range[:3], dtype=torch.float32)
     size = coords.new_tensor(grid.voxel_size, dtype=torch.float32)
     return (coords[:, 1:].flip(1) + 0.5) * size + low
+
+
+def cells_at(positions: Tensor, grid: Grid, map_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """(R,) int64 row and column of the cells of a map over the grid in which positions lie.
+
+    Args:
+        positions: (R, 3) x, y, z [m], LiDAR frame; those outside take the nearest cell.
+        grid: that the map covers.
+        map_shape: H, W of the map.
+    """
+    low_x, low_y, _, high_x, high_y, _ = grid.point_cloud_range
+    row, column = (
+        ((positions[:, axis] - low) / ((high - low) / size)).floor().long().clamp(0, size - 1)
+        for axis, low, high, size in (
+            (1, low_y, high_y, map_shape[0]),
+            (0, low_x, high_x, map_shape[1]),
+        )
+    )
+    return row, column
 
 
 def _coords(frame: int, cells: Tensor, grid: Grid) -> Tensor:

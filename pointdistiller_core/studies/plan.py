@@ -5,7 +5,7 @@
 * `data/`: the simulated frames of every run.
 * `runs/<arm>-seed<k>/`: a run. An arm is the same in every study, so studies that share a folder
   share its runs. Beside it are `.yaml`, the experiment, and `.log`, the output of the process.
-* `<study>.json`, `.md`, `.png`: the results of a study.
+* `<study>.json`, `.md`, `.png`: the results of a study; the first two after every run.
 
 An experiment names the data relative to the folder, which may be moved or copied.
 """
@@ -103,7 +103,7 @@ def plan_study(
         folder: of the size's file; model files may be named relative to it.
 
     Returns:
-        The teacher's run, then the students without distillation, then those with it.
+        The teacher's run, then the others in the order of the study.
 
     Raises:
         ConfigError: lists the problems of all arms.
@@ -120,7 +120,8 @@ def plan_study(
             problems.append(str(error))
     if problems:
         raise ConfigError('\n'.join(problems))
-    jobs.sort(key=lambda job: (job.teacher is not None, job.seed))
+    if study.order == 'labels':
+        jobs.sort(key=lambda job: (job.teacher is not None, job.seed))
     return [teacher, *jobs]
 
 

@@ -26,6 +26,7 @@ from pointdistiller_core.config import TrainingConfig, dump_config
 from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.errors import PointDistillerError, TrainingStopped
 from pointdistiller_core.files import named_refusals, write_text
+from pointdistiller_core.studies.kept import shrink_run
 from pointdistiller_core.studies.plan import Job, is_complete
 from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 from pointdistiller_core.training.run import CONFIG_FILE
@@ -75,6 +76,7 @@ def run_jobs(
     device: str = 'auto',
     listener: StudyListener | None = None,
     stop_at: float | None = None,
+    shrink: bool = False,
 ) -> list[Outcome]:
     """Complete the runs of a study; a failure does not stop the others.
 
@@ -87,12 +89,18 @@ def run_jobs(
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
         listener: told how it goes.
         stop_at: moment of `time.monotonic` at which to save and stop the runs.
+        shrink: keep of a complete run only what is small, see `shrink_run`.
 
     Returns:
         How each run ended, in the order of the jobs.
     """
     runner = _Runner(
-        output, device, listener or StudyListener(), num_jobs=num_jobs, stop_at=stop_at
+        output,
+        device,
+        listener or StudyListener(),
+        num_jobs=num_jobs,
+        stop_at=stop_at,
+        shrink=shrink,
     )
     tasks: list[Future[Outcome]] = []
     with ThreadPoolExecutor(num_jobs) as pool:
@@ -117,7 +125,9 @@ class _Runner:
         *,
         num_jobs: int,
         stop_at: float | None,
+        shrink: bool,
     ) -> None:
+        self._shrink = shrink
         self._output = output
         self._device = device
         self._listener = listener
@@ -162,14 +172,18 @@ class _Runner:
         run = self._output / job.folder
         log_file = run.with_name(f'{run.name}.log')
         with self._lock(log_file, job) as log:
-            if is_complete(run):
-                return
-            left = None if self._stop_at is None else self._stop_at - monotonic()
-            if left is not None and left <= 0:
-                raise TrainingStopped(f'{run}: not begun in time')
-            write_text(run.with_name(f'{run.name}.yaml'), dump_config(job.experiment))
-            begin = log.tell()
-            code = self._start(job, log, left).wait()
+            if not is_complete(run):
+                self._train(job, run, log, log_file)
+            if self._shrink:  # before a student reads its teacher's weights
+                shrink_run(run)
+
+    def _train(self, job: Job, run: Path, log: BinaryIO, log_file: Path) -> None:
+        left = None if self._stop_at is None else self._stop_at - monotonic()
+        if left is not None and left <= 0:
+            raise TrainingStopped(f'{run}: not begun in time')
+        write_text(run.with_name(f'{run.name}.yaml'), dump_config(job.experiment))
+        begin = log.tell()
+        code = self._start(job, log, left).wait()
         if code == EXIT_STOPPED:
             raise TrainingStopped(f'{run}: stopped in time')
         if code:

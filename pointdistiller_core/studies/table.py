@@ -79,12 +79,65 @@ def _summarize_arm(
     scores = {
         column: measure_spread([scores[column] for scores in mine.values()]) for column in columns
     }
+    return Row(arm, len(mine), scores, _gains(mine, theirs, means), means)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of two arms, over the seeds that both have.
+
+    Attributes:
+        title: of the first arm.
+        other: title of the second.
+        num_seeds: that both have.
+        gains: by column of the means, first minus second; empty without a seed.
+    """
+
+    title: str
+    other: str
+    num_seeds: int
+    gains: Mapping[str, Spread]
+
+
+def compare_arms(
+    pairs: Sequence[tuple[str, str]],
+    titles: Mapping[str, str],
+    runs: Mapping[str, Mapping[int, Scores]],
+    means: Sequence[str],
+) -> list[Comparison]:
+    """Compare the first arm of each pair with the second; see `summarize`."""
+    comparisons = []
+    for first, second in pairs:
+        gains = _gains(runs.get(first, {}), runs.get(second, {}), means)
+        num_seeds = next(iter(gains.values())).num if gains else 0
+        comparisons.append(Comparison(titles[first], titles[second], num_seeds, gains))
+    return comparisons
+
+
+def _gains(
+    mine: Mapping[int, Scores], theirs: Mapping[int, Scores], columns: Sequence[str]
+) -> dict[str, Spread]:
+    """Differences of the same seed; empty if no seed is in both."""
     paired = sorted(mine.keys() & theirs.keys())
-    gains = {
+    return {
         column: measure_spread([mine[seed][column] - theirs[seed][column] for seed in paired])
-        for column in (means if paired else ())
+        for column in (columns if paired else ())
     }
-    return Row(arm, len(mine), scores, gains, means)
+
+
+def format_comparisons(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells of a table."""
+    gains = list(dict.fromkeys(column for each in comparisons for column in each.gains))
+    cells = [
+        [
+            each.title,
+            each.other,
+            str(each.num_seeds),
+            *(_format_spread(each.gains.get(column), '+.1f') for column in gains),
+        ]
+        for each in comparisons
+    ]
+    return ['arm', 'compared with', 'seeds', *(f'gain in {column}' for column in gains)], cells
 
 
 def format_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

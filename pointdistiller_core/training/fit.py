@@ -48,7 +48,7 @@ from pointdistiller_core.training.checkpoint import (
 from pointdistiller_core.training.data import dead_workers_explained, load_batches, torch_seed
 from pointdistiller_core.training.listeners import Listener, Progress, TensorBoard
 from pointdistiller_core.training.measure import measure_range, measure_sizes
-from pointdistiller_core.training.objective import detector_of
+from pointdistiller_core.training.objective import detector_of, ratios_of
 from pointdistiller_core.training.processes import (
     Fabric,
     average_gradients,
@@ -320,6 +320,7 @@ class _Trainer:
         average = start_average(detector_of(objective)) if config.ema_decay else None
         self.state = TrainingState(objective, optimizer, fabric.strategy.precision, average)
         self.steps_per_epoch = math.ceil(num_frames / (config.batch_size * config.accumulate))
+        self._ratios: dict[str, dict[str, float]] = {}
 
     def run_epoch(
         self,
@@ -353,6 +354,7 @@ class _Trainer:
             'epoch': epoch + 1,
             'step': progress.step,
             'losses': _mean(history),
+            **({'gradient_ratios': self._ratios} if self._ratios else {}),
             'learning_rate': progress.learning_rate,
             'seconds': round(seconds, 3),
             'frames_per_second': round(self._num_frames / seconds, 3),
@@ -406,6 +408,8 @@ class _Trainer:
             # Only autocast, not Fabric's wrapper of modules, which would also round the points.
             with self.fabric.autocast():
                 losses: dict[str, Tensor] = self._objective(batch.to(self.fabric.device))
+            if not sums and self._is_last(step):  # cheap: once an epoch, and no state to save
+                self._ratios = ratios_of(self._objective, losses)
             # A loss is a mean over frames, so the parts of a step count by their frames.
             part = len(batch) * self.fabric.world_size / num_frames
             terms = {name: loss * part for name, loss in losses.items()}
@@ -414,6 +418,10 @@ class _Trainer:
             frame_ids += batch.frame_ids
         values = average_values(torch.stack(list(sums.values()))).tolist()
         return dict(zip(sums, values, strict=True)), frame_ids
+
+    def _is_last(self, step: int) -> bool:
+        """Whether an epoch ends with this step."""
+        return (step + 1) % self.steps_per_epoch == 0
 
     def _frames_in(self, step: int) -> int:
         """Frames of a step, in all processes; the last step of an epoch may have fewer."""

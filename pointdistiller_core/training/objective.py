@@ -9,6 +9,7 @@ terms of the sum to minimise, and whose `detector` is the module to save and eva
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from torch import Tensor, nn
@@ -33,6 +34,12 @@ class DetectionObjective(nn.Module):
 def detector_of(objective: nn.Module) -> AnyDetector:
     """The part of an objective that is saved and evaluated."""
     return cast(AnyDetector, objective.detector)
+
+
+def ratios_of(objective: nn.Module, losses: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """How hard its terms pull at its detector, see `Distiller.gradient_ratios`; often none do."""
+    measure = getattr(objective, 'gradient_ratios', None)
+    return measure(losses) if measure else {}
 
 
 def trained_companions(objective: nn.Module) -> dict[str, nn.Module]:

@@ -5,7 +5,9 @@
 * `config.yaml`: the effective configuration.
 * `run.json`: the seed, further facts that the result depends on and, for the start and each
   resumption, code, versions and machine.
-* `metrics.jsonl`: one line for each epoch; `tensorboard/`: each step, as curves.
+* `metrics.jsonl`: one line for each epoch; of a distillation with `gradient_ratios`: how hard each
+  term pulled at each module in the epoch's last step, against detection;
+* `tensorboard/`: each step, as curves.
 * `checkpoints/`: the newest two, to resume from.
 * `metrics.json`, `bundle/`: of a complete run, its last epoch with the validation, and the trained
   detector.
@@ -193,6 +195,11 @@ def read_losses(run: Path) -> list[dict[str, float]]:
     return [record['losses'] for record in read_history(run)]
 
 
+def read_ratios(run: Path) -> list[dict[str, dict[str, float]]]:
+    """The gradient ratios of each epoch, see `Distiller.gradient_ratios`; empty where none are."""
+    return [record.get('gradient_ratios', {}) for record in read_history(run)]
+
+
 def describe_validation(scores: Scores, metric: str) -> dict[str, JsonValue]:
     """What `metrics.json` says of a validation: `validation` is all that the metric has."""
     return {
@@ -284,6 +291,8 @@ def named_damage(file: Path) -> Iterator[None]:
 def _read_epoch(line: bytes) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(line)
     _check_numbers(record['seconds'], *record['losses'].values())
+    for ratios in record.get('gradient_ratios', {}).values():
+        _check_numbers(*ratios.values())
     return record
 
 

@@ -135,6 +135,23 @@ def test_importance_only_when_asked_for(detector, points):
     assert_same(detector(points), detector(points, importance=True))
 
 
+def test_confidence_of_a_pillar_is_the_best_score_of_its_cell(detector, points):
+    importance = detector(points, importance='confidence').importance
+    model = detector.model
+    with torch.no_grad():
+        voxels = model.prepare([torch.from_numpy(points)])
+        logits = model(voxels).class_logits[0]
+    height, width = model.config.grid.strided_bev_shape(model.config.head_stride)
+    cells = logits.sigmoid().reshape(height, width, -1).amax(dim=2)
+    step = model.config.grid.bev_shape[0] // height
+    rows, columns = (voxels.coords[:, 2:] // step).T
+    np.testing.assert_allclose(importance.scores, cells[rows, columns].numpy(), atol=1e-6)
+    owners = voxels.owners[0].numpy()
+    own = np.where(owners >= 0, importance.scores[owners], 0)
+    np.testing.assert_allclose(importance.point_scores, own, atol=1e-6)
+    assert_same(detector(points), detector(points, importance='confidence'))
+
+
 def test_cloud_in_millimeters(detector, points):
     counts = detector(points * np.float32([1000, 1000, 1000, 1])).counts
     assert counts['points_beyond_1_km'] > 0.9 * counts['points']
@@ -155,6 +172,9 @@ def test_nothing_seen_nothing_found(detector, points):
     assert found.importance.point_scores.tolist() == [0] * len(points)
     assert found.counts['points'] == len(points)
     assert set(found.latency_ms) == STAGES
+    sure = detector(points, importance='confidence').importance
+    assert sure.scores.shape == (0,)
+    assert sure.point_scores.tolist() == [0] * len(points)
 
 
 def test_one_point(detector):

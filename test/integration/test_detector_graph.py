@@ -354,8 +354,8 @@ def test_a_judgement_is_kept_until_what_it_is_of_changes(session):
     points = publisher(session, PointCloud2, '/points')
     points.publish(bright_cloud())
     spin_until(session, lambda: boxes)
-    reader = node._setup.reader
+    reader = node._setup.readers
     node.set_parameters([Parameter('score_threshold', value=0.1)])
-    assert node._setup.reader is reader
+    assert node._setup.readers is reader
     node.set_parameters([Parameter('intensity_scale', value=0.5)])
-    assert node._setup.reader is not reader
+    assert node._setup.readers is not reader

@@ -29,14 +29,17 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from visualization_msgs.msg import MarkerArray
 
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CheckpointError, ConfigError
+from pointdistiller_core.messages.autoware_objects import OBJECTS_TYPE
 from pointdistiller_core.messages.bags import read_clouds
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
+from pointdistiller_core.messages.message_types import add_types, find_layout
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_ros import detector_outputs as outputs
@@ -127,6 +130,22 @@ def test_outputs_are_built_for_subscribers_only(session, built):
     assert stamps(importance) == stamps(pillars[0].markers) == [3]
     scores = records_from_cloud(importance[0], ['importance'])['importance']
     assert scores.tolist() == pytest.approx([1.0, 2 / 3, 1 / 3, 0.0])
+
+
+def test_objects_of_autoware_are_sent_as_bytes(session, monkeypatch):
+    """On a topic of another type: Autoware's messages are not everywhere."""
+    monkeypatch.setitem(outputs.OUTPUTS, 'objects', String)
+    node, sent = add_node(session), []
+    listener = session.add(partial(Node, 'raw_listener'))
+    listener.create_subscription(String, '/detector/objects', sent.append, 10, raw=True)
+    spin_until(session, lambda: node.count_subscribers('/detector/objects'))
+    publisher(session, PointCloud2, '/points').publish(build_cloud())
+    spin_until(session, lambda: sent)
+    store = get_typestore(Stores.LATEST)
+    add_types(store, OBJECTS_TYPE, find_layout)
+    message = store.deserialize_cdr(sent[0], OBJECTS_TYPE)
+    assert (message.header.frame_id, message.header.stamp.sec) == ('lidar', 1)
+    assert [item.classification[0].label for item in message.objects] == [1]
 
 
 def test_markers_of_vanished_boxes_are_deleted(session):

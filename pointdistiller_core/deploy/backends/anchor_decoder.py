@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from pointdistiller_core.config import AnchorDetectorConfig, DetectionConfig
 from pointdistiller_core.geometry.detection import box_limits, detect_frame
-from pointdistiller_core.records import Detections
+from pointdistiller_core.records import Detections, Places
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.hosts.host import Arrays, FloatArray, IntArray, Shape
@@ -73,6 +74,22 @@ class AnchorDecoder:
             limits=box_limits(self._config, detection),
         )
         return Detections(boxes, scores, labels, counts={'boxes_refused': num_refused})
+
+    def with_confidences(self, places: Places, best: FloatArray | None) -> Places:
+        """The places with the best score of any class in the head's cell that each is in.
+
+        Args:
+            places: of the frame.
+            best: (H, W) largest class logit of each cell; None if the network did not run.
+        """
+        values = np.zeros(len(places.centers), np.float32)
+        if best is not None:
+            low, high = np.split(np.array(self._config.grid.point_cloud_range), 2)
+            sizes = np.array(best.shape[::-1])  # along x, then y
+            cells = ((places.centers[:, :2] - low[:2]) / ((high - low)[:2] / sizes)).astype(int)
+            columns, rows = cells.clip(0, sizes - 1).T
+            values = np.exp(-np.logaddexp(0, -best[rows, columns]))
+        return replace(places, values=values, highest=1.0)
 
     def anchors_at(self, indices: IntArray) -> FloatArray:
         """(N, 7) the anchors of these indices, numbered as the head does."""

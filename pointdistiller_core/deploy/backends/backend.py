@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pointdistiller_core.config import DetectionConfig
-    from pointdistiller_core.records import Detections, Places
+    from pointdistiller_core.records import Detections, LiveImportance, Places
 
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
@@ -31,7 +31,7 @@ class Backend(Protocol):
         points: FloatArray,
         watch: Stopwatch,
         *,
-        importance: bool,
+        importance: LiveImportance | None,
         detection: DetectionConfig,
     ) -> tuple[Detections, Places | None]:
         """Detect objects.
@@ -39,7 +39,7 @@ class Backend(Protocol):
         Args:
             points: (N, F) float32 with the bundle's columns, LiDAR frame; all finite, contiguous.
             watch: is told when the stages `prepare`, `network` and `decode` end.
-            importance: whether to return the places.
+            importance: by which to return the places; None leaves them out.
             detection: thresholds and caps.
 
         Returns:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder, fi
 from pointdistiller_core.deploy.backends.backend import Stopwatch
 from pointdistiller_core.deploy.hosts.host import Host, Prepared, Shape
 from pointdistiller_core.errors import CheckpointError
-from pointdistiller_core.records import Detections, Places
+from pointdistiller_core.records import Detections, LiveImportance, Places
 
 if TYPE_CHECKING:
     from pointdistiller_core.config import DetectionConfig
@@ -57,6 +56,25 @@ class Network(Protocol):
         ...
 
 
+class _Select:
+    """Finds promising cells, and may keep the best logit of each cell.
+
+    Attributes:
+        best: (H, W) largest class logits; None if they are not kept or the network did not run.
+    """
+
+    def __init__(self, detection: DetectionConfig, *, keeps_best: bool) -> None:
+        self._detection = detection
+        self._keeps_best = keeps_best
+        self.best: FloatArray | None = None
+
+    def __call__(self, logits: FloatArray) -> IntArray:
+        """See `Network`."""
+        if self._keeps_best:
+            self.best = logits.max(axis=0)
+        return find_promising(logits, self._detection)
+
+
 class DenseBackend:
     """A host, a dense network in some library, and the decoding of its outputs."""
 
@@ -84,7 +102,7 @@ class DenseBackend:
         points: FloatArray,
         watch: Stopwatch,
         *,
-        importance: bool,
+        importance: LiveImportance | None,
         detection: DetectionConfig,
     ) -> tuple[Detections, Places | None]:
         """Detect objects; see `Backend`."""
@@ -92,18 +110,24 @@ class DenseBackend:
         watch.lap('prepare')
         # an intensity of 1e38 may become infinite; boxes that are not finite are dropped
         with np.errstate(over='ignore', invalid='ignore'):
-            found = self._detect(prepared, watch, detection)
-        return replace(found, cuts=prepared.cuts), (
-            self._host.places(prepared) if importance else None
-        )
+            select = _Select(detection, keeps_best=importance == 'confidence')
+            found = self._detect(prepared, watch, select, detection)
+        places = None if importance is None else self._host.places(prepared)
+        if places is not None and importance == 'confidence':
+            places = self._decoder.with_confidences(places, select.best)
+        return replace(found, cuts=prepared.cuts), places
 
     def _detect(
-        self, prepared: Prepared, watch: Stopwatch, detection: DetectionConfig
+        self,
+        prepared: Prepared,
+        watch: Stopwatch,
+        select: Select,
+        detection: DetectionConfig,
     ) -> Detections:
         if not len(prepared):  # nothing seen, so whatever a network finds is no object
             return Detections.empty()
         features, cells = self._host.encode(prepared)
-        outputs = self._network(features, cells, partial(find_promising, detection=detection))
+        outputs = self._network(features, cells, select)
         watch.lap('network')
         found = self._decoder(*outputs, detection)
         watch.lap('decode')

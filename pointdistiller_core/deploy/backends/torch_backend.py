@@ -11,6 +11,7 @@ from pathlib import Path
 import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from pointdistiller_core.config import DetectionConfig
@@ -19,7 +20,8 @@ from pointdistiller_core.deploy.bundle import load_detector_model
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
-from pointdistiller_core.records import Detections, Places
+from pointdistiller_core.models.layer import Rows
+from pointdistiller_core.records import Detections, LiveImportance, Places
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.backends.backend import FloatArray
@@ -76,7 +78,7 @@ class TorchBackend:
         points: FloatArray,
         watch: Stopwatch,
         *,
-        importance: bool,
+        importance: LiveImportance | None,
         detection: DetectionConfig,
     ) -> tuple[Detections, Places | None]:
         """Detect objects; see `Backend`."""
@@ -85,7 +87,7 @@ class TorchBackend:
             self._lap(watch, 'prepare')
             if not len(prepared):  # nothing seen, so whatever a network finds is no object
                 nothing = replace(Detections.empty(), cuts=prepared.cuts)
-                return nothing, self.model.places(prepared, None)[0] if importance else None
+                return nothing, self._places(prepared, None, importance)
             output = self._run(prepared)
             self._lap(watch, 'network')
             (found,) = self.model.detect(output, detection)
@@ -99,7 +101,22 @@ class TorchBackend:
                 counts={'boxes_refused': found.num_refused},
                 cuts=prepared.cuts,
             )
-            return detections, self.model.places(prepared, output)[0] if importance else None
+            return detections, self._places(prepared, output, importance)
+
+    def _places(
+        self, prepared: Any, output: Any | None, importance: LiveImportance | None
+    ) -> Places | None:
+        if importance is None:
+            return None
+        (places,) = self.model.places(prepared, output)
+        if importance == 'num_points':
+            return places
+        values = np.zeros(len(places.centers), np.float32)
+        if output is not None:
+            centers = torch.from_numpy(places.centers).to(self.device)
+            rows = Rows(centers, (len(centers),), centers, torch.ones(len(centers)))
+            values = self.model.confidences(output, rows).amax(dim=1).cpu().numpy()
+        return replace(places, values=values, highest=1.0)
 
     def _run(self, prepared: Any) -> Any:
         if self.precision.dtype == torch.float32:

@@ -43,15 +43,24 @@ class ContrastiveTerm(FeatureTerm):
         return contrast(student, teacher, temperature=self.config.temperature)
 
 
-def contrast(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+def contrast(
+    student: Tensor, teacher: Tensor, *, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """Sum of InfoNCE in both directions: row i of one is the positive of row i of the other.
 
     Args:
         student: (S, D) embeddings.
         teacher: (S, D) embeddings.
         temperature: divides the cosines.
+        weights: (S,) of the pairs; None weighs all alike.
     """
     logits = F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T / temperature
     positives = torch.arange(len(logits), device=logits.device)
-    losses = [F.cross_entropy(side, positives, reduction='sum') for side in (logits, logits.T)]
+    if weights is None:
+        losses = [F.cross_entropy(side, positives, reduction='sum') for side in (logits, logits.T)]
+    else:
+        losses = [
+            (weights * F.cross_entropy(side, positives, reduction='none')).sum()
+            for side in (logits, logits.T)
+        ]
     return torch.stack(losses).sum() / max(len(logits), 1)

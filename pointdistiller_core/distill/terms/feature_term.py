@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-import torch.nn.functional as F
 
 from pointdistiller_core.config import FeatureTermConfig
 from pointdistiller_core.distill.importance import sample_rows
 from pointdistiller_core.distill.term import Lesson, Term, device_type, layer_names
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
-from pointdistiller_core.models.layer import MapShape, Rows, rows_of
+from pointdistiller_core.models.layer import Rows, pool_to
 
 
 @dataclass(frozen=True)
@@ -139,25 +138,12 @@ def pair_features(lesson: Lesson, tap: str) -> Pair:
     )
 
 
-def pool_to(rows: Rows, map_shape: MapShape | None, features: Tensor) -> Tensor:
-    """Features (R, C) of the cells of a map, averaged to a coarser map if there is one."""
-    if rows.map_shape == map_shape:
-        return features
-    assert map_shape is not None
-    return rows_of(F.adaptive_avg_pool2d(rows.to_map(features), map_shape))
-
-
 def sample_frames(rows: Rows, num_samples: int) -> list[Tensor]:
-    """(n,) random rows with points of each frame, fewer if it has fewer.
-
-    Most cells of a map are empty and alike, so they would say little.
-    """
-    samples, start = [], 0
-    for num_points in rows.split(rows.num_points):
-        candidates = start + num_points.nonzero()[:, 0]
-        samples.append(candidates[sample_rows(candidates, num_samples, 'random')])
-        start += len(num_points)
-    return samples
+    """(n,) random rows with points of each frame, fewer if it has fewer."""
+    return [
+        candidates[sample_rows(candidates, num_samples, 'random')]
+        for candidates in rows.occupied()
+    ]
 
 
 def mean_square(first: Tensor, second: Tensor) -> Tensor:

@@ -28,11 +28,20 @@ from torch.utils.checkpoint import checkpoint
 
 from pointdistiller_core.config import LocalGraphConfig
 from pointdistiller_core.distill.compatibility import list_differences
-from pointdistiller_core.distill.importance import IMPORTANCE, importance_weights, sample_rows
+from pointdistiller_core.distill.importance import (
+    IMPORTANCE,
+    NEEDS_TEACHER_OUTPUT,
+    SampleWarning,
+    check_importance,
+    importance_weights,
+    sample_rows,
+    score_rows,
+)
 from pointdistiller_core.distill.term import Lesson, Term, layer_names
 from pointdistiller_core.distill.terms.adapters import ADAPTER_EPS
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
+from pointdistiller_core.models.layer import Rows
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.pointcloud.neighbors import knn
 
@@ -366,19 +375,18 @@ class LocalGraphLoss(nn.Module):
         self.teacher_adapter.requires_grad_(config.teacher_adapter == 'trained')
 
     def forward(
-        self, teacher: Tensor, student: Tensor, *, num_points: Tensor, frames: Sequence[Tensor]
+        self, teacher: Tensor, student: Tensor, *, importance: Tensor, frames: Sequence[Tensor]
     ) -> Tensor:
         """The loss, a scalar; 0 without rows.
 
         Args:
             teacher: (R, C) features, without gradient.
             student: (R, C') features of the same rows.
-            num_points: (R,) int64 points behind each row.
+            importance: (R,) scores of the rows.
             frames: indices of the rows of each frame.
         """
         config = self.config
         with torch.no_grad():
-            importance = IMPORTANCE[config.importance](teacher, num_points)
             groups = frames if config.per_frame else [torch.cat([*frames])]
             graphs = build_graphs_per_group(teacher, importance, groups, config)
         # Also without rows, because other processes wait for this one's statistics.
@@ -421,6 +429,8 @@ class LocalGraphTerm(Term):
         super().__init__()
         self.config = config
         self.taps = layer_names(config.taps)
+        self.needs_teacher_output = config.importance in NEEDS_TEACHER_OUTPUT
+        self._warn = SampleWarning(f'distillation.terms.{config.name}.num_samples')
         self.losses = nn.ModuleList(
             LocalGraphLoss(config, teacher_channels=teacher[name], student_channels=student[name])
             for name in self.taps
@@ -435,6 +445,7 @@ class LocalGraphTerm(Term):
             ConfigError: lists what differs or is too small, with both values.
         """
         where = f'distillation.terms.{self.config.name}'
+        check_importance(self.config.importance, self.taps, where=where)
         sides = [
             {name: layer for name, layer in model.layers().items() if name in self.taps}
             for model in (teacher, student)
@@ -463,16 +474,28 @@ class LocalGraphTerm(Term):
         return self.config.weight * torch.stack(losses).sum()
 
     def _loss_of_tap(self, loss: nn.Module, lesson: Lesson, tap: str) -> Tensor:
-        teacher, student = lesson.teacher.rows[tap], lesson.student.rows[tap].features
+        config, rows = self.config, lesson.teacher.rows[tap]
+        teacher, student = rows.features.detach(), lesson.student.rows[tap].features
         # Outside autocast: half precision is too coarse for distances and variances.
         with torch.autocast(student.device.type, enabled=False):
+            importance = score_rows(config.importance, lesson, tap, rows, teacher.float())
+            frames = self._frames(rows)
+            self._warn(config.num_samples, _group_sizes(frames, per_frame=config.per_frame))
             result: Tensor = loss(
-                teacher.features.detach().float(),
-                student.float(),
-                num_points=teacher.num_points,
-                frames=teacher.split(torch.arange(len(teacher), device=student.device)),
+                teacher.float(), student.float(), importance=importance, frames=frames
             )
         return result
+
+    def _frames(self, rows: Rows) -> Sequence[Tensor]:
+        """Rows of each frame; by what networks made of them, only those with points."""
+        if self.config.importance in IMPORTANCE:
+            return rows.split(torch.arange(len(rows), device=rows.features.device))
+        return rows.occupied()
+
+
+def _group_sizes(frames: Sequence[Tensor], *, per_frame: bool) -> list[int]:
+    sizes = [len(frame) for frame in frames]
+    return sizes if per_frame else [sum(sizes)]
 
 
 def sum_terms(terms: EdgeTerms) -> Tensor:

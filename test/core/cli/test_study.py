@@ -8,11 +8,13 @@ import json
 import os
 from pathlib import Path
 import signal
+import subprocess
 import sys
 from threading import Thread
 from time import sleep
 
 import pytest
+import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
@@ -54,8 +56,8 @@ arms:
 JOBS = str(max(2, usable_cores()))
 
 
-def run_study(folder: Path, *options: str):
-    words = ['study', folder / 'tiny.yaml', '--size', folder / 'size.yaml', '-o', folder / 'out']
+def run_study(folder: Path, *options: str, place: str = '-o', name: str = 'out'):
+    words = ['study', folder / 'tiny.yaml', '--size', folder / 'size.yaml', place, folder / name]
     words += ['--device', 'cpu', '--jobs', JOBS, *options]
     return CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
 
@@ -134,6 +136,106 @@ def assert_report(output: Path) -> None:
     assert taught['gains']['3D mAP']['num'] == 2
     assert '| distilled | 2 |' in (output / 'tiny.md').read_text()
     assert (output / 'tiny.png').stat().st_size > 1000
+
+
+def files_in_git(folder: Path) -> dict[str, bytes]:
+    """What version control takes of a folder, in a repository that elsewhere ignores runs."""
+    (folder.parent / '.gitignore').write_text('runs/\n')
+    subprocess.run(['git', 'init', '-q'], cwd=folder.parent, check=True)
+    words = ['git', 'ls-files', '--others', '--exclude-standard']
+    listed = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
+    return {name: (folder / name).read_bytes() for name in listed.stdout.splitlines()}
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_before_a_student_is_taught(folder: Path, monkeypatch) -> None:
+    """Run the study in `here`, until all that needs no teacher is done."""
+    command_of = study_runner._command
+
+    def command(job, *others):
+        if not job.teacher:
+            return command_of(job, *others)
+        while not (folder / 'here/tiny.json').exists() or len(runs_of(folder / 'here')) < 3:
+            sleep(0.02)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study_runner, '_command', command)
+        with pytest.raises(Killed):
+            run_study(folder, place='--continue', name='here')
+
+
+def runs_of(output: Path) -> list[dict]:
+    return json.loads((output / 'tiny.json').read_text())['runs']
+
+
+def test_a_study_goes_on_elsewhere_from_what_is_in_git(folder, monkeypatch):
+    """Killed, cloned to another place, continued: the same as in one sitting."""
+    whole = run_study(folder, place='--continue', name='whole')
+    assert whole.exit_code == 0, whole.output
+    killed_before_a_student_is_taught(folder, monkeypatch)
+    finished = [f'{run["arm"]}-seed{run["seed"]}' for run in runs_of(folder / 'here')]
+    assert finished == ['teacher-seed5', 'plain-seed0', 'plain-seed1']
+
+    kept = files_in_git(folder / 'here')
+    assert {name.split('/')[0] for name in kept} == {'.gitignore', 'runs', 'tiny.json', 'tiny.md'}
+    assert {name.split('/')[1] for name in kept if '/' in name} == set(finished)
+    weights = [name for name in kept if name.endswith('model.safetensors')]
+    assert len(weights) == 3
+    for name in weights:
+        state = safetensors.torch.load(kept[name])
+        assert {tensor.dtype for tensor in state.values()} == {torch.float16, torch.int64}
+    for name, content in kept.items():
+        if 'plain' in name and name.endswith('.safetensors'):
+            continue  # a finished student's weights are not needed to go on
+        (folder / 'there' / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / 'there' / name).write_bytes(content)
+
+    there = run_study(folder, place='--continue', name='there')
+    assert there.exit_code == 0, there.output
+    assert '[5/5]' in there.output
+    assert 'plain, seed 0: 3D mAP' in there.output
+    reports = [
+        json.loads((folder / name / 'tiny.json').read_text()) for name in ('whole', 'there')
+    ]
+    assert reports[0]['table'] == reports[1]['table']
+    for one, other in zip(reports[0]['runs'], reports[1]['runs'], strict=True):
+        assert one['scores'] == other['scores']
+        assert one['config_sha256'] == other['config_sha256']
+    name = 'runs/taught-seed1/bundle/model.safetensors'
+    assert (folder / 'whole' / name).read_bytes() == (folder / 'there' / name).read_bytes()
+    assert not list((folder / 'whole/runs').glob('*/checkpoints'))
+
+
+def test_a_teacher_keeps_the_weights_that_it_has_taught_with(folder):
+    """A folder that began as any other goes on as one for version control."""
+    assert run_study(folder).exit_code == 0
+    weights = folder / 'out/runs/teacher-seed5/bundle/model.safetensors'
+    before = weights.read_bytes()
+    again = run_study(folder, place='--continue', name='out')
+    assert again.exit_code == 0, again.output
+    assert weights.read_bytes() == before
+    student = folder / 'out/runs/taught-seed0/bundle/model.safetensors'
+    state = safetensors.torch.load(student.read_bytes())
+    assert torch.float16 in {tensor.dtype for tensor in state.values()}
+
+
+def test_one_folder_alone(folder):
+    with pytest.raises(ConfigError, match=r'--continue .* and --output .*: give one folder'):
+        run_study(folder, '--continue', str(folder / 'kept'))
+
+
+def test_arms_are_compared_seed_by_seed(folder):
+    study = STUDY + 'comparisons: [[taught, plain]]\norder: arms\n'
+    (folder / 'tiny.yaml').write_text(study)
+    result = run_study(folder, '--report-only')
+    assert 'seed by seed' in ' '.join(result.output.split())
+    (comparison,) = json.loads((folder / 'out/tiny.json').read_text())['comparisons']
+    assert comparison == {'title': 'distilled', 'other': 'plain', 'num_seeds': 0, 'gains': {}}
+    assert '| distilled | plain | 0 |' in (folder / 'out/tiny.md').read_text()
 
 
 def test_report_of_nothing_trains_nothing(folder):

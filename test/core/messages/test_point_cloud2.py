@@ -16,11 +16,13 @@ import pytest
 from benchmarks.point_cloud2 import LAYOUTS, build_message
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.messages.point_cloud2 import (
+    DATATYPE_NUMBERS,
     INTENSITY_NAMES,
     cloud_layout,
     drop_no_returns,
     points_from_cloud,
     records_from_cloud,
+    stamp_of_cdr,
 )
 
 FLOAT32, FLOAT64, UINT8, UINT16 = 7, 8, 2, 4
@@ -481,3 +483,81 @@ def test_fields_that_nobody_reads_may_lie():
     cloud, points = plain_cloud()
     cloud.fields.append(SimpleNamespace(name='rgb', offset=99, datatype=42, count=7))
     np.testing.assert_array_equal(points_from_cloud(cloud), points)
+
+
+# Autoware's point types: name, offset and type of each field, bytes of a point.
+AUTOWARE_XYZ = {'x': (0, 'f4'), 'y': (4, 'f4'), 'z': (8, 'f4')}
+AUTOWARE = {
+    'XYZI': (AUTOWARE_XYZ | {'intensity': (12, 'f4')}, 16),
+    'XYZIRC': (
+        AUTOWARE_XYZ | {'intensity': (12, 'u1'), 'return_type': (13, 'u1'), 'channel': (14, 'u2')},
+        16,
+    ),
+    'XYZIRADRT': (
+        AUTOWARE_XYZ
+        | {'intensity': (12, 'f4'), 'ring': (16, 'u2'), 'azimuth': (18, 'f4')}
+        | {'distance': (22, 'f4'), 'return_type': (26, 'u1'), 'time_stamp': (27, 'f8')},
+        35,
+    ),
+    'XYZIRCAEDT': (
+        AUTOWARE_XYZ
+        | {'intensity': (12, 'u1'), 'return_type': (13, 'u1'), 'channel': (14, 'u2')}
+        | {'azimuth': (16, 'f4'), 'elevation': (20, 'f4'), 'distance': (24, 'f4')}
+        | {'time_stamp': (28, 'u4')},
+        32,
+    ),
+}
+
+
+def autoware_cloud(fields, point_step):
+    """Three points whose other fields are full of numbers, and the points themselves."""
+    offsets, formats = zip(*fields.values(), strict=True)
+    dtype = np.dtype(
+        {
+            'names': list(fields),
+            'formats': list(formats),
+            'offsets': list(offsets),
+            'itemsize': point_step,
+        }
+    )
+    records = np.resize(np.arange(100, 250, dtype=np.uint8), 3 * point_step).view(dtype)
+    points = np.array([[1, 2, 3, 0], [-4, 5, -6, 51], [7, -8, 9, 255]], np.float32)
+    for name, column in zip(('x', 'y', 'z', 'intensity'), points.T, strict=True):
+        records[name] = column
+    described = [
+        SimpleNamespace(
+            name=name, offset=offset, datatype=DATATYPE_NUMBERS[np.dtype(code)], count=1
+        )
+        for name, (offset, code) in fields.items()
+    ]
+    cloud = SimpleNamespace(
+        header=SimpleNamespace(frame_id='base_link'),
+        height=1,
+        width=3,
+        fields=described,
+        is_bigendian=False,
+        point_step=point_step,
+        row_step=3 * point_step,
+        data=records.tobytes(),
+        is_dense=True,
+    )
+    return cloud, points
+
+
+@pytest.mark.parametrize('name', AUTOWARE)
+def test_layouts_of_autoware(name):
+    cloud, expected = autoware_cloud(*AUTOWARE[name])
+    points = points_from_cloud(cloud)
+    np.testing.assert_array_equal(points[:, :3], expected[:, :3])
+    scale = 1.0 if AUTOWARE[name][0]['intensity'][1] == 'f4' else 1 / 255
+    np.testing.assert_allclose(points[:, 3], expected[:, 3] * scale)
+    raw = points_from_cloud(cloud, intensity_scale=1.0)
+    np.testing.assert_array_equal(raw, expected)
+
+
+@pytest.mark.parametrize('big', [False, True])
+def test_the_stamp_of_a_serialized_cloud(big):
+    cdr = bytes([0, not big, 0, 0]) + struct.pack('>iI' if big else '<iI', 12, 34) + bytes(20)
+    assert stamp_of_cdr(cdr) == 12 * 10**9 + 34
+    with pytest.raises(CloudError, match='11 bytes are no serialized message'):
+        stamp_of_cdr(cdr[:11])

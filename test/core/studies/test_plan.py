@@ -88,6 +88,21 @@ def test_teacher_first_then_labels_alone_then_distilled():
     ]
 
 
+def test_all_seeds_of_an_arm_before_the_next_one():
+    folders = [job.folder for job in a_plan(a_study(order='arms'))]
+    assert folders[:4] == [
+        'runs/teacher-seed9',
+        'runs/taught-seed0',
+        'runs/taught-seed1',
+        'runs/plain-seed0',
+    ]
+
+
+def test_arms_to_compare_must_be_there():
+    with pytest.raises(ConfigError, match=r"comparisons: there are no arms \['tought'\]"):
+        a_study(comparisons=[['tought', 'plain']])
+
+
 def test_other_seeds_leave_the_teacher_alone():
     plan = a_plan(a_study(arms=[{'name': 'plain'}]), seeds=(4, 2))
     assert [job.folder for job in plan] == [
@@ -403,7 +418,7 @@ def test_setting_that_an_arm_does_not_have():
 
 def test_these_are_shipped():
     assert set(SHIPPED) == {
-        *('ablation', 'compression', 'methods', 'schedule', 'sensitivity'),
+        *('ablation', 'compression', 'graphs', 'methods', 'schedule', 'sensitivity'),
         *SIZES,
     }
 

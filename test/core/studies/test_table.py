@@ -7,6 +7,8 @@ import pytest
 from pointdistiller_core.studies.table import (
     Arm,
     Spread,
+    compare_arms,
+    format_comparisons,
     format_markdown,
     format_table,
     measure_spread,
@@ -60,3 +62,22 @@ def test_table():
 def test_markdown():
     text = format_markdown(['arm', 'AP|R40'], [['a', '1.0'], ['b', '2.0']])
     assert text == '| arm | AP\\|R40 |\n| --- | ---: |\n| a | 1.0 |\n| b | 2.0 |\n'
+
+
+def test_two_arms_seed_by_seed():
+    runs = {
+        'a': {0: {'BEV mAP': 10.0, '3D mAP': 5.0}, 1: {'BEV mAP': 20.0, '3D mAP': 7.0}},
+        'b': {1: {'BEV mAP': 15.0, '3D mAP': 6.0}, 0: {'BEV mAP': 7.0, '3D mAP': 1.0}},
+        'c': {5: {'BEV mAP': 15.0, '3D mAP': 6.0}},
+    }
+    titles = {'a': 'A', 'b': 'B', 'c': 'C'}
+    ab, ac = compare_arms([('a', 'b'), ('a', 'c')], titles, runs, ('BEV mAP', '3D mAP'))
+    assert ab.gains['BEV mAP'] == Spread(4.0, pytest.approx(2**0.5), 2)
+    assert ab.gains['3D mAP'] == Spread(2.5, pytest.approx(4.5**0.5), 2)
+    assert (ac.num_seeds, ac.gains) == (0, {})
+    columns, rows = format_comparisons([ab, ac])
+    assert columns == ['arm', 'compared with', 'seeds', 'gain in BEV mAP', 'gain in 3D mAP']
+    assert rows == [
+        ['A', 'B', '2', '+4.0 ± 1.4', '+2.5 ± 2.1'],
+        ['A', 'C', '0', '-', '-'],
+    ]

@@ -26,6 +26,7 @@ from pointdistiller_core.pipelines.evaluate import detect_frames, evaluate
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
 from pointdistiller_core.training.objective import DetectionObjective
+from pointdistiller_core.training.run import read_ratios
 
 
 def make_config(model, **training):
@@ -128,6 +129,11 @@ def test_resumed_distillation_is_the_uninterrupted_one(tiny_model, tiny_dataset,
         assert torch.equal(resumed.state_dict()[name], tensor), name
     info = Detector.load(bundle).info
     assert info.model.width == 0.5
+    # Each epoch says how hard the term pulled, the resumed ones with the same numbers.
+    ratios = read_ratios(tmp_path / 'whole')
+    assert [list(of_epoch) for of_epoch in ratios] == [['local_graph']] * 2
+    assert all(of_epoch['local_graph']['encoder'] > 0 for of_epoch in ratios)
+    assert read_ratios(tmp_path / 'run') == ratios
     assert info.training['distillation'] == ['local_graph']
     saved = torch.load(
         tmp_path / 'run' / 'checkpoints' / 'epoch_000002' / 'training.pt', weights_only=True

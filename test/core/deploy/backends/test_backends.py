@@ -57,6 +57,21 @@ def test_boxes_are_those_of_torch(each_bundle, points, name):
 
 
 @pytest.mark.parametrize('name', backends(*EXACT))
+def test_confidences_of_places_are_those_of_torch(each_bundle, points, name):
+    detectors = [Detector.load(each_bundle, backend=each) for each in (name, 'torch')]
+    found, expected = (
+        detector(points, importance='confidence').importance for detector in detectors
+    )
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.point_scores, expected.point_scores, atol=1e-4)
+    assert found.scores.dtype == expected.scores.dtype == np.float32
+    # Scores as they are: an untrained network is sure of nothing, so the largest is not 1.
+    assert 0 < found.scores.max() < 1
+    nothing = detectors[0](points[:0], importance='confidence').importance
+    assert nothing.scores.shape == (0,)
+
+
+@pytest.mark.parametrize('name', backends(*EXACT))
 def test_a_real_sweep(kitti_bundle, kitti_mini, name):
     points = read_points(kitti_mini / 'training' / 'velodyne' / '000008.bin')
     found = Detector.load(kitti_bundle, backend=name)(points)

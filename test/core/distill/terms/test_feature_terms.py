@@ -19,12 +19,23 @@ from pointdistiller_core.models import PointPillars, sketch_detector
 
 ALL = {cls.model_fields['name'].default: cls for cls in get_args(get_args(AnyTermConfig)[0])}
 FEATURE_TERMS = {name: cls for name, cls in ALL.items() if issubclass(cls, FeatureTermConfig)}
-SIZES = {'contrastive': {'num_samples': 40, 'channels': 8}}
+SIZES = {
+    'contrastive': {'num_samples': 40, 'channels': 8},
+    'graph_contrast': {'num_samples': 20, 'num_neighbors': 4, 'channels': 8},
+}
 CHANGES = {
     'fitnets': {'regressor': 'linear'},
     'attention': {'power': 1.0},
     'similarity': {'among': 'cells'},
     'contrastive': {'num_samples': 20, 'channels': 5, 'temperature': 0.5},
+    'graph_contrast': {
+        'num_samples': 10,
+        'num_neighbors': 2,
+        'importance': 'num_points',
+        'channels': 5,
+        'temperature': 0.5,
+        'reweight_temperature': 0.01,
+    },
     'overhaul': {},
     'attention_nonlocal': {
         'feature_weight': 1.0,
