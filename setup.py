@@ -64,6 +64,7 @@ setup(
         (f'lib/{NAME}', sorted(map(str, Path('scripts').iterdir()))),
         *shared_files('package.xml', 'launch/*.launch.py'),
         *shared_files('config/**/*.yaml', 'config/**/*.rviz', 'config/**/*.xml'),
+        *shared_files(*(f'{info.parent}/*' for info in Path().glob('weights/*/bundle.json'))),
     ],
     zip_safe=True,
     install_requires=[

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detector, with a bag player and RViz on request.
 
-ros2 launch pointdistiller_ros detect.launch.py bundle:=student points:=/velodyne_points rviz:=true
+ros2 launch pointdistiller_ros detect.launch.py points:=/velodyne_points rviz:=true
 ros2 launch pointdistiller_ros detect.launch.py bundle:=student bag:=drive rviz:=true
 """
 
@@ -26,8 +26,12 @@ def generate_launch_description() -> LaunchDescription:
     return describe(
         'detector',
         start,
-        required={'bundle': 'bundle, or run folder that holds one'},
+        required={},
         optional={
+            'bundle': (
+                '',
+                'bundle, run folder that holds one, or a shipped name; empty: lidar_4x',
+            ),
             'points': (
                 'points',
                 'PointCloud2 topic to detect in, of the bag the one to play; several, which are '

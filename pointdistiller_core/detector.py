@@ -22,8 +22,14 @@ from pointdistiller_core.deploy.backends import (
     Stopwatch,
     load_backend,
 )
-from pointdistiller_core.deploy.bundle_format import BundleInfo, find_bundle, read_info
+from pointdistiller_core.deploy.bundle_format import (
+    DEFAULT_BUNDLE,
+    BundleInfo,
+    find_bundle,
+    read_info,
+)
 from pointdistiller_core.errors import BackendError, CloudError
+from pointdistiller_core.geometry.ground import Ground, GroundFollower
 from pointdistiller_core.geometry.intensity import (
     IntensityJudge,
     clip_intensity,
@@ -40,9 +46,12 @@ if TYPE_CHECKING:
 __all__ = [
     'AUTO',
     'BACKENDS',
+    'DEFAULT_BUNDLE',
     'REPAIRS',
     'BundleInfo',
     'Detector',
+    'Ground',
+    'GroundFollower',
     'IntensityJudge',
     'Mounting',
     'describe_constant',

@@ -23,6 +23,22 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # of some network file systems
 
 
+# --- find ------------------------------------------------------------------------------------
+
+
+def shipped_files(pattern: str) -> list[Path]:
+    """The files that come with the package, sorted.
+
+    They are beside the package in a checkout; in share/ of the prefix when pip or colcon installed
+    it.
+    """
+    for folder in Path(__file__).parents:
+        for root in (folder, folder / 'share' / 'pointdistiller_ros'):
+            if found := sorted(root.glob(pattern)):
+                return found
+    return []
+
+
 # --- write -----------------------------------------------------------------------------------
 
 

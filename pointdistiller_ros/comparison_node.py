@@ -16,7 +16,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_core.detector import Detector, Mounting
+from pointdistiller_core.detector import Detector, GroundFollower, Mounting
 from pointdistiller_core.errors import describe
 from pointdistiller_core.evaluation.comparison.pairs import relabel_truth
 from pointdistiller_core.evaluation.comparison.report import ReportFolder, describe_machine
@@ -41,10 +41,16 @@ from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.diagnostics import judge_comparison, without_filled_intensity
 from pointdistiller_ros.health import Health
 from pointdistiller_ros.parameters import declare_parameters
-from pointdistiller_ros.sensors import CloudReaders, Sensors
+from pointdistiller_ros.sensors import CloudReaders, SensorCloud, Sensors
 from pointdistiller_ros.spinning import spin_node
 from pointdistiller_ros.topics import create_subscription, quality_of, subscribe
-from pointdistiller_ros.transforms import Transforms, find_mounting, needs_transforms
+from pointdistiller_ros.transforms import (
+    FOLLOW_EVERY,
+    Transforms,
+    find_mounting,
+    follow_ground,
+    needs_transforms,
+)
 
 TRUTH_QUEUE_DEPTH = 100
 SAVE_PERIOD_S = 10.0
@@ -79,6 +85,7 @@ class ComparisonNode(Node):
         check_settings(settings)
         needed_for = needs_transforms(settings)
         self._transforms = Transforms(self, needed_for) if needed_for else None
+        self._ground = GroundFollower(every=FOLLOW_EVERY)
         if self._transforms is not None:
             self._closing.callback(self._transforms.close)
         folder = ReportFolder(Path(settings.output)) if settings.output else None
@@ -221,7 +228,7 @@ class ComparisonNode(Node):
 
     def _process(self, arrival: Arrival) -> None:
         cloud = self._sensors.read(arrival.clouds, self._readers, self._settings, self._transforms)
-        mountings = self._find_mountings(cloud.header.frame_id)
+        mountings = self._find_mountings(cloud)
         teacher, student = self._detectors.detect(cloud.points, mountings)
         result = CloudResult(
             stamp_ns(cloud.header.stamp),
@@ -239,12 +246,12 @@ class ComparisonNode(Node):
         self._failure = ''
         self._outputs.publish(cloud.header, result, agreement)
 
-    def _find_mountings(self, frame_id: str) -> dict[str, Mounting | None]:
+    def _find_mountings(self, cloud: SensorCloud) -> dict[str, Mounting | None]:
         """The mounting of a cloud's sensor for each, because they may expect different ones."""
+        given, frame_id = self._settings.mounting, cloud.header.frame_id
+        ground = self._ground.follow(cloud.points) if follow_ground(given) else None
         return {
-            role: find_mounting(
-                self._settings.mounting, self._transforms, frame_id, info.sensor_height
-            )
+            role: find_mounting(given, self._transforms, frame_id, info.sensor_height, ground)
             for role, info in self._detectors.infos.items()
         }
 

@@ -11,7 +11,12 @@ from typing import Any
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.pipelines.comparison.detectors import ComparisonConfig
 from pointdistiller_ros.conversions import Detection3DArray
-from pointdistiller_ros.parameters import DetectorParameters, InputParameters, parameter
+from pointdistiller_ros.parameters import (
+    DetectorParameters,
+    InputParameters,
+    MountingParameters,
+    parameter,
+)
 
 
 def _backend_of(role: str) -> Any:
@@ -37,12 +42,16 @@ class ComparisonLimits:
     error: StaleLimit = StaleLimit(stale_after_s=5.0)
 
 
+AS_GIVEN = MountingParameters(auto=False)  # the numbers are then those of the verb `compare`
+
+
 @dataclass(frozen=True)
 class ComparisonParameters(InputParameters):
     """Parameters of `comparison_node`."""
 
     teacher: str = parameter('', "teacher's bundle, or run folder that holds one", required=True)
     student: str = parameter('', "student's bundle, or run folder that holds one", required=True)
+    mounting: MountingParameters = AS_GIVEN
     output: str = parameter('', 'folder to create for the report; empty writes none')
     device: str = parameter(
         ComparisonConfig.device, 'where the networks run: cpu, cuda, cuda:1, ...'

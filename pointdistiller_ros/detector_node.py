@@ -212,7 +212,7 @@ class DetectorNode(ManagedNode):
             cloud.points,
             importance=_importance(wanted, setup.settings),
             detection=setup.detection,
-            mounting=setup.find_mounting(cloud.header.frame_id),
+            mounting=setup.find_mounting(cloud.header.frame_id, cloud.points),
         )
         detected = perf_counter()
         detections = cloud.count_dropped(found)

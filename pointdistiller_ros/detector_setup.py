@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pointdistiller_core.config import DetectionConfig
-from pointdistiller_core.detector import Detector, Mounting
+from pointdistiller_core.detector import Detector, GroundFollower, Mounting
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_ros.detectors import load_bundle
 from pointdistiller_ros.parameters import (
@@ -22,7 +24,13 @@ from pointdistiller_ros.parameters import (
     to_ego_box,
 )
 from pointdistiller_ros.sensors import CloudReaders
-from pointdistiller_ros.transforms import Transforms, find_mounting, needs_transforms
+from pointdistiller_ros.transforms import (
+    FOLLOW_EVERY,
+    Transforms,
+    find_mounting,
+    follow_ground,
+    needs_transforms,
+)
 
 READ = (  # parameters that clouds are read by
     *('intensity_field', 'missing_intensity', 'constant_intensity'),
@@ -41,6 +49,7 @@ class Setup:
         readers: of its clouds.
         detection: thresholds and caps.
         transforms: if the mounting, or the pose for tracking, comes from TF.
+        ground: that its clouds have seen, if that tells the mounting.
     """
 
     settings: DetectorParameters
@@ -48,11 +57,13 @@ class Setup:
     readers: CloudReaders
     detection: DetectionConfig
     transforms: Transforms | None
+    ground: GroundFollower
 
-    def find_mounting(self, frame_id: str) -> Mounting | None:
-        """The mounting of the sensor whose clouds are in this frame; see `find_mounting`."""
-        height = self.detector.info.sensor_height
-        return find_mounting(self.settings.mounting, self.transforms, frame_id, height)
+    def find_mounting(self, frame_id: str, points: NDArray[np.float32]) -> Mounting | None:
+        """The mounting of the sensor that has sent a cloud; see `find_mounting`."""
+        mounting, height = self.settings.mounting, self.detector.info.sensor_height
+        ground = self.ground.follow(points) if follow_ground(mounting) else None
+        return find_mounting(mounting, self.transforms, frame_id, height, ground)
 
     def describe(self) -> dict[str, str]:
         """What the diagnostics say of it."""
@@ -69,6 +80,8 @@ class Setup:
             for topic, scale in named.items()
             if scale is not None
         }
+        if follow_ground(self.settings.mounting):
+            values |= self.ground.describe()
         return {**values, 'bundle': self.settings.bundle}
 
 
@@ -117,7 +130,8 @@ class SetupBuilder:
             readers = kept.readers  # which have judged clouds
         else:
             readers = CloudReaders(settings, {'bundle': detector.info}, self._node.get_logger())
-        return Setup(settings, detector, readers, detection, transforms)
+        ground = before.ground if before is not None else GroundFollower(every=FOLLOW_EVERY)
+        return Setup(settings, detector, readers, detection, transforms, ground)
 
     def _load_detector(self, settings: DetectorParameters) -> Detector:
         if not settings.bundle:

@@ -24,7 +24,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pointdistiller_core.config import MAX_SWEEPS, DetectionConfig, TrackingConfig
-from pointdistiller_core.detector import AUTO, BACKENDS
+from pointdistiller_core.detector import AUTO, BACKENDS, DEFAULT_BUNDLE
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.messages.cloud_reader import CloudReading
 from pointdistiller_core.pointcloud.sensors import EgoBox
@@ -132,6 +132,11 @@ class SweepParameters:
 class MountingParameters:
     """Where the sensor of a node's clouds is."""
 
+    auto: bool = changeable(
+        True,
+        'without a frame, a height, a roll or a pitch: find these in the ground of the last '
+        'clouds; false, or no ground: those of the training sensor',
+    )
     frame: str = changeable(
         '',
         'frame of TF with x forward, z up and the ground at z = 0, e.g. base_footprint: the '
@@ -249,7 +254,9 @@ class DetectorParameters(InputParameters):
     autostart: bool = parameter(
         True, 'configure and activate at the start; false waits for a manager of lifecycles'
     )
-    bundle: str = changeable('', 'bundle, or run folder that holds one')
+    bundle: str = changeable(
+        DEFAULT_BUNDLE, 'bundle, run folder that holds one, or name of a shipped bundle'
+    )
     device: str = changeable('cpu', 'where the network runs: cpu, cuda, cuda:1, ...')
     backend: str = changeable(
         AUTO,

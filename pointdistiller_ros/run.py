@@ -17,7 +17,7 @@ from typing import Any
 
 from rclpy.logging import get_logger
 
-from pointdistiller_core.detector import REPAIRS, Detector
+from pointdistiller_core.detector import DEFAULT_BUNDLE, REPAIRS, Detector
 from pointdistiller_core.errors import PointDistillerError
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.detector_setup import load_detector
@@ -133,9 +133,9 @@ def main(args: list[str] | None = None) -> int:
     options = vars(parser.parse_args(args))
     if options['command'] == 'detect':
         given = [options.pop('bundle_argument'), options['bundle']]
-        if given.count(None) != 1:
+        if None not in given:
             parser.error('give the bundle of detect once: BUNDLE or --bundle BUNDLE')
-        options['bundle'] = given[0] or given[1]
+        options['bundle'] = given[0] or given[1] or DEFAULT_BUNDLE
     with interrupted_by_signals():
         if options.pop('command') == 'compare':
             return main_compare(options)
@@ -159,7 +159,7 @@ def _build_parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True)
     add_compare_parser(commands)
     detect = commands.add_parser('detect', help='play a bag through a detector node')
-    about = 'bundle, or run folder that holds one'
+    about = f'bundle, run folder that holds one, or shipped name; default: {DEFAULT_BUNDLE}'
     detect.add_argument('bundle_argument', nargs='?', metavar='BUNDLE', help=about)
     detect.add_argument('--bundle', help=f'{about}; instead of BUNDLE')
     add_bag_options(detect, rate=1.0)

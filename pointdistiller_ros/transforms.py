@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from geometry_msgs.msg import Transform
@@ -15,7 +16,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from std_msgs.msg import Header
 
-from pointdistiller_core.detector import Mounting
+from pointdistiller_core.detector import Ground, Mounting
 from pointdistiller_core.errors import CloudError, ConfigError
 from pointdistiller_core.messages.storage import NANOSECONDS
 from pointdistiller_core.tracking.live import pose_at
@@ -30,6 +31,7 @@ try:
 except ImportError:  # not in every installation; a mounting can be given by numbers
     Buffer = ExtrapolationException = TransformException = TransformListener = None
 
+FOLLOW_EVERY = 5  # clouds; twice a second, usually
 BACKWARDS = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
 
 
@@ -140,16 +142,23 @@ class Transforms:
         self._listener.unregister()
 
 
+def follow_ground(parameters: MountingParameters) -> bool:
+    """Whether the ground that clouds see tells how their sensor is mounted."""
+    given = parameters.frame or parameters.height or parameters.roll or parameters.pitch
+    return parameters.auto and not given
+
+
 def find_mounting(
     parameters: MountingParameters,
     transforms: Transforms | None,
     sensor: str,
     training_height: float,
+    ground: Ground | None = None,
 ) -> Mounting | None:
-    """The mounting that the parameters give; None if all have their defaults.
+    """The mounting that the parameters give; None if it is that of the training sensor.
 
-    `transforms` are needed if the parameters name a frame; the rest is as in
-    `Transforms.mounting`.
+    `transforms` are needed if the parameters name a frame, and `ground` counts if they
+    `follow_ground`; the rest is as in `Transforms.mounting`.
 
     Raises:
         CloudError: TF does not connect the frames.
@@ -157,7 +166,9 @@ def find_mounting(
     if parameters.frame:
         assert transforms is not None
         return transforms.mounting(parameters.frame, sensor, training_height)
-    if parameters == MountingParameters():
+    if ground is not None and follow_ground(parameters):
+        return Mounting.on_ground(ground, training_height, yaw=parameters.yaw)
+    if replace(parameters, auto=True) == MountingParameters():
         return None
     return Mounting.from_angles(
         training_height,

@@ -8,12 +8,16 @@ import typer
 
 from pointdistiller_core.cli.bags import bag_app, convert_dataset_command
 from pointdistiller_core.cli.balance import balance_command
+from pointdistiller_core.cli.bundles import bundles_command
 from pointdistiller_core.cli.compare import CompareCommand, compare_command
 from pointdistiller_core.cli.comparison import (
     compare_at_recall_command,
     compare_features_command,
 )
-from pointdistiller_core.cli.configuration import dump_config_command, models_command
+from pointdistiller_core.cli.configuration import (
+    dump_config_command,
+    models_command,
+)
 from pointdistiller_core.cli.data import (
     check_dataset_command,
     make_bag_command,
@@ -71,6 +75,7 @@ app.command(
     add_help_option=False,  # `run detect --help` is for the parser of the nodes
     context_settings={'allow_extra_args': True, 'ignore_unknown_options': True},
 )(run_command)
+app.command('bundles')(bundles_command)
 app.command('models')(models_command)
 app.command('dump-config')(dump_config_command)
 app.command('import-checkpoint')(import_checkpoint_command)

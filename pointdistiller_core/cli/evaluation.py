@@ -325,7 +325,7 @@ def rename_objects(objects: KittiObjects, tally: ClassTally) -> KittiObjects:
     """Objects of a frame by the new names of their classes."""
     import numpy as np
 
-    renamed = list(map(tally.rename, objects.names.tolist()))
+    renamed = list(map(tally.renamed, objects.names.tolist()))
     return replace(objects, names=np.array(renamed, np.str_)) if tally.class_map else objects
 
 

@@ -26,6 +26,7 @@ from pointdistiller_core.cli.output import (
     print_table,
     write_json,
 )
+from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_core.geometry.intensity import JUDGED_CLOUDS, IntensityJudge, scale_intensity
 
@@ -75,7 +76,10 @@ class Shown(str, Enum):
 
 
 def detect_command(
-    bundle: BundleArgument,
+    bundle: Annotated[
+        Path,
+        typer.Argument(help='A bundle, the folder of a run or a shipped name; may be left out.'),
+    ],
     clouds: Annotated[
         list[Path] | None,
         typer.Argument(help='Point clouds: .bin of float32 x, y, z, intensity, .npy or .pcd.'),
@@ -116,8 +120,8 @@ def detect_command(
     from pointdistiller_core.pointcloud.sweeps import one_sweep
 
     clouds = list(clouds or ())
-    if bundle_option is not None:  # as in `run detect`
-        bundle, clouds = bundle_option, [bundle, *clouds]
+    if bundle_option is not None or bundle.is_file():  # as in `run detect`
+        bundle, clouds = bundle_option or Path(DEFAULT_BUNDLE), [bundle, *clouds]
     if not clouds:
         raise typer.BadParameter('there is no point cloud after the bundle', param_hint='CLOUDS')
     _refuse_datasets(clouds, bundle)

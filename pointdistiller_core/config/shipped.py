@@ -7,6 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pointdistiller_core.files import shipped_files
+
 ConfigKind = Literal[
     'models', 'experiments', 'from_bag', 'studies', 'nodes', 'simulations', 'distillations'
 ]
@@ -14,9 +16,4 @@ ConfigKind = Literal[
 
 def shipped_configs(kind: ConfigKind) -> list[Path]:
     """The YAML files that come with the package, by name."""
-    # Beside the package in a checkout; in share/ of the prefix when pip or colcon installed it.
-    for folder in Path(__file__).parents:
-        for root in (folder, folder / 'share' / 'pointdistiller_ros'):
-            if found := sorted((root / 'config' / kind).glob('*.yaml')):
-                return found
-    return []
+    return shipped_files(f'config/{kind}/*.yaml')

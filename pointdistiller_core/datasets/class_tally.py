@@ -24,7 +24,7 @@ class ClassTally:
     class_map: Mapping[str, str]
     met: Counter[str] = field(default_factory=Counter)
 
-    def rename(self, name: str) -> str:
+    def renamed(self, name: str) -> str:
         """The new name of a class."""
         self.met[name] += 1
         return self.class_map.get(name, name)

@@ -19,13 +19,14 @@ from pydantic import Field, JsonValue, SerializeAsAny, model_validator
 from pointdistiller_core import __version__
 from pointdistiller_core.config import Config, DetectorConfig, Length, move_keys, parse_config
 from pointdistiller_core.errors import CheckpointError, ConfigError
-from pointdistiller_core.files import replace_files, write_text
+from pointdistiller_core.files import replace_files, shipped_files, write_text
 
 FORMAT_VERSION = 2
 INFO_FILE = 'bundle.json'
 DIGEST = 'info_sha256'  # key of `bundle.json`: checksum of the rest
 MAX_INFO_SIZE = 2**24  # bytes of `bundle.json`
 WEIGHTS_FILE = 'model.safetensors'
+DEFAULT_BUNDLE = 'lidar_4x'  # shipped; what runs if none is given
 
 
 class BundleInfo(Config):
@@ -71,19 +72,31 @@ UPGRADES: Mapping[int, Callable[[Any], Any]] = {1: nest_model}
 """From what `bundle.json` says in a format to what it would say in the next."""
 
 
+def shipped_bundles() -> dict[str, Path]:
+    """The bundles that come with the package, by name; see `weights/README.md`."""
+    return {file.parent.name: file.parent for file in shipped_files(f'weights/*/{INFO_FILE}')}
+
+
 def find_bundle(path: Path | str) -> Path:
     """The bundle at a path: the path itself, or a run's final bundle or newest checkpoint.
+
+    Args:
+        path: folder; or the name of a shipped bundle, unless there is a folder of that name.
 
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(path)
+    shipped = {} if Path(path).exists() else shipped_bundles()
+    path = shipped.get(str(path), Path(path))
     checkpoints = sorted(path.glob('checkpoints/epoch_*'), reverse=True)
     for folder in (path, path / 'bundle', *checkpoints):
         if (folder / INFO_FILE).is_file():
             return folder
     if not path.is_dir():
-        raise CheckpointError(f'{path}: no such folder; give a bundle or the folder of a run')
+        raise CheckpointError(
+            f'{path}: no such folder, and no bundle of that name is shipped; give a bundle, the '
+            f'folder of a run, or one of {sorted(shipped)}'
+        )
     raise CheckpointError(f'{path}: neither a bundle ({INFO_FILE}) nor a run with a checkpoint')
 
 

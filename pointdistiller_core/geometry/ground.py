@@ -94,14 +94,31 @@ class GroundFollower:
     A sweep from which none is seen changes nothing.
 
     Args:
-        memory: sweeps whose median is taken.
+        memory: grounds whose median is taken.
+        every: once one is known, only each n-th sweep is looked at, for it takes time.
     """
 
-    def __init__(self, memory: int = 5) -> None:
+    def __init__(self, memory: int = 5, every: int = 1) -> None:
         self._last: deque[Ground] = deque(maxlen=memory)
+        self._every, self._num_sweeps = every, 0
+        self._known: Ground | None = None
+
+    def describe(self) -> dict[str, str]:
+        """What diagnostics say of it."""
+        ground = self._known
+        if ground is None:
+            return {'ground': 'none seen yet'}
+        tilt = math.degrees(ground.tilt)
+        return {'ground': f'{ground.height:.2f} m below a sensor tilted by {tilt:.1f} degrees'}
 
     def follow(self, points: NDArray[np.floating[Any]]) -> Ground | None:
         """The ground after one more sweep, see `fit_ground`; None before any was seen."""
+        self._num_sweeps += 1
+        if self._known is None or self._num_sweeps % self._every == 0:
+            self._look(points)
+        return self._known
+
+    def _look(self, points: NDArray[np.floating[Any]]) -> None:
         rng = np.random.default_rng(0)
         if len(points) > SAMPLED_CLOUD:
             points = points[rng.integers(len(points), size=SAMPLED_CLOUD)]
@@ -114,7 +131,7 @@ class GroundFollower:
                 found = _judged(near, _best_plane(near, rng))
             if found is not None:
                 self._last.append(found)
-        return join_grounds(self._last) if self._last else None
+                self._known = join_grounds(self._last)
 
 
 def join_grounds(found: Sequence[Ground]) -> Ground:

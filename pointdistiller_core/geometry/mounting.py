@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.blas import products_in_calling_thread
-from pointdistiller_core.geometry.ground import fit_ground
+from pointdistiller_core.geometry.ground import Ground, fit_ground
 from pointdistiller_core.geometry.transforms import (
     invert_rigid,
     quaternion_from_rotation,
@@ -79,7 +79,20 @@ class Mounting:
             training_height: of the training sensor above the ground [m].
         """
         ground = fit_ground(points)
-        return cls.above_ground(ground.ground_from_sensor, training_height) if ground else None
+        return cls.on_ground(ground, training_height) if ground else None
+
+    @classmethod
+    def on_ground(cls, ground: Ground, training_height: float, *, yaw: float = 0.0) -> Mounting:
+        """The mounting of a sensor whose ground is known.
+
+        Args:
+            ground: in the sensor's frame.
+            training_height: of the training sensor above the ground [m].
+            yaw: of the sensor about z [rad], which no ground tells.
+        """
+        pose = ground.ground_from_sensor
+        pose[:3, :3] = rotation_from_angles(0.0, 0.0, yaw) @ pose[:3, :3]
+        return cls.above_ground(pose, training_height)
 
     @classmethod
     def from_quaternion(

@@ -120,7 +120,7 @@ def kitti_to_folder(
             frame = reader.read(index)
             if frame.labels is not None:
                 frame.labels = [
-                    replace(label, name=tally.rename(label.name)) for label in frame.labels
+                    replace(label, name=tally.renamed(label.name)) for label in frame.labels
                 ]
             classes |= dict.fromkeys(label.name for label in frame.labels or ())
             if name not in there:
@@ -377,7 +377,7 @@ class _KittiWriter:
         if labels is None:
             self._lost['frames without labels, which have no label file'] += 1
         else:
-            labels = [replace(label, name=self._tally.rename(label.name)) for label in labels]
+            labels = [replace(label, name=self._tally.renamed(label.name)) for label in labels]
             areas = read_further(self._source, row.name).get(AREAS, [])
             text = self._format(labels, areas, camera.calibration, size)
             self._write('label_2', f'{row.name}.txt', text.encode())

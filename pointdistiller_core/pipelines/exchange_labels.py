@@ -260,9 +260,9 @@ def _marked(label: Label) -> Label:
 
 def _unmarked(label: Label, tally: ClassTally) -> Label:
     """A label as it came from a tool, with its new name."""
-    name = tally.rename(label.name)
+    name = tally.renamed(label.name)
     if name == label.name and name.endswith(UNSURE):
-        name = tally.rename(name.removesuffix(UNSURE))
+        name = tally.renamed(name.removesuffix(UNSURE))
         return changed(label, name=name, ignore=True)
     return changed(label, name=name)
 

@@ -156,7 +156,7 @@ class _Loader:
             names: of its classes.
             chosen: of them, by their old or new names; empty is all.
         """
-        new = tuple(map(self.tally.rename, names))
+        new = tuple(map(self.tally.renamed, names))
         if not chosen:
             return new, tuple(dict.fromkeys(new))
         wanted = chosen.split(',')

@@ -370,7 +370,7 @@ def test_each_model_gets_the_mounting_against_its_own_training(session):
     np.testing.assert_allclose(places, [[10, 0, 0]], atol=1e-5)  # in the cloud's frame
     (car,) = (one for one in markers[0].markers if one.type == Marker.LINE_LIST)
     assert abs(car.pose.orientation.x) > 0.1  # as tilted as a level car is from there
-    assert node.summarize()['settings']['mounting'] == {'frame': ''} | POSE
+    assert node.summarize()['settings']['mounting'] == {'auto': False, 'frame': ''} | POSE
 
 
 def numbers_of(part):

@@ -77,6 +77,40 @@ def test_every_cloud_has_one_result_with_its_header(session):
     assert (counts.received, counts.results, counts.failed, counts.dropped) == (3, 3, 0, 0)
 
 
+def road_below(height: float) -> np.ndarray:
+    """(N, 4) points of a level road under a sensor at a height [m]."""
+    rng = np.random.default_rng(0)
+    road = np.column_stack([rng.uniform(-20, 20, (2000, 2)), np.full(2000, -height)])
+    return np.column_stack([road, np.full(2000, 0.9)]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ('given', 'lifted'),
+    [
+        ({}, 1.2 - 1.73),
+        ({'mounting.auto': False}, None),
+        ({'mounting.height': 2.0}, 2.0 - 1.73),  # what is given goes before what is found
+        ({'mounting.yaw': 0.5}, 1.2 - 1.73),  # no ground tells of it
+    ],
+)
+def test_the_ground_of_a_cloud_tells_how_its_sensor_is_mounted(session, given, lifted):
+    detector = FakeDetector()
+    node = add_node(session, detector, **given)
+    boxes = listen(session, PointCloud2, '/detector/boxes')
+    publisher(session, PointCloud2, '/points').publish(
+        to_cloud(road_below(1.2), Header(frame_id='lidar'))
+    )
+    spin_until(session, lambda: boxes)
+    (mounting,) = detector.mountings
+    assert (mounting is None) == (lifted is None)
+    if mounting is not None:
+        yaw = np.arctan2(*mounting.training_from_sensor[[1, 0], 0])
+        assert mounting.training_from_sensor[2, 3] == pytest.approx(lifted, abs=1e-3)
+        assert yaw == pytest.approx(given.get('mounting.yaw', 0.0), abs=1e-6)
+    found = '1.20 m below' in str(node._setup.describe().get('ground'))
+    assert found == (lifted == 1.2 - 1.73)
+
+
 def test_empty_cloud_has_an_empty_result(session):
     add_node(session)
     boxes = listen(session, PointCloud2, '/detector/boxes')
@@ -378,8 +412,8 @@ def test_executable_starts_and_ends_on_a_signal(session, bundle, tmp_path, endin
     assert 'Traceback' not in log
 
 
-def test_executable_without_a_bundle_says_so(tmp_path):
-    process = start(log_folder=tmp_path)
+def test_executable_with_an_empty_bundle_says_so(tmp_path):
+    process = start('-p', 'bundle:=""', log_folder=tmp_path)
     _, log = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 2
     assert 'parameter bundle is empty' in log

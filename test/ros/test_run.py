@@ -22,6 +22,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.serialization import deserialize_message
 
 from pointdistiller_core.cli.app import app
+from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE
 from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
 from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
@@ -199,6 +200,8 @@ def test_bundle_in_the_form_of_either_detect(monkeypatch, words):
     assert run.main(f'detect {words} --bag drive'.split()) == 0
     assert run.main(f'detect --bag drive {words}'.split()) == 0
     assert asked == 2 * [RunOptions('student', 'drive')]
+    assert run.main(['detect', '--bag', 'drive']) == 0
+    assert asked[2] == RunOptions(DEFAULT_BUNDLE, 'drive')
 
 
 def test_bag_with_ground_truth(tmp_path, monkeypatch):
@@ -258,7 +261,6 @@ def test_values_on_the_command_line_have_the_type_of_their_yaml():
 @pytest.mark.parametrize(
     'words',
     [
-        *('', 'detect --bag drive', 'detect --rate 1 --lockstep'),
         'detect --bag drive --bundle b -p mounting.height=2.0',
         'detect --bag drive --bundle b b',
     ],

@@ -18,7 +18,8 @@ from pointdistiller_core.cli import configuration
 from pointdistiller_core.cli.app import app
 from pointdistiller_core.config import DetectorConfig, parse_config, shipped_configs
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE
+from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
 
 VERBS = [command.name for command in app.registered_commands]
@@ -54,6 +55,18 @@ def test_models_json_on_stdout_is_json_alone():
     assert sizes['pointpillars']['multiply_adds'] == pytest.approx(34.2e9, rel=0.02)
     assert sizes['pointpillars_4x']['multiply_adds'] == pytest.approx(8.9e9, rel=0.02)
     assert sizes['pointpillars_16x']['parameters'] == pytest.approx(0.31e6, rel=0.02)
+
+
+def test_bundles_are_listed_and_described():
+    result = run('bundles', '--json', '-')
+    rows = {row['name']: row for row in json.loads(result.stdout)}
+    assert rows[DEFAULT_BUNDLE]['range'] == [-51.2, 51.2, -51.2, 51.2]
+    assert rows[DEFAULT_BUNDLE]['parameters'] == pytest.approx(1.22e6, rel=0.01)
+    assert 'torch' in rows[DEFAULT_BUNDLE]['backends']
+    card = run('bundles', DEFAULT_BUNDLE).stdout
+    assert card.startswith(f'# {DEFAULT_BUNDLE}')
+    with pytest.raises(CheckpointError, match="no bundle 'other' is shipped; choose from"):
+        run('bundles', 'other')
 
 
 def test_models_counts_what_a_cloud_costs(monkeypatch, tmp_path):

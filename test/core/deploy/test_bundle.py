@@ -15,15 +15,18 @@ from torch import nn
 
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.deploy.bundle import (
+    WEIGHTS_FILE,
     BundleInfo,
     find_bundle,
     load_bundle,
     load_detector_model,
     load_weights,
     read_info,
+    read_verified,
     save_bundle,
     save_imported_bundle,
 )
+from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE, shipped_bundles
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CheckpointError, WriteError
 from pointdistiller_core.models import build_detector
@@ -262,3 +265,25 @@ def test_imported_weights(tmp_path, model, info):
     assert read_info(tmp_path / 'imported').training == {'imported_from': 'checkpoint.pth'}
     with pytest.raises(CheckpointError, match=r'checkpoint.pth: weights of another architecture'):
         save_imported_bundle(tmp_path / 'other', info.model, {}, source=source)
+
+
+def test_a_shipped_bundle_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle(DEFAULT_BUNDLE) == shipped_bundles()[DEFAULT_BUNDLE]
+    (tmp_path / DEFAULT_BUNDLE).mkdir()  # what the user has goes first
+    with pytest.raises(CheckpointError, match='neither a bundle'):
+        find_bundle(DEFAULT_BUNDLE)
+    with pytest.raises(CheckpointError, match=rf"or one of \[.*'{DEFAULT_BUNDLE}'"):
+        find_bundle('lidar_5x')
+
+
+@pytest.mark.parametrize('folder', shipped_bundles().values(), ids=lambda path: path.name)
+def test_shipped_bundles_are_whole_and_small(folder):
+    load_detector_model(folder)
+    info = read_info(folder)
+    for name in info.sha256:
+        read_verified(folder, name, info)
+    assert {path.name for path in folder.iterdir()} == {*info.sha256, 'bundle.json', 'README.md'}
+    assert not info.intensity_assumed
+    most = 10e6 if info.model.width == 1 else 3e6
+    assert (folder / WEIGHTS_FILE).stat().st_size <= most
