@@ -350,7 +350,7 @@ def test_real_frames_through_a_real_network(kitti_mini, bundle, tmp_path, monkey
         str(tmp_path / 'kitti'),
         record=str(tmp_path / 'out'),
         rate=None,
-        parameters={'num_threads': 1, 'score_threshold': 0.0},
+        parameters={'num_threads': 1, 'score_threshold': 0.0, 'mounting.auto': False},
     )
     assert run_detect(options) == RunCounts(played=2, results=2, failed=0, dropped=0)
     results = list(read_clouds(tmp_path / 'out', '/detector/boxes'))

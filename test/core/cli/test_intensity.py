@@ -98,7 +98,7 @@ def test_a_scale_that_is_none(run, bundle, bright, wrong):
     assert f"intensity scale '{wrong}': expected auto, or a positive factor" in notes
 
 
-@pytest.mark.parametrize('verb', ['evaluate', 'compare', 'compare-features'])
+@pytest.mark.parametrize('verb', ['evaluate', 'compare-at-recall', 'compare-features'])
 def test_verbs_of_datasets(run, make_bundle, bright, verb):
     bundles = [make_bundle('first'), make_bundle('second', seed=1)]
     words = [verb, *bundles[: 1 if verb == 'evaluate' else 2], '--dataset', bright]

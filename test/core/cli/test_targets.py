@@ -16,7 +16,7 @@ FILES = {
     'evaluate BUNDLE --dataset ROOT --json': 'x.json',
     'export BUNDLE --to onnx --json': 'x.json',
     'models --json': 'x.json',
-    'compare A B --dataset ROOT --json': 'x.json',
+    'compare-at-recall A B --dataset ROOT --json': 'x.json',
     'compare-features A B --dataset ROOT --json': 'x.json',
     'compare-sweeps ROOT ROOT --json': 'x.json',
     'check-dataset ROOT --picture': 'x.png',
@@ -24,7 +24,7 @@ FILES = {
 }
 FOLDERS = (
     'detect BUNDLE CLOUD --pictures',
-    'compare A B --dataset ROOT --picture',
+    'compare-at-recall A B --dataset ROOT --picture',
     'evaluate BUNDLE --dataset ROOT --results',
 )
 

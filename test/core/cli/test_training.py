@@ -32,15 +32,14 @@ def test_features_stand_beside_the_losses(
     assert code == 0
     lines = (output / 'metrics.jsonl').read_text().splitlines()
     first, last = (json.loads(line)['losses']['logits'] for line in lines)
-    (row,) = (line for line in table.splitlines() if 'logits' in line)
-    assert f'{first:.3f}' in row
-    assert f'{last:.3f}' in row
+    rows = [line for line in table.splitlines() if 'logits' in line]
+    assert any(f'{first:.3f}' in row and f'{last:.3f}' in row for row in rows)
     assert ('CKA, untrained' in table) == validated
     assert (f'{output} on {dataset} (val)' in table) == validated  # a table of its scores
     if validated:
         neck = json.loads((output / 'features.json').read_text())['student']['neck']
-        (row,) = (line for line in table.splitlines() if 'neck' in line)
-        assert f'{neck["cka"]:.3f}' in row
+        rows = [line for line in table.splitlines() if 'neck' in line]
+        assert any(f'{neck["cka"]:.3f}' in row for row in rows)
 
 
 def test_a_training_begins_with_a_bundle(run, make_bundle, dataset, tmp_path, tiny_model):

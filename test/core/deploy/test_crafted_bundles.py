@@ -83,8 +83,8 @@ LESS, MORE = 'less than or equal to', 'greater than or equal to'
     [
         ('model.width', 1e308, LESS),
         ('model.width', 0.0, 'greater than 0'),
-        ('model.point_features', ['x', 'y'], 'no detector reads other columns'),
-        ('model.sweeps', 10, 'no detector merges sweeps'),
+        ('model.point_features', ['x', 'y'], 'detectors read'),
+        ('model.sweeps', 1000, 'sweeps'),
         ('model', [], 'a valid dictionary'),
         ('model.encoder.channels', HUGE, LESS),
         ('model.backbone.channels', [10**6, 10**6], LESS),

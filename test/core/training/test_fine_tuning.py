@@ -247,7 +247,7 @@ def test_points_that_are_read_in_another_order_are_refused(model, tmp_path):
     values['model']['point_features'] = ['x', 'z', 'y']
     del values['info_sha256']
     file.write_text(json.dumps(values))
-    with pytest.raises(CheckpointError, match=r"point_features \['x', 'z', 'y'\]: no detector"):
+    with pytest.raises(CheckpointError, match=r"point_features \['x', 'z', 'y'\]: detectors read"):
         start(file.parent, model)
 
 
