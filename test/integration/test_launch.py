@@ -43,7 +43,10 @@ from pointdistiller_core.messages.bags import CloudBagWriter
 from pointdistiller_core.models import build_detector
 
 DETECT, COMPARE = 'detect', 'compare'  # the launch files
-BUNDLES = {DETECT: ('bundle',), COMPARE: ('teacher', 'student')}  # their required arguments
+BUNDLES = {
+    DETECT: ('bundle',),
+    COMPARE: ('teacher', 'student'),
+}  # their arguments that are bundles
 ARGUMENTS = {
     *('points', 'bag', 'lockstep', 'namespace', 'name'),
     *('rviz', 'frame', 'use_sim_time', 'params'),
@@ -256,7 +259,15 @@ def test_arguments_are_described(file, more):
     assert set(arguments) == {*BUNDLES[file], *ARGUMENTS, *more}
     assert all(argument.description for argument in arguments.values())
     required = [name for name, found in arguments.items() if found.default_value is None]
-    assert required == list(BUNDLES[file])
+    assert required == ([] if file == DETECT else list(BUNDLES[file]))  # one ships
+
+
+def test_without_a_bundle_the_shipped_one_runs(launch):
+    running = launch(DETECT, points='/points')
+    running.wait_for('loaded lidar_4x into')
+    running.interrupt()
+    assert running.wait() == 0
+    assert 'Traceback' not in running.log
 
 
 @pytest.mark.parametrize(
