@@ -102,9 +102,11 @@ def describe_model(path: Path, points: NDArray[np.float32] | None = None) -> dic
 
     Args:
         path: of the configuration.
-        points: (N, 4) a cloud; what its voxels cost is added as `cloud`.
+        points: (N, 4) a cloud; what its voxels cost is added as `cloud`. A detector of merged
+            sweeps sees this one alone.
     """
     # torch takes a second to import, and `--help` should not wait for it
+    import numpy as np
     import torch
 
     from pointdistiller_core.evaluation.efficiency import (
@@ -126,7 +128,9 @@ def describe_model(path: Path, points: NDArray[np.float32] | None = None) -> dic
     }
     if points is None:
         return row
-    prepared = detector.eval().prepare([torch.from_numpy(points)])  # training has other caps
+    ages = np.zeros((len(points), len(config.point_features) - points.shape[1]), np.float32)
+    cloud_points = torch.from_numpy(np.concatenate([points, ages], axis=1))
+    prepared = detector.eval().prepare([cloud_points])  # training has other caps
     cut = prepared.cuts['voxels']
     cloud = {
         'voxels': cut.kept,

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from itertools import accumulate
 from operator import mul
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from pointdistiller_core.config.base import (
     MAX_CLASSES,
     MAX_MAP_VALUES,
     MAX_STAGES,
     Channels,
+    Choice,
     Config,
     Coordinate,
     Length,
@@ -46,16 +47,72 @@ class BackboneConfig(Config):
     channels: tuple[Channels, ...] = (64, 128, 256)
 
 
-class StackNeckConfig(Config):
+class NeckConfig(Choice):
+    """From the maps of the backbone's stages to those of the head."""
+
+    key: ClassVar[str] = 'kind'
+    kind: str
+
+    def map_strides(self, strides: tuple[int, ...]) -> tuple[int, ...]:
+        """Cells of the grid per cell of each map of the head, by those of the stages.
+
+        Raises:
+            ValueError: it does not fit such a backbone.
+        """
+        raise NotImplementedError
+
+    def map_channels(self, config: AnchorDetectorConfig) -> int:
+        """Channels of each map of the head, after `width`."""
+        raise NotImplementedError
+
+
+class StackNeckConfig(NeckConfig):
     """Brings the maps of all stages to one resolution and stacks them: one map."""
 
     kind: Literal['stack'] = 'stack'
     strides: tuple[Stride, ...] = Field((1, 2, 4), description='by which each map is enlarged')
     channels: tuple[Channels, ...] = (128, 128, 128)
 
+    def map_strides(self, strides: tuple[int, ...]) -> tuple[int, ...]:
+        """See `NeckConfig`."""
+        if not len(strides) == len(self.strides) == len(self.channels):
+            raise ValueError(
+                'layers, strides and channels of the backbone, strides and channels of the neck '
+                'must all have the same number of stages'
+            )
+        levels = {level / up for level, up in zip(strides, self.strides, strict=True)}
+        if len(levels) != 1 or not (level := levels.pop()).is_integer():
+            raise ValueError(
+                f"neck.strides {self.strides} do not bring the backbone's strides "
+                f'{list(strides)} to one resolution'
+            )
+        return (int(level),)
+
+    def map_channels(self, config: AnchorDetectorConfig) -> int:
+        """See `NeckConfig`."""
+        return sum(map(config.scaled, self.channels))
+
+
+class FpnNeckConfig(NeckConfig):
+    """A feature pyramid (Lin et al., CVPR 2017): a map for each stage, with what is coarser."""
+
+    kind: Literal['fpn'] = 'fpn'
+    channels: Channels = Field(256, description='of each map')
+
+    def map_strides(self, strides: tuple[int, ...]) -> tuple[int, ...]:
+        """See `NeckConfig`."""
+        return strides
+
+    def map_channels(self, config: AnchorDetectorConfig) -> int:
+        """See `NeckConfig`."""
+        return config.scaled(self.channels)
+
+
+NeckConfig.choices = {'stack': StackNeckConfig, 'fpn': FpnNeckConfig}
+
 
 class AnchorConfig(Config):
-    """Anchors of one class: one box per yaw at every cell of the head's map."""
+    """Anchors of one class or shape: one box per yaw at every cell of the head's maps."""
 
     size: tuple[Length, Length, Length] = Field(description='dx, dy, dz [m]')
     bottom: Coordinate = Field(description='z of the lower face [m], LiDAR frame')
@@ -77,9 +134,26 @@ KITTI_ANCHORS = {
 
 
 class HeadConfig(Config):
-    """Anchor head; the anchors' order is the order of the classes."""
+    """Anchor head, the same for all maps of the neck."""
 
-    anchors: dict[str, AnchorConfig] = Field(default_factory=lambda: dict(KITTI_ANCHORS))
+    anchors: dict[str, AnchorConfig] = Field(
+        default_factory=lambda: dict(KITTI_ANCHORS),
+        description='by class, whose order is theirs; shared ones by any name, in this order',
+    )
+    assignment: Literal['per_class', 'shared'] = Field(
+        'per_class',
+        description='per_class: anchors match the labels of their own class; shared: those of '
+        'every class (mmdetection3d for nuScenes)',
+    )
+    scales: tuple[Positive, ...] = Field(
+        (1.0,), min_length=1, description='factor on the anchors of each map, finest first'
+    )
+    centers: Literal['corners', 'cells'] = Field(
+        'corners',
+        description='corners: the outermost anchors stand on the limits of the range (OpenPCDet); '
+        'cells: anchors stand in the middle of their cells (mmdetection3d for nuScenes)',
+    )
+    velocities: bool = Field(False, description='whether boxes have a velocity along x and y')
     direction_offset: Coordinate = 0.78539  # not pi/4: as in OpenPCDet's checkpoints
 
 
@@ -89,6 +163,7 @@ class LossConfig(Config):
     classification: float = 1.0
     box: float = 2.0
     direction: float = 0.2
+    velocity: float = Field(0.2, description='of detectors that give velocities')
     focal_alpha: Probability = 0.25
     focal_gamma: float = 2.0
     smooth_l1_beta: Positive = 1 / 9
@@ -105,7 +180,7 @@ class AnchorDetectorConfig(DetectorConfig):
     )
     voxels: VoxelConfig = VoxelConfig()
     backbone: BackboneConfig = BackboneConfig()
-    neck: StackNeckConfig = StackNeckConfig()
+    neck: SerializeAsAny[NeckConfig] = StackNeckConfig()
     norm_momentum: float = Field(
         0.01,
         gt=0.0,
@@ -118,37 +193,45 @@ class AnchorDetectorConfig(DetectorConfig):
 
     @model_validator(mode='after')
     def _check_stages(self) -> AnchorDetectorConfig:
-        if missing := [name for name in self.class_names if name not in self.head.anchors]:
-            raise ValueError(
-                f'head.anchors lacks classes {missing}; it has {sorted(self.head.anchors)}'
-            )
-        stages, neck = self.backbone, self.neck
-        parts = (stages.layers, stages.strides, stages.channels, neck.strides, neck.channels)
-        if len({len(part) for part in parts}) != 1:
+        stages = self.backbone
+        if len({len(part) for part in (stages.layers, stages.strides, stages.channels)}) != 1:
             raise ValueError(
                 'layers, strides and channels of the backbone, strides and channels of the neck '
                 'must all have the same number of stages'
             )
-        strides = list(accumulate((self.map_stride * stages.strides[0], *stages.strides[1:]), mul))
-        self.grid.strided_bev_shape(strides[-1])
-        levels = {level / up for level, up in zip(strides, neck.strides, strict=True)}
-        if len(levels) != 1 or not levels.pop().is_integer():
+        for stride in (self.stage_strides[-1], *self.head_strides):
+            self.grid.strided_bev_shape(stride)
+        return self
+
+    @model_validator(mode='after')
+    def _check_anchors(self) -> AnchorDetectorConfig:
+        head = self.head
+        if len(head.scales) != len(self.head_strides):
             raise ValueError(
-                f"neck.strides {neck.strides} do not bring the backbone's strides {strides} "
-                'to one resolution'
+                f'head.scales {list(head.scales)}: give one for each of the '
+                f'{len(self.head_strides)} maps of the neck'
+            )
+        if head.assignment == 'shared':
+            if len({(each.matched_iou, each.unmatched_iou) for each in head.anchors.values()}) > 1:
+                raise ValueError(
+                    'head.anchors: shared anchors have one matched_iou, unmatched_iou'
+                )
+        elif missing := [name for name in self.class_names if name not in head.anchors]:
+            raise ValueError(
+                f'head.anchors lacks classes {missing}; it has {sorted(head.anchors)}'
             )
         return self
 
     @model_validator(mode='after')
     def _check_size(self) -> AnchorDetectorConfig:
         """Check that no map is too large to be computed."""
-        kinds = sum(len(self.head.anchors[name].yaws) for name in self.class_names)
-        (rows, columns), stride = self.grid.bev_shape, self.head_stride
+        (rows, columns), stride = self.grid.bev_shape, self.head_strides[0]
         cells = rows * columns // stride**2
+        box_values = 11 if self.head.velocities else 9
         sizes = {
             'the BEV map': rows * columns // self.map_stride**2 * self.scaled(self.map_channels),
-            'the maps of the neck': cells * sum(map(self.scaled, self.neck.channels)),
-            "the head's map": cells * kinds * (len(self.class_names) + 9),
+            'the maps of the neck': cells * self.neck.map_channels(self),
+            "the head's map": cells * self.anchors_per_cell * (len(self.class_names) + box_values),
         }
         for name, size in sizes.items():
             if size > MAX_MAP_VALUES:
@@ -168,9 +251,25 @@ class AnchorDetectorConfig(DetectorConfig):
         """x_min, y_min, z_min, x_max, y_max, z_max [m], LiDAR frame."""
         return self.grid.point_cloud_range
 
-    def usual_size(self, name: str) -> tuple[float, float, float]:
-        """dx, dy, dz [m] of the anchors of a class."""
-        return self.head.anchors[name].size
+    def usual_size(self, name: str) -> tuple[float, float, float] | None:
+        """dx, dy, dz [m] of the anchors of a class; None if all classes share them."""
+        return None if self.head.assignment == 'shared' else self.head.anchors[name].size
+
+    @property
+    def anchor_names(self) -> tuple[str, ...]:
+        """Keys of the anchors that the head has, in its order."""
+        shared = self.head.assignment == 'shared'
+        return tuple(self.head.anchors) if shared else self.class_names
+
+    @property
+    def anchor_configs(self) -> tuple[AnchorConfig, ...]:
+        """The anchors of each cell, in the order of `anchor_names`."""
+        return tuple(self.head.anchors[name] for name in self.anchor_names)
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """Anchors at each cell of a map of the head."""
+        return sum(len(anchor.yaws) for anchor in self.anchor_configs)
 
     @property
     def encoder_channels(self) -> dict[str, tuple[int, ...]]:
@@ -178,7 +277,7 @@ class AnchorDetectorConfig(DetectorConfig):
         raise NotImplementedError
 
     @property
-    def encoder_facts(self) -> dict[str, tuple[int, ...]]:
+    def encoder_facts(self) -> dict[str, tuple[int | str, ...]]:
         """By key, what else decides what is in front of the map."""
         return {}
 
@@ -188,6 +287,17 @@ class AnchorDetectorConfig(DetectorConfig):
         return 1
 
     @property
-    def head_stride(self) -> int:
-        """Cells of the grid per cell of the head's map, along each axis."""
-        return self.map_stride * self.backbone.strides[0] // self.neck.strides[0]
+    def stage_strides(self) -> tuple[int, ...]:
+        """Cells of the grid per cell of the map of each stage of the backbone."""
+        strides = self.backbone.strides
+        return tuple(accumulate((self.map_stride * strides[0], *strides[1:]), mul))
+
+    @property
+    def head_strides(self) -> tuple[int, ...]:
+        """Cells of the grid per cell of each map of the head, along each axis, finest first."""
+        return self.neck.map_strides(self.stage_strides)
+
+    @property
+    def head_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(H, W) of each map of the head, finest first."""
+        return tuple(map(self.grid.strided_bev_shape, self.head_strides))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -35,10 +36,15 @@ class DetectionConfig(Config):
     )
     nms_iou_threshold: Probability = 0.01
     max_candidates: int = Field(
-        4096, ge=1, le=2**14, description='boxes that enter NMS, per frame'
+        4096, ge=1, le=2**14, description='anchors that go on, per frame and map of the head'
     )
     max_detections: int = Field(500, ge=1, le=2**14, description='boxes kept after NMS, per frame')
     class_wise_nms: bool = True
+    labels_per_box: Literal['best', 'all'] = Field(
+        'best',
+        description='best: a box is of its best class; all: of every class that passes the '
+        'threshold, so it may be found several times (mmdetection3d)',
+    )
     size_bounds: tuple[tuple[Size, Size], ...] = Field(
         (),
         description='least and largest dx, dy, dz [m] of a box of each class; other boxes, and '

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from pointdistiller_core.config.anchor_detector import (
     AnchorDetectorConfig,
     BackboneConfig,
+    NeckConfig,
     StackNeckConfig,
     VoxelConfig,
 )
@@ -42,7 +43,7 @@ class SecondConfig(AnchorDetectorConfig):
     voxels: VoxelConfig = VoxelConfig(max_points=5)
     middle: SparseBackboneConfig = SparseBackboneConfig()
     backbone: BackboneConfig = BackboneConfig(layers=(5, 5), strides=(1, 2), channels=(128, 256))
-    neck: StackNeckConfig = StackNeckConfig(strides=(1, 2), channels=(256, 256))
+    neck: SerializeAsAny[NeckConfig] = StackNeckConfig(strides=(1, 2), channels=(256, 256))
 
     @model_validator(mode='after')
     def _check_middle(self) -> SecondConfig:
@@ -73,7 +74,7 @@ class SecondConfig(AnchorDetectorConfig):
         }
 
     @property
-    def encoder_facts(self) -> dict[str, tuple[int, ...]]:
+    def encoder_facts(self) -> dict[str, tuple[int | str, ...]]:
         """By key, layers of the sparse backbone."""
         return {'middle.layers': self.middle.layers}
 

@@ -30,19 +30,24 @@ def check_same_anchors(
 
 def anchor_facts(config: AnchorDetectorConfig) -> dict[str, Any]:
     """All that determines the meaning of an anchor's outputs."""
-    stride = config.head_stride
-    height, width = config.grid.strided_bev_shape(stride)
-    anchors = {name: config.head.anchors[name] for name in config.class_names}
-    per_cell = sum(len(anchor.yaws) for anchor in anchors.values())
+    head = config.head
+    anchors = dict(zip(config.anchor_names, config.anchor_configs, strict=True))
+    cells = sum(height * width for height, width in config.head_shapes)
     boxes = {
         f'head.anchors.{name}.{field}': getattr(anchor, field)
         for name, anchor in anchors.items()
         for field in ('size', 'bottom', 'yaws')
     }
     return {
-        'number of anchors': height * width * per_cell,
-        'cells of the grid per cell of the head (backbone.strides, neck.strides)': stride,
-        'head.direction_offset': config.head.direction_offset,
+        'number of anchors': cells * config.anchors_per_cell,
+        'cells of the grid per cell of the head (backbone.strides, neck.strides)': (
+            ', '.join(map(str, config.head_strides))
+        ),
+        'order of the anchors': ', '.join(anchors),
+        'head.scales': head.scales,
+        'head.centers': head.centers,
+        'head.velocities': head.velocities,
+        'head.direction_offset': head.direction_offset,
         **boxes,
     }
 

@@ -10,7 +10,7 @@ same for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -19,13 +19,14 @@ from torch import Tensor
 from pointdistiller_core.config import (
     AnchorDetectorConfig,
     DetectorConfig,
+    FpnNeckConfig,
     PointPillarsConfig,
     SecondConfig,
+    StackNeckConfig,
 )
 from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
-from pointdistiller_core.models.stages.pillar_encoder import NUM_OFFSETS
 
 NORM_PARTS = ('weight', 'bias', 'running_mean', 'running_var')
 
@@ -59,8 +60,12 @@ def slice_weights(teacher: AnyDetector, student: AnyDetector, method: str) -> di
 
 
 def _cut_pointpillars(cut: WeightCut, config: PointPillarsConfig) -> None:
-    inputs = len(config.point_features) + NUM_OFFSETS
-    channels = cut.layer('encoder.linear', 'encoder.norm', cut.all(inputs))
+    inputs = cut.all(config.encoder_inputs)
+    if config.encoder.hidden is not None:
+        hidden = cut.layer('encoder.hidden.linear', 'encoder.hidden.norm', inputs)
+        # a point's own channels, then the maxima of its pillar
+        inputs = torch.cat([hidden, config.scaled(config.encoder.hidden) + hidden])
+    channels = cut.layer('encoder.linear', 'encoder.norm', inputs)
     _cut_behind_map(cut, config, channels)
 
 
@@ -78,16 +83,44 @@ def _cut_second(cut: WeightCut, config: SecondConfig) -> None:
 
 def _cut_behind_map(cut: WeightCut, config: AnchorDetectorConfig, channels: Tensor) -> None:
     """The 2D backbone, the neck and the head, which read (n,) channels of the teacher's map."""
-    blocks, offset = [], 0
-    for level, size in enumerate(config.neck.channels):
-        for layer in range(1 + config.backbone.layers[level]):
+    levels = []
+    for level, layers in enumerate(config.backbone.layers):
+        for layer in range(1 + layers):
             name = f'backbone.stages.{level}.{layer}'
             channels = cut.layer(f'{name}.0', f'{name}.1', channels)
+        levels.append(channels)
+    cut_neck = _cut_pyramid if isinstance(config.neck, FpnNeckConfig) else _cut_stack
+    read = cut_neck(cut, config, levels)
+    cut.state['head.conv.weight'] = cut.teacher['head.conv.weight'][:, read]
+    cut.state['head.conv.bias'] = cut.teacher['head.conv.bias'].clone()
+
+
+def _cut_stack(cut: WeightCut, config: AnchorDetectorConfig, levels: Sequence[Tensor]) -> Tensor:
+    """(n,) channels of the stacked maps that the head reads."""
+    assert isinstance(config.neck, StackNeckConfig)
+    blocks, offset = [], 0
+    for level, (channels, size) in enumerate(zip(levels, config.neck.channels, strict=True)):
         name = f'neck.upsamplers.{level}'
         blocks.append(offset + cut.layer(f'{name}.0', f'{name}.1', channels, transposed=True))
         offset += config.scaled(size)
-    cut.state['head.conv.weight'] = cut.teacher['head.conv.weight'][:, torch.cat(blocks)]
-    cut.state['head.conv.bias'] = cut.teacher['head.conv.bias'].clone()
+    return torch.cat(blocks)
+
+
+def _cut_pyramid(cut: WeightCut, _: AnchorDetectorConfig, levels: Sequence[Tensor]) -> Tensor:
+    """(n,) channels of each map that the head reads.
+
+    Maps are added, and one head reads all of them, so all laterals keep the same channels, and
+    all outputs do.
+    """
+    kept, read = [
+        cut.choose_common([f'neck.{part}.{level}.1' for level in range(len(levels))])
+        for part in ('laterals', 'outputs')
+    ]
+    for level, channels in enumerate(levels):
+        for part, inputs, outputs in (('laterals', channels, kept), ('outputs', kept, read)):
+            name = f'neck.{part}.{level}'
+            cut.layer(f'{name}.0', f'{name}.1', inputs, kept=outputs)
+    return read
 
 
 class WeightCut:
@@ -112,6 +145,7 @@ class WeightCut:
         *,
         transposed: bool = False,
         inputs_last: bool = False,
+        kept: Tensor | None = None,
     ) -> Tensor:
         """Cut a layer without bias, and its batch norm.
 
@@ -121,12 +155,13 @@ class WeightCut:
             inputs: (n,) channels of the teacher that it reads.
             transposed: a transposed convolution, whose weights are (inputs, outputs, ...).
             inputs_last: a sparse convolution, whose weights are (outputs, ..., inputs).
+            kept: (n,) channels to keep; None chooses them by the batch norm.
 
         Returns:
             (n,) channels of the teacher that it keeps.
         """
-        width = len(self._student[f'{norm}.weight'])
-        kept = self._choose(self.teacher[f'{norm}.weight'], width)
+        if kept is None:
+            kept = self.choose_common([norm])
         rows, columns = (inputs, kept) if transposed else (kept, inputs)
         weight = f'{linear}.weight'
         self.state[weight] = self.teacher[weight][rows].index_select(
@@ -137,6 +172,14 @@ class WeightCut:
         counter = f'{norm}.num_batches_tracked'
         self.state[counter] = self.teacher[counter].clone()
         return kept
+
+    def choose_common(self, norms: Sequence[str]) -> Tensor:
+        """(n,) channels that all of some layers keep: by the mean scale of their batch norms."""
+        width = len(self._student[f'{norms[0]}.weight'])
+        scales = [self.teacher[f'{norm}.weight'] for norm in norms]
+        return self._choose(
+            scales[0] if len(scales) == 1 else torch.stack(scales).abs().mean(dim=0), width
+        )
 
     def all(self, num_channels: int) -> Tensor:
         """(n,) all of n channels."""
@@ -180,21 +223,26 @@ def _architecture(config: AnchorDetectorConfig) -> dict[str, Any]:
     return {'class_names': config.class_names, **stage_facts(config), **anchor_facts(config)}
 
 
-def stage_facts(config: AnchorDetectorConfig) -> dict[str, tuple[int, ...]]:
-    """Layers and strides of the stages."""
-    return {
+def stage_facts(config: AnchorDetectorConfig) -> dict[str, tuple[int | str, ...]]:
+    """Layers and strides of the stages, and the kind of the neck."""
+    facts: dict[str, tuple[int | str, ...]] = {
         **config.encoder_facts,
         'backbone.layers': config.backbone.layers,
         'backbone.strides': config.backbone.strides,
-        'neck.strides': config.neck.strides,
+        'neck.kind': (config.neck.kind,),
     }
+    neck = config.neck
+    return {**facts, 'neck.strides': neck.strides} if isinstance(neck, StackNeckConfig) else facts
 
 
 def stage_widths(config: AnchorDetectorConfig) -> dict[str, tuple[int, ...]]:
     """Channels of each stage, after the width factor."""
+    neck = config.neck
     stages = {
         **config.encoder_channels,
         'backbone.channels': config.backbone.channels,
-        'neck.channels': config.neck.channels,
+        'neck.channels': neck.channels if isinstance(neck, StackNeckConfig) else (),
     }
+    if isinstance(neck, FpnNeckConfig):
+        stages['neck.channels'] = (neck.channels,)
     return {name: tuple(map(config.scaled, channels)) for name, channels in stages.items()}

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pointdistiller_core.config import DetectorConfig
+
 
 def count_parameters(module: nn.Module) -> int:
     """Numbers that training adjusts; a shared parameter counts once, buffers do not."""
@@ -42,11 +44,12 @@ def count_detector_multiply_adds(detector: nn.Module) -> int:
     is not in it; `count_multiply_adds` on a cloud counts it too (0.03 G for a full KITTI sweep).
 
     Args:
-        detector: its `prepare` turns clouds (N, 4) into its input.
+        detector: its `prepare` turns clouds (N, F) into its input.
     """
     assert callable(detector.prepare)
-    device = next(detector.parameters()).device
-    no_points = detector.prepare([torch.zeros(0, 4, device=device)])
+    assert isinstance(detector.config, DetectorConfig)
+    device, columns = next(detector.parameters()).device, len(detector.config.point_features)
+    no_points = detector.prepare([torch.zeros(0, columns, device=device)])
     return count_multiply_adds(detector, no_points)
 
 

@@ -4,37 +4,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.config import DetectionConfig, DetectorConfig
-from pointdistiller_core.geometry.arrays import ArrayT, highest, library_of, sigmoid
+from pointdistiller_core.geometry.arrays import (
+    ArrayT,
+    descending_order,
+    highest,
+    library_of,
+    sigmoid,
+)
 from pointdistiller_core.geometry.box_coding import decode_boxes, resolve_headings
 from pointdistiller_core.geometry.nms import class_wise_nms, rotated_nms
 
 
+class FoundBoxes(NamedTuple, Generic[ArrayT]):
+    """Boxes of one frame, by descending score; see `models.BoxPredictions`."""
+
+    boxes: ArrayT
+    scores: ArrayT
+    labels: Any
+    num_refused: int
+    velocities: ArrayT | None
+
+
+class RawOutputs(NamedTuple, Generic[ArrayT]):
+    """What a head says about some anchors of one frame, map after map.
+
+    Attributes:
+        class_logits: (n, K).
+        box_residuals: (n, 7), see `encode_boxes`.
+        direction_logits: (n, 2), see `direction_bins`.
+        velocities: (n, 2) [m/s]; None if there are none.
+        sizes: anchors of each map; empty if there is only one map.
+    """
+
+    class_logits: ArrayT
+    box_residuals: ArrayT
+    direction_logits: ArrayT
+    velocities: ArrayT | None = None
+    sizes: Sequence[int] = ()
+
+
 def detect_frame(
-    class_logits: ArrayT,
-    box_residuals: ArrayT,
-    direction_logits: ArrayT,
+    raw: RawOutputs[ArrayT],
     anchors_at: Callable[[Any], ArrayT],
     config: DetectionConfig,
     *,
     direction_offset: float,
     limits: ArrayT | None = None,
-) -> tuple[ArrayT, ArrayT, Any, int]:
+) -> FoundBoxes[ArrayT]:
     """Threshold, decode and suppress the boxes of one frame.
 
-    The score of an anchor is that of its best class, which is also its label.
-
     Args:
-        class_logits: (num_anchors, K).
-        box_residuals: (num_anchors, 7), see `encode_boxes`.
-        direction_logits: (num_anchors, 2), see `direction_bins`.
+        raw: outputs of the head.
         anchors_at: (N,) indices of anchors to these anchors (N, 7).
         config: thresholds and caps.
         direction_offset: where the first direction bin begins [rad].
@@ -42,16 +70,32 @@ def detect_frame(
 
     Returns:
         (N, 7) boxes x, y, z, dx, dy, dz [m], yaw [rad] in the LiDAR frame, (N,) scores in [0, 1]
-        and (N,) int64 labels, by descending score; and the number of candidates that were refused
-        because no object can be like that.
+        and (N,) int64 labels, by descending score; the number of candidates that were refused
+        because no object can be like that; and (N, 2) velocities, if there are any.
     """
-    scores, best = best_anchors(class_logits, config)
-    boxes = decode_boxes(box_residuals[best], anchors_at(best))
-    bins = direction_logits[best].argmax(1)
+    scores, best = best_anchors(raw.class_logits, config, raw.sizes)
+    boxes = decode_boxes(raw.box_residuals[best], anchors_at(best))
+    bins = raw.direction_logits[best].argmax(1)
     boxes[:, 6] = resolve_headings(boxes[:, 6], bins, direction_offset)
-    labels = class_logits[best].argmax(1)
+    labels = raw.class_logits[best].argmax(1)
+    velocities = None if raw.velocities is None else raw.velocities[best]
+    if config.labels_per_box == 'all':
+        rows, labels, scores = _every_label(raw.class_logits[best], config)
+        boxes = boxes[rows]
+        velocities = None if velocities is None else velocities[rows]
     kept, num_refused = choose_boxes(boxes, scores, labels, config, limits=limits)
-    return boxes[kept], scores[kept], labels[kept], num_refused
+    velocities = None if velocities is None else velocities[kept]
+    return FoundBoxes(boxes[kept], scores[kept], labels[kept], num_refused, velocities)
+
+
+def _every_label(logits: ArrayT, config: DetectionConfig) -> tuple[Any, Any, ArrayT]:
+    """Rows, labels and scores of all classes of anchors (N, K) that pass their threshold."""
+    scores = sigmoid(logits)
+    passing = scores >= config.score_threshold
+    for label, threshold in enumerate(config.score_thresholds):
+        passing[:, label] = scores[:, label] >= threshold
+    rows, labels = library_of(logits).where(passing)
+    return rows, labels, scores[rows, labels]
 
 
 def choose_boxes(
@@ -104,22 +148,38 @@ def box_limits(config: DetectorConfig, detection: DetectionConfig) -> NDArray[np
     return np.array(limits, np.float32)
 
 
-def best_anchors(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:
+def best_anchors(
+    logits: ArrayT, config: DetectionConfig, sizes: Sequence[int] = ()
+) -> tuple[ArrayT, Any]:
     """Scores above the threshold and their anchors, by descending score.
 
     Args:
         logits: (num_anchors, K) of one frame.
-        config: score thresholds, and the largest number of boxes.
+        config: score thresholds, and the largest number of anchors of each map.
+        sizes: anchors of each map, one map after the other; empty if there is only one.
 
     Returns:
         (N,) scores of the best class, and (N,) int64 indices of the anchors.
     """
+    if len(sizes) <= 1:
+        return _best_of_map(logits, config)
+    xp, found, start = library_of(logits), [], 0
+    for size in sizes:
+        scores, anchors = _best_of_map(logits[start : start + size], config)
+        found.append((scores, anchors + start))
+        start += size
+    joined, anchors = (xp.concatenate(parts) for parts in zip(*found, strict=True))
+    order = descending_order(joined)
+    return joined[order], anchors[order]
+
+
+def _best_of_map(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:
     xp = library_of(logits)
     lowest = min(config.score_thresholds, default=config.score_threshold)
     anchors = _near_threshold(logits, lowest)
     scores = sigmoid(xp.amax(logits[anchors], 1))
     above = xp.where(scores >= lowest)[0]
-    if config.score_thresholds:
+    if config.score_thresholds and config.labels_per_box == 'best':
         labels = logits[anchors[above]].argmax(1)
         above = above[_pass_own_threshold(scores[above], labels, config)]
     order = highest(scores[above], config.max_candidates)

@@ -6,24 +6,34 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from operator import mul
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from pointdistiller_core.config import AnchorDetectorConfig, DetectionConfig
+from pointdistiller_core.config import (
+    AnchorDetectorConfig,
+    DetectionConfig,
+    FpnNeckConfig,
+    StackNeckConfig,
+)
 from pointdistiller_core.geometry.detection import box_limits
 from pointdistiller_core.models.boxes.anchors import make_anchors
 from pointdistiller_core.models.boxes.detection import decode_candidates, detect_boxes
 from pointdistiller_core.models.boxes.losses import detection_losses
-from pointdistiller_core.models.boxes.targets import assign_targets, ignore_anchors
+from pointdistiller_core.models.boxes.targets import (
+    AnchorTargets,
+    Labels,
+    assign_shared_targets,
+    assign_targets,
+    ignore_anchors,
+)
 from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel
 from pointdistiller_core.models.layer import Layer, Rows, map_layer
 from pointdistiller_core.models.stages.anchor_head import AnchorHead, AnchorOutput
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
-from pointdistiller_core.models.stages.bev_backbone import BevBackbone, StackNeck
+from pointdistiller_core.models.stages.bev_backbone import BevBackbone, FpnNeck, StackNeck
 from pointdistiller_core.pointcloud.voxels import Voxels, cells_at, group_voxels
 from pointdistiller_core.records import Batch, Places
 
@@ -49,24 +59,30 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         map_channels: int,
     ) -> None:
         super().__init__(config)
-        self.anchor_configs = tuple(config.head.anchors[name] for name in config.class_names)
         self.smooth_l1_beta = config.loss.smooth_l1_beta
         self.encoder = encoder
         backbone_channels = [config.scaled(channels) for channels in config.backbone.channels]
-        neck_channels = [config.scaled(channels) for channels in config.neck.channels]
         self.backbone = BevBackbone(
             map_channels,
             layers=config.backbone.layers,
             strides=config.backbone.strides,
             channels=backbone_channels,
         )
-        self.neck = StackNeck(
-            backbone_channels, strides=config.neck.strides, channels=neck_channels
-        )
+        self.neck = build_neck(config, backbone_channels)
         self.head = AnchorHead(
             self.neck.out_channels,
             num_classes=len(config.class_names),
-            anchors=[make_anchors(config.grid, self.anchor_configs, stride=config.head_stride)],
+            anchors=[
+                make_anchors(
+                    config.grid,
+                    config.anchor_configs,
+                    stride=stride,
+                    scale=scale,
+                    centers=config.head.centers,
+                )
+                for stride, scale in zip(config.head_strides, config.head.scales, strict=True)
+            ],
+            velocities=config.head.velocities,
         )
         for module in self.modules():
             if isinstance(module, (nn.BatchNorm2d, BatchNormRows)):
@@ -93,14 +109,21 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
 
     def losses(self, output: AnchorOutput, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of the detection loss; see `DetectorModel`."""
-        targets = [
-            ignore_anchors(output.anchors)
-            if frame in batch.unlabelled
-            else assign_targets(output.anchors, boxes, labels, classes=self.anchor_configs)
-            for frame, (boxes, labels) in enumerate(zip(batch.boxes, batch.labels, strict=True))
-        ]
+        targets = [self._assign(output.anchors, batch, frame) for frame in range(len(batch))]
         offset = self.config.head.direction_offset
         return detection_losses(output, targets, self.config.loss, direction_offset=offset)
+
+    def _assign(self, anchors: Tensor, batch: Batch, frame: int) -> AnchorTargets:
+        """The targets of one frame."""
+        if frame in batch.unlabelled:
+            return ignore_anchors(anchors)
+        velocities = None if batch.velocities is None else batch.velocities[frame]
+        truth = Labels(batch.boxes[frame], batch.labels[frame], velocities)
+        kinds = self.config.anchor_configs
+        if self.config.head.assignment == 'per_class':
+            return assign_targets(anchors, truth, classes=kinds)
+        num_classes = len(self.config.class_names)
+        return assign_shared_targets(anchors, truth, config=kinds[0], num_classes=num_classes)
 
     def candidates(self, output: AnchorOutput, detection: DetectionConfig) -> list[BoxPredictions]:
         """Boxes of each frame before suppression; their yaws may be half a turn off."""
@@ -123,35 +146,57 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
 
         A row of a coarser map has the best of the head's cells in it.
         """
-        height, width = shape = self.config.grid.strided_bev_shape(self.config.head_stride)
-        logits = output.class_logits
-        cells = logits.reshape(len(logits), height, width, -1, logits.shape[2])
-        best = cells.amax(dim=3).float()
+        shapes = self.config.head_shapes
+        best = torch.stack(
+            [
+                F.interpolate(of_map.movedim(3, 1), size=shapes[0])
+                for of_map in self._best_logits(output)
+            ]
+        ).amax(dim=0)
+        shape = shapes[0]
         if rows.map_shape is not None and rows.map_shape < shape:
             shape = rows.map_shape
-            best = F.adaptive_max_pool2d(best.movedim(3, 1), shape).movedim(1, 3)
+            best = F.adaptive_max_pool2d(best, shape)
         row, column = cells_at(rows.positions, self.config.grid, shape)
-        confidences: Tensor = best[rows.frames, row, column].sigmoid()
+        confidences: Tensor = best.movedim(1, 3)[rows.frames, row, column].sigmoid()
         return confidences
+
+    def _best_logits(self, output: AnchorOutput) -> list[Tensor]:
+        """(B, H, W, K) best class logits of the cells of each map of the head."""
+        parts = torch.split(output.class_logits.float(), list(self.head.sizes), dim=1)
+        frames, classes = output.class_logits.shape[::2]
+        return [
+            part.reshape(frames, *shape, -1, classes).amax(dim=3)
+            for part, shape in zip(parts, self.config.head_shapes, strict=True)
+        ]
 
     def layers(self) -> Mapping[str, Layer]:
         """The encoder's, `backbone.0`, ..., `neck`; `backbone.0.norm`, ... before their ReLU."""
         grid, layers = self.config.grid, self.encoder_layers()
-        strides = accumulate(self.config.backbone.strides, mul, initial=self.config.map_stride)
-        next(strides)
+        strides = self.config.stage_strides
         for i, (stage, stride) in enumerate(zip(self.backbone.stages, strides, strict=True)):
             norm: Any = stage[-1][1]  # type: ignore[index]
             size = {'channels': norm.num_features, 'stride': stride}
             layers[f'backbone.{i}.norm'] = map_layer(norm, grid, **size, norm=norm)
             layers[f'backbone.{i}'] = map_layer(stage, grid, **size)
-        layers['neck'] = map_layer(
-            self.neck,
-            grid,
-            channels=self.neck.out_channels,
-            stride=self.config.head_stride,
-            level=0,
-        )
-        return layers
+        return {**layers, **self._neck_layers()}
+
+    def _neck_layers(self) -> dict[str, Layer]:
+        """`neck`, the finest map; of a pyramid also `neck.1`, ..., which are coarser."""
+        stack = isinstance(self.neck, StackNeck)
+        modules = [*self.neck.outputs] if isinstance(self.neck, FpnNeck) else [self.neck]
+        return {
+            f'neck.{level}' if level else 'neck': map_layer(
+                module,
+                self.config.grid,
+                channels=self.neck.out_channels,
+                stride=stride,
+                level=0 if stack else None,
+            )
+            for level, (module, stride) in enumerate(
+                zip(modules, self.config.head_strides, strict=True)
+            )
+        }
 
     @abstractmethod
     def encoder_layers(self) -> dict[str, Layer]:
@@ -168,3 +213,13 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
             *('point_features', 'sweeps', 'max_sweep_age_s'),
         )
         return {name: getattr(self.config, name) for name in names}
+
+
+def build_neck(config: AnchorDetectorConfig, in_channels: Sequence[int]) -> StackNeck | FpnNeck:
+    """The neck of a configuration, for maps of the backbone with so many channels."""
+    neck = config.neck
+    if isinstance(neck, FpnNeckConfig):
+        return FpnNeck(in_channels, channels=config.scaled(neck.channels))
+    assert isinstance(neck, StackNeckConfig)
+    channels = [config.scaled(each) for each in neck.channels]
+    return StackNeck(in_channels, strides=neck.strides, channels=channels)

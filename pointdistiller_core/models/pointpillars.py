@@ -16,9 +16,9 @@ VOXELS = 'voxels'
 
 
 class PointPillars(AnchorDetector):
-    """The detector; its numbers agree with OpenPCDet's, so its checkpoints can be imported.
+    """The detector; its numbers agree with those of OpenPCDet and mmdetection3d.
 
-    A pillar is a voxel of a grid with one layer.
+    So their checkpoints can be imported. A pillar is a voxel of a grid with one layer.
     """
 
     encoder: PillarEncoder
@@ -26,7 +26,14 @@ class PointPillars(AnchorDetector):
 
     def __init__(self, config: PointPillarsConfig) -> None:
         channels = config.scaled(config.encoder.channels)
-        encoder = PillarEncoder(channels, config.grid, len(config.point_features))
+        hidden = config.encoder.hidden
+        encoder = PillarEncoder(
+            channels,
+            config.grid,
+            config.encoder_columns,
+            hidden=None if hidden is None else config.scaled(hidden),
+            center_axes=len(config.encoder.center_axes),
+        )
         super().__init__(config, encoder, map_channels=channels)
 
     def encode(self, voxels: Voxels) -> Tensor:

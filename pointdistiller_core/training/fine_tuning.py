@@ -99,24 +99,31 @@ class _Shared:
         changed: classes that both have, with other anchors.
         added, dropped: classes that only the target, or only the source, has.
         same_directions: whether bins of the direction mean the same.
+        same_velocities: whether the source has the velocities that the target gives.
         channels: [(channel of the target's head, channel of the source's), ...].
         num_channels: of the target's head.
     """
 
     def __init__(self, source: AnchorDetectorConfig, target: AnchorDetectorConfig) -> None:
         theirs, ours = _anchors(source), _anchors(target)
-        self.taken = [name for name in ours if theirs.get(name) == ours[name]]
-        self.changed = [name for name in ours if name in theirs and name not in self.taken]
-        self.added = [name for name in ours if name not in theirs]
-        self.dropped = [name for name in theirs if name not in ours]
+        same = {name for name in ours if theirs.get(name) == ours[name]}
+        known = source.class_names
+        per_class = target.head.assignment == 'per_class'
+        classes = [name for name in target.class_names if name in known]
+        self.taken = [name for name in classes if (name in same if per_class else same)]
+        self.changed = [name for name in classes if name not in self.taken]
+        self.added = [name for name in target.class_names if name not in known]
+        self.dropped = [name for name in known if name not in target.class_names]
         self.same_directions = source.head.direction_offset == target.head.direction_offset
         of_source, of_target = _head_channels(source), _head_channels(target)
         self.num_channels = len(of_target)
         taken = set(self.taken)
+        self.same_velocities = source.head.velocities or not target.head.velocities
         self.channels = [
             (channel, of_source[meaning])
             for meaning, channel in of_target.items()
-            if meaning.anchor in taken
+            if meaning.anchor in same
+            and meaning in of_source
             and (meaning.kind != 'class' or meaning.value in taken)
             and (meaning.kind != 'direction' or self.same_directions)
         ]
@@ -129,6 +136,7 @@ class _Shared:
             'directions, because of another head.direction_offset': (
                 [] if self.same_directions else self.taken
             ),
+            'velocities': [] if self.same_velocities else self.taken,
         }
         parts = [
             f'{folder}: fine-tuning: {total - made_anew} of {total} weights taken over, batch '
@@ -145,7 +153,7 @@ class _Meaning(NamedTuple):
     """Meaning of a channel of the head."""
 
     kind: str
-    anchor: str  # its class
+    anchor: str  # its class, or the name of a shared one
     yaw: int
     value: str | int  # class of a logit, or number
 
@@ -156,11 +164,12 @@ def _head_channels(config: AnchorDetectorConfig) -> dict[_Meaning, int]:
         'class': config.class_names,
         'box': range(7),
         'direction': range(2),
+        'velocity': range(2 if config.head.velocities else 0),
     }
     meanings = (
         _Meaning(kind, name, yaw, value)
         for kind in values
-        for name in config.class_names
+        for name in config.anchor_names
         for yaw in range(len(config.head.anchors[name].yaws))
         for value in values[kind]
     )
@@ -169,8 +178,12 @@ def _head_channels(config: AnchorDetectorConfig) -> dict[_Meaning, int]:
 
 def _anchors(config: AnchorDetectorConfig) -> dict[str, tuple[Any, ...]]:
     """What the outputs of a class refer to; how labels are matched does not matter."""
-    anchors = {name: config.head.anchors[name] for name in config.class_names}
-    return {name: (anchor.size, anchor.bottom, anchor.yaws) for name, anchor in anchors.items()}
+    anchors = dict(zip(config.anchor_names, config.anchor_configs, strict=True))
+    head = config.head
+    return {
+        name: (anchor.size, anchor.bottom, anchor.yaws, head.assignment, head.scales)
+        for name, anchor in anchors.items()
+    }
 
 
 def _listed(names: list[str]) -> str:

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.config import (
+    AnchorConfig,
     BackboneConfig,
+    DetectionConfig,
     EncoderConfig,
+    FpnNeckConfig,
+    HeadConfig,
     PointPillarsConfig,
     SecondConfig,
     SparseBackboneConfig,
@@ -60,10 +64,42 @@ def tiny_second() -> SecondConfig:
     )
 
 
+@pytest.fixture(scope='session')
+def tiny_pyramid() -> PointPillarsConfig:
+    """PointPillars as for nuScenes: two layers of the encoder, a pyramid, velocities."""
+    shapes = {'long': (3.9, 1.6, 1.5), 'square': (1.5, 1.5, 1.5)}
+    anchors = {
+        name: AnchorConfig(size=size, bottom=-1.8, matched_iou=0.6, unmatched_iou=0.3)
+        for name, size in shapes.items()
+    }
+    return PointPillarsConfig(
+        class_names=('Car',),
+        grid=Grid(point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1), voxel_size=(0.8, 0.8, 4)),
+        voxels=VoxelConfig(max_points=8, max_voxels=1024, max_voxels_training=1024),
+        encoder=EncoderConfig(channels=8, hidden=6, columns=('x', 'y', 'z'), center_axes='xy'),
+        backbone=BackboneConfig(layers=(1, 1), strides=(1, 2), channels=(8, 16)),
+        neck=FpnNeckConfig(channels=8),
+        head=HeadConfig(
+            anchors=anchors,
+            assignment='shared',
+            scales=(1.0, 1.5),
+            centers='cells',
+            velocities=True,
+            direction_offset=-0.7854,
+        ),
+        detection=DetectionConfig(labels_per_box='all', max_candidates=100),
+    )
+
+
 @pytest.fixture
-def small_configs(tiny_model, tiny_second, toy):
-    """By family, a configuration for cars that is small enough for a test."""
-    return {'pointpillars': tiny_model, 'second': tiny_second, 'toy': toy}
+def small_configs(tiny_model, tiny_pyramid, tiny_second, toy):
+    """By family and variant, a configuration for cars that is small enough for a test."""
+    return {
+        'pointpillars': tiny_model,
+        'pointpillars-pyramid': tiny_pyramid,
+        'second': tiny_second,
+        'toy': toy,
+    }
 
 
 class TinyDataset:

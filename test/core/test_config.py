@@ -212,7 +212,11 @@ def test_families_can_be_added(monkeypatch):
             r"'z', 'age'\]: detectors read \['x'",
         ),
         ({'model': {'sweeps': 65}}, r'model\.sweeps: .*less than or equal to 64'),
-        ({'model': {'neck': {'kind': 'fpn'}}}, r"model\.neck\.kind: Input should be 'stack'"),
+        ({'model': {'neck': {'kind': 'pan'}}}, r"model\.neck\.kind: no 'pan'; choose from"),
+        (
+            {'model': {'neck': {'kind': 'fpn'}}},
+            r'head\.scales \[1\.0\]: give one for each of the 3',
+        ),
     ],
 )
 def test_what_cannot_be_chosen(values, problem):
@@ -335,9 +339,9 @@ def test_stages_that_do_not_fit_are_refused(values, problem):
 
 
 def test_head_stride_follows_from_the_strides():
-    assert PointPillarsConfig().head_stride == 2
+    assert PointPillarsConfig().head_strides == (2,)
     changes = {'backbone': {'strides': (1, 2, 2)}, 'neck': {'strides': (1, 2, 4)}}
-    assert PointPillarsConfig(**changes).head_stride == 1
+    assert PointPillarsConfig(**changes).head_strides == (1,)
 
 
 def test_maps_of_classes_are_named_written_or_both():

@@ -141,7 +141,7 @@ def test_confidence_of_a_pillar_is_the_best_score_of_its_cell(detector, points):
     with torch.no_grad():
         voxels = model.prepare([torch.from_numpy(points)])
         logits = model(voxels).class_logits[0]
-    height, width = model.config.grid.strided_bev_shape(model.config.head_stride)
+    height, width = model.config.head_shapes[0]
     cells = logits.sigmoid().reshape(height, width, -1).amax(dim=2)
     step = model.config.grid.bev_shape[0] // height
     rows, columns = (voxels.coords[:, 2:] // step).T

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointdistiller_core.config import AnchorDetectorConfig, DetectionConfig
-from pointdistiller_core.geometry.detection import box_limits, detect_frame
+from pointdistiller_core.geometry.detection import RawOutputs, box_limits, detect_frame
 from pointdistiller_core.records import Detections, Places
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class AnchorDecoder:
     @staticmethod
     def shapes(config: AnchorDetectorConfig) -> dict[str, Shape]:
         """Name and shape of the arrays."""
-        height, width = config.grid.strided_bev_shape(config.head_stride)
-        kinds = sum(len(config.head.anchors[name].yaws) for name in config.class_names)
+        ((height, width),) = config.head_shapes
+        kinds = config.anchors_per_cell
         return {'anchor_xs': (width,), 'anchor_ys': (height,), 'anchor_shapes': (kinds, 5)}
 
     @property
@@ -64,16 +64,20 @@ class AnchorDecoder:
         kinds = len(self._shapes)
         anchors = (cells[:, None] * kinds + np.arange(kinds)).ravel()
         residuals, directions = others[:, : 7 * kinds], others[:, 7 * kinds :]
-        boxes, scores, labels, num_refused = detect_frame(
+        raw = RawOutputs(
             logits.reshape(-1, len(self._config.class_names)),
             residuals.reshape(-1, 7),
             directions.reshape(-1, 2),
+        )
+        found = detect_frame(
+            raw,
             lambda indices: self.anchors_at(anchors[indices]),
             detection,
             direction_offset=self._config.head.direction_offset,
             limits=box_limits(self._config, detection),
         )
-        return Detections(boxes, scores, labels, counts={'boxes_refused': num_refused})
+        counts = {'boxes_refused': found.num_refused}
+        return Detections(found.boxes, found.scores, found.labels, counts=counts)
 
     def with_confidences(self, places: Places, best: FloatArray | None) -> Places:
         """The places with the best score of any class in the head's cell that each is in.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from pointdistiller_core.models import AnchorDetector
+from pointdistiller_core.models.stages.bev_backbone import StackNeck
 
 
 class BevNetwork(nn.Module):
@@ -44,7 +45,9 @@ class BevNetwork(nn.Module):
         )
         self.upsamplers = cast(
             'Sequence[Upsampler]',
-            nn.ModuleList(Upsampler(_fold_norm(layer)) for layer in detector.neck.upsamplers),
+            nn.ModuleList(
+                Upsampler(_fold_norm(layer)) for layer in _stack_neck(detector).upsamplers
+            ),
         )
         sizes = [upsampler.channels for upsampler in self.upsamplers]
         num_logits = detector.head.channels[0]
@@ -119,6 +122,11 @@ class SplitConv(nn.Module):
         for conv, each in zip(self.convs[1:], maps[1:], strict=True):
             total = total + conv(each)
         return total
+
+
+def _stack_neck(detector: AnchorDetector) -> StackNeck:
+    assert isinstance(detector.neck, StackNeck)
+    return detector.neck
 
 
 def _fold_norm(layer: nn.Module) -> Any:

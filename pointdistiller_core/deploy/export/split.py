@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
+from pointdistiller_core.config import AnchorDetectorConfig
 from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.export.bev_network import BevNetwork
 from pointdistiller_core.deploy.hosts import HOSTS
@@ -43,8 +44,10 @@ def split_detector(detector: AnyDetector) -> Split:
     Raises:
         ConfigError: there is no split for detectors of its family.
     """
-    name = detector.config.name
-    check_family(name)
+    config = detector.config
+    check_family(name := config.name)
+    if isinstance(config, AnchorDetectorConfig) and len(config.head_strides) > 1:
+        raise ConfigError(f'{name} with several maps of the head runs in torch only')
     return SPLITS[name](detector)
 
 
@@ -104,7 +107,8 @@ def _scale_and_shift(norm: BatchNormRows) -> tuple[Tensor, Tensor]:
 def _split_map(detector: AnchorDetector, host: dict[str, Tensor]) -> Split:
     """An anchor detector behind a map that the host makes with these arrays."""
     config, anchors = detector.config, detector.head.anchors.cpu()
-    cells = anchors.view(*config.grid.strided_bev_shape(config.head_stride), -1, 7)
+    ((height, width),) = config.head_shapes
+    cells = anchors.view(height, width, -1, 7)
     tensors = {
         **host,
         'anchor_xs': cells[0, :, 0, 0],

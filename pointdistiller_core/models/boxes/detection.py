@@ -10,7 +10,7 @@ import torch
 
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.geometry.box_coding import decode_boxes
-from pointdistiller_core.geometry.detection import best_anchors, detect_frame
+from pointdistiller_core.geometry.detection import RawOutputs, best_anchors, detect_frame
 from pointdistiller_core.models.detector_model import BoxPredictions
 from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
@@ -34,10 +34,16 @@ def detect_boxes(
     bounds = None if limits is None else torch.from_numpy(limits).to(device)
     found = []
     for frame in range(len(output.class_logits)):
-        parts = detect_frame(
+        speeds = output.velocities
+        raw = RawOutputs(
             output.class_logits[frame].float(),
             output.box_residuals[frame].float(),
             output.direction_logits[frame].float(),
+            None if speeds is None else speeds[frame].float(),
+            output.sizes,
+        )
+        parts = detect_frame(
+            raw,
             lambda best: output.anchors[best],
             config,
             direction_offset=direction_offset,
@@ -55,8 +61,9 @@ def decode_candidates(output: AnchorOutput, config: DetectionConfig) -> list[Box
     found = []
     for frame, all_logits in enumerate(output.class_logits):
         logits = all_logits.float()
-        scores, best = best_anchors(logits, config)
+        scores, best = best_anchors(logits, config, output.sizes)
         boxes = decode_boxes(output.box_residuals[frame, best].float(), output.anchors[best])
-        candidates = BoxPredictions(boxes, scores, logits[best].argmax(dim=1))
+        speeds = None if output.velocities is None else output.velocities[frame, best].float()
+        candidates = BoxPredictions(boxes, scores, logits[best].argmax(dim=1), velocities=speeds)
         found.append(candidates[boxes.isfinite().all(dim=1)])
     return found

@@ -32,7 +32,8 @@ def detection_losses(
         direction_offset: where the first direction bin begins [rad].
 
     Returns:
-        Scalars `classification`, `box` and `direction`; finite without any ground truth.
+        Scalars `classification`, `box`, `direction` and, of detectors that give velocities,
+        `velocity`; finite without any ground truth.
     """
     terms = torch.stack(
         [
@@ -40,32 +41,37 @@ def detection_losses(
             for i, target in enumerate(targets)
         ]
     )
-    weights = terms.new_tensor([config.classification, config.box, config.direction])
-    classification, box, direction = terms.mean(dim=0) * weights
-    return {'classification': classification, 'box': box, 'direction': direction}
+    names = ('classification', 'box', 'direction', 'velocity')[: terms.shape[1]]
+    weights = terms.new_tensor([getattr(config, name) for name in names])
+    return dict(zip(names, terms.mean(dim=0) * weights, strict=True))
 
 
 def _frame_terms(
     output: AnchorOutput, frame: int, target: AnchorTargets, config: LossConfig, offset: float
 ) -> Tensor:
-    """(3,) classification, box and direction loss of one frame, summed over its anchors."""
+    """(3,) classification, box and direction loss of one frame, summed over its anchors.
+
+    (4,) with the loss of the velocities, if there are any.
+    """
     anchors = output.anchors[target.positives]
     residuals = output.box_residuals[frame, target.positives]
     directions = output.direction_logits[frame, target.positives]
-    return torch.stack(
-        [
-            focal_loss(
-                output.class_logits[frame],
-                target.labels,
-                alpha=config.focal_alpha,
-                gamma=config.focal_gamma,
-            ),
-            box_loss(residuals, encode_boxes(target.boxes, anchors), beta=config.smooth_l1_beta),
-            functional.cross_entropy(
-                directions.float(), direction_bins(target.boxes[:, 6], offset), reduction='sum'
-            ),
-        ]
-    )
+    terms = [
+        focal_loss(
+            output.class_logits[frame],
+            target.labels,
+            alpha=config.focal_alpha,
+            gamma=config.focal_gamma,
+        ),
+        box_loss(residuals, encode_boxes(target.boxes, anchors), beta=config.smooth_l1_beta),
+        functional.cross_entropy(
+            directions.float(), direction_bins(target.boxes[:, 6], offset), reduction='sum'
+        ),
+    ]
+    if output.velocities is not None:
+        velocities = output.velocities[frame, target.positives]
+        terms.append(velocity_loss(velocities, target.velocities, beta=config.smooth_l1_beta))
+    return torch.stack(terms)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float, gamma: float) -> Tensor:
@@ -93,6 +99,22 @@ def box_loss(residuals: Tensor, targets: Tensor, *, beta: float) -> Tensor:
     """
     difference = residuals.float() - targets
     difference = torch.cat([difference[:, :6], difference[:, 6:].sin()], dim=1)
+    return functional.smooth_l1_loss(
+        difference, torch.zeros_like(difference), beta=beta, reduction='sum'
+    )
+
+
+def velocity_loss(velocities: Tensor, targets: Tensor | None, *, beta: float) -> Tensor:
+    """Sum of the smooth L1 loss of velocities (n, 2) [m/s] over boxes and both axes.
+
+    Args:
+        velocities: of the boxes.
+        targets: (n, 2); NaN, or None for all: not known, which costs nothing.
+        beta: where the loss changes from square to absolute [m/s].
+    """
+    if targets is None:
+        targets = torch.full_like(velocities, torch.nan)
+    difference = torch.where(targets.isnan(), 0.0, velocities.float() - targets.nan_to_num())
     return functional.smooth_l1_loss(
         difference, torch.zeros_like(difference), beta=beta, reduction='sum'
     )

@@ -26,15 +26,32 @@ class AnchorTargets:
             `IGNORE_LABEL` of an ignored one.
         positives: (n,) int64 indices of the positive anchors, ascending.
         boxes: (n, 7) the ground-truth box of each positive anchor.
+        velocities: (n, 2) of these boxes [m/s], NaN if not known; None if no label has any.
     """
 
     labels: Tensor
     positives: Tensor
     boxes: Tensor
+    velocities: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Ground truth of one frame.
+
+    Attributes:
+        boxes: (G, 7) x, y, z, dx, dy, dz [m], yaw [rad].
+        classes: (G,) int64, `IGNORE_LABEL` for boxes of no class.
+        velocities: (G, 2) [m/s], NaN if not known; None without any.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    velocities: Tensor | None = None
 
 
 def assign_targets(
-    anchors: Tensor, boxes: Tensor, labels: Tensor, *, classes: Sequence[AnchorConfig]
+    anchors: Tensor, truth: Labels, *, classes: Sequence[AnchorConfig]
 ) -> AnchorTargets:
     """Match the anchors of each class with the boxes of that class (PointPillars, section 4.2).
 
@@ -43,19 +60,55 @@ def assign_targets(
 
     Args:
         anchors: (num_anchors, 7) in the order of `make_anchors`.
-        boxes: (G, 7) ground truth.
-        labels: (G,) int64.
+        truth: of the frame.
         classes: K anchor configurations, as the anchors were made from.
     """
     anchors_per_cell = [len(config.yaws) for config in classes]
     by_cell = anchors.view(-1, sum(anchors_per_cell), 7)
     parts = torch.split(by_cell, anchors_per_cell, dim=1)
     matches = [
-        _match_class(part.flatten(0, 1), boxes, labels, label=label, config=config)
+        _match_class(part.flatten(0, 1), truth, label=label, config=config)
         for label, (part, config) in enumerate(zip(parts, classes, strict=True))
     ]
     per_anchor = torch.cat([match.view(len(by_cell), -1) for match in matches], dim=1).flatten()
-    return _to_targets(per_anchor, boxes, labels, num_classes=len(classes))
+    return _to_targets(per_anchor, truth, num_classes=len(classes))
+
+
+def assign_shared_targets(
+    anchors: Tensor, truth: Labels, *, config: AnchorConfig, num_classes: int
+) -> AnchorTargets:
+    """Match all anchors with the boxes of all classes, as mmdetection3d does for nuScenes.
+
+    Differences from `assign_targets`: an anchor that overlaps some box most is that box's, even if
+    it overlaps another one more, and of the later box if several claim it; and only if the overlap
+    reaches `unmatched_iou`. So a box may go without an anchor.
+
+    Args:
+        anchors: (num_anchors, 7).
+        truth: of the frame; boxes of no class as in `assign_targets`.
+        config: with the thresholds.
+        num_classes: K.
+    """
+    (own,) = (truth.classes != IGNORE_LABEL).nonzero(as_tuple=True)
+    matches = _match_shared(anchors, truth.boxes[own], config)
+    matches = _blur(matches, anchors, truth, config)
+    matches = torch.cat([own, own.new_tensor([_NEGATIVE, IGNORE_LABEL])])[matches]
+    return _to_targets(matches, truth, num_classes=num_classes)
+
+
+def _match_shared(anchors: Tensor, boxes: Tensor, config: AnchorConfig) -> Tensor:
+    """(N,) index into `boxes` for each anchor, -1 ignored, -2 negative."""
+    if not len(boxes):
+        return torch.full((len(anchors),), _NEGATIVE, device=anchors.device)
+    iou = nearest_iou_bev(boxes, anchors)
+    best_iou, best_box = iou.max(dim=0)
+    unmatched = torch.where(best_iou < config.unmatched_iou, _NEGATIVE, IGNORE_LABEL)
+    matches = torch.where(best_iou >= config.matched_iou, best_box, unmatched)
+    highest = iou.amax(dim=1, keepdim=True)
+    claims = (iou == highest) & (highest >= config.unmatched_iou)
+    numbers = torch.arange(len(boxes), device=boxes.device)[:, None]
+    claimed_by = torch.where(claims, numbers, -1).amax(dim=0)
+    return torch.where(claimed_by >= 0, claimed_by, matches)
 
 
 def ignore_anchors(anchors: Tensor) -> AnchorTargets:
@@ -64,16 +117,20 @@ def ignore_anchors(anchors: Tensor) -> AnchorTargets:
     return AnchorTargets(labels, labels[:0], anchors[:0])
 
 
-def _match_class(
-    anchors: Tensor, boxes: Tensor, labels: Tensor, *, label: int, config: AnchorConfig
-) -> Tensor:
+def _match_class(anchors: Tensor, truth: Labels, *, label: int, config: AnchorConfig) -> Tensor:
     """(N,) index into `boxes` for each anchor of one class, -1 ignored, -2 negative."""
-    own = (labels == label).nonzero()[:, 0]
-    matches = match_anchors(anchors, boxes[own], config)
-    blurred = _best_iou(anchors, boxes[labels == IGNORE_LABEL]) >= config.unmatched_iou
-    matches = torch.where(blurred & (matches == _NEGATIVE), IGNORE_LABEL, matches)
+    own = (truth.classes == label).nonzero()[:, 0]
+    matches = match_anchors(anchors, truth.boxes[own], config)
+    matches = _blur(matches, anchors, truth, config)
     # -2 and -1 count from the end, and so become themselves
     return torch.cat([own, own.new_tensor([_NEGATIVE, IGNORE_LABEL])])[matches]
+
+
+def _blur(matches: Tensor, anchors: Tensor, truth: Labels, config: AnchorConfig) -> Tensor:
+    """Matches (N,) in which negative anchors on boxes of no class are ignored."""
+    nobody = truth.boxes[truth.classes == IGNORE_LABEL]
+    blurred = _best_iou(anchors, nobody) >= config.unmatched_iou
+    return torch.where(blurred & (matches == _NEGATIVE), IGNORE_LABEL, matches)
 
 
 def match_anchors(anchors: Tensor, boxes: Tensor, config: AnchorConfig) -> Tensor:
@@ -107,11 +164,10 @@ def _best_iou(anchors: Tensor, boxes: Tensor) -> Tensor:
     return nearest_iou_bev(boxes, anchors).amax(dim=0)
 
 
-def _to_targets(
-    matches: Tensor, boxes: Tensor, labels: Tensor, *, num_classes: int
-) -> AnchorTargets:
+def _to_targets(matches: Tensor, truth: Labels, *, num_classes: int) -> AnchorTargets:
     positives = (matches >= 0).nonzero()[:, 0]
-    matched_boxes = matches[positives]
-    target_labels = torch.where(matches == _NEGATIVE, num_classes, IGNORE_LABEL)
-    target_labels[positives] = labels[matched_boxes]
-    return AnchorTargets(target_labels, positives, boxes[matched_boxes])
+    matched = matches[positives]
+    labels = torch.where(matches == _NEGATIVE, num_classes, IGNORE_LABEL)
+    labels[positives] = truth.classes[matched]
+    velocities = None if truth.velocities is None else truth.velocities[matched]
+    return AnchorTargets(labels, positives, truth.boxes[matched], velocities)

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class AnchorOutput:
         direction_logits: (B, num_anchors, 2), see `direction_bins`.
         anchors: (num_anchors, 7) x, y, z, dx, dy, dz [m], yaw [rad], LiDAR frame.
         velocities: (B, num_anchors, 2) along x and y [m/s]; None if the head gives none.
+        sizes: anchors of each map.
     """
 
     class_logits: Tensor
@@ -33,11 +35,14 @@ class AnchorOutput:
     direction_logits: Tensor
     anchors: Tensor
     velocities: Tensor | None = None
+    sizes: tuple[int, ...] = ()
 
     def float(self) -> AnchorOutput:
         """The same in single precision, which is needed under autocast."""
-        tensors = {name: value.float() for name, value in vars(self).items() if value is not None}
-        return AnchorOutput(**tensors)
+        changes: dict[str, Any] = {
+            name: value.float() for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **changes)
 
 
 class AnchorHead(nn.Module):
@@ -61,6 +66,7 @@ class AnchorHead(nn.Module):
         """Build the head for the anchors (H, W, A, 7) of each map."""
         super().__init__()
         sizes = (num_classes, 7, 2, 2) if velocities else (num_classes, 7, 2)
+        self.sizes = tuple(of_map.shape[:3].numel() for of_map in anchors)
         self.channels = [anchors[0].shape[2] * size for size in sizes]
         self.conv = nn.Conv2d(in_channels, sum(self.channels), 1)
         # derived from the configuration, so not part of a checkpoint
@@ -73,7 +79,7 @@ class AnchorHead(nn.Module):
         parts = zip(*(self._outputs(bev_features) for bev_features in maps), strict=True)
         logits, residuals, directions, *velocities = map(_join, parts)
         velocity = velocities[0] if velocities else None
-        return AnchorOutput(logits, residuals, directions, self.anchors, velocity)
+        return AnchorOutput(logits, residuals, directions, self.anchors, velocity, self.sizes)
 
     def _outputs(self, bev_features: Tensor) -> list[Tensor]:
         """(B, n, ...) of the anchors of one map."""

@@ -88,6 +88,22 @@ class BatchNormRows(nn.Module):
         shift = self.bias - mean * scale
         return torch.addcmul(shift, rows, scale), shift
 
+    def with_counts(self, rows: Tensor, counts: Tensor) -> Tensor:
+        """Normalize rows that stand for several equal ones each.
+
+        Args:
+            rows: (N, C).
+            counts: (N,) int64 how often each is meant, 0 or more.
+        """
+        if self.training or not self.tracks:
+            weights, total = counts[:, None].to(rows.dtype), int(counts.sum())
+            mean = (rows * weights).sum(0) / max(total, 1)
+            variance = ((rows - mean).square() * weights).sum(0) / max(total, 1)
+            mean, scale = self.statistics(mean, variance, total)
+        else:
+            mean, scale = self.running_mean, self._scale(self.running_var)
+        return torch.addcmul(self.bias - mean * scale, rows, scale)
+
     def statistics(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Shift and scale for a batch; see `pool_statistics` for the arguments.
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""2D backbone and neck: maps of decreasing resolution, stacked (PointPillars, section 2.2)."""
+"""2D backbone and necks: maps of decreasing resolution, stacked or as a pyramid."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pointdistiller_core.models.stages.layers import norm_relu
 
@@ -51,7 +52,10 @@ def build_stage(
 
 
 class StackNeck(nn.Module):
-    """Brings all levels to one resolution with transposed convolutions and stacks them."""
+    """Brings all levels to one resolution with transposed convolutions and stacks them.
+
+    As in PointPillars, section 2.2.
+    """
 
     def __init__(
         self, in_channels: Sequence[int], *, strides: Sequence[int], channels: Sequence[int]
@@ -67,3 +71,28 @@ class StackNeck(nn.Module):
         """One map per level to a single map (B, sum of channels, H, W)."""
         maps = [upsample(level) for upsample, level in zip(self.upsamplers, levels, strict=True)]
         return (torch.cat(maps, dim=1),)
+
+
+class FpnNeck(nn.Module):
+    """A feature pyramid: each level gets the sum of the coarser ones (Lin et al., CVPR 2017).
+
+    As in mmdetection3d for nuScenes, a norm and a ReLU follow every convolution.
+    """
+
+    def __init__(self, in_channels: Sequence[int], *, channels: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(
+            norm_relu(nn.Conv2d(inputs, channels, 1, bias=False)) for inputs in in_channels
+        )
+        self.outputs = nn.ModuleList(
+            norm_relu(nn.Conv2d(channels, channels, 3, padding=1, bias=False)) for _ in in_channels
+        )
+        self.out_channels = channels
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """One map per level, finest first, to as many maps (B, channels, H, W) of their sizes."""
+        maps = [lateral(level) for lateral, level in zip(self.laterals, levels, strict=True)]
+        for finer in reversed(range(len(maps) - 1)):
+            size = maps[finer].shape[2:]
+            maps[finer] = maps[finer] + functional.interpolate(maps[finer + 1], size=size)
+        return tuple(output(each) for output, each in zip(self.outputs, maps, strict=True))

@@ -127,7 +127,7 @@ def test_another_architecture_is_named_with_both_sides(teacher, values, line):
     assert f'\n  {line}' in str(error.value)
 
 
-@pytest.mark.parametrize('family', ['pointpillars', 'second'])
+@pytest.mark.parametrize('family', ['pointpillars', 'pointpillars-pyramid', 'second'])
 @pytest.mark.parametrize('method', CHOICES)
 def test_a_teacher_whose_other_channels_are_switched_off_is_its_student(
     small_configs, make_batch, family, method

@@ -13,7 +13,12 @@ import torch
 from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.geometry.arrays import library_of, sigmoid
 from pointdistiller_core.geometry.box_coding import encode_boxes
-from pointdistiller_core.geometry.detection import best_anchors, box_limits, detect_frame
+from pointdistiller_core.geometry.detection import (
+    RawOutputs,
+    best_anchors,
+    box_limits,
+    detect_frame,
+)
 
 
 def raw_outputs(num_anchors: int) -> tuple[torch.Tensor, ...]:
@@ -35,7 +40,7 @@ def test_arrays_and_tensors_agree(num_anchors, class_wise):
         score_threshold=0.4, nms_iou_threshold=0.2, class_wise_nms=class_wise, max_candidates=300
     )
     found, expected = (
-        detect_frame(*parts, anchors.__getitem__, config, direction_offset=0.78)
+        detect_frame(RawOutputs(*parts), anchors.__getitem__, config, direction_offset=0.78)
         for *parts, anchors in ([t.numpy() for t in tensors], tensors)
     )
     assert len(expected[0]) > 50 or not num_anchors
@@ -140,8 +145,8 @@ def test_impossible_boxes_are_refused_and_counted(array):
     logits = np.float32([[1, -9], [2, -9], [2, -9], [2, -9], [2, -9], [-9, 1], [2, -9]])
     directions = np.float32([[0, 1]] * 7)
     parts = (array(part) for part in (logits, residuals, directions))
-    *found, num_refused = detect_frame(
-        *parts,
+    *found, num_refused, _ = detect_frame(
+        RawOutputs(*parts),
         array(anchors).__getitem__,
         DetectionConfig(),
         direction_offset=0.0,
@@ -167,3 +172,37 @@ def test_class_below_its_threshold_takes_no_place_of_another():
     config = DetectionConfig(score_thresholds=(0.99, 0.1), max_candidates=1)
     _, anchors = best_anchors(logits, config)
     assert anchors.tolist() == [5]
+
+
+@pytest.mark.parametrize('array', [np.asarray, torch.tensor])
+def test_each_map_has_its_best_anchors(array):
+    logits = array(np.float32([[5], [4], [3], [1], [2], [-9]]))
+    config = DetectionConfig(score_threshold=0.5, max_candidates=1)
+    assert best_anchors(logits, config)[1].tolist() == [0]
+    assert best_anchors(logits, config, (3, 3))[1].tolist() == [0, 4]
+    assert best_anchors(logits, config, (0, 5, 1))[1].tolist() == [0]
+
+
+@pytest.mark.parametrize('array', [np.asarray, torch.tensor])
+def test_a_box_may_be_of_every_class_that_passes(array):
+    boxes = np.float32([[0, 0, 0, 4, 2, 2, 0], [20, 0, 0, 4, 2, 2, 0]])
+    scores = np.float32([[0.9, 0.6, 0.1], [0.2, 0.3, 0.7]])
+    raw = RawOutputs(
+        array(np.log(scores / (1 - scores))),
+        array(encode_boxes(boxes, np.ones_like(boxes))),
+        array(np.float32([[0, 1]] * 2)),
+        array(np.float32([[1, 2], [3, 4]])),
+    )
+    anchors = array(np.ones_like(boxes))
+
+    def detect(**changes):
+        config = DetectionConfig(score_threshold=0.25, labels_per_box='all', **changes)
+        return detect_frame(raw, anchors.__getitem__, config, direction_offset=0.0)
+
+    found = detect()
+    np.testing.assert_allclose(found.scores, [0.9, 0.7, 0.6, 0.3], rtol=1e-6)
+    assert found.labels.tolist() == [0, 2, 1, 1]
+    assert found.velocities.tolist() == [[1, 2], [3, 4], [1, 2], [3, 4]]
+    own = detect(score_thresholds=(0.95, 0.5, 0.5))
+    assert own.labels.tolist() == [2, 1]
+    assert own.velocities.tolist() == [[3, 4], [1, 2]]

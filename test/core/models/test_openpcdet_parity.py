@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import math
 from types import SimpleNamespace
 
+from golden_numbers import TOLERANCE, assert_same_statistics
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,6 @@ from pointdistiller_core.geometry.box_coding import decode_boxes, resolve_headin
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.models.stages.pillar_encoder import scatter_to_bev
 
-TOLERANCE = 1e-4  # relative to the largest number of a stage
 OFFSET = 0.78539
 
 
@@ -73,17 +73,6 @@ def assert_close(ours: torch.Tensor, expected: np.ndarray) -> None:
     ours = ours.numpy()
     assert ours.shape == expected.shape
     assert np.abs(ours - expected).max() <= TOLERANCE * np.abs(expected).max()
-
-
-def assert_same_statistics(ours: torch.Tensor, expected: np.ndarray) -> None:
-    """Sum, sum of absolute values, sum of squares, minimum, maximum over a whole map."""
-    ours = ours.double()
-    total, absolute, squares, low, high = expected
-    assert abs(ours.sum() - total) <= TOLERANCE * absolute
-    assert ours.abs().sum().item() == pytest.approx(absolute, rel=TOLERANCE)
-    assert ours.square().sum().item() == pytest.approx(squares, rel=TOLERANCE)
-    assert ours.min().item() == pytest.approx(low, abs=TOLERANCE * max(abs(low), abs(high)))
-    assert ours.max().item() == pytest.approx(high, abs=TOLERANCE * max(abs(low), abs(high)))
 
 
 def assert_same_boxes(ours: torch.Tensor, expected: np.ndarray) -> None:

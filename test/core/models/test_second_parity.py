@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from golden_numbers import TOLERANCE, assert_same_statistics
 import numpy as np
 import pytest
 import torch
@@ -13,8 +14,6 @@ from pointdistiller_core.deploy.importers.openpcdet import import_openpcdet
 from pointdistiller_core.models import build_detector, sketch_detector
 from pointdistiller_core.models.layer import read_layers
 from pointdistiller_core.models.stages.sparse_backbone import mean_features
-
-TOLERANCE = 1e-4  # relative to the largest number of a stage
 
 
 @pytest.fixture(scope='module')
@@ -39,16 +38,6 @@ def seen(shared_data, detector):
     with torch.inference_mode(), read_layers(detector.layers()) as outputs:
         voxels = detector.prepare([torch.from_numpy(points)])
         return voxels, outputs, detector(voxels)
-
-
-def assert_same_statistics(ours: torch.Tensor, expected: np.ndarray) -> None:
-    ours = ours.double()
-    total, absolute, squares, low, high = expected
-    assert abs(ours.sum() - total) <= TOLERANCE * absolute
-    assert ours.abs().sum().item() == pytest.approx(absolute, rel=TOLERANCE)
-    assert ours.square().sum().item() == pytest.approx(squares, rel=TOLERANCE)
-    assert ours.min().item() == pytest.approx(low, abs=TOLERANCE * max(abs(low), abs(high)))
-    assert ours.max().item() == pytest.approx(high, abs=TOLERANCE * max(abs(low), abs(high)))
 
 
 def assert_close(ours: torch.Tensor, expected: np.ndarray) -> None:

@@ -154,6 +154,7 @@ def test_configuration_is_translated(config_yaml):
         'max_candidates': 300,
         'max_detections': 30,
         'class_wise_nms': False,
+        'labels_per_box': 'best',
         'size_bounds': (),  # so that its boxes are OpenPCDet's, whatever their size
     }
 

@@ -34,3 +34,17 @@ def test_first_and_last_stand_on_the_limits_of_the_range():
 def test_stride_must_divide_the_grid():
     with pytest.raises(ValueError, match='4 x 8 cells is not a multiple of the stride 3'):
         make_anchors(GRID, [CAR], stride=3)
+
+
+def test_in_the_middle_of_cells_and_of_another_scale():
+    anchors = make_anchors(GRID, [POST], stride=2, scale=3.0, centers='cells')
+    low_x, low_y, _, high_x, high_y, _ = GRID.point_cloud_range
+    height, width = GRID.strided_bev_shape(2)
+    size = (high_x - low_x) / width, (high_y - low_y) / height
+    expected_x = low_x + (torch.arange(width) + 0.5) * size[0]
+    torch.testing.assert_close(anchors[0, :, 0, 0], expected_x)
+    torch.testing.assert_close(anchors[0, 0, 0, 1], torch.tensor(low_y + size[1] / 2))
+    one = make_anchors(GRID, [POST], stride=2)[0, 0, 0]
+    bottom, scaled = one[2] - one[5] / 2, anchors[0, 0, 0]
+    torch.testing.assert_close(scaled[3:6], 3 * one[3:6])
+    torch.testing.assert_close(scaled[2] - scaled[5] / 2, bottom)

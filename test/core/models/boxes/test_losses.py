@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from pointdistiller_core.config import LossConfig
-from pointdistiller_core.models.boxes.losses import box_loss, detection_losses, focal_loss
+from pointdistiller_core.models.boxes.losses import (
+    box_loss,
+    detection_losses,
+    focal_loss,
+    velocity_loss,
+)
 from pointdistiller_core.models.boxes.targets import AnchorTargets
 from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
@@ -149,3 +154,30 @@ def test_direction_says_in_which_half_turn_the_box_looks():
     wrong = AnchorOutput(output.class_logits, output.box_residuals, -right, ANCHORS)
     assert losses(sure, [targets])['direction'] < 1e-6
     assert losses(wrong, [targets])['direction'].item() == pytest.approx(0.2 * 18)
+
+
+def test_velocities_that_are_not_known_cost_nothing():
+    velocities = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    targets = torch.tensor([[1.5, math.nan], [math.nan, math.nan]])
+    loss = velocity_loss(velocities, targets, beta=BETA)
+    torch.testing.assert_close(loss, torch.tensor(0.5 - BETA / 2))
+    loss.backward()
+    assert velocities.grad.tolist() == [[-1, 0], [0, 0]]
+    nothing = velocity_loss(velocities, None, beta=BETA)
+    assert nothing == 0
+    nothing.backward()
+
+
+def test_velocities_are_a_term_of_their_own():
+    output = AnchorOutput(
+        torch.zeros(1, 2, 1),
+        torch.zeros(1, 2, 7),
+        torch.zeros(1, 2, 2),
+        torch.ones(2, 7),
+        torch.tensor([[[5.0, 0.0], [0.0, 0.0]]]),
+    )
+    labels, positives = torch.tensor([0, 1]), torch.tensor([0])
+    target = AnchorTargets(labels, positives, torch.ones(1, 7), torch.tensor([[4.0, 0.0]]))
+    losses = detection_losses(output, [target], LossConfig(velocity=0.5), direction_offset=0.0)
+    torch.testing.assert_close(losses['velocity'], torch.tensor(0.5 * (1 - BETA / 2)))
+    assert losses['box'] == 0

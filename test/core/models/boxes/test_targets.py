@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from pointdistiller_core.config import AnchorConfig
-from pointdistiller_core.models.boxes.targets import assign_targets, match_anchors
+from pointdistiller_core.models.boxes.targets import (
+    Labels,
+    assign_shared_targets,
+    assign_targets,
+    match_anchors,
+)
 from pointdistiller_core.records import IGNORE_LABEL
 
 CAR = AnchorConfig(size=(4, 2, 1.5), bottom=0, yaws=(0.0,), matched_iou=0.6, unmatched_iou=0.45)
@@ -54,7 +59,9 @@ def two_classes() -> torch.Tensor:
 def assign(boxes, labels, anchors=None):
     anchors = two_classes() if anchors is None else anchors
     boxes = torch.tensor(boxes).view(-1, 7)
-    return assign_targets(anchors, boxes, torch.tensor(labels).long(), classes=[CAR, WALKER])
+    return assign_targets(
+        anchors, Labels(boxes, torch.tensor(labels).long()), classes=[CAR, WALKER]
+    )
 
 
 def test_classes_are_matched_apart():
@@ -94,6 +101,44 @@ def test_arguments_are_left_alone(labels):
         torch.tensor(labels),
     )
     before = anchors.clone(), boxes.clone(), labels.clone()
-    assign_targets(anchors, boxes, labels, classes=[CAR, WALKER])
+    assign_targets(anchors, Labels(boxes, labels), classes=[CAR, WALKER])
     for now, then in zip((anchors, boxes, labels), before, strict=True):
         assert torch.equal(now, then)
+
+
+def assign_shared(anchors, boxes, labels, velocities=None):
+    truth = Labels(
+        torch.tensor(boxes).view(-1, 7),
+        torch.tensor(labels).long(),
+        None if velocities is None else torch.tensor(velocities),
+    )
+    return assign_shared_targets(anchors, truth, config=CAR, num_classes=2)
+
+
+def test_shared_anchors_are_of_any_class():
+    anchors = torch.tensor([box(0.0), box(20.0), box(40.0)])
+    targets = assign_shared(anchors, [box(20.0), box(0.0)], [1, 0], [[1.0, 2.0], [3.0, 4.0]])
+    assert targets.labels.tolist() == [0, 1, 2]
+    assert targets.velocities.tolist() == [[3, 4], [1, 2]]
+
+
+def test_a_shared_anchor_goes_to_the_label_that_has_no_better_one():
+    """It overlaps the first label more, but is the best that the second has; the later wins."""
+    anchors = torch.tensor([box(0.0), box(30.0)])
+    near, far = box(0.1), box(0.8)
+    assert assign_shared(anchors, [near, far], [0, 1]).labels.tolist() == [1, 2]
+    assert assign_shared(anchors, [far, near], [1, 0]).labels.tolist() == [0, 2]
+
+
+def test_a_label_that_no_shared_anchor_overlaps_enough_goes_without():
+    anchors = torch.tensor([box(0.0), box(30.0)])
+    targets = assign_shared(anchors, [box(3.5)], [0])  # an eighth of their union
+    assert targets.labels.tolist() == [2, 2]
+    assert len(targets.positives) == 0
+
+
+def test_shared_anchors_on_ignored_boxes_count_neither_way():
+    anchors = torch.tensor([box(0.0), box(30.0), box(60.0)])
+    targets = assign_shared(anchors, [box(0.1), box(30.0)], [IGNORE_LABEL, 1])
+    assert targets.labels.tolist() == [-1, 1, 2]
+    assert assign_shared(anchors, [], []).labels.tolist() == [2, 2, 2]

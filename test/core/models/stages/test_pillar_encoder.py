@@ -31,7 +31,7 @@ def random_pillars() -> Voxels:
 
 def test_point_features_by_hand():
     points = torch.tensor([[1.0, 1.0, -1.0, 0.2], [1.5, 1.0, 0.0, 0.4], [5.0, -3.0, 0, 1]])
-    features = point_features(group(points), GRID)
+    features = point_features(group(points), GRID, columns=range(4))
     expected = torch.tensor(
         [
             [1.0, 1, -1, 0.2, -0.25, 0, -0.5, 0, 0, 0],  # mean (1.25, 1, -0.5), center (1, 1, -1)
@@ -54,7 +54,7 @@ class DenseEncoder(nn.Module):
     def forward(self, pillars: Voxels) -> torch.Tensor:
         used = torch.arange(pillars.points.shape[1]) < pillars.num_points[:, None]
         slots = torch.zeros(*used.shape, 10)
-        slots[used] = point_features(pillars, GRID)
+        slots[used] = point_features(pillars, GRID, columns=range(4))
         values = self.norm(self.linear(slots).transpose(1, 2)).relu()
         return values.amax(dim=2)
 
@@ -63,7 +63,7 @@ class DenseEncoder(nn.Module):
 def encoder() -> PillarEncoder:
     """An encoder whose statistics, scales (some negative) and shifts are not trivial."""
     torch.manual_seed(0)
-    encoder = PillarEncoder(16, GRID, 4)
+    encoder = PillarEncoder(16, GRID, range(4))
     nn.init.normal_(encoder.norm.weight)
     nn.init.normal_(encoder.norm.bias)
     encoder.norm.running_mean.normal_()
@@ -108,6 +108,67 @@ def test_features_are_float32_under_autocast(encoder):
     with torch.autocast('cpu', dtype=torch.bfloat16):
         found = encoder.eval()(pillars)
     torch.testing.assert_close(found, encoder(pillars), rtol=0, atol=0)
+
+
+class DenseTwoLayers(nn.Module):
+    """The published two layers: every slot is computed, and goes on with its pillar's maxima."""
+
+    def __init__(self, encoder: PillarEncoder) -> None:
+        super().__init__()
+        self.columns, self.axes = encoder.columns, encoder.center_axes
+        self.hidden = nn.Module()
+        self.hidden.linear = nn.Linear(8, 6, bias=False)
+        self.hidden.norm = nn.BatchNorm1d(6, eps=1e-3, momentum=0.01)
+        self.linear = nn.Linear(12, 16, bias=False)
+        self.norm = nn.BatchNorm1d(16, eps=1e-3, momentum=0.01)
+        self.load_state_dict(encoder.state_dict())
+
+    def forward(self, pillars: Voxels) -> torch.Tensor:
+        used = torch.arange(pillars.points.shape[1]) < pillars.num_points[:, None]
+        slots = torch.zeros(*used.shape, 8)
+        slots[used] = point_features(pillars, GRID, columns=self.columns, center_axes=self.axes)
+        first = self.hidden.norm(self.hidden.linear(slots).transpose(1, 2)).relu()
+        both = torch.cat([first, first.amax(dim=2, keepdim=True).expand_as(first)], dim=1)
+        values = self.norm(self.linear(both.transpose(1, 2)).transpose(1, 2)).relu()
+        return values.amax(dim=2)
+
+
+@pytest.fixture
+def two_layers() -> PillarEncoder:
+    """Two layers that read x, y and z, with norms that are not trivial."""
+    torch.manual_seed(0)
+    encoder = PillarEncoder(16, GRID, range(3), hidden=6, center_axes=2)
+    for norm in (encoder.norm, encoder.hidden.norm):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return encoder
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_two_layers_equal_those_that_compute_every_slot(two_layers, training):
+    pillars = random_pillars()
+    dense = DenseTwoLayers(two_layers).train(training)
+    found, expected = two_layers.train(training)(pillars), dense(pillars)
+    torch.testing.assert_close(found, expected)
+    (found**2).sum().backward()
+    (expected**2).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in dense.named_parameters()}
+    assert gradients.keys() == dict(two_layers.named_parameters()).keys()
+    for name, parameter in two_layers.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-4)
+    for name, buffer in dense.named_buffers():
+        torch.testing.assert_close(two_layers.get_buffer(name), buffer)
+
+
+@pytest.mark.parametrize('num_points', [0, 1])
+def test_two_layers_and_few_points(two_layers, num_points):
+    found = two_layers.train()(group(torch.full((num_points, 4), 0.5)))
+    assert found.shape == (num_points, 16)
+    found.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in two_layers.parameters())
+    assert all(buffer.isfinite().all() for buffer in two_layers.buffers())
 
 
 def test_scatter_by_hand():
