@@ -277,7 +277,9 @@ def _print_detections(
 
 def import_checkpoint_command(
     checkpoint: Annotated[Path, typer.Argument(help="OpenPCDet's checkpoint (.pth).")],
-    config: Annotated[Path, typer.Argument(help="OpenPCDet's configuration (.yaml).")],
+    config: Annotated[
+        Path, typer.Argument(help='The configuration that it was trained with, complete (.yaml).')
+    ],
     output: Annotated[Path, typer.Argument(help='Bundle folder to write.')],
     *,
     intensity_range: Annotated[
@@ -289,17 +291,23 @@ def import_checkpoint_command(
         ),
     ] = None,
 ) -> None:
-    """Turn an OpenPCDet PointPillars checkpoint into a bundle.
+    """Turn a checkpoint of OpenPCDet or mmdetection3d into a bundle.
+
+    PointPillars and SECOND of OpenPCDet; PointPillars with a feature pyramid, as for nuScenes, of
+    mmdetection3d 1.0 and later.
 
     Example: `pointdistiller import-checkpoint pointpillar_7728.pth pointpillar.yaml teacher`
     """
     from pointdistiller_core.deploy.bundle import save_imported_bundle
-    from pointdistiller_core.deploy.importers.openpcdet import import_openpcdet
+    from pointdistiller_core.deploy.importers import import_checkpoint
 
     if output.exists():
         raise DatasetError(f'{output} exists already; choose another folder or remove it')
-    model_config, state = import_openpcdet(checkpoint, config)
+    imported = import_checkpoint(checkpoint, config)
+    model_config = imported.config
     save_imported_bundle(
-        output, model_config, state, source=checkpoint, intensity_range=intensity_range
+        output, model_config, imported.state, source=checkpoint, intensity_range=intensity_range
     )
+    for note in imported.notes:
+        print_note(f'{output}: {note}')
     print_note(f'{output}: {model_config.name}, classes {", ".join(model_config.class_names)}')

@@ -15,19 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-import yaml
 
 from pointdistiller_core.config import (
     AnchorDetectorConfig,
     PointPillarsConfig,
     SecondConfig,
     parse_config,
-    parse_yaml,
 )
 from pointdistiller_core.deploy.bundle import build_with_weights
-from pointdistiller_core.deploy.torch_files import load_torch_file
+from pointdistiller_core.deploy.importers.checkpoints import load_checkpoint, read_settings
 from pointdistiller_core.errors import CheckpointError, ConfigError
-from pointdistiller_core.files import read_text
 from pointdistiller_core.models import build_detector
 
 _VOXELS = 'DATA_CONFIG.DATA_PROCESSOR.transform_points_to_voxels'
@@ -132,7 +129,7 @@ def read_state(checkpoint: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: missing, damaged or not OpenPCDet's.
     """
-    content = _load(checkpoint)
+    content = load_checkpoint(checkpoint)
     state = content.get('model_state') if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise CheckpointError(f"{checkpoint}: no weights under model_state; is it OpenPCDet's?")
@@ -173,11 +170,7 @@ def read_config(config_yaml: Path) -> AnchorDetectorConfig:
     Raises:
         ConfigError: missing, not YAML, or lists what it lacks, or what does not exist here.
     """
-    try:
-        values = parse_yaml(read_text(config_yaml, ConfigError))
-    except yaml.YAMLError as error:
-        raise ConfigError(f'{config_yaml}: not valid YAML: {error}') from error
-    settings = dict(_flatten(values))
+    settings = dict(_flatten(read_settings(config_yaml)))
     name = settings.get('MODEL.NAME')
     if (ours := _NAMES.get(str(name))) is None:
         raise ConfigError(
@@ -200,17 +193,6 @@ def our_name(name: str, family: str) -> str:
     # a block is a padding without weights, then convolutions, each with norm and ReLU
     layer, part = divmod(int(position) - 1, 3)
     return f'backbone.stages.{stage}.{layer}.{part}.{rest}'
-
-
-def _load(checkpoint: Path) -> Any:
-    try:
-        if checkpoint.exists() and not checkpoint.is_file():
-            raise CheckpointError(f'{checkpoint}: not a file')
-        return load_torch_file(checkpoint.read_bytes(), where=checkpoint)
-    except FileNotFoundError as error:
-        raise CheckpointError(f'{checkpoint}: no such checkpoint') from error
-    except OSError as error:
-        raise CheckpointError(f'{checkpoint}: cannot be read: {error.strerror}') from error
 
 
 def _join_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
