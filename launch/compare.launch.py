@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Teacher beside student, with a bag player and RViz on request.
 
-ros2 launch pointdistiller_ros compare.launch.py teacher:=teacher student:=student \
-    points:=/velodyne_points rviz:=true
+ros2 launch pointdistiller_ros compare.launch.py points:=/velodyne_points rviz:=true
 ros2 launch pointdistiller_ros compare.launch.py teacher:=teacher student:=student \
     bag:=drive output:=report
 """
@@ -34,11 +33,15 @@ def generate_launch_description() -> LaunchDescription:
     return describe(
         'comparison',
         start,
-        required={
-            'teacher': "teacher's bundle, or run folder that holds one",
-            'student': "student's bundle, or run folder that holds one",
-        },
-        optional={
+        {
+            'teacher': (
+                '',
+                'bundle, run folder that holds one, or a shipped name; empty: lidar_teacher',
+            ),
+            'student': (
+                '',
+                'bundle, run folder that holds one, or a shipped name; empty: lidar_4x',
+            ),
             'points': (
                 'points',
                 'PointCloud2 topic to compare on, of the bag the one to play; several, which are '

@@ -26,8 +26,7 @@ def generate_launch_description() -> LaunchDescription:
     return describe(
         'detector',
         start,
-        required={},
-        optional={
+        {
             'bundle': (
                 '',
                 'bundle, run folder that holds one, or a shipped name; empty: lidar_4x',

@@ -24,6 +24,7 @@ from pointdistiller_core.deploy.backends import (
 )
 from pointdistiller_core.deploy.bundle_format import (
     DEFAULT_BUNDLE,
+    DEFAULT_TEACHER,
     BundleInfo,
     find_bundle,
     read_info,
@@ -47,6 +48,7 @@ __all__ = [
     'AUTO',
     'BACKENDS',
     'DEFAULT_BUNDLE',
+    'DEFAULT_TEACHER',
     'REPAIRS',
     'BundleInfo',
     'Detector',

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pointdistiller_core.detector import DEFAULT_BUNDLE, DEFAULT_TEACHER
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.pipelines.comparison.detectors import ComparisonConfig
 from pointdistiller_ros.conversions import Detection3DArray
@@ -17,6 +18,14 @@ from pointdistiller_ros.parameters import (
     MountingParameters,
     parameter,
 )
+
+
+def _bundle_of(role: str, default: str) -> Any:
+    return parameter(
+        default,
+        f'bundle of the {role}, run folder that holds one, or name of a shipped bundle',
+        required=True,
+    )
 
 
 def _backend_of(role: str) -> Any:
@@ -49,8 +58,8 @@ AS_GIVEN = MountingParameters(auto=False)  # the numbers are then those of the v
 class ComparisonParameters(InputParameters):
     """Parameters of `comparison_node`."""
 
-    teacher: str = parameter('', "teacher's bundle, or run folder that holds one", required=True)
-    student: str = parameter('', "student's bundle, or run folder that holds one", required=True)
+    teacher: str = _bundle_of('teacher', DEFAULT_TEACHER)
+    student: str = _bundle_of('student', DEFAULT_BUNDLE)
     mounting: MountingParameters = AS_GIVEN
     output: str = parameter('', 'folder to create for the report; empty writes none')
     device: str = parameter(

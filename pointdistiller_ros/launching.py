@@ -33,17 +33,14 @@ ENDED_AS_ASKED = (0, -signal.SIGINT)  # Ctrl-C may come before a node listens to
 def describe(
     name: str,
     start: Callable[[LaunchContext], list[Node]],
-    *,
-    required: Mapping[str, str],
-    optional: Mapping[str, tuple[str, str]],
+    arguments: Mapping[str, tuple[str, str]],
 ) -> LaunchDescription:
     """Arguments, nodes and RViz.
 
     Args:
         name: of the node, and of the files in `config/nodes` and `config/rviz`.
         start: makes the nodes from the command line.
-        required: description of each argument without a default.
-        optional: default and description of each further one; the common ones are added.
+        arguments: default and description of each; the common ones are added.
     """
     common = {
         'namespace': ('', 'of all nodes; relative topics are in it'),
@@ -56,12 +53,8 @@ def describe(
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(argument, description=description)
-                for argument, description in required.items()
-            ),
-            *(
                 DeclareLaunchArgument(argument, default_value=default, description=description)
-                for argument, (default, description) in {**optional, **common}.items()
+                for argument, (default, description) in {**arguments, **common}.items()
             ),
             OpaqueFunction(function=lambda context: [*start(context), *rviz(context, name)]),
         ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from rclpy.logging import get_logger
 
-from pointdistiller_core.detector import Detector
+from pointdistiller_core.detector import DEFAULT_BUNDLE, DEFAULT_TEACHER, Detector
 from pointdistiller_core.evaluation.comparison.report import Check, failures, format_table
 from pointdistiller_core.messages.bags import read_class_names, read_clouds
 from pointdistiller_ros.comparison_node import ComparisonNode
@@ -41,8 +41,8 @@ class CompareOptions:
     """What to compare.
 
     Attributes:
-        teacher: its bundle, or run folder that holds one.
-        student: its bundle, or run folder that holds one.
+        teacher: its bundle, run folder that holds one, or name of a shipped bundle.
+        student: the same of the student.
         bag: bag with PointCloud2 messages.
         topic: topic of the clouds, or topics of several sensors; none is the only one of the bag.
         ground_truth: topic of the bag with labelled boxes; empty compares without.
@@ -123,8 +123,9 @@ def add_compare_parser(commands: Any) -> None:
     parser: ArgumentParser = commands.add_parser(
         'compare', help='play a bag through teacher and student'
     )
-    parser.add_argument('--teacher', required=True, help='bundle, or run folder that holds one')
-    parser.add_argument('--student', required=True, help='bundle, or run folder that holds one')
+    for role, default in (('teacher', DEFAULT_TEACHER), ('student', DEFAULT_BUNDLE)):
+        about = f'bundle, run folder that holds one, or shipped name; default: {default}'
+        parser.add_argument(f'--{role}', default=default, help=about)
     parser.add_argument('--ground-truth', default='', help='topic of the bag with labelled boxes')
     parser.add_argument('--output', default='', help='folder to create for the report')
     add_bag_options(parser, rate=None)

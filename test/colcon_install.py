@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'pointdistiller_ros'
 FILES = ('setup.py', 'setup.cfg', 'package.xml', 'pyproject.toml')
-FOLDERS = ('resource', 'launch', 'config', 'scripts', 'pointdistiller_core', PACKAGE)
+FOLDERS = ('resource', 'launch', 'config', 'scripts', 'weights', 'pointdistiller_core', PACKAGE)
 
 
 def install(workspace: Path, *options: str) -> Path:

@@ -34,6 +34,7 @@ from pointdistiller_core.cli.output import (
     write_json,
 )
 from pointdistiller_core.config import BagConfig
+from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE, DEFAULT_TEACHER
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.evaluation.comparison.same_boxes import SURE_SCORE
 from pointdistiller_core.geometry.intensity import AUTO
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
 OF_DATASET, WHAT_COUNTS, RUNNING = 'Of a dataset', 'What counts', 'How the networks run'
 OLD_OPTION = '--dataset'  # of the verb that was called so before
 
-BundleOption = Annotated[str, typer.Option(help='A bundle, or the folder of a run.')]
+BundleOption = Annotated[
+    str, typer.Option(help='A bundle, the folder of a run, or the name of a shipped bundle.')
+]
 OutputOption = Annotated[
     Path | None,
     typer.Option(
@@ -153,8 +156,8 @@ class CompareCommand(TyperCommand):
 def compare_command(
     source: Annotated[Path, typer.Argument(metavar='BAG|DATASET', help='The clouds.')],
     *,
-    teacher: BundleOption,
-    student: BundleOption,
+    teacher: BundleOption = DEFAULT_TEACHER,
+    student: BundleOption = DEFAULT_BUNDLE,
     output: OutputOption = None,
     check: CheckOption = None,
     stride: StrideOption = 1,
@@ -180,7 +183,7 @@ def compare_command(
     """Compare a student with its teacher on every cloud of a bag or a dataset, without ROS.
 
     The numbers are those of `run compare`; where there are labels, both are compared with them,
-    too.
+    too. Without `--teacher` and `--student` it takes the bundles that ship.
 
     Example: `pointdistiller compare drive --teacher runs/teacher --student runs/student --output
     report --check 'recall>=0.8'`

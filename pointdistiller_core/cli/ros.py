@@ -14,9 +14,11 @@ from pointdistiller_core.errors import PointDistillerError
 def run_command(context: typer.Context) -> None:
     """Run ROS 2 nodes in this process, for machines without `ros2 launch`.
 
-    Example: `pointdistiller run detect --bundle runs/student --bag drive --record out`
+    Example: `pointdistiller run detect --bag drive --record out`
 
     `pointdistiller run compare --teacher runs/teacher --student runs/student --bag drive`
+
+    Without bundles they take those that ship.
 
     `pointdistiller run detect --help` and `pointdistiller run compare --help` list the options.
     """

@@ -26,7 +26,8 @@ INFO_FILE = 'bundle.json'
 DIGEST = 'info_sha256'  # key of `bundle.json`: checksum of the rest
 MAX_INFO_SIZE = 2**24  # bytes of `bundle.json`
 WEIGHTS_FILE = 'model.safetensors'
-DEFAULT_BUNDLE = 'lidar_4x'  # shipped; what runs if none is given
+# Shipped; what runs if none is given, and the teacher that it is compared with.
+DEFAULT_BUNDLE, DEFAULT_TEACHER = 'lidar_4x', 'lidar_teacher'
 
 
 class BundleInfo(Config):
@@ -73,8 +74,14 @@ UPGRADES: Mapping[int, Callable[[Any], Any]] = {1: nest_model}
 
 
 def shipped_bundles() -> dict[str, Path]:
-    """The bundles that come with the package, by name; see `weights/README.md`."""
+    """The bundles that come with the package, by name."""
     return {file.parent.name: file.parent for file in shipped_files(f'weights/*/{INFO_FILE}')}
+
+
+def named_folder(path: Path | str) -> Path:
+    """The folder at a path or, if nothing is there, of the shipped bundle of that name."""
+    path = Path(path)
+    return path if path.exists() else shipped_bundles().get(str(path), path)
 
 
 def find_bundle(path: Path | str) -> Path:
@@ -86,8 +93,7 @@ def find_bundle(path: Path | str) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    shipped = {} if Path(path).exists() else shipped_bundles()
-    path = shipped.get(str(path), Path(path))
+    path = named_folder(path)
     checkpoints = sorted(path.glob('checkpoints/epoch_*'), reverse=True)
     for folder in (path, path / 'bundle', *checkpoints):
         if (folder / INFO_FILE).is_file():
@@ -95,7 +101,7 @@ def find_bundle(path: Path | str) -> Path:
     if not path.is_dir():
         raise CheckpointError(
             f'{path}: no such folder, and no bundle of that name is shipped; give a bundle, the '
-            f'folder of a run, or one of {sorted(shipped)}'
+            f'folder of a run, or one of {sorted(shipped_bundles())}'
         )
     raise CheckpointError(f'{path}: neither a bundle ({INFO_FILE}) nor a run with a checkpoint')
 

@@ -258,8 +258,7 @@ def test_arguments_are_described(file, more):
     arguments = {argument.name: argument for argument in description.get_launch_arguments()}
     assert set(arguments) == {*BUNDLES[file], *ARGUMENTS, *more}
     assert all(argument.description for argument in arguments.values())
-    required = [name for name, found in arguments.items() if found.default_value is None]
-    assert required == ([] if file == DETECT else list(BUNDLES[file]))  # one ships
+    assert all(argument.default_value is not None for argument in arguments.values())
 
 
 def test_without_a_bundle_the_shipped_one_runs(launch):

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from pointdistiller_core import __version__
+from pointdistiller_core.deploy.bundle_format import shipped_bundles
 
 SCRIPTS = ROOT / 'scripts'  # executables of the nodes
 LAUNCH_FILE = ROOT / 'launch' / 'detect.launch.py'
@@ -93,6 +94,27 @@ def test_wheels_are_pinned(monkeypatch, distribution):
     wheels = runpy.run_path('setup.py')['wheels'](distribution)
     lines = (ROOT / f'constraints-{distribution}.txt').read_text(encoding='utf-8').splitlines()
     assert set(wheels) <= {line.split('==')[0] for line in lines if not line.startswith('#')}
+
+
+def test_setup_takes_all_files_of_every_bundle_in_weights(monkeypatch, tmp_path):
+    for name in ('one', 'other', 'run/bundle'):  # the last is no shipped bundle, but a run's
+        (tmp_path / 'weights' / name).mkdir(parents=True)
+        for file in ('bundle.json', 'README.md', 'model.safetensors'):
+            (tmp_path / 'weights' / name / file).touch()
+    (tmp_path / 'scripts').mkdir()
+    given = {}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('setuptools.setup', lambda **arguments: given.update(arguments))
+    runpy.run_path(str(ROOT / 'setup.py'))
+    found = {
+        Path(target) / Path(file).name
+        for target, files in given['data_files']
+        for file in files
+        if 'weights' in target
+    }
+    share = Path('share', PACKAGE, 'weights')
+    files = ('bundle.json', 'README.md', 'model.safetensors')
+    assert found == {share / name / file for name in ('one', 'other') for file in files}
 
 
 class Recorded:
@@ -194,8 +216,7 @@ def test_comparison_launch_file_starts_what_is_installed(compared):
     assert set(nodes) == ours | {'rviz2'}
     assert ours <= executables()
     assert names_in(list(nodes.values())) <= set(arguments)
-    required = [name for name, about in arguments.items() if 'default_value' not in about]
-    assert required == ['teacher', 'student']
+    assert all('default_value' in about for about in arguments.values())
     assert all(about['description'] for about in arguments.values())
 
 
@@ -258,7 +279,9 @@ def test_colcon_installs_what_ros2_run_and_launch_need(prefix):
     assert (share / 'ament_index' / 'resource_index' / 'packages' / PACKAGE).is_file()
     assert (share / PACKAGE / 'package.xml').is_file()
     assert {path.name for path in (prefix / 'lib' / PACKAGE).iterdir()} == executables()
-    for folder in ('launch', 'config', 'weights/lidar_4x'):
+    bundles = {f'weights/{name}' for name in shipped_bundles()}
+    assert {f'weights/{path.name}' for path in (share / PACKAGE / 'weights').iterdir()} == bundles
+    for folder in ('launch', 'config', *bundles):
         shipped = {
             path.relative_to(ROOT)
             for path in (ROOT / folder).rglob('*.*')
@@ -270,9 +293,13 @@ def test_colcon_installs_what_ros2_run_and_launch_need(prefix):
         assert installed == shipped
 
 
+NOTHING_GIVEN = '--ros-args -p "bundle:=\'\'" -p "teacher:=\'\'"'  # beside what has no default
+
+
 def run_installed(prefix, name, folder, path):
     """An executable as a shell runs it that has sourced the installation."""
-    script = f'source {prefix.parent / "setup.bash"} && exec {prefix / "lib" / PACKAGE / name}'
+    executable = prefix / 'lib' / PACKAGE / name
+    script = f'source {prefix.parent / "setup.bash"} && exec {executable} {NOTHING_GIVEN}'
     return subprocess.run(
         ['bash', '-c', script],
         cwd=folder,

@@ -23,6 +23,7 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import String
 
 from pointdistiller_core.cli import main
+from pointdistiller_core.detector import DEFAULT_BUNDLE, DEFAULT_TEACHER
 from pointdistiller_core.errors import (
     CheckpointError,
     ConfigError,
@@ -361,8 +362,20 @@ def test_command_line(bag, monkeypatch, capfd, checks, code, failed):
     assert [line.split(': ')[-1] for line in log.splitlines() if 'does not hold' in line] == failed
 
 
+def test_without_bundles_the_shipped_ones_are_compared(bag, monkeypatch):
+    asked = []
+
+    def compare(options):
+        asked.append((options.teacher, options.student))
+        return run_compare(replace(options, teacher='teacher', student='student'), load=load)
+
+    monkeypatch.setattr(runner, 'run_compare', compare)
+    assert run.main(['compare', '--bag', bag, '--topic', '/front/points']) == 0
+    assert asked == [(DEFAULT_TEACHER, DEFAULT_BUNDLE)]
+
+
 @pytest.mark.parametrize(
-    'words', ['compare --bag drive', 'compare --teacher a --student b --bag c --rate 1 --lockstep']
+    'words', ['compare', 'compare --teacher a --student b --bag c --rate 1 --lockstep']
 )
 def test_wrong_command_line(words, capsys):
     with pytest.raises(SystemExit):

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pointdistiller_core.deploy.bundle_format import named_folder
 from pointdistiller_core.detector import AUTO, REPAIRS, Detector, Mounting, facts_of
-from pointdistiller_core.errors import ConfigError
+from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.evaluation.comparison.pairs import relabel
 from pointdistiller_core.evaluation.comparison.same_boxes import SURE_SCORE
 from pointdistiller_core.evaluation.comparison.session import ComparisonRules
@@ -30,8 +30,8 @@ class ComparisonConfig:
     """What is compared, and what counts; the node has parameters of these names.
 
     Attributes:
-        teacher: its bundle, or run folder that holds one.
-        student: its bundle, or run folder that holds one.
+        teacher: its bundle, run folder that holds one, or name of a shipped bundle.
+        student: the same of the student.
         device: where the networks run.
         teacher_backend: what the teacher runs in.
         student_backend: what the student runs in.
@@ -90,7 +90,7 @@ class ComparedDetectors:
 
     Raises:
         ConfigError: they have no class in common.
-        PointDistillerError: as `load`.
+        PointDistillerError: as `load`; a `CheckpointError` names the role.
     """
 
     def __init__(
@@ -100,15 +100,7 @@ class ComparedDetectors:
         warn: Callable[[str], object],
     ) -> None:
         self._config = config
-        self._detectors = {
-            role: load(
-                getattr(config, role),
-                backend=getattr(config, f'{role}_backend'),
-                device=config.device,
-                num_threads=config.num_threads,
-            )
-            for role in ROLES
-        }
+        self._detectors = {role: self._load(role, load) for role in ROLES}
         self.infos = {role: detector.info for role, detector in self._detectors.items()}
         for role, info in self.infos.items():
             info.model.check_one_sweep(f'the {role}')
@@ -118,8 +110,20 @@ class ComparedDetectors:
         self.repairs = {role: dict.fromkeys(REPAIRS, 0) for role in ROLES}
         self._warm = False
 
+    def _load(self, role: str, load: Callable[..., Detector]) -> Detector:
+        try:
+            return load(
+                getattr(self._config, role),
+                backend=getattr(self._config, f'{role}_backend'),
+                device=self._config.device,
+                num_threads=self._config.num_threads,
+            )
+        except CheckpointError as error:  # one of two, and perhaps nobody named it
+            raise CheckpointError(f'the {role}: {error}') from error
+
     def _describe(self, role: str) -> dict[str, Any]:
-        path, detector = Path(getattr(self._config, role)).resolve(), self._detectors[role]
+        path = named_folder(getattr(self._config, role)).resolve()
+        detector = self._detectors[role]
         return {
             'name': path.parent.name if path.name == 'bundle' else path.name,
             'bundle': str(path),

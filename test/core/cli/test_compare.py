@@ -8,6 +8,9 @@ import json
 
 import pytest
 
+from pointdistiller_core.deploy import bundle_format
+from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE, DEFAULT_TEACHER
+
 
 @pytest.fixture
 def pair(make_bundle):
@@ -57,3 +60,25 @@ def test_who_means_the_old_verb_is_told_the_new_name(run, option):
     code, _, error = run('compare', 'runs/a', 'runs/b', *option)
     assert code == 2
     assert f'pointdistiller compare-at-recall runs/a runs/b {" ".join(option)}' in error
+
+
+def test_without_bundles_the_shipped_ones_are_compared(run, dataset, make_bundle, monkeypatch):
+    shipped = make_bundle(f'package/weights/{DEFAULT_TEACHER}').parents[1]
+    make_bundle(f'package/weights/{DEFAULT_BUNDLE}', seed=1)
+    monkeypatch.setattr(bundle_format, 'shipped_files', lambda names: sorted(shipped.glob(names)))
+    code, output, _ = run('compare', dataset, '--json', '-')
+    assert code == 0
+    summary = json.loads(output)
+    for role, name in (('teacher', DEFAULT_TEACHER), ('student', DEFAULT_BUNDLE)):
+        assert summary[role]['name'] == name
+        assert summary[role]['bundle'] == str(shipped / 'weights' / name)
+
+
+def test_a_teacher_that_does_not_ship_is_one_clear_error(run, dataset, make_bundle, monkeypatch):
+    shipped = make_bundle(f'package/weights/{DEFAULT_BUNDLE}').parents[1]
+    monkeypatch.setattr(bundle_format, 'shipped_files', lambda names: sorted(shipped.glob(names)))
+    code, _, error = run('compare', dataset)
+    assert code == 2
+    assert f'the teacher: {DEFAULT_TEACHER}: no such folder, and no bundle of that name' in error
+    assert f"give a bundle, the folder of a run, or one of ['{DEFAULT_BUNDLE}']" in error
+    assert 'Traceback' not in error
