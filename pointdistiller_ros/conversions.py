@@ -119,7 +119,8 @@ def to_box_markers(
 
     A marker's namespace is its class, so that a display can hide classes, and its id counts
     within the class. Markers that no box needs any more are deleted one by one, so that nothing
-    flickers.
+    flickers. Where the detector gives velocities and nothing is tracked, arrows end where objects
+    will be in a second; all are one marker.
 
     Args:
         detections: boxes in the frame of `header`.
@@ -134,6 +135,12 @@ def to_box_markers(
         markers.append(_outline((class_names[label], index), header, box, turn, label))
         text = f'{class_names[label]} {score:.2f}'
         markers.append(_text((f'{class_names[label]} text', index), header, box, text))
+    if detections.velocities is not None and detections.tracks is None:  # tracks have their own
+        with np.errstate(invalid='ignore'):
+            fast = np.hypot(*detections.velocities.T) >= LEAST_SPEED
+        arrows = _arrows(detections.boxes[fast, :3], detections.velocities[fast])
+        colors = [_color(label) for label in detections.labels[fast].tolist()]
+        markers += _lines('velocity', header, arrows, colors)
     return _with_deletions(markers, header, shown)
 
 

@@ -152,7 +152,10 @@ class AugmentationConfig(Config):
 
     ground_truth_sampling: GroundTruthSamplingConfig | None = None
     object_noise: ObjectNoiseConfig | None = None
-    flip_probability: Probability = 0.5
+    flip_probability: Probability = Field(0.5, description='left and right change places')
+    flip_x_probability: Probability = Field(
+        0.0, description='ahead and behind do, for clouds all round (nuScenes)'
+    )
     rotation: tuple[float, float] = Field((-0.78539816, 0.78539816), description='[rad]')
     scaling: tuple[Positive, Positive] = (0.95, 1.05)
     shuffle_points: bool = True

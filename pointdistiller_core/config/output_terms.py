@@ -26,6 +26,9 @@ class LogitsConfig(TermConfig):
     loss: Literal['mse', 'bce'] = Field('mse', description='of the scores')
     box_weight: float = Field(0.2, ge=0.0, description='of the boxes of confident anchors')
     direction_weight: float = Field(0.02, ge=0.0, description='of the headings of the same')
+    velocity_weight: float = Field(
+        0.02, ge=0.0, description='of the velocities of the same, if both networks give them'
+    )
 
 
 class ConsistencyConfig(TermConfig):

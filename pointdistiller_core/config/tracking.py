@@ -19,5 +19,8 @@ class TrackingConfig(Config):
     position_noise: Positive = Field(0.3, description='of the centers, standard deviation [m]')
     acceleration: Positive = Field(3.0, description='of objects, standard deviation [m/s^2]')
     initial_speed: Positive = Field(8.0, description='of new objects, standard deviation [m/s]')
+    velocity_noise: Positive = Field(
+        2.0, description='of velocities that the detector gives, standard deviation [m/s]'
+    )
     gate: Positive = Field(3.5, description='standard deviations within which a detection fits')
     max_step: Positive = Field(4.0, description='distance of the prediction that never fits [m]')

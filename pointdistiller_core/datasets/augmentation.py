@@ -52,6 +52,8 @@ def augment(
         frame = move_objects(frame, config.object_noise, rng)
     if rng.random() < config.flip_probability:
         frame = flip_y(frame)
+    if config.flip_x_probability and rng.random() < config.flip_x_probability:
+        frame = flip_x(frame)
     frame = rotate_z(frame, rng.uniform(*config.rotation))
     frame = scale(frame, rng.uniform(*config.scaling))
     if point_cloud_range is not None:
@@ -64,6 +66,11 @@ def augment(
 def flip_y(frame: Frame) -> Frame:
     """The frame mirrored: left and right (y, -y) change places."""
     return _transform(frame, np.diag((1.0, -1.0, 1.0)), yaw_sign=-1.0)
+
+
+def flip_x(frame: Frame) -> Frame:
+    """The frame mirrored: ahead and behind (x, -x) change places."""
+    return _transform(frame, np.diag((-1.0, 1.0, 1.0)), yaw_sign=-1.0, yaw_offset=math.pi)
 
 
 def rotate_z(frame: Frame, angle: float) -> Frame:

@@ -163,6 +163,10 @@ def detect_frames(
 
 
 def _to_detections(found: BoxPredictions) -> Detections:
+    speeds = found.velocities
     return Detections(
-        found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy()
+        found.boxes.cpu().numpy(),
+        found.scores.cpu().numpy(),
+        found.labels.cpu().numpy(),
+        velocities=None if speeds is None else speeds.cpu().numpy(),
     )

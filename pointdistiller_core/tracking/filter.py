@@ -50,13 +50,23 @@ class Motion:
         return Motion(self.position[keep], self.velocity[keep], covariance)
 
     @classmethod
-    def begin(cls, position: Array, config: TrackingConfig) -> Motion:
-        """Objects seen once, at (T, 2)."""
+    def begin(
+        cls, position: Array, config: TrackingConfig, velocity: Array | None = None
+    ) -> Motion:
+        """Objects seen once, at (T, 2).
+
+        Args:
+            position: of each [m].
+            config: the noise.
+            velocity: (T, 2) that the detector gives [m/s], NaN if not known; None without any.
+        """
         ones = np.ones(len(position))
-        covariance = Covariance(
-            ones * config.position_noise**2, 0 * ones, ones * config.initial_speed**2
-        )
-        return cls(position, np.zeros_like(position), covariance)
+        if velocity is None:
+            velocity = np.full_like(position, np.nan)
+        known = np.asarray(np.isfinite(velocity).all(axis=1))
+        spread = np.where(known, config.velocity_noise, config.initial_speed)
+        covariance = Covariance(ones * config.position_noise**2, 0 * ones, spread**2)
+        return cls(position, np.where(known[:, None], velocity, 0.0), covariance)
 
     @classmethod
     def joined(cls, first: Motion, second: Motion) -> Motion:

@@ -104,7 +104,7 @@ class LiveTracker:
             self._tracker.restart()
         self._meaning = meaning
         self._tracker.config = config
-        tracks = self._tracker.update(found, stamp_ns, pose)
+        tracks = self._tracker.update(found, stamp_ns, pose if poses else None)
         if self.num_restarts != before:
             self._past.clear()
         self._past.append((tracks.ids, transform_points(pose, tracks.boxes[:, :3].astype(float))))
@@ -140,9 +140,13 @@ def pose_at(stamp_ns: int, poses: Sequence[StampedPose]) -> Matrix:
 
 
 def _with_tracks(found: Detections, tracks: Tracks) -> Detections:
-    """The same with numbers and velocities of the tracks that are listed."""
+    """The same with numbers and velocities of the tracks that are listed.
+
+    The others keep the velocities that the detector gives.
+    """
     numbers = np.full(len(found), -1)
-    velocities = np.full((len(found), 2), np.nan, np.float32)
+    unknown = np.full((len(found), 2), np.nan, np.float32)
+    velocities = unknown if found.velocities is None else found.velocities.copy()
     if len(tracks):
         rows = np.searchsorted(tracks.ids, tracks.track_of).clip(max=len(tracks) - 1)  # ascending
         listed = tracks.ids[rows] == tracks.track_of

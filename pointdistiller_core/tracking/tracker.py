@@ -102,7 +102,7 @@ class Tracker:
         """How often all tracks ended because the time went backwards, or by `restart`."""
         self._next_id = 0
         self._stamp_ns: int | None = None
-        self._state = self._begin(np.zeros((0, 7)), Detections.empty(), 0)
+        self._state = self._begin(np.zeros((0, 7)), Detections.empty(), 0, None)
 
     def update(
         self,
@@ -113,7 +113,8 @@ class Tracker:
         """Continue with the detections of a sweep.
 
         Args:
-            found: in the sensor frame.
+            found: in the sensor frame; velocities over ground, where there are any, are those of
+                new tracks.
             stamp_ns: of the sweep; a stamp that is not later than the last one ends all tracks.
             world_from_sensor: (4, 4) pose in a fixed frame, the same for each sweep; None if it is
                 not known: objects are then tracked in the sensor's frame.
@@ -124,7 +125,8 @@ class Tracker:
         track, detection = self._match(state, boxes, found)
         state = self._correct(state, track, boxes[detection], found.scores[detection], stamp_ns)
         new = np.setdiff1d(np.flatnonzero(found.scores >= self.config.birth_score), detection)
-        self._state = _State.joined(state, self._begin(boxes[new], found[new], stamp_ns))
+        known = None if world_from_sensor is None else pose  # velocities are over ground
+        self._state = _State.joined(state, self._begin(boxes[new], found[new], stamp_ns, known))
         track_of = np.full(len(found), -1)
         track_of[detection] = state.ids[track]
         track_of[new] = self._state.ids[len(state.ids) :]
@@ -194,11 +196,19 @@ class Tracker:
         both = _State.joined(seen, state[order[len(track) :]])
         return both[np.argsort(order)]
 
-    def _begin(self, boxes: Array, found: Detections, stamp_ns: int) -> _State:
-        """New tracks of boxes in the fixed frame."""
+    def _begin(self, boxes: Array, found: Detections, stamp_ns: int, pose: Array | None) -> _State:
+        """New tracks of boxes in the fixed frame, with the detector's velocities if it has any.
+
+        Without a pose, tracks are relative to the sensor, and velocities over ground do not help.
+        """
+        velocity = None
+        if found.velocities is not None and pose is not None:
+            velocity = rotate_xy(
+                found.velocities.astype(float), np.arctan2(pose[1, 0], pose[0, 0])
+            )
         first, self._next_id = self._next_id, self._next_id + len(boxes)
         return _State(
-            motion=Motion.begin(boxes[:, :2], self.config),
+            motion=Motion.begin(boxes[:, :2], self.config, velocity),
             z=boxes[:, 2],
             size=boxes[:, 3:6],
             yaw=boxes[:, 6],

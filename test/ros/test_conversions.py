@@ -107,6 +107,24 @@ def deleted(message):
     return [(m.ns, m.id) for m in message.markers if m.action == Marker.DELETE]
 
 
+def test_velocities_that_the_detector_gives_are_arrows():
+    speeds = np.float32([[3, -4], [0.1, 0], [np.nan, np.nan]])
+    found = replace(build_detections(0, 1, 1), velocities=speeds)
+    message = sent(to_box_markers(found, HEADER, CLASSES))
+    arrows = message.markers[-1]
+    assert (arrows.ns, arrows.type) == ('velocity', Marker.LINE_LIST)
+    assert xyz(arrows.points)[:2] == [(0, 2, -1), (3, -2, -1)]  # the others stand, or who knows
+    assert len(arrows.points) == 4 * 2
+    outline = message.markers[0]
+    assert arrows.colors[0] == outline.color
+    nothing = to_box_markers(build_detections(0), HEADER, CLASSES, marker_keys(message))
+    assert ('velocity', 0) in deleted(nothing)
+    tracked = replace(found, tracks=np.array([1, -1, -1]))
+    assert len(to_box_markers(tracked, HEADER, CLASSES).markers) == 6
+    read = detections_from_boxes_cloud(sent(to_boxes_cloud(found, HEADER)))
+    np.testing.assert_array_equal(read.velocities, speeds)
+
+
 def test_markers_count_within_their_class():
     message = sent(to_box_markers(build_detections(0, 1, 0), HEADER, CLASSES))
     assert shown(message) == [

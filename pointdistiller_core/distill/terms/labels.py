@@ -112,4 +112,17 @@ def append_labels(batch: Batch, added: list[BoxPredictions]) -> Batch:
             torch.cat([labels, new.labels])
             for labels, new in zip(batch.labels, added, strict=True)
         ),
+        velocities=None if batch.velocities is None else _append_velocities(batch, added),
+    )
+
+
+def _append_velocities(batch: Batch, added: list[BoxPredictions]) -> tuple[Tensor, ...]:
+    """(G, 2) of each frame, with those of the further boxes: NaN where the teacher gives none."""
+    assert batch.velocities is not None
+    unknown = (
+        own.new_full((len(new), 2), torch.nan) for own, new in zip(batch.boxes, added, strict=True)
+    )
+    return tuple(
+        torch.cat([own, none if new.velocities is None else new.velocities])
+        for own, new, none in zip(batch.velocities, added, unknown, strict=True)
     )

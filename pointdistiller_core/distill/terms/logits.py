@@ -21,7 +21,7 @@ from pointdistiller_core.distill.compatibility import check_same_anchors
 from pointdistiller_core.distill.term import Lesson, Term
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnchorDetector, AnchorOutput, AnyDetector
-from pointdistiller_core.models.boxes.losses import box_loss
+from pointdistiller_core.models.boxes.losses import box_loss, velocity_loss
 
 SCORE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     'mse': lambda student, teacher: (student.sigmoid() - teacher.sigmoid()).square(),
@@ -63,10 +63,10 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class LogitsTerm(Term):
-    """Class scores, box residuals and directions of the student are drawn to the teacher's.
+    """All outputs of the student are drawn to the teacher's.
 
-    Boxes and directions are taught only where the teacher is confident, whatever the mask, because
-    its residuals mean nothing elsewhere.
+    Boxes, directions and velocities are taught only where the teacher is confident, whatever the
+    mask, because its residuals mean nothing elsewhere.
     """
 
     needs_teacher_output = True
@@ -113,13 +113,16 @@ class LogitsTerm(Term):
     def _box_loss(
         self, teacher: AnchorOutput, student: AnchorOutput, frame: int, kept: Tensor, beta: float
     ) -> Tensor:
-        """Mean loss of boxes and directions over some anchors of a frame; 0 without any."""
+        """Mean loss of boxes, directions and velocities over some anchors; 0 without any."""
         boxes, directions = (
             (getattr(student, name)[frame, kept], getattr(teacher, name)[frame, kept])
             for name in ('box_residuals', 'direction_logits')
         )
         loss = self.config.box_weight * box_loss(*boxes, beta=beta)
         loss = loss + self.config.direction_weight * direction_loss(*directions)
+        if student.velocities is not None and teacher.velocities is not None:
+            velocities = student.velocities[frame, kept], teacher.velocities[frame, kept]
+            loss = loss + self.config.velocity_weight * velocity_loss(*velocities, beta=beta)
         return loss / max(1, len(kept))
 
 

@@ -17,7 +17,14 @@ from pointdistiller_core.config import (
     ObjectNoiseConfig,
     SampledClassConfig,
 )
-from pointdistiller_core.datasets.augmentation import augment, crop, flip_y, rotate_z, scale
+from pointdistiller_core.datasets.augmentation import (
+    augment,
+    crop,
+    flip_x,
+    flip_y,
+    rotate_z,
+    scale,
+)
 from pointdistiller_core.datasets.ground_truth_database import GroundTruthDatabase
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.records import Frame, GroundTruth
@@ -58,6 +65,22 @@ def test_velocities_turn_and_levels_stay():
     turned = rotate_z(frame, math.pi / 2).ground_truth
     np.testing.assert_allclose(turned.velocities, [[-1, 3]], atol=1e-6)
     assert turned.levels.tolist() == [1]
+
+
+def test_flip_of_ahead_and_behind_by_hand():
+    flipped = flip_x(ONE)
+    np.testing.assert_allclose(flipped.points, ONE.points * [-1, 1, 1, 1])
+    before, after = ONE.ground_truth.boxes[0], flipped.ground_truth.boxes[0]
+    np.testing.assert_allclose(after[:6], before[:6] * [-1, 1, 1, 1, 1, 1])
+    assert math.cos(after[6]) == pytest.approx(-math.cos(before[6]))
+    assert math.sin(after[6]) == pytest.approx(math.sin(before[6]))
+    both = flip_y(flip_x(ONE))  # is half a turn
+    turned = rotate_z(ONE, math.pi)
+    np.testing.assert_allclose(both.points, turned.points, atol=1e-5)
+    np.testing.assert_allclose(both.ground_truth.boxes, turned.ground_truth.boxes, atol=1e-5)
+    config = STILL.model_copy(update={'flip_x_probability': 1.0})
+    found = augment(ONE, config, np.random.default_rng(0))
+    np.testing.assert_allclose(found.points, flipped.points)
 
 
 def test_flip_by_hand():

@@ -47,6 +47,13 @@ def test_detections_have_the_track_and_velocity_of_confirmed_objects():
     assert live.seen.tolist() == [True, True]
 
 
+def test_detections_without_a_track_keep_the_velocity_that_the_detector_gives():
+    found = replace(seen((10, 0)), velocities=np.float32([[7, 1]]))
+    live = update(LiveTracker(), 0, found, min_hits=3)
+    assert live.detections.tracks.tolist() == [-1]
+    assert live.detections.velocities.tolist() == [[7, 1]]
+
+
 def test_objects_come_by_descending_score_and_a_missed_one_is_predicted():
     tracker = LiveTracker()
     both = Detections.empty()

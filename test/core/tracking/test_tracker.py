@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 import numpy as np
@@ -132,3 +133,18 @@ def test_many_noisy_objects_keep_their_numbers(seed):
         for one, track in zip(visible, tracks.track_of, strict=True):
             numbers[one].add(int(track))
     assert [len(own) for own in numbers] == [1] * len(start)
+
+
+def test_a_new_track_has_the_velocity_of_its_detection():
+    """Over ground, of a sensor that is turned by a quarter; without a pose it is not used."""
+    pose = np.eye(4)
+    pose[:3, :3] = rotation_from_angles(0, 0, math.pi / 2)
+    found = replace(seen((10, 0), (20, 0)), velocities=np.float32([[6, 0], [np.nan, 0]]))
+    config = TrackingConfig(min_hits=1)
+    (tracks,) = drive([found], config, [pose])
+    np.testing.assert_allclose(tracks.velocities, [[6, 0], [0, 0]], atol=1e-5)
+    (alone,) = drive([found], config)
+    assert not alone.velocities.any()
+    # As fast as it was said to be, it is where it was expected.
+    later = drive([found, seen((10.6, 0), (20, 0))], config, [pose, pose])[1]
+    np.testing.assert_allclose(later.velocities[0], [6, 0], atol=1e-3)

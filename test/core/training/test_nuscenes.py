@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""A detector with velocities is trained and validated on key frames with past sweeps."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from nuscenes_folder import write_key_frame, write_scene
+import pytest
+
+from pointdistiller_core.config import (
+    AugmentationConfig,
+    ExperimentConfig,
+    NuScenesConfig,
+    TrainingConfig,
+)
+from pointdistiller_core.datasets import build_dataset
+from pointdistiller_core.deploy.bundle import load_detector_model, read_info
+from pointdistiller_core.pipelines.evaluate import evaluate
+from pointdistiller_core.training.experiment import run_experiment
+
+
+@pytest.fixture
+def experiment(tmp_path, tiny_dataset, tiny_pyramid) -> ExperimentConfig:
+    """Four key frames of cars, merged with the one before each."""
+    sweeps = []
+    for number, frame in enumerate(tiny_dataset(4).frames):
+        boxes = frame.ground_truth.boxes
+        names = ['vehicle.car'] * len(boxes)
+        sweeps.append(write_key_frame(tmp_path, number, frame.points, boxes, names))
+    write_scene(tmp_path, sweeps, split='mine')
+    model = tiny_pyramid.model_copy(
+        update={
+            'class_names': ('car',),
+            'point_features': ('x', 'y', 'z', 'intensity', 'age'),
+            'sweeps': 2,
+            'norm_momentum': 0.1,
+        }
+    )
+    frames = NuScenesConfig(root=tmp_path, split='mine')
+    still = AugmentationConfig(flip_probability=0, rotation=(0, 0), scaling=(1, 1))
+    training = TrainingConfig(epochs=2, batch_size=2, learning_rate=0.01, num_workers=0)
+    return ExperimentConfig(
+        model=model, dataset=frames, validation=frames, augmentation=still, training=training
+    )
+
+
+def test_losses_metrics_and_velocities(experiment, tmp_path):
+    bundle = run_experiment(experiment, tmp_path / 'run', device='cpu')
+    metrics = json.loads((tmp_path / 'run' / 'metrics.json').read_text(encoding='utf-8'))
+    losses = metrics['last_epoch']['losses']
+    assert set(losses) == {'classification', 'box', 'direction', 'velocity', 'total'}
+    assert losses['velocity'] > 0
+    assert 0 <= metrics['validation']['NDS'] <= 1
+    assert 'mAP' in metrics['validation']
+    info = read_info(bundle)
+    assert info.model == experiment.model.model_copy(update={'detection': info.model.detection})
+    frames = build_dataset(experiment.dataset, ('car',), model=info.model)
+    assert np.unique(frames[1].points[:, 4]).tolist() == [0, 0.5]
+    any_score = info.model.detection.model_copy(update={'score_threshold': 0.0})
+    info = info.model_copy(
+        update={'model': info.model.model_copy(update={'detection': any_score})}
+    )
+    evaluation = evaluate(load_detector_model(bundle), frames, info=info)
+    found = evaluation.found[0]
+    assert found.velocities.shape == (len(found), 2)
+    assert len(found)
+    assert found.velocities.any()
