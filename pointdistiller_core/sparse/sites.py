@@ -58,6 +58,11 @@ class Rulebook:
         """Multiply-adds for each pair of channels."""
         return sum(len(pairs.inputs) for pairs in self.pairs)
 
+    def transposed(self, num_inputs: int) -> Rulebook:
+        """The same pairs from the output to the input, which has so many cells."""
+        pairs = tuple(Pairs(outputs, inputs) for inputs, outputs in self.pairs)
+        return Rulebook(pairs, num_inputs)
+
     def bounds(self, size: int) -> tuple[list[int], ...]:
         """For each cell of the kernel, where the pairs of each `size` outputs begin, and the end.
 
