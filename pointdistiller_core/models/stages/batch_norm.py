@@ -8,6 +8,7 @@ layer computes the statistics of its own rows, and `pool_statistics` joins those
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ import torch.distributed as dist
 
 # the published networks' values (SECOND, OpenPCDet), not PyTorch's: checkpoints need them
 NORM_EPS, NORM_MOMENTUM = 1e-3, 0.01
+_PART = 1 << 17  # numbers
 
 
 def num_processes() -> int:
@@ -69,6 +71,16 @@ class BatchNormRows(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Normalize (N, C)."""
+        if self.training and self.tracks and len(rows) and num_processes() == 1:
+            with torch.no_grad():
+                mean = rows.mean(0)
+                squares = [(x - mean).square_().sum(0) for (x,) in _parts(rows)]
+                variance = torch.stack(squares).sum(0) / len(rows)
+                _track(self, mean, variance, len(rows))
+            normalized: Tensor = _Normalize.apply(  # type: ignore[no-untyped-call]
+                *(rows, self.weight, self.bias, mean, (variance + self.eps).rsqrt())
+            )
+            return normalized
         return self.with_zeros(rows, len(rows))[0]
 
     def with_zeros(self, rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
@@ -120,6 +132,42 @@ class BatchNormRows(nn.Module):
 
     def _scale(self, variance: Tensor) -> Tensor:
         return self.weight * (variance + self.eps).rsqrt()
+
+
+class _Normalize(torch.autograd.Function):
+    """Batch norm of rows by their own mean and deviation, with its gradient in closed form.
+
+    It keeps only the rows, and takes half the time that it takes step by step. torch's own is as
+    fast on a CPU, but adds up all rows in float32 one by one: of 262,144 rows its variance is off
+    by 7e-5.
+    """
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, *columns: Tensor) -> Tensor:
+        """(N, C) rows, and (C,) weight, bias, mean and inverse of the deviation."""
+        weight, bias, mean, inverse = columns
+        context.save_for_backward(rows, weight, mean, inverse)
+        scale = weight * inverse
+        return torch.addcmul(bias - mean * scale, rows, scale)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of rows, weight and bias; those of the statistics are in that of the rows."""
+        (gradient,), (rows, weight, mean, inverse) = gradients, context.saved_tensors
+        of_bias = gradient.sum(0)
+        products = [((x - mean).mul_(g)).sum(0) for x, g in _parts(rows, gradient)]
+        of_weight = torch.stack(products).sum(0) * inverse
+        slope, shift = inverse * of_weight / len(rows), of_bias / len(rows)
+        of_rows = torch.empty_like(rows)
+        for x, g, result in _parts(rows, gradient, of_rows):
+            torch.sub(g, (x - mean).mul_(slope).add_(shift), out=result).mul_(weight * inverse)
+        return of_rows, of_weight, of_bias, None, None
+
+
+def _parts(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of several tensors (N, C), so few at once that they fit a cache."""
+    size = max(1, _PART // rows[0].shape[1]) if rows[0].device.type == 'cpu' else len(rows[0])
+    return zip(*(torch.split(each, size) for each in rows), strict=True)
 
 
 def _moments(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from pointdistiller_core.models.stages import batch_norm
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 
 
@@ -33,9 +34,32 @@ def test_is_torchs_with_zero_rows_counted(training, num_zeros):
     for row in expected[50:]:
         torch.testing.assert_close(of_zero, row)
     if not num_zeros:
-        assert torch.equal(norms()[0].train(training)(rows), found)
+        torch.testing.assert_close(norms()[0].train(training)(rows), found)
     for name, buffer in theirs.named_buffers():
         torch.testing.assert_close(ours.get_buffer(name), buffer)
+
+
+@pytest.mark.parametrize('numbers', [7, 1 << 17])
+def test_gradients_are_those_of_torch(monkeypatch, numbers):
+    monkeypatch.setattr(batch_norm, '_PART', numbers)
+    ours, theirs = (norm.double().train() for norm in norms())
+    rows = torch.randn(50, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(ours, (rows,))
+    weights = torch.randn(50, 4, dtype=torch.float64)
+    for norm in (ours, theirs):
+        (norm(rows) * weights).sum().backward()
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad)
+
+
+def test_statistics_of_many_rows():
+    rows = torch.randn(1 << 18, 4, generator=torch.Generator().manual_seed(0)) * 2 + 5
+    norm = BatchNormRows(4).train()
+    norm.momentum = 1.0
+    norm(rows)
+    torch.testing.assert_close(
+        norm.running_var, rows.double().var(dim=0).float(), rtol=1e-6, atol=0
+    )
 
 
 def test_without_rows_the_running_statistics_are_taken_and_kept():
