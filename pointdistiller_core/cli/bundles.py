@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,6 @@ from pointdistiller_core.cli.output import (
     print_table,
     write_json,
 )
-from pointdistiller_core.config import AnchorDetectorConfig
 from pointdistiller_core.deploy.bundle_format import read_info, shipped_bundles
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.files import read_text
@@ -69,8 +68,8 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
     from pointdistiller_core.models import sketch_detector
 
     info = read_info(folder)
-    model = cast(AnchorDetectorConfig, info.model)
-    low, high = model.grid.point_cloud_range[:3], model.grid.point_cloud_range[3:]
+    model = info.model
+    low, high = model.point_cloud_range[:3], model.point_cloud_range[3:]
     return {
         'name': folder.name,
         'folder': str(folder),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,6 @@ from pointdistiller_core.cli.output import (
     write_json,
 )
 from pointdistiller_core.config import (
-    AnchorDetectorConfig,
     DetectorConfig,
     ExperimentConfig,
     SimulationConfig,
@@ -59,7 +58,8 @@ def models_command(
 ) -> None:
     """List every shipped model configuration with its parameters and multiply-adds.
 
-    Both numbers are counted on the network that the configuration builds, without a cloud.
+    Both numbers are counted on the network that the configuration builds; without a cloud if it
+    has a map, and with all of its points and proposals if it has none.
 
     Example: `pointdistiller models --sweep 000008.bin --json models.json`
     """
@@ -67,12 +67,12 @@ def models_command(
 
     points = None if sweep is None else read_points(sweep)
     rows = [describe_model(path, points) for path in shipped_configs('models')]
-    columns = ['model', 'detector', 'width', 'BEV grid', 'parameters', 'multiply-adds']
+    columns = ['model', 'detector', 'width', 'input', 'parameters', 'multiply-adds']
     more = [] if sweep is None else ['voxels of the cloud', 'multiply-adds for them']
     print_table(
         'Shipped model configurations (config/models)',
         [*columns, *more],
-        [_row_of(row) for row in rows],
+        [_row_of(row, with_cloud=sweep is not None) for row in rows],
         json_target=json_file,
     )
     for row in rows:
@@ -82,18 +82,20 @@ def models_command(
     write_json(json_file, rows)
 
 
-def _row_of(row: Mapping[str, Any]) -> list[str]:
+def _row_of(row: Mapping[str, Any], *, with_cloud: bool) -> list[str]:
     """A row of the table."""
     cells = [
         row['name'],
         row['detector'],
         f'{row["width"]:g}',
-        f'{row["bev_shape"][0]} x {row["bev_shape"][1]}',
+        row['input'],
         f'{row["parameters"] / 1e6:.2f} M',
         f'{row["multiply_adds"] / 1e9:.1f} G',
     ]
     if 'cloud' in row:
         cells += [str(row['cloud']['voxels']), f'{row["cloud"]["multiply_adds"] / 1e9:.2f} G']
+    elif with_cloud:
+        cells += ['-', '-']
     return cells
 
 
@@ -114,19 +116,19 @@ def describe_model(path: Path, points: NDArray[np.float32] | None = None) -> dic
         count_encoder_multiply_adds,
         count_parameters,
     )
-    from pointdistiller_core.models import build_detector
+    from pointdistiller_core.models import AnchorDetector, build_detector
 
-    config = cast(AnchorDetectorConfig, load_config(DetectorConfig, path))
+    config = load_config(DetectorConfig, path)
     detector = build_detector(config)
     row = {
         'name': path.stem,
         'detector': config.name,
         'width': config.width,
-        'bev_shape': list(config.grid.bev_shape),
+        'input': config.input_size,
         'parameters': count_parameters(detector),
         'multiply_adds': count_detector_multiply_adds(detector),
     }
-    if points is None:
+    if points is None or not isinstance(detector, AnchorDetector):
         return row
     ages = np.zeros((len(points), len(config.point_features) - points.shape[1]), np.float32)
     cloud_points = torch.from_numpy(np.concatenate([points, ages], axis=1))

@@ -272,6 +272,11 @@ class AnchorDetectorConfig(DetectorConfig):
         return sum(len(anchor.yaws) for anchor in self.anchor_configs)
 
     @property
+    def input_size(self) -> str:
+        """Cells of the BEV grid."""
+        return f'{self.grid.bev_shape[0]} x {self.grid.bev_shape[1]} cells'
+
+    @property
     def encoder_channels(self) -> dict[str, tuple[int, ...]]:
         """By key, channels of what is in front of the map, before `width`."""
         raise NotImplementedError

@@ -138,6 +138,11 @@ class DetectorConfig(Choice):
         """The layer whose local graphs are compared where a term names no taps."""
         return PILLARS
 
+    @property
+    def input_size(self) -> str:
+        """What the size of its network depends on, for display."""
+        raise NotImplementedError
+
     def usual_size(self, name: str) -> tuple[float, float, float] | None:  # noqa: ARG002
         """dx, dy, dz [m] of a usual object of a class, if the detector knows it."""
         return None

@@ -16,11 +16,13 @@ from pointdistiller_core.config.data import (
 )
 from pointdistiller_core.config.detector import DetectorConfig
 from pointdistiller_core.config.pointpillars import PointPillarsConfig
+from pointdistiller_core.config.pointrcnn import PointRcnnConfig
 from pointdistiller_core.config.second import SecondConfig
 
 MODEL_CONFIGS: dict[str, type[DetectorConfig]] = {
     'pointpillars': PointPillarsConfig,
     'second': SecondConfig,
+    'pointrcnn': PointRcnnConfig,
 }
 DATASET_CONFIGS: dict[str, type[DatasetConfig]] = {
     'kitti': KittiConfig,

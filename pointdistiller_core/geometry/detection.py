@@ -181,7 +181,7 @@ def _best_of_map(logits: ArrayT, config: DetectionConfig) -> tuple[ArrayT, Any]:
     above = xp.where(scores >= lowest)[0]
     if config.score_thresholds and config.labels_per_box == 'best':
         labels = logits[anchors[above]].argmax(1)
-        above = above[_pass_own_threshold(scores[above], labels, config)]
+        above = above[passes_threshold(scores[above], labels, config)]
     order = highest(scores[above], config.max_candidates)
     return scores[above][order], anchors[above][order]
 
@@ -200,8 +200,10 @@ def _near_threshold(logits: ArrayT, score_threshold: float) -> Any:
     return xp.unique(near // logits.shape[1])
 
 
-def _pass_own_threshold(scores: Any, labels: Any, config: DetectionConfig) -> Any:
-    """(N,) whether each score reaches the threshold of its class."""
+def passes_threshold(scores: Any, labels: Any, config: DetectionConfig) -> Any:
+    """(N,) whether each score reaches the threshold, that of its class if there are such."""
+    if not config.score_thresholds:
+        return scores >= config.score_threshold
     passing = scores < 0
     for label, threshold in enumerate(config.score_thresholds):
         passing |= (labels == label) & (scores >= threshold)

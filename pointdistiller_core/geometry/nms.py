@@ -12,18 +12,32 @@ from pointdistiller_core.geometry.iou import aligned_iou_bev, may_overlap
 BLOCK = 128  # boxes that are compared with all worse ones at once
 
 
-def rotated_nms(boxes: ArrayT, scores: ArrayT, iou_threshold: float) -> Any:
+def rotated_nms(
+    boxes: ArrayT, scores: ArrayT, iou_threshold: float, *, most: int | None = None
+) -> Any:
     """Keep the best box, drop what overlaps it by more than the threshold, and so on.
 
     Args:
         boxes: (N, 7) x, y, z, dx, dy, dz [m], yaw [rad].
         scores: (N,); of equal scores the earlier box goes first.
         iou_threshold: BEV IoU; a strictly greater one suppresses.
+        most: boxes to keep; far fewer than there are take far less time. None keeps all.
 
     Returns:
         (kept,) int64 indices by descending score.
     """
-    return class_wise_nms(boxes, scores, library_of(boxes).zeros_like(scores), iou_threshold)
+    labels = library_of(boxes).zeros_like(scores)
+    if most is None:
+        return class_wise_nms(boxes, scores, labels, iou_threshold)
+    order = descending_order(scores)
+    kept = order[:0]
+    while len(order) and len(kept) < most:
+        block, order = order[:BLOCK], order[BLOCK:]
+        dropped = _suppresses(boxes, labels, kept, block, iou_threshold).any(0)
+        block = block[~dropped]
+        block = block[_greedy(_suppresses(boxes, labels, block, block, iou_threshold))]
+        kept = library_of(boxes).concatenate([kept, block])
+    return kept[:most]
 
 
 def class_wise_nms(boxes: ArrayT, scores: ArrayT, labels: Any, iou_threshold: float) -> Any:

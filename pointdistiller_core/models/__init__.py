@@ -15,6 +15,7 @@ from pointdistiller_core.config import DetectorConfig
 from pointdistiller_core.models.anchor_detector import AnchorDetector
 from pointdistiller_core.models.detector_model import BoxPredictions, DetectorModel, Prepared
 from pointdistiller_core.models.pointpillars import PointPillars
+from pointdistiller_core.models.pointrcnn import PointRcnn, PointRcnnOutput
 from pointdistiller_core.models.second import Second
 from pointdistiller_core.models.stages.anchor_head import AnchorOutput
 
@@ -26,6 +27,8 @@ __all__ = [
     'BoxPredictions',
     'DetectorModel',
     'PointPillars',
+    'PointRcnn',
+    'PointRcnnOutput',
     'Prepared',
     'Second',
     'build_detector',
@@ -34,7 +37,11 @@ __all__ = [
 
 AnyDetector: TypeAlias = DetectorModel[Any, Any]
 
-DETECTORS: dict[str, type[AnyDetector]] = {'pointpillars': PointPillars, 'second': Second}
+DETECTORS: dict[str, type[AnyDetector]] = {
+    'pointpillars': PointPillars,
+    'second': Second,
+    'pointrcnn': PointRcnn,
+}
 
 
 def build_detector(config: DetectorConfig) -> AnyDetector:

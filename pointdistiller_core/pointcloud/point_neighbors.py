@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 _PAIRS_AT_ONCE = 1 << 22
+_TESTS_AT_ONCE = 1 << 19
+_SMALL = 1024  # points of a cloud, of which all distances are computed
 _FEW = 1 << 16  # pairs that are not worth a grid
 _MAX_CELLS = 1 << 16  # along an axis
 _EPS = 1e-8  # [m], as in the kernel
@@ -38,6 +40,11 @@ def ball_query(
     batch_size, num_centers, _ = centers.shape
     shape = (batch_size * num_centers, -1)
     found = [points.new_zeros(shape[0], k, dtype=torch.int64) for k in num_neighbors]
+    if points.shape[1] <= _SMALL:
+        for neighbors, radius in zip(found, radii, strict=True):
+            for hits in _hits_in_small_clouds(points, centers, radius, neighbors.shape[1]):
+                _fill_slots(neighbors, hits, points.shape[1])
+        return [own.view(batch_size, num_centers, own.shape[1]) for own in found]
     for queries, indices, squares in _near_pairs(points, centers, max(radii)):
         within = (squares < points.new_tensor(max(radii)).square()).nonzero()[:, 0]
         keys = queries.mul_(points.shape[1]).add_(indices)
@@ -49,6 +56,31 @@ def ball_query(
                 hits = ordered[squares < points.new_tensor(radius).square()]
             _fill_slots(neighbors, hits, points.shape[1])
     return [own.view(batch_size, num_centers, own.shape[1]) for own in found]
+
+
+def _hits_in_small_clouds(
+    points: Tensor, centers: Tensor, radius: float, most: int
+) -> Iterator[Tensor]:
+    """All distances of a few clouds at once; yields what `_fill_slots` takes.
+
+    Many points may be within the radius, but only the first few matter: no pair is built for the
+    others.
+    """
+    num_points, num_centers = points.shape[1], centers.shape[1]
+    columns, targets = (each.permute(2, 0, 1).contiguous() for each in (points, centers))
+    clouds = max(1, _TESTS_AT_ONCE // max(1, num_points * num_centers))
+    for first in range(0, len(points), clouds):
+        part = slice(first, first + clouds)
+        squares = None
+        for values, own in zip(columns, targets, strict=True):
+            offset = values[part, None] - own[part, :, None]
+            offset.mul_(offset)
+            squares = offset if squares is None else squares.add_(offset)
+        assert squares is not None
+        within = (squares < points.new_tensor(radius).square()).flatten(0, 1)
+        within &= within.cumsum(1, dtype=torch.int16) <= most
+        queries, indices = within.nonzero(as_tuple=True)
+        yield (queries + first * num_centers) * num_points + indices
 
 
 def _fill_slots(neighbors: Tensor, hits: Tensor, num_points: int) -> None:

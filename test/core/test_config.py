@@ -193,7 +193,7 @@ def test_families_can_be_added(monkeypatch):
     [
         (
             {'model': {'name': 'third'}},
-            r"model\.name: no 'third'; .* \['pointpillars', 'second'\]",
+            r"model\.name: no 'third'; .* \['pointpillars', 'pointrcnn', 'second'\]",
         ),
         (
             {'dataset': {'name': 'kity', 'root': 'x'}},

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 import yaml
 
-from pointdistiller_core.config import AnchorDetectorConfig, parse_yaml
+from pointdistiller_core.config import DetectorConfig, parse_yaml
 from pointdistiller_core.deploy.torch_files import load_torch_file
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.files import read_text
@@ -27,7 +27,7 @@ class Imported:
         notes: what was assumed, for people.
     """
 
-    config: AnchorDetectorConfig
+    config: DetectorConfig
     state: dict[str, Tensor]
     notes: tuple[str, ...] = ()
 

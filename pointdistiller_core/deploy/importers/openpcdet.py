@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Import of OpenPCDet's PointPillar and SECOND checkpoints; the numbers stay the same.
+"""Import of OpenPCDet's checkpoints; the numbers stay the same.
 
-Only this module knows OpenPCDet's keys, names and layouts.
+Only this module and `openpcdet_pointrcnn` know OpenPCDet's keys, names and layouts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from torch import Tensor
 
 from pointdistiller_core.config import (
     AnchorDetectorConfig,
+    DetectorConfig,
     PointPillarsConfig,
+    PointRcnnConfig,
     SecondConfig,
     parse_config,
 )
 from pointdistiller_core.deploy.bundle import build_with_weights
+from pointdistiller_core.deploy.importers import openpcdet_pointrcnn as pointrcnn
 from pointdistiller_core.deploy.importers.checkpoints import load_checkpoint, read_settings
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
@@ -84,22 +87,31 @@ class _Family:
 
     Attributes:
         config: our configuration of it.
-        needed: keys beside `_KEYS`.
-        only: as `_ONLY`.
+        needed: keys beside `keys`.
+        only: settings that change the network and have only one value here.
         values: our keys that no key of theirs has.
         our_name: our name of a weight, or the same.
+        keys: our keys, and theirs.
+        unsupported: lines about further settings that cannot be had.
     """
 
-    config: type[AnchorDetectorConfig]
+    config: type[DetectorConfig]
     needed: tuple[str, ...]
     only: Mapping[str, Any]
     values: Callable[[Mapping[str, Any]], dict[str, Any]]
     our_name: Callable[[str], str]
+    keys: Mapping[str, str]
+    unsupported: Callable[[Mapping[str, Any], _Family], list[str]]
+
+    @property
+    def has_anchors(self) -> bool:
+        """Whether it has a head with anchors."""
+        return issubclass(self.config, AnchorDetectorConfig)
 
 
 def import_openpcdet(
     checkpoint: Path, config_yaml: Path
-) -> tuple[AnchorDetectorConfig, dict[str, Tensor]]:
+) -> tuple[DetectorConfig, dict[str, Tensor]]:
     """Read an OpenPCDet checkpoint and the YAML file that it was trained with.
 
     Args:
@@ -118,7 +130,7 @@ def import_openpcdet(
     state = read_state(checkpoint)
     _check_family(state, config.name, checkpoint)
     state = _join_head({our_name(name, config.name): t for name, t in state.items()})
-    _order_kernels(state, config)
+    _lay_out(state, config)
     build_with_weights(config, state, where=str(checkpoint))
     return config, state
 
@@ -137,20 +149,29 @@ def read_state(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def _check_family(state: Mapping[str, Tensor], name: str, checkpoint: Path) -> None:
-    is_second = any(key.startswith('backbone_3d.') for key in state)
-    if is_second != (name == 'second'):
-        has = 'has a 3D backbone, as SECOND' if is_second else 'has no 3D backbone'
+    parts = {key.partition('.')[0] for key in state}
+    found, has = 'pointpillars', 'has no 3D backbone'
+    if 'roi_head' in parts:
+        found, has = 'pointrcnn', 'has two stages, as PointRCNN'
+    elif 'backbone_3d' in parts:
+        found, has = 'second', 'has a 3D backbone, as SECOND'
+    if found != name:
         raise CheckpointError(f'{checkpoint}: {has}; the YAML file is of {name}')
 
 
-def _order_kernels(state: dict[str, Tensor], config: AnchorDetectorConfig) -> None:
-    """Sparse kernels as spconv 2.1 keeps them, (outputs, z, y, x, inputs), from older layouts.
+def _lay_out(state: dict[str, Tensor], config: DetectorConfig) -> None:
+    """Bring weights into our shapes: convolutions over single points are products.
+
+    Sparse kernels as spconv 2.1 keeps them, (outputs, z, y, x, inputs), from older layouts.
 
     spconv 1 has (z, y, x, inputs, outputs), 2.0 (z, y, x, outputs, inputs). Which one it is, the
     channels of the configuration tell; where inputs and outputs are as many, the other layers do.
     """
     with torch.device('meta'):
         expected = build_detector(config).state_dict()
+    for name, own in expected.items():
+        if own.dim() == 2 and name in state:
+            state[name] = state[name].flatten(1) if state[name].dim() > 2 else state[name]
     kernels = {name for name, own in expected.items() if own.dim() == 5 and name in state}
     orders = [
         order
@@ -164,7 +185,7 @@ def _order_kernels(state: dict[str, Tensor], config: AnchorDetectorConfig) -> No
         state[name] = state[name].permute(orders[0]).contiguous()
 
 
-def read_config(config_yaml: Path) -> AnchorDetectorConfig:
+def read_config(config_yaml: Path) -> DetectorConfig:
     """Our configuration of the detector that an OpenPCDet YAML file describes.
 
     Raises:
@@ -174,11 +195,11 @@ def read_config(config_yaml: Path) -> AnchorDetectorConfig:
     name = settings.get('MODEL.NAME')
     if (ours := _NAMES.get(str(name))) is None:
         raise ConfigError(
-            f'{config_yaml}: MODEL.NAME is {name!r}; only {" and ".join(_NAMES)} can be imported '
+            f'{config_yaml}: MODEL.NAME is {name!r}; only {", ".join(_NAMES)} can be imported '
             'so far'
         )
     family = _FAMILIES[ours]
-    if problems := _missing(settings, family) or _unsupported(settings, family):
+    if problems := _missing(settings, family) or family.unsupported(settings, family):
         raise ConfigError('\n  '.join([f'{config_yaml}: cannot be imported:', *problems]))
     return parse_config(family.config, _our_values(settings, family), where=str(config_yaml))
 
@@ -217,8 +238,8 @@ def _flatten(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def _missing(settings: Mapping[str, Any], family: _Family) -> list[str]:
-    needed = [*_KEYS.values(), *family.needed]
-    for name in settings.get('CLASS_NAMES', ()):
+    needed = [*family.keys.values(), *family.needed]
+    for name in settings.get('CLASS_NAMES', ()) if family.has_anchors else ():
         needed += [f'{_ANCHORS}.{name}.{key}' for key in (*_SINGLE, *_ANCHOR_KEYS.values())]
     problems = [f'lacks {path}' for path in needed if path not in settings]
     if problems and (base := settings.get('DATA_CONFIG._BASE_CONFIG_')):
@@ -226,14 +247,18 @@ def _missing(settings: Mapping[str, Any], family: _Family) -> list[str]:
     return problems
 
 
-def _unsupported(settings: Mapping[str, Any], family: _Family) -> list[str]:
-    names = settings['CLASS_NAMES']
-    only = {**_ONLY, **family.only, **{f'{_ANCHORS}.{name}.align_center': False for name in names}}
-    problems = [
+def _unsupported_values(settings: Mapping[str, Any], only: Mapping[str, Any]) -> list[str]:
+    return [
         f'{path} is {settings[path]!r}, supported is {value!r}'
         for path, value in only.items()
         if settings.get(path, value) != value
     ]
+
+
+def _unsupported_anchors(settings: Mapping[str, Any], family: _Family) -> list[str]:
+    names = settings['CLASS_NAMES']
+    centers = {f'{_ANCHORS}.{name}.align_center': False for name in names}
+    problems = _unsupported_values(settings, {**_ONLY, **family.only, **centers})
     prefix = f'{_ANCHORS}.'
     anchors = [path.removeprefix(prefix) for path in settings if path.startswith(prefix)]
     order = list(dict.fromkeys(path.partition('.')[0] for path in anchors))
@@ -247,15 +272,20 @@ def _unsupported(settings: Mapping[str, Any], family: _Family) -> list[str]:
     ]
 
 
+def _unsupported_points(settings: Mapping[str, Any], family: _Family) -> list[str]:
+    return _unsupported_values(settings, family.only) + pointrcnn.unsupported(settings)
+
+
 def _our_values(settings: Mapping[str, Any], family: _Family) -> dict[str, Any]:
     values = family.values(settings)
-    for ours, theirs in _KEYS.items():
+    for ours, theirs in family.keys.items():
         section, _, key = ours.rpartition('.')
         target = values.setdefault(section, {}) if section else values
-        target[key] = settings[theirs]
-    values['head']['anchors'] = {
-        name: _our_anchors(settings, f'{_ANCHORS}.{name}') for name in settings['CLASS_NAMES']
-    }
+        target.setdefault(key, settings[theirs])
+    if family.has_anchors:
+        values['head']['anchors'] = {
+            name: _our_anchors(settings, f'{_ANCHORS}.{name}') for name in settings['CLASS_NAMES']
+        }
     return values
 
 
@@ -286,7 +316,7 @@ def _our_second_name(name: str) -> str:
     return f'encoder.stages.{stage}.{place}.{kind}.{rest}'
 
 
-_NAMES = {'PointPillar': 'pointpillars', 'SECONDNet': 'second'}
+_NAMES = {'PointPillar': 'pointpillars', 'SECONDNet': 'second', 'PointRCNN': 'pointrcnn'}
 _FAMILIES = {
     'pointpillars': _Family(
         PointPillarsConfig,
@@ -298,6 +328,8 @@ _FAMILIES = {
         },
         lambda settings: {'encoder': {'channels': settings['MODEL.VFE.NUM_FILTERS'][0]}},
         _our_pillar_name,
+        _KEYS,
+        _unsupported_anchors,
     ),
     'second': _Family(
         SecondConfig,
@@ -305,6 +337,17 @@ _FAMILIES = {
         {'MODEL.VFE.NAME': 'MeanVFE', 'MODEL.BACKBONE_3D.NAME': 'VoxelBackBone8x'},
         lambda _: {},
         _our_second_name,
+        _KEYS,
+        _unsupported_anchors,
+    ),
+    'pointrcnn': _Family(
+        PointRcnnConfig,
+        pointrcnn.NEEDED,
+        pointrcnn.ONLY,
+        pointrcnn.our_values,
+        pointrcnn.our_name,
+        pointrcnn.KEYS,
+        _unsupported_points,
     ),
 }
 # To (outputs, z, y, x, inputs): as it is, from spconv 1, from spconv 2.0.

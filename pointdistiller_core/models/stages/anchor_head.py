@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_PRIOR = 0.01  # initial probability of an object: negatives are many and must not dominate
+PRIOR = 0.01  # initial probability of an object: negatives are many and must not dominate
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class AnchorHead(nn.Module):
         """As OpenPCDet: few positives and small residuals at first."""
         assert self.conv.bias is not None
         num_logits, num_residuals = self.channels[:2]
-        nn.init.constant_(self.conv.bias[:num_logits], -math.log((1 - _PRIOR) / _PRIOR))
+        nn.init.constant_(self.conv.bias[:num_logits], -math.log((1 - PRIOR) / PRIOR))
         nn.init.normal_(self.conv.weight[num_logits : num_logits + num_residuals], std=0.001)
 
 

@@ -75,7 +75,9 @@ def test_models_counts_what_a_cloud_costs(monkeypatch, tmp_path):
     places = np.random.default_rng(0).uniform((0, -20, -2, 0), (40, 20, 0, 1), (50_000, 4))
     places.astype(np.float32).tofile(tmp_path / 'cloud.bin')
     result = run('models', '--sweep', tmp_path / 'cloud.bin', '--json', '-')
-    clouds = {row['name']: row['cloud'] for row in json.loads(result.stdout)}
+    rows = json.loads(result.stdout)
+    clouds = {row['name']: row['cloud'] for row in rows if 'cloud' in row}
+    assert {row['name'] for row in rows} - clouds.keys() == {'pointrcnn_small_16x'}
     second = clouds['second_small_16x']
     assert second['voxels'] == 40_000  # the cap
     assert f'{second["voxels_dropped"]} of {40_000 + second["voxels_dropped"]} voxels' in (

@@ -21,6 +21,7 @@ SCALES = [(0.1, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0)]
 @pytest.fixture(params=['grid', 'all pairs'], autouse=True)
 def path(request, monkeypatch):
     monkeypatch.setattr(point_neighbors, '_FEW', 0 if request.param == 'grid' else 1 << 40)
+    monkeypatch.setattr(point_neighbors, '_SMALL', 0 if request.param == 'grid' else 1024)
     pairs = 3000 if request.param == 'grid' and 'levels' not in request.fixturenames else 1 << 20
     monkeypatch.setattr(point_neighbors, '_PAIRS_AT_ONCE', pairs)
     return request.param
