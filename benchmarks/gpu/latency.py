@@ -31,7 +31,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from untrained import MODELS, machine, make_sweeps, save_untrained
 
-from pointdistiller_core.deploy.export.bev_network import BevNetwork
+from pointdistiller_core.deploy.export.bev_network import build_network
 from pointdistiller_core.detector import Detector
 from pointdistiller_core.files import write_text
 from pointdistiller_core.models.stages.anchor_head import AnchorOutput
@@ -50,7 +50,7 @@ class Folded(nn.Module):
         super().__init__()
         self.model = model
         self.dtype = dtype
-        network = BevNetwork(model).to(dtype).to(memory_format=torch.channels_last)
+        network = build_network(model).to(dtype).to(memory_format=torch.channels_last)
         # In a list, because it may not be a module.
         self._ways: list[Callable[[Tensor], Sequence[Tensor]]] = [network]
 

@@ -4,13 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder, find_promising
+from pointdistiller_core.deploy.backends.anchor_decoder import (
+    AnchorDecoder,
+    Picked,
+    find_promising,
+    output_names,
+)
 from pointdistiller_core.deploy.backends.backend import Stopwatch
 from pointdistiller_core.deploy.hosts.host import Host, Prepared, Shape
 from pointdistiller_core.errors import CheckpointError
@@ -39,19 +44,16 @@ class Network(Protocol):
         """CPU threads that it runs on; the host before it takes as many."""
         ...
 
-    def __call__(
-        self, features: FloatArray, cells: IntArray, select: Select
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
+    def __call__(self, features: FloatArray, cells: IntArray, select: Select) -> list[Picked]:
         """Raw outputs of the promising cells of one frame; see `BevNetwork`.
 
         Args:
             features: (R, C) float32 of the cells that are not zero.
             cells: (R,) `row * columns + column` of each.
-            select: maps (A * K, H, W) class logits to the cells (n,) of the head's map to read.
+            select: maps (A * K, H, W) class logits to the cells (n,) of that map to read.
 
         Returns:
-            (n,) these cells, their (n, A * K) class logits and their (n, A * 9) box residuals and
-            direction logits, which the next call does not change.
+            Those of each map of the head, which the next call does not change.
         """
         ...
 
@@ -60,18 +62,19 @@ class _Select:
     """Finds promising cells, and may keep the best logit of each cell.
 
     Attributes:
-        best: (H, W) largest class logits; None if they are not kept or the network did not run.
+        best: of each map (H, W) largest class logits; empty if they are not kept or the network
+            did not run.
     """
 
     def __init__(self, detection: DetectionConfig, *, keeps_best: bool) -> None:
         self._detection = detection
         self._keeps_best = keeps_best
-        self.best: FloatArray | None = None
+        self.best: list[FloatArray] = []
 
     def __call__(self, logits: FloatArray) -> IntArray:
         """See `Network`."""
         if self._keeps_best:
-            self.best = logits.max(axis=0)
+            self.best.append(logits.max(axis=0))
         return find_promising(logits, self._detection)
 
 
@@ -127,17 +130,29 @@ class DenseBackend:
         if not len(prepared):  # nothing seen, so whatever a network finds is no object
             return Detections.empty()
         features, cells = self._host.encode(prepared)
-        outputs = self._network(features, cells, select)
+        picked = self._network(features, cells, select)
         watch.lap('network')
-        found = self._decoder(*outputs, detection)
+        found = self._decoder(picked, detection)
         watch.lap('decode')
         return found
 
 
-def pick_cells(
-    logits: FloatArray, others: FloatArray, select: Select
-) -> tuple[IntArray, FloatArray, FloatArray]:
-    """What `Network` returns, from its outputs (A * K, H, W) and (H, W, A * 9)."""
-    cells = select(logits)
-    by_cell = others.reshape(-1, others.shape[-1])
-    return cells, logits.reshape(len(logits), -1)[:, cells].T, by_cell[cells]
+def pick_cells(outputs: Sequence[FloatArray], select: Select) -> list[Picked]:
+    """What `Network` returns, from its outputs.
+
+    Args:
+        outputs: of each map (1, A * K, H, W) class logits and (1, H, W, A * 9) the others.
+        select: see `Network`.
+    """
+    picked = []
+    for (logits,), (others,) in zip(outputs[::2], outputs[1::2], strict=True):
+        cells = select(logits)
+        by_cell = others.reshape(-1, others.shape[-1])
+        picked.append(Picked(cells, logits.reshape(len(logits), -1)[:, cells].T, by_cell[cells]))
+    return picked
+
+
+def outputs_of(shapes: Mapping[str, Shape]) -> list[str]:
+    """Names of the outputs among a network's, in the order of `pick_cells`."""
+    count = (len(shapes) - 1) // 2
+    return [name for level in range(count) for name in output_names(level)]

@@ -21,10 +21,11 @@ Message: TypeAlias = 'Mapping[int, list[int | memoryview]]'  # number of a field
 LAYERS = frozenset(
     {
         *('Conv', 'ConvTranspose', 'BatchNormalization', 'Relu', 'Add', 'Mul', 'Concat'),
-        *('Constant', 'Identity', 'Reshape', 'Slice', 'Split', 'Transpose', 'Unsqueeze'),
+        *('Constant', 'Identity', 'Reshape', 'Resize', 'Slice', 'Split', 'Transpose', 'Unsqueeze'),
     }
 )
 MAX_NODES = 10_000
+MAX_SCALE = 64.0  # of a map that is enlarged
 MAX_ATTRIBUTE = 4096  # a stride, a padding, ...
 FLOAT, EXTERNAL = 1, 1  # of a tensor's type, and of the place of its values
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -68,6 +69,28 @@ def _check_graph(graph: Message) -> None:
             tensors += [*_messages(attribute, 5), *_messages(attribute, 10)]
     for tensor in tensors:
         _check_tensor(tensor)
+    _check_scales(nodes, graph)
+
+
+def _check_scales(nodes: list[Message], graph: Message) -> None:
+    """Check that maps are enlarged by known, small factors."""
+    known = {_text(tensor, 8): tensor for tensor in _messages(graph, 5)}
+    for node in nodes:
+        if _text(node, 4) == 'Constant':
+            for attribute in _messages(node, 5):
+                known |= {_text(node, 2): tensor for tensor in _messages(attribute, 5)}
+    for node in nodes:
+        if _text(node, 4) != 'Resize':
+            continue
+        names = [
+            bytes(value).decode() for value in node.get(1, ()) if isinstance(value, memoryview)
+        ]
+        scales = [*known[names[2]].get(9, ())] if len(names) == 3 and names[2] in known else []
+        found = [np.frombuffer(each, '<f4') for each in scales if isinstance(each, memoryview)]
+        if not found or not all(((each >= 1) & (each <= MAX_SCALE)).all() for each in found):
+            raise CheckpointError(
+                'the ONNX network enlarges a map by no factor that an export has'
+            )
 
 
 def _check_tensor(tensor: Message) -> None:

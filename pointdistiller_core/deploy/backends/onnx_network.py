@@ -13,13 +13,13 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from pointdistiller_core.cores import usable_cores
-from pointdistiller_core.deploy.backends.anchor_decoder import OUTPUTS
 from pointdistiller_core.deploy.backends.canvas import Canvas
-from pointdistiller_core.deploy.backends.dense_backend import INPUT, pick_cells
+from pointdistiller_core.deploy.backends.dense_backend import INPUT, outputs_of, pick_cells
 from pointdistiller_core.deploy.backends.onnx_graph import check_onnx
 from pointdistiller_core.errors import BackendError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from pointdistiller_core.deploy.backends.anchor_decoder import Picked
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
     from pointdistiller_core.deploy.backends.dense_backend import Select
     from pointdistiller_core.deploy.hosts.host import Shape
@@ -73,6 +73,7 @@ class OnnxNetwork:
                 f'export the bundle again: {error}'
             ) from error
         self._lock = Lock()
+        self._outputs = outputs_of(self.shapes)
         self._canvas = Canvas(self.shapes[INPUT])
 
     @property
@@ -81,14 +82,12 @@ class OnnxNetwork:
         ports = (*self._session.get_inputs(), *self._session.get_outputs())
         return {port.name: tuple(port.shape) for port in ports}
 
-    def __call__(
-        self, features: FloatArray, cells: IntArray, select: Select
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
+    def __call__(self, features: FloatArray, cells: IntArray, select: Select) -> list[Picked]:
         """Raw outputs of some cells of one frame; see `Network`."""
         with self._lock:
             self._canvas.fill(features, cells)
-            logits, others = self._session.run(list(OUTPUTS), {INPUT: self._canvas.array})
-        return pick_cells(logits[0], others[0], select)
+            outputs = self._session.run(self._outputs, {INPUT: self._canvas.array})
+        return pick_cells(outputs, select)
 
 
 def has_gpu() -> bool:

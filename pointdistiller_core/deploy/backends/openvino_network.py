@@ -13,12 +13,17 @@ import numpy as np
 import openvino
 
 from pointdistiller_core.config import MAX_MAP_VALUES
-from pointdistiller_core.deploy.backends.anchor_decoder import OUTPUTS
 from pointdistiller_core.deploy.backends.canvas import Canvas
-from pointdistiller_core.deploy.backends.dense_backend import INPUT, INPUT_SCALE, pick_cells
+from pointdistiller_core.deploy.backends.dense_backend import (
+    INPUT,
+    INPUT_SCALE,
+    outputs_of,
+    pick_cells,
+)
 from pointdistiller_core.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from pointdistiller_core.deploy.backends.anchor_decoder import Picked
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
     from pointdistiller_core.deploy.backends.dense_backend import Select
     from pointdistiller_core.deploy.hosts.host import Shape
@@ -27,8 +32,8 @@ if TYPE_CHECKING:
 LAYERS = frozenset(
     {
         *('Add', 'Concat', 'Constant', 'Convert', 'Convolution', 'ConvolutionBackpropData'),
-        *('FakeQuantize', 'GroupConvolution', 'Multiply', 'Parameter', 'Relu', 'Reshape'),
-        *('Result', 'Split', 'StridedSlice', 'Subtract', 'Transpose', 'Unsqueeze'),
+        *('FakeQuantize', 'GroupConvolution', 'Interpolate', 'Multiply', 'Parameter', 'Relu'),
+        *('Reshape', 'Result', 'Split', 'StridedSlice', 'Subtract', 'Transpose', 'Unsqueeze'),
     }
 )
 FLOATS = (openvino.Type.f32, openvino.Type.f16)
@@ -73,6 +78,7 @@ class OpenVinoNetwork:
             raise CheckpointError(
                 f'the network for OpenVINO has {sorted(self.shapes)}, no {INPUT}'
             )
+        self._outputs = outputs_of(self.shapes)
         self._request = self._compiled.create_infer_request()
         self._lock = Lock()
         self._canvas = Canvas(self.shapes[INPUT], _input_scale(model))
@@ -89,15 +95,13 @@ class OpenVinoNetwork:
         ports = (*self._compiled.inputs, *self._compiled.outputs)
         return {port.get_any_name(): tuple(port.shape) for port in ports}
 
-    def __call__(
-        self, features: FloatArray, cells: IntArray, select: Select
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
+    def __call__(self, features: FloatArray, cells: IntArray, select: Select) -> list[Picked]:
         """Raw outputs of some cells of one frame; see `Network`."""
         with self._lock:
             self._canvas.fill(features, cells)
             self._request.infer()
-            logits, others = (self._request.get_tensor(name).data[0] for name in OUTPUTS)
-            return pick_cells(logits, others, select)
+            outputs = [self._request.get_tensor(name).data for name in self._outputs]
+            return pick_cells(outputs, select)
 
 
 @cache

@@ -9,19 +9,38 @@ Its numbers are the detector's; only the order of the same sums differs:
 * The head's 1x1 convolution of stacked maps is the sum of 1x1 convolutions of each of them, so
   the maps are never stacked.
 * Class logits are separate from the rest, of which only a few cells are read.
+
+A pyramid has its own form: its maps stay apart, and one pair of 1x1 convolutions reads each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
 
 from pointdistiller_core.models import AnchorDetector
-from pointdistiller_core.models.stages.bev_backbone import StackNeck
+from pointdistiller_core.models.stages.bev_backbone import FpnNeck, StackNeck
+
+
+class Maps(NamedTuple):
+    """Maps between layers whose channels go together.
+
+    Attributes:
+        producers: convolutions that make them.
+        channels: of each; a producer may make several cells of them.
+        readers: convolutions that read them.
+    """
+
+    producers: Sequence[nn.Conv2d]
+    channels: int
+    readers: Sequence[nn.Conv2d]
 
 
 class BevNetwork(nn.Module):
@@ -29,9 +48,6 @@ class BevNetwork(nn.Module):
 
     Attributes:
         stages: convolutions of the backbone, with their batch norm; a ReLU follows each.
-        upsamplers: of each stage's map.
-        class_head: class logits of the upsampled maps.
-        box_head: box residuals and direction logits.
     """
 
     def __init__(self, detector: AnchorDetector) -> None:
@@ -43,32 +59,149 @@ class BevNetwork(nn.Module):
                 for stage in detector.backbone.stages
             ),
         )
-        self.upsamplers = cast(
-            'Sequence[Upsampler]',
-            nn.ModuleList(
-                Upsampler(_fold_norm(layer)) for layer in _stack_neck(detector).upsamplers
-            ),
-        )
-        sizes = [upsampler.channels for upsampler in self.upsamplers]
-        num_logits = detector.head.channels[0]
-        weight, bias = (each.detach().clone() for each in detector.head.conv.parameters())
-        self.class_head = SplitConv(weight[:num_logits], bias[:num_logits], sizes)
-        self.box_head = SplitConv(weight[num_logits:], bias[num_logits:], sizes)
-        self.eval().requires_grad_(False)
 
-    def forward(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, rows, columns, C) pillar features to the outputs of the head's map.
+    def forward(self, canvas: Tensor) -> tuple[Tensor, ...]:
+        """(1, rows, columns, C) pillar features to the outputs of the head's maps.
 
         Returns:
-            (1, A * K, H, W) class logits, and (1, H, W, A * 9): box residuals of all A anchors of
-            a cell, then direction logits of all of them.
+            For each map (1, A * K, H, W) class logits, and (1, H, W, A * 9): box residuals of all
+            A anchors of a cell, then direction logits of all of them, then their velocities, with
+            which these are A * 11.
         """
-        features, maps = canvas.permute(0, 3, 1, 2), []
-        for stage, upsample in zip(self.stages, self.upsamplers, strict=True):
+        features, levels = canvas.permute(0, 3, 1, 2), []
+        for stage in self.stages:
             for conv in stage:
                 features = torch.relu(conv(features))
-            maps.append(upsample(features))
-        return self.class_head(maps), self.box_head(maps).permute(0, 2, 3, 1)
+            levels.append(features)
+        return tuple(
+            each
+            for logits, others in self.heads(levels)
+            for each in (logits, others.permute(0, 2, 3, 1))
+        )
+
+    @abstractmethod
+    def heads(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """(1, A * K, H, W) class logits and (1, A * 9, H, W) others of each map of the head."""
+
+    @abstractmethod
+    def level_readers(self, level: int) -> list[nn.Conv2d]:
+        """What reads the map of a stage, beside the next stage."""
+
+    @abstractmethod
+    def neck_maps(self) -> Iterator[Maps]:
+        """The maps behind the backbone."""
+
+    def maps(self) -> Iterator[Maps]:
+        """All maps between two layers."""
+        trunk = [conv for stage in self.stages for conv in stage]
+        readers: dict[nn.Conv2d, list[nn.Conv2d]] = {conv: [] for conv in trunk}
+        for conv, reader in pairwise(trunk):
+            readers[conv].append(reader)
+        for level, stage in enumerate(self.stages):
+            readers[stage[-1]] += self.level_readers(level)
+        for conv in trunk:
+            yield Maps([conv], conv.out_channels, readers[conv])
+        yield from self.neck_maps()
+
+
+class StackNetwork(BevNetwork):
+    """With maps that are stacked.
+
+    Attributes:
+        upsamplers: of each stage's map.
+        class_head: class logits of the upsampled maps.
+        box_head: all other outputs.
+    """
+
+    def __init__(self, detector: AnchorDetector) -> None:
+        super().__init__(detector)
+        assert isinstance(detector.neck, StackNeck)
+        self.upsamplers = cast(
+            'Sequence[Upsampler]',
+            nn.ModuleList(Upsampler(_fold_norm(layer)) for layer in detector.neck.upsamplers),
+        )
+        sizes = [upsampler.channels for upsampler in self.upsamplers]
+        (weight, bias), (box_weight, box_bias) = _head_parts(detector)
+        self.class_head = SplitConv(weight, bias, sizes)
+        self.box_head = SplitConv(box_weight, box_bias, sizes)
+        self.eval().requires_grad_(False)
+
+    def heads(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """See `BevNetwork`."""
+        maps = [up(level) for up, level in zip(self.upsamplers, levels, strict=True)]
+        return [(self.class_head(maps), self.box_head(maps))]
+
+    def level_readers(self, level: int) -> list[nn.Conv2d]:
+        """See `BevNetwork`."""
+        return [self.upsamplers[level].conv]
+
+    def neck_maps(self) -> Iterator[Maps]:
+        """See `BevNetwork`."""
+        heads = zip(self.class_head.convs, self.box_head.convs, strict=True)
+        for upsampler, convs in zip(self.upsamplers, heads, strict=True):
+            yield Maps([upsampler.conv], upsampler.channels, list(convs))
+
+
+class PyramidNetwork(BevNetwork):
+    """With a feature pyramid.
+
+    Attributes:
+        laterals: 1x1 convolutions of each stage's map.
+        outputs: 3x3 convolutions of the sums.
+        class_head: class logits of each map.
+        box_head: all other outputs of each map.
+    """
+
+    def __init__(self, detector: AnchorDetector) -> None:
+        super().__init__(detector)
+        neck = detector.neck
+        assert isinstance(neck, FpnNeck)
+        self.laterals, self.outputs = (
+            cast('Sequence[nn.Conv2d]', nn.ModuleList(map(_fold_norm, layers)))
+            for layers in (neck.laterals, neck.outputs)
+        )
+        self.class_head, self.box_head = (_to_conv(*part) for part in _head_parts(detector))
+        self.eval().requires_grad_(False)
+
+    def heads(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """See `BevNetwork`."""
+        maps = [torch.relu(conv(level)) for conv, level in zip(self.laterals, levels, strict=True)]
+        for finer in reversed(range(len(maps) - 1)):
+            stride = maps[finer].shape[2] // maps[finer + 1].shape[2]
+            maps[finer] = maps[finer] + functional.interpolate(
+                maps[finer + 1], scale_factor=float(stride)
+            )
+        outputs = [torch.relu(conv(each)) for conv, each in zip(self.outputs, maps, strict=True)]
+        return [(self.class_head(each), self.box_head(each)) for each in outputs]
+
+    def level_readers(self, level: int) -> list[nn.Conv2d]:
+        """See `BevNetwork`."""
+        return [self.laterals[level]]
+
+    def neck_maps(self) -> Iterator[Maps]:
+        """See `BevNetwork`; maps that are added, or that one head reads, have their scales."""
+        channels = self.class_head.in_channels
+        yield Maps(self.laterals, channels, self.outputs)
+        yield Maps(self.outputs, channels, [self.class_head, self.box_head])
+
+
+def build_network(detector: AnchorDetector) -> BevNetwork:
+    """The network behind the map of a detector, with the neck that it has."""
+    kind = PyramidNetwork if isinstance(detector.neck, FpnNeck) else StackNetwork
+    return kind(detector)
+
+
+def _head_parts(detector: AnchorDetector) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Weight and bias of the class logits, and of the rest."""
+    num_logits = detector.head.channels[0]
+    weight, bias = (each.detach().clone() for each in detector.head.conv.parameters())
+    return (weight[:num_logits], bias[:num_logits]), (weight[num_logits:], bias[num_logits:])
+
+
+def _to_conv(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+    conv.weight, conv.bias = nn.Parameter(weight.contiguous()), nn.Parameter(bias)
+    return conv
 
 
 class Upsampler(nn.Module):
@@ -122,11 +255,6 @@ class SplitConv(nn.Module):
         for conv, each in zip(self.convs[1:], maps[1:], strict=True):
             total = total + conv(each)
         return total
-
-
-def _stack_neck(detector: AnchorDetector) -> StackNeck:
-    assert isinstance(detector.neck, StackNeck)
-    return detector.neck
 
 
 def _fold_norm(layer: nn.Module) -> Any:

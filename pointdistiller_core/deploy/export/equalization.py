@@ -9,8 +9,7 @@ positive factor, and the next convolution undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,27 +41,14 @@ def equalize(network: BevNetwork, canvases: Iterable[FloatArray]) -> FloatArray:
     inputs, peaks = _find_peaks(network, canvases)
     scale = _factors(inputs) * inputs.max()
     _multiply_inputs(network.stages[0][0], scale)
-    for conv, channels, readers in _maps(network):
-        factors = _factors(peaks[conv].reshape(-1, channels).amax(0))
-        _divide_outputs(conv, factors.repeat(conv.out_channels // channels))
-        for reader in readers:
+    for maps in network.maps():
+        largest = [peaks[conv].reshape(-1, maps.channels).amax(0) for conv in maps.producers]
+        factors = _factors(torch.stack(largest).amax(0))
+        for conv in maps.producers:
+            _divide_outputs(conv, factors.repeat(conv.out_channels // maps.channels))
+        for reader in maps.readers:
             _multiply_inputs(reader, factors)
     return scale.numpy()
-
-
-def _maps(network: BevNetwork) -> Iterator[tuple[nn.Conv2d, int, list[nn.Conv2d]]]:
-    """Each map between two layers: its producer, number of channels and readers."""
-    trunk = [conv for stage in network.stages for conv in stage]
-    readers: dict[nn.Conv2d, list[nn.Conv2d]] = {conv: [] for conv in trunk}
-    for conv, reader in pairwise(trunk):
-        readers[conv].append(reader)
-    for stage, upsampler in zip(network.stages, network.upsamplers, strict=True):
-        readers[stage[-1]].append(upsampler.conv)
-    for conv in trunk:
-        yield conv, conv.out_channels, readers[conv]
-    heads = zip(network.class_head.convs, network.box_head.convs, strict=True)
-    for upsampler, convs in zip(network.upsamplers, heads, strict=True):
-        yield upsampler.conv, upsampler.channels, list(convs)
 
 
 def _find_peaks(
@@ -75,7 +61,8 @@ def _find_peaks(
     def record(conv: nn.Module, _: object, output: Tensor) -> None:
         peaks[conv] = torch.maximum(peaks.get(conv, torch.zeros(())), output.amax((0, 2, 3)))
 
-    hooks = [conv.register_forward_hook(record) for conv, _, _ in _maps(network)]
+    producers = (conv for maps in network.maps() for conv in maps.producers)
+    hooks = [conv.register_forward_hook(record) for conv in producers]
     with torch.inference_mode():
         for canvas in map(torch.from_numpy, canvases):
             inputs = torch.maximum(inputs, canvas.amax((0, 1, 2)))

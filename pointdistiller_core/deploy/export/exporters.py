@@ -24,7 +24,7 @@ from pointdistiller_core.deploy.backends import (
     OPENVINO_FILES,
     OPENVINO_INT8,
 )
-from pointdistiller_core.deploy.backends.anchor_decoder import OUTPUTS
+from pointdistiller_core.deploy.backends.anchor_decoder import output_names
 from pointdistiller_core.deploy.backends.canvas import MAX_LEVEL
 from pointdistiller_core.deploy.backends.dense_backend import INPUT, INPUT_SCALE
 from pointdistiller_core.deploy.export.equalization import equalize
@@ -102,7 +102,7 @@ def _export_onnx(split: Split, _: Canvases) -> dict[str, bytes]:
             dynamo=False,
             opset_version=ONNX_OPSET,
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=_output_names(split),
         )
         return {ONNX_FILE: file.read_bytes()}
 
@@ -176,9 +176,15 @@ def _convert_openvino(split: Split) -> Any:
     with _quiet_tracing():
         model = openvino.convert_model(network, example_input=example, input=list(example.shape))
     model.inputs[0].set_names({INPUT})
-    for output, name in zip(model.outputs, OUTPUTS, strict=True):
+    for output, name in zip(model.outputs, _output_names(split), strict=True):
         output.set_names({name})
     return model
+
+
+def _output_names(split: Split) -> list[str]:
+    """Of the outputs of a split's network, in their order."""
+    num_maps = sum(name.startswith('anchor_xs') for name in split.arrays)
+    return [name for level in range(num_maps) for name in output_names(level)]
 
 
 @contextmanager

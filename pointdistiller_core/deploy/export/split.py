@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pointdistiller_core.config import AnchorDetectorConfig
-from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
-from pointdistiller_core.deploy.export.bev_network import BevNetwork
+from pointdistiller_core.config import PointPillarsConfig
+from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder, anchor_names
+from pointdistiller_core.deploy.export.bev_network import BevNetwork, build_network
 from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnchorDetector, AnyDetector, PointPillars, Second
@@ -44,10 +44,8 @@ def split_detector(detector: AnyDetector) -> Split:
     Raises:
         ConfigError: there is no split for detectors of its family.
     """
-    config = detector.config
-    check_family(name := config.name)
-    if isinstance(config, AnchorDetectorConfig) and len(config.head_strides) > 1:
-        raise ConfigError(f'{name} with several maps of the head runs in torch only')
+    name = detector.config.name
+    check_family(name)
     return SPLITS[name](detector)
 
 
@@ -73,19 +71,40 @@ def make_canvas(detector: AnchorDetector, points: FloatArray) -> FloatArray:
 
 
 def _split_pointpillars(detector: PointPillars) -> Split:
-    """The host runs the pillar encoder, with its norm folded in."""
-    scale, shift = _scale_and_shift(detector.encoder.norm)
-    weights = detector.encoder.linear.weight.double().T * scale  # (F + 6, C), `point_features`
-    num_columns = len(detector.config.point_features)
-    columns, from_mean, from_center = torch.split(weights, [num_columns, 3, 3])
-    position = columns[:3]
-    host = {
-        'offset_weights': torch.cat([position + from_mean + from_center, columns[3:]]),
+    """The host runs the pillar encoder, with its norms folded in."""
+    encoder, config = detector.encoder, detector.config
+    if encoder.hidden is None:
+        return _split_map(detector, _fold_points(encoder.linear, encoder.norm, config))
+    hidden = _fold_points(encoder.hidden.linear, encoder.hidden.norm, config)
+    scale, shift = _scale_and_shift(encoder.norm)
+    own, common = (encoder.linear.weight.double().T * scale).chunk(2)
+    host = {f'hidden.{name}': array for name, array in hidden.items()}
+    return _split_map(
+        detector, {**host, 'own_weights': own, 'common_weights': common, 'shift': shift}
+    )
+
+
+def _fold_points(
+    linear: nn.Linear, norm: BatchNormRows, config: PointPillarsConfig
+) -> dict[str, Tensor]:
+    """The layer that reads the points, as `PillarHost` has it; columns not read weigh nothing."""
+    scale, shift = _scale_and_shift(norm)
+    weights = linear.weight.double().T * scale  # (inputs, C), of `point_features`
+    columns = config.encoder_columns
+    read, from_mean, from_center = torch.split(
+        weights, [len(columns), 3, len(config.encoder.center_axes)]
+    )
+    offsets = weights.new_zeros(len(config.point_features), weights.shape[1])
+    offsets[list(columns)] = read
+    position = offsets[:3].clone()
+    offsets[:3] += from_mean
+    offsets[: len(from_center)] += from_center
+    return {
+        'offset_weights': offsets,
         'center_weights': position,
         'mean_weights': from_mean,
         'shift': shift,
     }
-    return _split_map(detector, host)
 
 
 def _split_second(detector: Second) -> Split:
@@ -106,20 +125,19 @@ def _scale_and_shift(norm: BatchNormRows) -> tuple[Tensor, Tensor]:
 
 def _split_map(detector: AnchorDetector, host: dict[str, Tensor]) -> Split:
     """An anchor detector behind a map that the host makes with these arrays."""
-    config, anchors = detector.config, detector.head.anchors.cpu()
-    ((height, width),) = config.head_shapes
-    cells = anchors.view(height, width, -1, 7)
-    tensors = {
-        **host,
-        'anchor_xs': cells[0, :, 0, 0],
-        'anchor_ys': cells[:, 0, 0, 1],
-        'anchor_shapes': cells[0, 0, :, 2:],
-    }
+    config, tensors, parts = detector.config, dict(host), []
+    by_map = torch.split(detector.head.anchors.cpu(), list(detector.head.sizes))
+    for level, (anchors, shape) in enumerate(zip(by_map, config.head_shapes, strict=True)):
+        cells = anchors.view(*shape, -1, 7)
+        own = (cells[0, :, 0, 0], cells[:, 0, 0, 1], cells[0, 0, :, 2:])
+        tensors |= zip(anchor_names(level), own, strict=True)
+        parts.append(_array(anchors))
     arrays = {name: _array(tensor) for name, tensor in tensors.items()}
-    found = AnchorDecoder(config, arrays).anchors_at(np.arange(len(anchors)))
-    assert np.array_equal(found, anchors.numpy())
+    decoder = AnchorDecoder(config, arrays)
+    for grid, part in zip(decoder.grids, parts, strict=True):
+        assert np.array_equal(grid.anchors_at(np.arange(len(part))), part)
     channels, height, width = HOSTS[config.name](config, arrays).map_shape
-    return Split(BevNetwork(detector), arrays, torch.zeros(1, height, width, channels))
+    return Split(build_network(detector), arrays, torch.zeros(1, height, width, channels))
 
 
 def _array(tensor: Tensor) -> FloatArray:

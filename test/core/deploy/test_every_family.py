@@ -11,17 +11,22 @@ import torch
 from pointdistiller_core.deploy.arrays_file import pack_arrays, unpack_arrays
 from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.backends.canvas import Canvas
+from pointdistiller_core.deploy.backends.dense_backend import pick_cells
 from pointdistiller_core.deploy.export.exporters import export_detector
 from pointdistiller_core.deploy.export.split import SPLITS, make_canvas, split_detector
 from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import DETECTORS, build_detector
 
-CONFIGS = {'pointpillars': 'tiny_model', 'second': 'tiny_second'}
-"""Fixtures with a small configuration of each family."""
+CONFIGS = {
+    'pointpillars': 'tiny_model',
+    'pointpillars-pyramid': 'tiny_pyramid',
+    'second': 'tiny_second',
+}
+"""Fixtures with a small configuration of each family, and of its variants."""
 
 
-@pytest.fixture(params=SPLITS)
+@pytest.fixture(params=CONFIGS)
 def model(request):
     """A detector of random weights and statistics that finds something everywhere."""
     torch.manual_seed(0)
@@ -48,6 +53,7 @@ def host(model):
 
 def test_hosts_and_splits_are_of_the_same_families():
     assert HOSTS.keys() == SPLITS.keys() <= DETECTORS.keys()
+    assert {name.partition('-')[0] for name in CONFIGS} == SPLITS.keys()
 
 
 def test_arrays_are_those_of_the_host_and_the_decoder(model):
@@ -98,13 +104,14 @@ def test_boxes_are_those_of_the_detector(model, points):
     assert canvas.shape == tuple(example.shape)
     decoder = AnchorDecoder(model.config, arrays)
     with torch.inference_mode():
-        logits, others = (output.numpy() for output in network(torch.from_numpy(canvas)))
+        outputs = [output.numpy() for output in network(torch.from_numpy(canvas))]
         (expected,) = model.detect(model(model.prepare([torch.from_numpy(points)])))
-    assert [logits.shape, others.shape] == list(decoder.output_shapes.values())
-    cells = np.arange(logits[0, 0].size)
-    by_cell = logits.reshape(-1, len(cells)).T, others.reshape(len(cells), -1)
-    found = decoder(cells, *by_cell, model.config.detection)
+    assert [output.shape for output in outputs] == list(decoder.output_shapes.values())
+    picked = pick_cells(outputs, lambda logits: np.arange(logits[0].size))
+    found = decoder(picked, model.config.detection)
     assert len(found) == len(expected) > 20
+    if expected.velocities is not None:
+        np.testing.assert_allclose(found.velocities[:5], expected.velocities[:5], atol=1e-3)
     np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-4)
     np.testing.assert_allclose(found.boxes[:5], expected.boxes[:5], atol=1e-3)
 

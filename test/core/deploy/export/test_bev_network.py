@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pointdistiller_core.config import PointPillarsConfig
-from pointdistiller_core.deploy.export.bev_network import BevNetwork
+from pointdistiller_core.deploy.export.bev_network import build_network
 from pointdistiller_core.deploy.export.equalization import equalize
 from pointdistiller_core.models import build_detector
 
@@ -56,7 +56,7 @@ def outputs_of(network, canvas):
 
 def test_outputs_are_those_of_the_detector(detector):
     canvas = random_canvas(detector)
-    logits, others = outputs_of(BevNetwork(detector), canvas)
+    logits, others = outputs_of(build_network(detector), canvas)
     with torch.inference_mode():
         expected = detector.head(
             detector.neck(detector.backbone(torch.from_numpy(canvas).permute(0, 3, 1, 2)))
@@ -76,14 +76,14 @@ def test_outputs_are_those_of_the_detector(detector):
 
 def test_the_detector_keeps_its_weights(detector):
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    equalize(BevNetwork(detector), [random_canvas(detector)])
+    equalize(build_network(detector), [random_canvas(detector)])
     for name, tensor in detector.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
 def test_equal_channels_give_the_same_outputs(detector):
     canvas = random_canvas(detector, seed=1)
-    network = BevNetwork(detector)
+    network = build_network(detector)
     expected = outputs_of(network, canvas)
     calibration = random_canvas(detector)
     scale = equalize(network, [calibration])
@@ -95,7 +95,7 @@ def test_equal_channels_give_the_same_outputs(detector):
 
 
 def test_channels_get_nearer_to_each_other(detector):
-    network, canvas = BevNetwork(detector), random_canvas(detector)
+    network, canvas = build_network(detector), random_canvas(detector)
     ratios = []
     for _ in range(2):
         with torch.inference_mode():
@@ -107,7 +107,7 @@ def test_channels_get_nearer_to_each_other(detector):
 
 
 def test_calibration_that_sees_nothing(detector):
-    network = BevNetwork(detector)
+    network = build_network(detector)
     shape = (1, *detector.config.grid.bev_shape, 8)
     scale = equalize(network, [np.zeros(shape, np.float32)])
     assert np.isfinite(scale).all()
