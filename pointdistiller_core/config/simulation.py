@@ -28,6 +28,7 @@ Numbers = Annotated[tuple[Whole, Whole], AfterValidator(_ordered)]
 Elevation = Annotated[float, Field(ge=-90.0, le=90.0)]  # [deg]
 Tilt = Annotated[float, Field(ge=-20.0, le=20.0)]  # [deg]; labels are upright for the sensor
 Tilts = Annotated[tuple[Tilt, Tilt], AfterValidator(_ordered)]
+HaloWidth = Annotated[float, Field(ge=0.0, le=5.0)]  # [deg]
 Pixels = Annotated[int, Field(ge=1)]
 SceneKind = Literal[
     'plain', 'residential', 'city', 'road', 'country', 'junction', 'courtyard', 'car_park'
@@ -121,6 +122,11 @@ class SurfacesConfig(Config):
     spray: Parts = Field(
         (0.0, 0.0),
         description='range of the part of the rays that come back from drops within 8 m',
+    )
+    blooming: Annotated[tuple[HaloWidth, HaloWidth], AfterValidator(_ordered)] = Field(
+        (0.0, 0.0),
+        description='range of the width of the halo around plates and signs: rays beside them get '
+        'their light, more seldom towards its end [deg]',
     )
 
 

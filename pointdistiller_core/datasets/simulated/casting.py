@@ -73,6 +73,10 @@ class Target:
         chosen: NDArray[np.bool_] = (faces >= 0) & (self.mesh.materials[faces] == material)
         return chosen
 
+    def reflecting(self, faces: IntArray) -> NDArray[np.bool_]:
+        """(n,) which faces, -1 for none, send light back where it comes from."""
+        return self.is_of(faces, Material.PLATE) | self.is_of(faces, Material.SIGN)
+
 
 def cast_alone(mesh: Mesh, directions: FloatArray) -> Hits:
     """Where rays from the origin end without anything else."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.config import SensorConfig
 from pointdistiller_core.config.simulation import RoofConfig, SurfacesConfig
+from pointdistiller_core.datasets.simulated.blooming import find_halo
 from pointdistiller_core.datasets.simulated.casting import (
     Hits,
     Target,
@@ -44,6 +45,7 @@ WALL, GRAZING, SILENCE_SPREAD = 0.37, 0.4, 0.55
 MIRRORED = 0.2  # part of the echoes of lacquer without an intensity, beside the weak ones
 # Intensities fall to 0 at so many silent ranges, but not below this part of them.
 FADING, FAINTEST = 2.2, 0.3
+APART = 0.3  # behind a reflector, from where its halo outshines what a ray meets [m]
 SPRAY_NEAR, SPRAY_FAR, SPRAY_INTENSITY = 1.5, 8.0, 0.06  # [m]; the mean
 
 
@@ -129,6 +131,8 @@ def scan(
     occlusions = _occlusions(objects, rays, met, config)
     hits = look_through_glass(target, directions, starts, first, rng)
     echoes = _echo(hits, target, directions, config=config, surfaces=effects.surfaces, rng=rng)
+    if effects.surfaces.blooming[1]:
+        echoes = _bloom(echoes, target.reflecting(hits.faces), rays.directions, effects, rng)
     echoes = _lose_more(echoes, rays, objects, config=config, effects=effects, rng=rng)
     noisy = echoes.ranges + rng.normal(0, config.range_noise, len(directions))
     columns = [rays.directions * noisy[:, None], _reported(echoes, rays, config, rng)[:, None]]
@@ -169,6 +173,29 @@ def _echo(
         silent=silent,
         objects=np.where(hit, target.owners[faces], -1),
     )
+
+
+def _bloom(
+    echoes: _Echoes,
+    reflecting: BoolArray,
+    directions: FloatArray,
+    effects: Effects,
+    rng: np.random.Generator,
+) -> _Echoes:
+    """`echoes`, and those of reflectors in rays beside them that meet nothing nearer."""
+    width = np.radians(rng.uniform(*effects.surfaces.blooming))
+    bright = np.flatnonzero(echoes.kept & reflecting)
+    if not (width and len(bright)):
+        return echoes
+    halo = find_halo(directions, bright, echoes.ranges, width=width, rng=rng)
+    ranges, intensity = echoes.ranges.copy(), echoes.intensity.copy()
+    kept, silent, objects = echoes.kept.copy(), echoes.silent.copy(), echoes.objects.copy()
+    farther = ranges[halo.rays] > ranges[halo.sources] + APART
+    taken = ~kept[halo.rays] | farther
+    rays, sources = halo.rays[taken], halo.sources[taken]
+    ranges[rays], kept[rays], objects[rays] = ranges[sources], True, -1
+    intensity[rays], silent[rays] = intensity[sources] * halo.strengths[taken], False
+    return _Echoes(kept, ranges, intensity=intensity, silent=silent, objects=objects)
 
 
 def _lose_more(
