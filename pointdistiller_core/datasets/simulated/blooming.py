@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
 
-# Up to here a halo is as strong as can be [m]; beyond, its light falls with the square of the range.
+# Up to here a halo is at its strongest [m]; beyond, it weakens with the square of the range.
 STRONG_RANGE = 30.0
 
 
