@@ -10,7 +10,7 @@ never stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from itertools import islice
 import json
 import math
@@ -62,6 +62,7 @@ from pointdistiller_core.training.processes import (
 )
 from pointdistiller_core.training.run import (
     METRICS_FILE,
+    alone_in,
     append_history,
     describe_validation,
     git_revision,
@@ -114,7 +115,8 @@ def fit(
 
     Raises:
         TrainingStopped: `stop_at` has come; resumed, the run goes on exactly where it was.
-        CheckpointError: the run's folder is in use, or cannot be resumed from.
+        CheckpointError: the run's folder is in use, another process trains in it, or it cannot be
+            resumed from.
         WriteError: it cannot be written to.
         ConfigError: the run to resume has another configuration, there is no such device, or a
             batch is too small for the processes.
@@ -129,7 +131,9 @@ def fit(
     check_shares(num_frames, config.training)
     if fabric.is_global_zero:
         open_run(run, config, facts, resume=resume)
-    if not fabric.broadcast((run / 'bundle').exists()):  # otherwise the run is complete
+    if fabric.broadcast((run / 'bundle').exists()):  # the run is complete
+        return run / 'bundle'
+    with alone_in(run) if fabric.is_global_zero else nullcontext():
         trainer = _Trainer(objective, config.training, fabric, num_frames=num_frames)
         counts = {'frames': len(dataset), 'unlabelled_frames': num_frames - len(dataset)}
         info = describe_training(config, dataset, {**counts, **facts}, unlabelled or ())

@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -52,6 +54,7 @@ RUN_FILE = 'run.json'
 HISTORY_FILE = 'metrics.jsonl'
 METRICS_FILE = 'metrics.json'
 FEATURES_FILE = 'features.json'
+LOCK_FILE = '.lock'
 # Settings that may change when a run is resumed, because its weights do not depend on them.
 INDIFFERENT = {
     *(f'{part}.{key}' for part in ('dataset', 'validation') for key in ('cache', 'cache_frames')),
@@ -87,6 +90,31 @@ def open_run(
     begun = {'seed': config.training.seed, 'facts': dict(facts), 'sessions': []}
     write_text(run / RUN_FILE, json.dumps(begun, indent=2) + '\n')
     write_text(run / CONFIG_FILE, dump_config(config))  # last: from here on it can be resumed
+
+
+@contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Keep other processes from training in this folder.
+
+    Raises:
+        CheckpointError: another process trains there.
+    """
+    lock = run / LOCK_FILE
+    with named_refusals(lock):
+        opened = lock.open('wb')
+    with opened as file:
+        try:
+            # of this process alone: `flock` would live on in forked workers when it is killed
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # else this file system has no locks
+                raise CheckpointError(
+                    f'{run}: another process trains in it; wait for its end, or send it SIGTERM'
+                ) from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def record_session(run: Path, *, first_epoch: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +13,7 @@ from pointdistiller_core.config import ExperimentConfig, KittiConfig
 from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.evaluation.scores import Scores
 from pointdistiller_core.training.run import (
+    alone_in,
     describe_validation,
     keep_history,
     last_record,
@@ -40,6 +43,25 @@ def test_a_folder_with_other_files_is_no_place_for_a_run(tmp_path):
     (tmp_path / 'notes.txt').write_text('keep me')
     with pytest.raises(CheckpointError, match='is in use'):
         open_run(tmp_path, CONFIG, {}, resume=False)
+
+
+def test_one_process_trains_in_a_folder_at_a_time(tmp_path):
+    hold = (
+        'import sys; from pathlib import Path; from pointdistiller_core.training.run import *\n'
+        'with alone_in(Path(sys.argv[1])): print(flush=True); sys.stdin.read()'
+    )
+    command = [sys.executable, '-c', hold, str(tmp_path)]
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as other:
+        try:
+            other.stdout.readline()
+            refused = pytest.raises(CheckpointError, match='another process trains in it')
+            with refused, alone_in(tmp_path):
+                pass
+        finally:
+            other.kill()
+    with alone_in(tmp_path):
+        pass
 
 
 # --- damaged files ---------------------------------------------------------------------------
