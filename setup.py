@@ -41,6 +41,8 @@ SPCONV = [
     'spconv-cu126>=2.3; python_version >= "3.12"',
 ]
 
+NUMBA = ['numba>=0.60']  # compiles the sparse convolutions of SECOND on the CPU
+
 ODOMETRY = ['kiss-icp>=1.3,<2']  # poses of recordings that have none
 
 # colcon looks here for what runs the tests.
@@ -96,11 +98,12 @@ setup(
         'onnx': RUN_ONNX,
         'export': EXPORT,
         'odometry': ODOMETRY,
+        'numba': NUMBA,
         'spconv': SPCONV,
         'spconv-triton': ['spconv-triton>=1'],
         'test': TEST,
         'dev': [
-            *(*EXPORT, *RUN_ONNX, *ODOMETRY, *TEST),
+            *(*EXPORT, *RUN_ONNX, *NUMBA, *ODOMETRY, *TEST),
             *('mypy', 'pytest-xdist', 'ruff', 'types-PyYAML'),
         ],
     },

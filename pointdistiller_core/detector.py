@@ -144,6 +144,14 @@ class Detector:
         return self._opened().name
 
     @property
+    def sparse_engine(self) -> str | None:
+        """What the sparse convolutions before such a network run in: `numba` or `numpy`.
+
+        None if there are none, or if torch runs the whole network.
+        """
+        return getattr(self._opened(), 'sparse_engine', None)
+
+    @property
     def model(self) -> AnyDetector:
         """The network itself.
 

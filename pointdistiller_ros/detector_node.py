@@ -168,8 +168,10 @@ class DetectorNode(ManagedNode):
         """Announce a detector that was loaded."""
         assert self._outputs is not None
         bundle, detector = setup.settings.bundle, setup.detector
-        self._outputs.describe(detector.info, bundle, detector.backend)
-        self.get_logger().info(f'loaded {bundle} into {detector.backend}')
+        self._outputs.describe(detector, bundle)
+        engine = detector.sparse_engine
+        sparse = '' if engine is None else f', sparse convolutions into {engine}'
+        self.get_logger().info(f'loaded {bundle} into {detector.backend}{sparse}')
 
     # Parameters
 

@@ -36,7 +36,7 @@ from pointdistiller_ros.parameters import OutputParameters
 from pointdistiller_ros.topics import create_publisher, message_class
 
 if TYPE_CHECKING:
-    from pointdistiller_core.detector import BundleInfo
+    from pointdistiller_core.detector import Detector
     from pointdistiller_core.tracking.live import LiveTracks
 
 OUTPUTS = {  # name and type of each result; None if the message package is not installed
@@ -107,9 +107,10 @@ class Outputs:
             if _is_on(self._parameters, name) and out.get_subscription_count()
         }
 
-    def describe(self, info: BundleInfo, bundle: str, backend: str) -> None:
-        """Say what the detector is, also to later subscribers."""
-        self._model_info.publish(to_model_info(info, bundle, backend))
+    def describe(self, detector: Detector, bundle: str) -> None:
+        """Say what the detector of a bundle is, also to later subscribers."""
+        engines = detector.backend, detector.sparse_engine
+        self._model_info.publish(to_model_info(detector.info, bundle, *engines))
 
     def publish(
         self,

@@ -55,15 +55,21 @@ class VoxelArrays:
     def means(self, num_columns: int | None = None) -> FloatArray:
         """(P, F) float32 means of the points of each voxel, or of their first columns.
 
-        First all first points, then the second points of voxels with two, and so on: for few
-        points a voxel, a few whole arrays are several times faster than `reduceat`.
+        Most voxels have one point. For the others, first all second points are added, then the
+        third ones of voxels with three, and so on: a few whole arrays are several times faster
+        than `reduceat`.
         """
         points = self.points if num_columns is None else self.points[:, :num_columns]
-        sums = points.take(self.starts, axis=0)
-        for slot in range(1, int(self.num_points.max(initial=0))):
-            more = np.flatnonzero(self.num_points > slot)
-            sums[more] += points.take(self.starts.take(more) + slot, axis=0)
-        means: FloatArray = (sums / self.num_points[:, None]).astype(np.float32)
+        means: FloatArray = points.take(self.starts, axis=0)
+        several = np.flatnonzero(self.num_points > 1)
+        first, counts = self.starts.take(several), self.num_points.take(several)
+        sums, slot = means.take(several, axis=0), 1
+        rows: IntArray = np.arange(len(several))
+        while len(rows):
+            sums[rows] += points.take(first.take(rows) + slot, axis=0)
+            slot += 1
+            rows = rows.compress(counts.take(rows) > slot)
+        means[several] = sums / counts.astype(np.float32)[:, None]
         return means
 
 

@@ -179,9 +179,7 @@ class Sites:
         Returns:
             The sites of the output, and which cells they read.
         """
-        sizes = zip(self.shape, kernel, stride, padding, strict=True)
-        depth, height, width = ((size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes)
-        shape = (depth, height, width)
+        shape = output_shape(self.shape, kernel, stride, padding)
         heights, *across = (
             _targets(*axis)
             for axis in zip(self.shape, kernel, stride, padding, shape, strict=True)
@@ -270,6 +268,20 @@ class Sites:
     def _over_columns(self, bits: Bits) -> Bits:
         """(n,) the bits of all sites of each column."""
         return np.bitwise_or.reduceat(bits, _starts(self.masks)) if len(bits) else bits
+
+
+def output_shape(shape: Triple, kernel: Triple, stride: Triple, padding: Triple) -> Triple:
+    """Layers, rows and columns behind an ordinary convolution."""
+    sizes = zip(shape, kernel, stride, padding, strict=True)
+    depth, height, width = ((size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes)
+    return depth, height, width
+
+
+def reached_layers(size: int, kernel: int, stride: int, padding: int, limit: int) -> Bits:
+    """(size,) layers of an output with `limit` that read each layer of an input."""
+    bits = _bits(_targets(size, kernel, stride, padding, limit))
+    reached: Bits = np.bitwise_or.reduce(bits, axis=0)
+    return reached
 
 
 def _join_columns(keys: IntArray, bits: Bits) -> tuple[IntArray, Bits, IntArray]:

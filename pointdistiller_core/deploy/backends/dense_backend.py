@@ -100,6 +100,11 @@ class DenseBackend:
                 f'pointdistiller export BUNDLE --to {name}'
             )
 
+    @property
+    def sparse_engine(self) -> str | None:
+        """See `Host`."""
+        return self._host.sparse_engine
+
     def __call__(
         self,
         points: FloatArray,

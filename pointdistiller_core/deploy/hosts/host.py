@@ -53,6 +53,11 @@ class Host(Protocol):
         """C, H, W of the map that the dense network reads."""
         ...
 
+    @property
+    def sparse_engine(self) -> str | None:
+        """The library that computes its sparse convolutions; None if it has none."""
+        ...
+
     def prepare(self, points: FloatArray) -> Prepared:
         """Crop and group a cloud (N, F), which must be finite."""
         ...

@@ -64,6 +64,11 @@ class PillarHost:
         """See `Host`."""
         return len(self._arrays['shift']), *self._config.grid.bev_shape
 
+    @property
+    def sparse_engine(self) -> None:
+        """See `Host`."""
+        return None
+
     def prepare(self, points: FloatArray) -> VoxelArrays:
         """See `Host`."""
         return group_points(

@@ -13,7 +13,7 @@ from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import SecondConfig
 from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, group_points
 from pointdistiller_core.records import Places
-from pointdistiller_core.sparse.array_convolution import convolve_relu
+from pointdistiller_core.sparse.array_engines import best_array_engine
 from pointdistiller_core.sparse.middle import middle_stages
 from pointdistiller_core.sparse.sites import Rulebook, Sites
 from pointdistiller_core.sparse.team import Team
@@ -35,6 +35,7 @@ class SecondHost:
 
     def __init__(self, config: SecondConfig, arrays: Arrays, num_threads: int = 1) -> None:
         self._config = config
+        self._engine = best_array_engine()
         self._team = Team(min(num_threads, MOST_THREADS))
         self._convolutions = [conv for stage in middle_stages(config) for conv in stage]
         self._weights = [
@@ -58,6 +59,11 @@ class SecondHost:
         channels = self._config.scaled(self._config.middle.out_channels) * self._config.map_layers
         return channels, *self._config.grid.strided_bev_shape(self._config.map_stride)
 
+    @property
+    def sparse_engine(self) -> str:
+        """See `Host`."""
+        return self._engine.name
+
     def prepare(self, points: FloatArray) -> VoxelArrays:
         """See `Host`."""
         return group_points(
@@ -70,13 +76,14 @@ class SecondHost:
     @products_in_calling_thread()
     def encode(self, voxels: VoxelArrays) -> tuple[FloatArray, IntArray]:
         """See `Host`; the features are those of `SparseTensor.to_map`."""
-        sites, ranks = Sites.build(self._coords(voxels.cells), self._config.sparse_shape, 1)
+        coords, shape = self._coords(voxels.cells), self._config.sparse_shape
+        sites, ranks = self._engine.sites.build(coords, shape, 1)
         levels = self._team.ahead(self._levels(sites))
         features: FloatArray = np.empty((len(voxels), voxels.points.shape[1]), np.float32)
         features[ranks] = voxels.means()
         for level, (kernel, bias) in zip(levels, self._weights, strict=True):
             sites, rulebook = level
-            features = convolve_relu(features, kernel, bias, rulebook, self._team)
+            features = self._engine.convolve_relu(features, kernel, bias, rulebook, self._team)
         return _stack_layers(features, sites)
 
     def _levels(self, sites: Sites) -> Iterator[tuple[Sites, Rulebook]]:
@@ -104,10 +111,9 @@ def _stack_layers(features: FloatArray, sites: Sites) -> tuple[FloatArray, IntAr
     """The features of each column, channel by channel and then layer, and its cell of the map."""
     depth, _, width = sites.shape
     rows, columns = sites.columns
-    channels = features.shape[1]
-    stacked = np.zeros((len(rows), depth, channels), np.float32)
-    row = np.dtype((np.void, channels * stacked.itemsize))  # written several times faster
-    places = sites.column_of_site * depth + sites.layers
-    np.put(stacked.reshape(-1).view(row), places, features.reshape(-1).view(row))
-    by_channel = stacked.transpose(0, 2, 1).reshape(len(rows), channels * depth)
+    stacked = np.zeros((len(rows), features.shape[1], depth), np.float32)
+    for layer in range(depth):
+        own = np.flatnonzero(sites.layers == layer)
+        stacked[sites.column_of_site.take(own), :, layer] = features.take(own, axis=0)
+    by_channel = stacked.reshape(len(rows), features.shape[1] * depth)
     return by_channel, rows * width + columns

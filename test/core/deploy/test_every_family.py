@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,12 +13,14 @@ import torch
 from pointdistiller_core.deploy.arrays_file import pack_arrays, unpack_arrays
 from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.backends.canvas import Canvas
-from pointdistiller_core.deploy.backends.dense_backend import pick_cells
+from pointdistiller_core.deploy.backends.dense_backend import INPUT, DenseBackend, pick_cells
 from pointdistiller_core.deploy.export.exporters import export_detector
 from pointdistiller_core.deploy.export.split import SPLITS, make_canvas, split_detector
 from pointdistiller_core.deploy.hosts import HOSTS
+from pointdistiller_core.detector import BundleInfo, Detector
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import DETECTORS, build_detector
+from pointdistiller_core.sparse.array_engines import best_array_engine
 
 CONFIGS = {
     'pointpillars': 'tiny_model',
@@ -114,6 +118,16 @@ def test_boxes_are_those_of_the_detector(model, points):
         np.testing.assert_allclose(found.velocities[:5], expected.velocities[:5], atol=1e-3)
     np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-4)
     np.testing.assert_allclose(found.boxes[:5], expected.boxes[:5], atol=1e-3)
+
+
+def test_a_detector_says_what_its_sparse_convolutions_run_in(model, host):
+    decoder = AnchorDecoder(model.config, split_detector(model).arrays)
+    channels, rows, columns = host.map_shape
+    shapes = {INPUT: (1, rows, columns, channels), **decoder.output_shapes}
+    backend = DenseBackend('some', host, SimpleNamespace(shapes=shapes), decoder)
+    with Detector(backend, BundleInfo(model=model.config)) as detector:
+        expected = best_array_engine().name if model.config.name == 'second' else None
+        assert detector.sparse_engine == expected
 
 
 def test_nothing_to_see(host, points):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""SECOND's sparse middle in NumPy is that of torch."""
+"""SECOND's sparse middle in NumPy, or compiled by Numba, is that of torch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,19 @@ import torch
 from pointdistiller_core.config import DetectorConfig, find_config, load_config
 from pointdistiller_core.deploy.backends.canvas import Canvas
 from pointdistiller_core.deploy.export.split import make_canvas, split_detector
-from pointdistiller_core.deploy.hosts import HOSTS
+from pointdistiller_core.deploy.hosts import HOSTS, second_host
 from pointdistiller_core.deploy.importers.openpcdet import import_openpcdet
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.sparse.array_engines import NUMPY, best_array_engine
+
+
+@pytest.fixture(autouse=True, params=['numpy', 'numba'])
+def engine(request, monkeypatch):
+    if request.param == 'numpy':
+        monkeypatch.setattr(second_host, 'best_array_engine', lambda: NUMPY)
+    else:
+        pytest.importorskip('numba')
+        assert best_array_engine().name == 'numba'
 
 
 def map_of(model, points):
