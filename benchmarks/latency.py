@@ -8,7 +8,10 @@ Full sweeps of 64 beams are simulated, and the weights are random unless bundles
     python benchmarks/latency.py --models 4x --backends openvino-int8 --threads 1 2
     python benchmarks/latency.py --models 4x second_4x --backends openvino-int8 --busy 1
     python benchmarks/latency.py --models --bundle mine=runs/student
+    python benchmarks/latency.py --sweeps 10 --backends openvino-int8
     python benchmarks/latency.py --backends torch --device cuda --precision fp32 bf16 fp16
+
+With --sweeps, sweeps of a drive are merged by a buffer, which is part of the stage `cloud`.
 
 The configurations take turns, so that other work on the machine slows all of them alike.
 """
@@ -36,7 +39,17 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import numpy as np
 import torch
-from untrained import MODELS, export_missing, machine, make_sweeps, save_untrained, to_message
+from untrained import (
+    MERGED_MODELS,
+    MODELS,
+    Drive,
+    export_missing,
+    machine,
+    make_drive,
+    make_sweeps,
+    save_untrained,
+    to_message,
+)
 
 from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.backends import BACKENDS
@@ -69,15 +82,21 @@ class Configuration:
 def main() -> None:
     """Print a row for each configuration and write a record for each of its stages."""
     arguments = parse_arguments()
-    clouds = make_sweeps(arguments.clouds, arguments.seed)
-    messages = [to_message(points) for points in clouds]
+    drive = None
+    if arguments.sweeps > 1:
+        drive = make_drive(arguments.clouds, arguments.sweeps, arguments.seed)
+        clouds = drive.merged()
+        messages = [to_message(points) for points, *_ in drive.sweeps[arguments.sweeps - 1 :]]
+    else:
+        clouds = make_sweeps(arguments.clouds, arguments.seed)
+        messages = [to_message(points) for points in clouds]
     with tempfile.TemporaryDirectory() as folder:
         bundles = dict(make_bundles(Path(folder), clouds, arguments))
         configurations = load(bundles, arguments)
         with timed_suppression() as spent, busy_cores(arguments.busy):
             for _ in range(arguments.rounds):
                 for configuration in configurations:
-                    measure(configuration, messages, spent)
+                    measure(configuration, messages, spent, drive)
     points = round(mean(map(len, clouds)))
     report(configurations, points)
     records = [
@@ -92,7 +111,11 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     cores = usable_cores()
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('--models', nargs='*', choices=MODELS, default=[*MODELS], metavar='MODEL')
+    known = {**MODELS, **MERGED_MODELS}
+    parser.add_argument(
+        '--models', nargs='*', choices=known, metavar='MODEL', help=f'of {", ".join(known)}'
+    )
+    parser.add_argument('--sweeps', type=int, default=1, help='merged into each cloud')
     parser.add_argument('--bundle', action='append', default=[], metavar='NAME=PATH')
     parser.add_argument('--backends', nargs='+', choices=BACKENDS, default=[*BACKENDS][::-1])
     parser.add_argument('--threads', type=int, nargs='+', default=[min(2, cores)])
@@ -103,7 +126,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--busy', type=int, default=0, help='cores that other processes occupy')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', type=Path, default=Path('bench_output/latency.json'))
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    own, others = (MERGED_MODELS, MODELS) if arguments.sweeps > 1 else (MODELS, MERGED_MODELS)
+    if arguments.models is None:
+        arguments.models = [*own]
+    if wrong := [name for name in arguments.models if name in others]:
+        parser.error(f'{", ".join(wrong)}: see clouds of another kind, give --sweeps for these')
+    return arguments
 
 
 def make_bundles(
@@ -175,13 +204,21 @@ def timed_suppression() -> Iterator[list[float]]:
         detection._suppress = suppress
 
 
-def measure(configuration: Configuration, messages: Sequence[Any], spent: list[float]) -> None:
+def measure(
+    configuration: Configuration,
+    messages: Sequence[Any],
+    spent: list[float],
+    drive: Drive | None,
+) -> None:
     """One turn: a call with each sweep. The first call of all is the cold one."""
     torch.set_num_threads(configuration.threads)  # a setting of the whole process
-    for message in messages:
+    buffer = drive.full_buffer() if drive else None
+    for number, message in enumerate(messages):
         spent.clear()
         start = perf_counter()
         points = points_from_cloud(message)
+        if drive and buffer:
+            points = buffer.add(points, *drive.sweeps[drive.count - 1 + number][1:])
         cloud = (perf_counter() - start) * 1e3
         found = configuration.detector(points)
         total = (perf_counter() - start) * 1e3

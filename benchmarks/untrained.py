@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from pointdistiller_core.config import DetectorConfig, SimulationConfig, find_config, load_config
 from pointdistiller_core.config.simulation import SensorConfig
 from pointdistiller_core.cores import processor_name, usable_cores
-from pointdistiller_core.datasets.simulated import simulate_scene
+from pointdistiller_core.datasets.simulated import simulate_drive, simulate_scene
 from pointdistiller_core.messages.point_cloud2 import cloud_layout
+from pointdistiller_core.pointcloud.sweeps import SweepBuffer
 
 MODELS = {
     'teacher': 'pointpillars',
@@ -27,7 +29,14 @@ MODELS = {
     'second_lite': 'second_lite',
     'second_16x': 'second_16x',
 }
+MERGED_MODELS = {
+    'nuscenes': 'pointpillars_nuscenes',
+    'nuscenes_2x': 'pointpillars_nuscenes_2x',
+    'nuscenes_4x': 'pointpillars_nuscenes_4x',
+}
+"""Those that see several sweeps at once, which have a column with their age."""
 COLUMNS = 2250  # of which about 120,000 of 144,000 rays come back
+DRIVE_COLUMNS = 1085  # of 32 beams at 20 Hz, as in nuScenes
 CANDIDATES = 300  # boxes above the threshold in a sweep, as of a trained detector
 
 
@@ -35,6 +44,39 @@ def make_sweeps(count: int, seed: int) -> list[NDArray[np.float32]]:
     """Full turns (N, 4) of a sensor of 64 beams, about 120,000 points each, all different."""
     config = SimulationConfig(sensor=SensorConfig(num_columns=COLUMNS))
     return [simulate_scene(config, seed=seed, index=index).points for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Sweeps of a sensor as nuScenes has it, that are merged.
+
+    Attributes:
+        sweeps: points (N, 4), time [ns] and pose (4, 4) of each.
+        count: that are merged, the newest included.
+    """
+
+    sweeps: Sequence[tuple[NDArray[np.float32], int, NDArray[np.float64]]]
+    count: int
+
+    def full_buffer(self) -> SweepBuffer:
+        """With the sweeps before the first one that completes a cloud."""
+        buffer = SweepBuffer(self.count, 1e6, with_age=True)
+        for sweep in self.sweeps[: self.count - 1]:
+            buffer.add(*sweep)
+        return buffer
+
+    def merged(self) -> list[NDArray[np.float32]]:
+        """The complete clouds (M, 5)."""
+        buffer = self.full_buffer()
+        return [buffer.add(*sweep) for sweep in self.sweeps[self.count - 1 :]]
+
+
+def make_drive(num_clouds: int, count: int, seed: int) -> Drive:
+    """A drive with so many clouds of `count` sweeps each, about 30,000 points per sweep."""
+    overrides = (f'sensor.num_columns={DRIVE_COLUMNS}',)
+    config = load_config(SimulationConfig, find_config('simulations', 'all_round'), overrides)
+    frames = simulate_drive(config, num_frames=num_clouds + count - 1, seed=seed)
+    return Drive([(each.points, each.stamp_ns, each.world_from_lidar) for each in frames], count)
 
 
 def to_message(points: NDArray[np.float32]) -> Any:
@@ -61,8 +103,8 @@ def save_untrained(
 
     Args:
         folder: of the bundle; must not exist yet.
-        name: of `MODELS`.
-        clouds: (N, 4) from which batch norm and int8 take their ranges.
+        name: of `MODELS` or `MERGED_MODELS`.
+        clouds: (N, F) from which batch norm and int8 take their ranges.
         backends: what it is exported to, beside torch.
         seed: of the weights.
     """
@@ -98,7 +140,7 @@ def _build(name: str, clouds: Sequence[NDArray[np.float32]], seed: int) -> Any:
     from pointdistiller_core.models import build_detector
 
     torch.manual_seed(seed)
-    config = load_config(DetectorConfig, find_config('models', MODELS[name]))
+    config = load_config(DetectorConfig, find_config('models', (MODELS | MERGED_MODELS)[name]))
     # a momentum of 1 makes one batch the statistics
     model = build_detector(config.model_copy(update={'norm_momentum': 1.0}))
     pillars = model.prepare([torch.from_numpy(points) for points in clouds])

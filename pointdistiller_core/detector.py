@@ -342,6 +342,8 @@ def _check(points: NDArray[np.floating[Any]], features: Sequence[str]) -> NDArra
 def _finite_rows(points: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(N,) which points (N, F) have finite values throughout."""
     finite: NDArray[np.bool_] = np.isfinite(points)
+    if finite.all():  # as good as always
+        return np.ones(len(points), np.bool_)
     if points.shape[1] != 4:
         finite = np.asarray(finite.all(axis=1, keepdims=True))
         return finite[:, 0]

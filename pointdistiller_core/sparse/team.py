@@ -10,6 +10,8 @@ from itertools import count
 from queue import SimpleQueue
 from typing import TypeVar
 
+MOST_THREADS = 4  # more would wait for Python's own lock more than they compute
+
 ItemT = TypeVar('ItemT')
 
 

@@ -11,17 +11,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, group_points
 from pointdistiller_core.records import Places
+from pointdistiller_core.sparse.team import MOST_THREADS, Team
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.hosts.host import Arrays, FloatArray, IntArray, Shape
 
 _HIDDEN = 'hidden.'
+BLOCK_POINTS = 1 << 15  # of two layers, whose features of points would not fit into any cache
 
 
 class PillarHost:
@@ -41,7 +44,8 @@ class PillarHost:
     * `shift` (C,).
     """
 
-    def __init__(self, config: PointPillarsConfig, arrays: Arrays, num_threads: int = 1) -> None:  # noqa: ARG002
+    def __init__(self, config: PointPillarsConfig, arrays: Arrays, num_threads: int = 1) -> None:
+        self._team = Team(min(num_threads, MOST_THREADS) if config.encoder.hidden else 1)
         self._config = config
         self._first = _PointLayer(arrays, _HIDDEN if config.encoder.hidden else '')
         self._arrays = arrays
@@ -82,23 +86,45 @@ class PillarHost:
     def encode(self, pillars: VoxelArrays) -> tuple[FloatArray, IntArray]:
         """See `Host`; the features are those of `PillarEncoder`."""
         centers = _cell_centers(pillars.cells, self._config.grid)
-        slots = _Slots(pillars, centers)
-        if self._config.encoder.hidden is None:
-            maxima = slots.maxima(slots.offsets @ self._first.offset_weights)
-            maxima += self._first.common_part(slots, centers)
-            return slots.with_unused(maxima, self._first.shift), pillars.cells
-        return self._encode_behind_hidden(slots, centers), pillars.cells
+        order = np.argsort(-pillars.num_points)
+        if self._config.encoder.hidden is not None:
+            return self._encode_blocks(pillars, centers, order), pillars.cells
+        back, layer = np.argsort(order), self._first
+        slots = _Slots(pillars, centers, order)
+        maxima = slots.maxima(slots.offsets @ layer.offset_weights).take(back, axis=0)
+        maxima += layer.common_part(centers, slots.means.take(back, axis=0))
+        return _with_unused(maxima, layer.shift, _has_unused(pillars)), pillars.cells
 
-    def _encode_behind_hidden(self, slots: _Slots, centers: FloatArray) -> FloatArray:
-        """(P, C) features behind two layers."""
-        values: FloatArray = slots.offsets @ self._first.offset_weights
-        slots.add(values, self._first.common_part(slots, centers))
+    def _encode_blocks(
+        self, pillars: VoxelArrays, centers: FloatArray, order: IntArray
+    ) -> FloatArray:
+        """(P, C) features behind two layers; blocks of pillars that fit into the caches."""
+        features = np.empty((len(pillars), len(self._arrays['shift'])), np.float32)
+        sizes = np.cumsum(pillars.num_points[order])
+        ends = np.searchsorted(sizes, np.arange(BLOCK_POINTS, sizes[-1], BLOCK_POINTS))
+        blocks = [block for block in np.split(order, ends) if len(block)]
+
+        def work(number: int) -> None:
+            block = blocks[number]
+            features[block] = self._encode_block(pillars, centers.take(block, axis=0), block)
+
+        self._team.share(work, len(blocks))
+        return features
+
+    def _encode_block(
+        self, pillars: VoxelArrays, centers: FloatArray, block: IntArray
+    ) -> FloatArray:
+        """(n, C) features of some pillars, by descending number of points."""
+        layer, own = self._first, self._arrays['own_weights']
+        slots = _Slots(pillars, centers, block, aligned=True)
+        has_unused = _has_unused(pillars)[block]
+        values: FloatArray = slots.offsets @ layer.offset_weights
+        slots.add(values, layer.common_part(centers, slots.means))
         np.maximum(values, 0, out=values)
-        hidden = slots.with_unused(slots.maxima(values), self._first.shift)
-        own = self._arrays['own_weights']
+        hidden = _with_unused(slots.maxima(values), layer.shift, has_unused)
         maxima = slots.maxima(values @ own)
-        of_unused = np.maximum(self._first.shift, 0) @ own
-        np.maximum(maxima, of_unused, out=maxima, where=slots.has_unused[:, None])
+        of_unused = np.maximum(layer.shift, 0) @ own
+        np.maximum(maxima, of_unused, out=maxima, where=has_unused[:, None])
         maxima += hidden @ self._arrays['common_weights'] + self._arrays['shift']
         return np.maximum(maxima, 0, out=maxima)
 
@@ -128,9 +154,9 @@ class _PointLayer:
             f'{prefix}shift': (channels,),
         }
 
-    def common_part(self, slots: _Slots, centers: FloatArray) -> FloatArray:
-        """(P, C) what all points of a pillar have in common."""
-        common: FloatArray = centers @ self.center_weights - slots.means @ self.mean_weights
+    def common_part(self, centers: FloatArray, means: FloatArray) -> FloatArray:
+        """(P, C) what all points of a pillar have in common, by center and mean offset [m]."""
+        common: FloatArray = centers @ self.center_weights - means @ self.mean_weights
         common += self.shift
         return common
 
@@ -142,53 +168,69 @@ class _Slots:
     arrays at a time, several times faster than `reduceat`. Likewise, `take` is faster than
     brackets, and arithmetic on all columns faster than on three.
 
+    Args:
+        pillars: of a cloud.
+        centers: (P, 3) of all cells [m]; with `aligned` (n, 3) of those in `order`.
+        order: (n,) pillars, by descending number of points.
+        aligned: see `centers`.
+
     Attributes:
         offsets: (N, F) offsets [m] from the center of the cell, intensity, age.
-        means: (P, 3) of these offsets.
-        has_unused: (P,) whether pillars have room for further points.
+        means: (n, 3) of these offsets, in the order of `order`.
     """
 
-    def __init__(self, pillars: VoxelArrays, centers: FloatArray) -> None:
-        order = np.argsort(-pillars.num_points)
+    def __init__(
+        self,
+        pillars: VoxelArrays,
+        centers: FloatArray,
+        order: IntArray,
+        *,
+        aligned: bool = False,
+    ) -> None:
         starts, sizes = pillars.starts[order], pillars.num_points[order]
         counts = np.searchsorted(-sizes, -np.arange(sizes[0]))  # pillars with a point in each slot
         members = [starts[:count] + slot for slot, count in enumerate(counts)]
-        self._order, self._back = order, np.argsort(order)
         self._ends = np.cumsum(counts)[:-1]
         self.offsets: FloatArray = pillars.points.take(np.concatenate(members), axis=0)
         others = self.offsets.shape[1] - 3  # intensity has no origin
-        origins = np.pad(centers.take(order, axis=0), ((0, 0), (0, others)))
+        own = centers if aligned else centers.take(order, axis=0)
+        origins = np.pad(own, ((0, 0), (0, others)))
         parts = np.split(self.offsets, self._ends)
         for part in parts:
             part -= origins[: len(part)]
         sums = parts[0].copy()
         for part in parts[1:]:
             sums[: len(part)] += part
-        counted = pillars.num_points[:, None].astype(np.float32)
-        self.means: FloatArray = sums[:, :3].take(self._back, axis=0) / counted
-        self.has_unused = pillars.num_points < pillars.max_points
+        means = sums[:, :3] / sizes[:, None].astype(np.float32)
+        self.means: FloatArray = means.astype(np.float32, copy=False)
 
     def maxima(self, values: FloatArray) -> FloatArray:
-        """(P, C) largest of the values (N, C) of the points of each pillar."""
-        first, *others = np.split(values, self._ends)
-        maxima = first.copy()
+        """(n, C) largest of the values (N, C) of the points of each pillar."""
+        maxima, *others = np.split(values, self._ends)
+        if others:
+            maxima = maxima.copy()
         for part in others:
             np.maximum(maxima[: len(part)], part, out=maxima[: len(part)])
-        return maxima.take(self._back, axis=0)
+        return maxima
 
     def add(self, values: FloatArray, common: FloatArray) -> None:
-        """Add (P, C) of each pillar to the values (N, C) of its points, in place."""
-        ordered = common.take(self._order, axis=0)
+        """Add (n, C) of each pillar to the values (N, C) of its points, in place."""
         for part in np.split(values, self._ends):
-            part += ordered[: len(part)]
+            part += common[: len(part)]
 
-    def with_unused(self, maxima: FloatArray, shift: FloatArray) -> FloatArray:
-        """Maxima (P, C) with 0 and, of pillars with an unused slot, `shift` (C,)."""
-        lowest = np.stack([np.zeros_like(shift), np.maximum(shift, 0)])
-        features: FloatArray = np.maximum(
-            maxima, lowest.take(self.has_unused.view(np.int8), axis=0)
-        )
-        return features
+
+def _has_unused(pillars: VoxelArrays) -> NDArray[np.bool_]:
+    """(P,) whether pillars have room for further points."""
+    return pillars.num_points < pillars.max_points
+
+
+def _with_unused(
+    maxima: FloatArray, shift: FloatArray, has_unused: NDArray[np.bool_]
+) -> FloatArray:
+    """Maxima (P, C) with 0 and, of pillars with an unused slot, `shift` (C,)."""
+    lowest = np.stack([np.zeros_like(shift), np.maximum(shift, 0)])
+    features: FloatArray = np.maximum(maxima, lowest.take(has_unused.view(np.int8), axis=0))
+    return features
 
 
 def _cell_centers(cells: IntArray, grid: Grid) -> FloatArray:

@@ -16,12 +16,10 @@ from pointdistiller_core.records import Places
 from pointdistiller_core.sparse.array_engines import best_array_engine
 from pointdistiller_core.sparse.middle import middle_stages
 from pointdistiller_core.sparse.sites import Rulebook, Sites
-from pointdistiller_core.sparse.team import Team
+from pointdistiller_core.sparse.team import MOST_THREADS, Team
 
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.hosts.host import Arrays, FloatArray, IntArray, Shape
-
-MOST_THREADS = 4  # more would wait for Python's own lock more than they compute
 
 
 class SecondHost:
