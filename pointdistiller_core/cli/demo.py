@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointdistiller_core.cli.data import simulate_drive_bag, simulate_frames
+from pointdistiller_core.cli.demo_shipped import NAME as SHIPPED
+from pointdistiller_core.cli.demo_shipped import print_shipped, shipped_stage
 from pointdistiller_core.cli.output import StageTeller, print_note, print_table, write_json
 from pointdistiller_core.cli.training import run_with_progress
 from pointdistiller_core.config import (
@@ -56,7 +58,7 @@ def demo_command(
         typer.Option(min=1, help='Epochs of every training, instead of the configured ones.'),
     ] = None,
 ) -> None:
-    """Simulate, train a teacher, train and distil a student, run it as a ROS 2 node.
+    """Simulate, try what ships, train a teacher and distil a student, run it as a ROS 2 node.
 
     Stages that an earlier or interrupted demo has finished in the same folder are not repeated,
     unless something that they depend on has changed.
@@ -65,13 +67,16 @@ def demo_command(
     """
     start = perf_counter()
     experiments = demo_experiments(output, seed=seed, epochs=epochs)
+    shipped = output / 'pictures' / 'shipped.png'
     stages = [
         *simulation_stages(output, train=train, val=val, drive=drive, seed=seed),
+        shipped_stage(output / 'drive', shipped),
         *training_stages(output, experiments),
     ]
     with only_writer(output):
-        for _ in run_stages(output, stages, StageTeller()):
-            pass
+        for result in run_stages(output, stages, StageTeller()):
+            if result.name == SHIPPED:
+                print_shipped(result.facts, shipped)
     bundles = {name: output / 'runs' / name / 'bundle' for name in experiments}
     table = measure_demo(output, bundles)
     print_demo_table(table)

@@ -205,12 +205,12 @@ def draw_agreement(
     title: str = '',
     extent: Extent | None = None,
 ) -> None:
-    """Draw what two detectors agree on in a cloud and what only one has, x to the right.
+    """Draw groups of boxes in a cloud, such as what two detectors agree on, x to the right.
 
     Args:
         target: PNG file to write, `WIDTH` pixels wide.
         points: (N, 3 or more) x, y, z first [m], LiDAR frame.
-        groups: boxes by style: `agreed`, `missed by the student`, `extra of the student`.
+        groups: boxes by their style, one of `STYLES`, e.g. `agreed`.
         class_names: names that labels index.
         title: above the picture.
         extent: x_min, x_max, y_min, y_max [m]; by default everything but stray points.
