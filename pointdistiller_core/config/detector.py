@@ -139,6 +139,11 @@ class DetectorConfig(Choice):
         return PILLARS
 
     @property
+    def taught_by(self) -> dict[str, str]:
+        """Settings of a term on local graphs where it names none: the paper's for its features."""
+        return {}
+
+    @property
     def input_size(self) -> str:
         """What the size of its network depends on, for display."""
         raise NotImplementedError

@@ -35,7 +35,8 @@ class LocalGraphConfig(TermConfig):
     taps: tuple[str, ...] = Field(
         (PILLARS,),
         min_length=1,
-        description='losses are summed; for SECOND, the default is its last `middle`',
+        description='losses are summed; for SECOND, the default is its last `middle`, for '
+        'PointRCNN `points`',
     )
     weight: float = Field(2.0, ge=0.0)
     num_samples: int = Field(6000, ge=1, description='pillars or cells per frame (N)')
@@ -102,6 +103,14 @@ LOCAL_GRAPH_PRESETS = {
         importance='channel_max',
         adapter_channels=64,
         teacher_adapter='trained',
+        reweight='none',
+    ),
+    'authors_pointrcnn': LocalGraphConfig(
+        taps=('points',),
+        importance='channel_max',
+        adapter_channels=45,
+        teacher_adapter='trained',
+        pool='max',
         reweight='none',
     ),
 }
@@ -175,15 +184,17 @@ class DistillationConfig(Config):
         return self
 
     def settled_for(self, model: DetectorConfig) -> DistillationConfig:
-        """The same, with taps that were left out named as the family of the model has them."""
-        taps = {'taps': (model.taught_layer,)}
-        terms = tuple(
-            term.model_copy(update=taps)
-            if getattr(term, 'taps', ()) == (PILLARS,) and 'taps' not in term.model_fields_set
-            else term
-            for term in self.terms
-        )
+        """The same; where taps of voxels were left out, for what the family of the model has."""
+        terms = tuple(_settled(term, model) for term in self.terms)
         return self.model_copy(update={'terms': terms})
+
+
+def _settled(term: AnyTermConfig, model: DetectorConfig) -> AnyTermConfig:
+    if getattr(term, 'taps', ()) != (PILLARS,) or 'taps' in term.model_fields_set:
+        return term
+    known = type(term).model_fields.keys() - term.model_fields_set
+    settings = {'taps': (model.taught_layer,), **model.taught_by}
+    return term.model_copy(update={k: value for k, value in settings.items() if k in known})
 
 
 def _expand_terms(values: Any) -> Any:

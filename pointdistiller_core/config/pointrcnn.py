@@ -229,6 +229,11 @@ class PointRcnnConfig(DetectorConfig):
         return 'points'
 
     @property
+    def taught_by(self) -> dict[str, str]:
+        """Importance and weights of points follow from features: every point is one point."""
+        return {'importance': 'channel_max', 'reweight': 'graph'}
+
+    @property
     def input_size(self) -> str:
         """Points of a frame."""
         return f'{self.sample.num_points} points'

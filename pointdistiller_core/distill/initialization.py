@@ -11,7 +11,7 @@ same for both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +21,16 @@ from pointdistiller_core.config import (
     DetectorConfig,
     FpnNeckConfig,
     PointPillarsConfig,
+    PointRcnnConfig,
     SecondConfig,
     StackNeckConfig,
 )
 from pointdistiller_core.distill.compatibility import anchor_facts, list_differences
+from pointdistiller_core.distill.point_slices import (
+    cut_pointrcnn,
+    point_architecture,
+    point_widths,
+)
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnyDetector
 
@@ -173,6 +179,22 @@ class WeightCut:
         self.state[counter] = self.teacher[counter].clone()
         return kept
 
+    def product(self, name: str, inputs: Tensor) -> Tensor:
+        """Cut a layer with a bias and without batch norm; its scales are those of its weights.
+
+        Args:
+            name: of the layer.
+            inputs: (n,) channels of the teacher that it reads.
+
+        Returns:
+            (n,) channels of the teacher that it keeps.
+        """
+        weight, bias = self.teacher[f'{name}.weight'], self.teacher[f'{name}.bias']
+        kept = self._choose(weight.norm(dim=1), len(self._student[f'{name}.bias']))
+        self.state[f'{name}.weight'] = weight[kept][:, inputs]
+        self.state[f'{name}.bias'] = bias[kept]
+        return kept
+
     def choose_common(self, norms: Sequence[str]) -> Tensor:
         """(n,) channels that all of some layers keep: by the mean scale of their batch norms."""
         width = len(self._student[f'{norms[0]}.weight'])
@@ -189,6 +211,7 @@ class WeightCut:
 CUTS: Mapping[str, Callable[[WeightCut, Any], None]] = {
     'pointpillars': _cut_pointpillars,
     'second': _cut_second,
+    'pointrcnn': cut_pointrcnn,
 }
 """By family of detectors, what fills the state of a student, by the teacher's configuration."""
 
@@ -204,9 +227,13 @@ def check_same_architecture(teacher: DetectorConfig, student: DetectorConfig) ->
             f'distillation.initialization: {student.name} cannot be cut out of {teacher.name}, '
             f"only {' or '.join(CUTS)} out of the same; choose 'random'"
         )
-    sides = [cast(AnchorDetectorConfig, side) for side in (teacher, student)]
-    ours, theirs = map(stage_widths, sides)
-    problems = list_differences(*map(_architecture, sides)) + [
+    sides: list[Any] = [teacher, student]
+    widths: Callable[[Any], dict[str, tuple[int, ...]]] = stage_widths
+    architecture: Callable[[Any], dict[str, Any]] = _architecture
+    if isinstance(teacher, PointRcnnConfig):
+        widths, architecture = point_widths, point_architecture
+    ours, theirs = map(widths, sides)
+    problems = list_differences(*map(architecture, sides)) + [
         f'  {name}: teacher has only {ours[name]}, student has {theirs[name]}'
         for name in ours
         if any(narrow < wide for narrow, wide in zip(ours[name], theirs[name], strict=False))

@@ -10,7 +10,7 @@ processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -19,47 +19,11 @@ import torch.nn.functional as F
 from pointdistiller_core.config import LogitsConfig
 from pointdistiller_core.distill.compatibility import check_same_anchors
 from pointdistiller_core.distill.term import Lesson, Term
+from pointdistiller_core.distill.terms.point_logits import check_same_points, point_logits_loss
+from pointdistiller_core.distill.terms.scores import SCORE_LOSSES, masked_mean, score_mask
 from pointdistiller_core.errors import ConfigError
-from pointdistiller_core.models import AnchorDetector, AnchorOutput, AnyDetector
+from pointdistiller_core.models import AnchorDetector, AnchorOutput, AnyDetector, PointRcnn
 from pointdistiller_core.models.boxes.losses import box_loss, velocity_loss
-
-SCORE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    'mse': lambda student, teacher: (student.sigmoid() - teacher.sigmoid()).square(),
-    'bce': lambda student, teacher: F.binary_cross_entropy_with_logits(
-        student, teacher.sigmoid(), reduction='none'
-    ),
-}
-"""Losses of the logits (..., K) of student and teacher, entry by entry.
-
-`mse` of the probabilities is SparseKD's. `bce` has the gradient of the KL divergence, and more of
-it where the student is sure and wrong.
-"""
-
-
-def score_mask(scores: Tensor, config: LogitsConfig) -> Tensor:
-    """Anchors whose scores are taught.
-
-    Args:
-        scores: (B, num_anchors) best score of each anchor by the teacher.
-        config: which mask.
-
-    Returns:
-        (B, num_anchors) 1 or 0, in the type of the scores.
-    """
-    if config.mask == 'all':
-        return torch.ones_like(scores)
-    if config.mask == 'confidence':
-        return (scores >= config.score_threshold).to(scores.dtype)
-    best = scores.topk(min(config.num_anchors, scores.shape[1]), dim=1).indices
-    return torch.zeros_like(scores).scatter_(1, best, 1.0)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of values (B, N) over the masked entries (B, N) of each frame; then over the frames.
-
-    A frame without masked entries counts as 0.
-    """
-    return ((values * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
 
 
 class LogitsTerm(Term):
@@ -76,7 +40,11 @@ class LogitsTerm(Term):
         self.config = config
 
     def check(self, teacher: AnyDetector, student: AnyDetector) -> None:
-        """Outputs are compared anchor by anchor."""
+        """Outputs are compared anchor by anchor, or point by point and proposal by proposal."""
+        if isinstance(teacher, PointRcnn) and isinstance(student, PointRcnn):
+            purpose = 'distillation.terms.logits compares both networks point by point'
+            check_same_points(teacher.config, student.config, purpose=purpose)
+            return
         purpose = 'distillation.terms.logits compares both networks anchor by anchor'
         if wrong := [
             f'{side} ({model.config.name})'
@@ -90,6 +58,10 @@ class LogitsTerm(Term):
 
     def forward(self, lesson: Lesson) -> Tensor:
         """Weighted loss of scores, boxes and directions; 0 if nothing is masked."""
+        if isinstance(lesson.student.model, PointRcnn):
+            return self.config.weight * point_logits_loss(
+                lesson.teacher, lesson.student, self.config
+            )
         teacher, student = lesson.teacher.output, lesson.student.output
         assert isinstance(teacher, AnchorOutput)
         assert isinstance(student, AnchorOutput)

@@ -127,7 +127,7 @@ def test_another_architecture_is_named_with_both_sides(teacher, values, line):
     assert f'\n  {line}' in str(error.value)
 
 
-@pytest.mark.parametrize('family', ['pointpillars', 'pointpillars-pyramid', 'second'])
+@pytest.mark.parametrize('family', ['pointpillars', 'pointpillars-pyramid', 'second', 'pointrcnn'])
 @pytest.mark.parametrize('method', CHOICES)
 def test_a_teacher_whose_other_channels_are_switched_off_is_its_student(
     small_configs, make_batch, family, method
@@ -143,10 +143,20 @@ def test_a_teacher_whose_other_channels_are_switched_off_is_its_student(
                 part.data = torch.randn(len(kept)).abs() * kept
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
+    if family == 'pointrcnn':  # layers without batch norm
+        for layer in (*teacher.refinement.point_layers, teacher.refinement.merge):
+            for part in (layer[0].weight, layer[0].bias):
+                part.data[len(part) // 2 :] = 0
     student.load_state_dict(slice_weights(teacher, student, method))
     points = make_batch(3000, 2000).points
     with torch.inference_mode():
         ours, theirs = (model(model.prepare(points)) for model in (student.eval(), teacher.eval()))
+    if family == 'pointrcnn':
+        for name in ('point_logits', 'point_codes', 'logits', 'residuals'):
+            own, taught = getattr(ours, name), getattr(theirs, name)
+            assert taught.std() > 1e-4
+            torch.testing.assert_close(own, taught, rtol=1e-3, atol=1e-4)
+        return
     assert theirs.class_logits.std() > 1e-3
     torch.testing.assert_close(ours.class_logits, theirs.class_logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours.box_residuals, theirs.box_residuals, rtol=1e-4, atol=1e-5)

@@ -147,6 +147,11 @@ def test_the_authors_presets_of_maps_differ_in_what_their_code_does_for_maps():
     nuscenes = {'taps': ('neck',), 'reweight': 'none', 'adapter_channels': 64}
     assert LOCAL_GRAPH_PRESETS['authors_second'].model_dump() == {**base, **shared, **second}
     assert LOCAL_GRAPH_PRESETS['authors_nuscenes'].model_dump() == {**base, **shared, **nuscenes}
+    points = {'taps': ('points',), 'reweight': 'none', 'adapter_channels': 45, 'pool': 'max'}
+    assert LOCAL_GRAPH_PRESETS['authors_pointrcnn'].model_dump() == {
+        **{**base, **shared, **points},
+        'num_samples': 6000,
+    }
 
 
 SECOND = {'name': 'second', 'class_names': ['Car', 'Pedestrian', 'Cyclist']}
@@ -172,6 +177,26 @@ def test_second_compares_its_last_middle_where_no_taps_are_named(distillation, t
         ExperimentConfig, experiment.model_dump(mode='json'), where='the file beside a run'
     )
     assert again == experiment
+
+
+@pytest.mark.parametrize(
+    ('distillation', 'settings'),
+    [
+        ('paper', ('points', 'channel_max', 'graph', 'max')),
+        ('authors_pointrcnn', ('points', 'channel_max', 'none', 'max')),
+        ({'terms': ['local_graph']}, ('points', 'channel_max', 'graph', 'none')),
+        (
+            {'terms': [{'name': 'local_graph', 'importance': 'confidence'}]},
+            ('points', 'confidence', 'graph', 'none'),
+        ),
+    ],
+)
+def test_pointrcnn_weighs_points_by_features_where_nothing_else_is_said(distillation, settings):
+    model = {'name': 'pointrcnn', 'class_names': ['Car']}
+    values = {'model': model, 'dataset': DATASET, 'distillation': distillation}
+    experiment = parse_config(ExperimentConfig, values, where='experiment')
+    (term,) = experiment.distillation.terms
+    assert (*term.taps, term.importance, term.reweight, term.pool) == settings
 
 
 def test_voxels_of_second_are_no_layer():

@@ -51,7 +51,7 @@ GRADIENTS = {
 PRESETS = {
     'pointpillars': LOCAL_GRAPH_PRESETS['authors_code'],
     'second': LOCAL_GRAPH_PRESETS['authors_second'],
-    'pointrcnn': LOCAL_GRAPH_PRESETS['authors_nuscenes'],
+    'pointrcnn': LOCAL_GRAPH_PRESETS['authors_pointrcnn'],
     'nuscenes': LOCAL_GRAPH_PRESETS['authors_nuscenes'],
 }
 

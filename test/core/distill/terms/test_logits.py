@@ -10,13 +10,8 @@ import torch
 from pointdistiller_core.config import DistillationConfig, LogitsConfig
 from pointdistiller_core.distill.distiller import Distiller, build_terms
 from pointdistiller_core.distill.term import Lesson, View
-from pointdistiller_core.distill.terms.logits import (
-    SCORE_LOSSES,
-    LogitsTerm,
-    direction_loss,
-    masked_mean,
-    score_mask,
-)
+from pointdistiller_core.distill.terms.logits import LogitsTerm, direction_loss
+from pointdistiller_core.distill.terms.scores import SCORE_LOSSES, masked_mean, score_mask
 from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.models import AnchorOutput, PointPillars
 
