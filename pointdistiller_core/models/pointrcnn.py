@@ -237,7 +237,9 @@ class PointRcnn(DetectorModel[SampledPoints, PointRcnnOutput]):
         for place, (logits, residuals) in enumerate(zip(*parts, strict=True)):
             proposals = output.proposals[place]
             boxes = decode_refined(residuals, proposals.boxes)
-            boxes = torch.cat([boxes[:, :6], wrap_angle(boxes[:, 6:])], dim=1)
+            yaws = boxes[:, 6:]  # there is no gradient of wrapping
+            wrapped = wrap_angle(yaws.detach()) + (yaws - yaws.detach())
+            boxes = torch.cat([boxes[:, :6], wrapped], dim=1)
             scores = logits.sigmoid()
             possible = boxes.isfinite().all(dim=1)
             possible &= passes_threshold(scores, proposals.labels, detection)

@@ -16,14 +16,7 @@ from pointdistiller_core.config import (
     EncoderConfig,
     FpnNeckConfig,
     HeadConfig,
-    PointBackboneConfig,
-    PointHeadConfig,
     PointPillarsConfig,
-    PointRcnnConfig,
-    ProposalConfig,
-    ProposalTargetConfig,
-    RefinementConfig,
-    SampleConfig,
     SecondConfig,
     SparseBackboneConfig,
     StackNeckConfig,
@@ -95,37 +88,6 @@ def tiny_pyramid() -> PointPillarsConfig:
             direction_offset=-0.7854,
         ),
         detection=DetectionConfig(labels_per_box='all', max_candidates=100),
-    )
-
-
-@pytest.fixture(scope='session')
-def tiny_pointrcnn() -> PointRcnnConfig:
-    """PointRCNN for cars on 512 points; a proposal that touches a car is one."""
-    return PointRcnnConfig(
-        class_names=('Car',),
-        sample=SampleConfig(point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1), num_points=512),
-        backbone=PointBackboneConfig(
-            num_points=(128, 32),
-            radii=((0.5, 1.0), (2.0, 4.0)),
-            num_neighbors=((4, 8), (4, 8)),
-            channels=(((8, 8), (8, 12)), ((12, 16), (12, 16))),
-            propagation=((16, 16), (16, 16)),
-        ),
-        head=PointHeadConfig(class_channels=(16,), box_channels=(16,)),
-        proposals=ProposalConfig(max_proposals=16, max_proposals_training=64),
-        refinement=RefinementConfig(
-            pooled_points=32,
-            point_channels=(8, 8),
-            num_points=(8,),
-            radii=(1.0,),
-            num_neighbors=(8,),
-            channels=((8, 8), (8, 16)),
-            class_channels=(8,),
-            box_channels=(8,),
-        ),
-        targets=ProposalTargetConfig(
-            num_proposals=16, easy_iou=0.005, class_iou=(0.01, 0.01), box_iou=0.01
-        ),
     )
 
 

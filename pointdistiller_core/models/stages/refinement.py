@@ -18,7 +18,7 @@ from pointdistiller_core.models.stages.point_layers import (
 )
 from pointdistiller_core.pointcloud.box_points import pool_points
 
-_POINT_INPUTS = 5  # position in the proposal's frame, score, depth
+POINT_INPUTS = 5  # position in the proposal's frame, score, depth
 
 
 class Refinement(nn.Module):
@@ -35,7 +35,7 @@ class Refinement(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        widths = [_POINT_INPUTS, *map(scaled, config.point_channels)]
+        widths = [POINT_INPUTS, *map(scaled, config.point_channels)]
         self.point_layers = nn.Sequential(
             *(nn.Sequential(nn.Linear(*pair), nn.ReLU(inplace=True)) for pair in pairwise(widths))
         )
@@ -74,8 +74,8 @@ class Refinement(nn.Module):
         Args:
             pooled: (R, S, 5 + C) of `pool_proposals`.
         """
-        points, features = pooled[..., :3], pooled[..., _POINT_INPUTS:]
-        local = self.point_layers(pooled[..., :_POINT_INPUTS])
+        points, features = pooled[..., :3], pooled[..., POINT_INPUTS:]
+        local = self.point_layers(pooled[..., :POINT_INPUTS])
         values = self.merge(torch.cat([local, features], dim=2))
         *levels, last = self.levels
         for level in levels:
