@@ -113,6 +113,8 @@ def study_command(
         seeds=parse_seeds(seeds),
         folder=size_file.parent,
     )
+    if left_out := [arm.name for arm in config.arms if arm.student in settings.absent]:
+        print_note(f'arms {", ".join(left_out)} are left out: the family has no such student')
     setting_values(config, plan)  # raises now, not after hours
     other = model not in {None, *list(settings.models)[:1]}
     name = f'{size_file.stem}-{model}' if other else size_file.stem
@@ -200,7 +202,14 @@ def _simulate(output: Path, data: SimulatedDataConfig) -> None:
     from pointdistiller_core.studies.plan import DATA
 
     splits = {'train': data.train, 'val': data.val, 'test': data.test}
-    simulate_frames(output / DATA, data.simulation, splits, seed=data.seed, workers=usable_cores())
+    simulate_frames(
+        output / DATA,
+        data.simulation,
+        splits,
+        layout=data.format,
+        seed=data.seed,
+        workers=usable_cores(),
+    )
 
 
 @contextmanager

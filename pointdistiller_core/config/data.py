@@ -69,12 +69,12 @@ class NuScenesConfig(DatasetConfig):
     )
     version: str = Field('', description='folder of the tables; empty: the one with the split')
     channel: str = Field('LIDAR_TOP', description='name of the LiDAR')
-    sweeps: int = Field(
-        1,
+    sweeps: int | None = Field(
+        None,
         ge=1,
         le=100,
         description='clouds that are merged, the newest included; more than one have a column '
-        'age [s]',
+        'age [s]; None: as many as the model merges, 1 without a model',
     )
     min_distance: float = Field(
         1.0,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pointdistiller_core.config.base import Config, Count
+from pointdistiller_core.config.files import parse_config
 from pointdistiller_core.config.simulation import SimulationConfig
 from pointdistiller_core.errors import ConfigError
 
@@ -19,10 +20,23 @@ Seed = Annotated[int, Field(ge=0)]
 Values = dict[str, Any]
 
 
+def merge(*parts: Values) -> Values:
+    """Merge nested values; later ones win, and lists are replaced as a whole."""
+    merged: Values = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
 class SimulatedDataConfig(Config):
     """The frames of every run: simulated once; equal seeds give equal frames."""
 
     seed: Seed
+    format: Literal['kitti', 'nuscenes'] = Field(
+        'kitti', description='kitti: independent frames; nuscenes: drives with past sweeps'
+    )
     train: Count
     val: Count = Field(description='for choosing settings; no study looks at them')
     test: Count = Field(description='for the tables')
@@ -45,6 +59,14 @@ class StudySizeConfig(Config):
     experiment: Values = Field(default_factory=dict, description='of every network')
     teacher: Values = Field(description="on top of it; its training.seed is the teacher's")
     students: dict[str, Values] = Field(description='on top of it, by the name of the network')
+    families: dict[str, Values] = Field(
+        default_factory=dict,
+        description='by family, what differs from the above: data, experiment, teacher, students, '
+        'terms',
+    )
+    absent: tuple[str, ...] = Field(
+        (), description='students that the family has no model of; their arms are left out'
+    )
     terms: dict[str, Values] = Field(
         default_factory=dict,
         description='by name, what a term of distillation has where an arm does not say otherwise',
@@ -54,22 +76,32 @@ class StudySizeConfig(Config):
         """The same with the models of one family; None is the first one.
 
         Raises:
-            ConfigError: it has no such family, or one of its networks has no model.
+            ConfigError: it has no such family, or no model of its teacher or any student.
         """
         if name is None and not self.models:
             return self
         family = next(iter(self.models)) if name is None else name
         if family not in self.models:
             raise ConfigError(f'no models of {family!r}; choose from {list(self.models)}')
-        models = self.models[family]
-        if missing := [each for each in (TEACHER, *self.students) if each not in models]:
+        models, own = self.models[family], self._with_values_of(family)
+        absent = tuple(each for each in own.students if each not in models)
+        if TEACHER not in models or len(absent) == len(own.students):
+            missing = [each for each in (TEACHER, *own.students) if each not in models]
             raise ConfigError(f'models.{family}: no model of {missing}')
         students = {
             student: {'model': models[student], **values}
-            for student, values in self.students.items()
+            for student, values in own.students.items()
+            if student in models
         }
-        teacher = {'model': models[TEACHER], **self.teacher}
-        return self.model_copy(update={'teacher': teacher, 'students': students})
+        teacher = {'model': models[TEACHER], **own.teacher}
+        return own.model_copy(update={'teacher': teacher, 'students': students, 'absent': absent})
+
+    def _with_values_of(self, family: str) -> StudySizeConfig:
+        """The same with what `families` says of one."""
+        if unknown := sorted(self.families.keys() - self.models.keys()):
+            raise ConfigError(f'families: no models of {unknown}; there are {list(self.models)}')
+        values = merge(self.model_dump(exclude_unset=True), self.families.get(family, {}))
+        return parse_config(StudySizeConfig, values, where=f'families.{family}')
 
 
 class ArmConfig(Config):

@@ -191,8 +191,8 @@ def _with_sweeps_of(config: DatasetConfig, model: DetectorConfig) -> DatasetConf
     Raises:
         ConfigError: it asks for another number.
     """
-    own = getattr(config, 'sweeps', 1)
-    if 'sweeps' in config.model_fields_set and own != model.sweeps:
+    own = getattr(config, 'sweeps', None)
+    if own is not None and own != model.sweeps:
         raise ConfigError(
             f'{config.root}: dataset.sweeps is {own}, but the model merges {model.sweeps} '
             '(model.sweeps): make them the same, or leave out that of the dataset'

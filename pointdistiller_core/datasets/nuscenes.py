@@ -75,7 +75,8 @@ class NuScenesDataset:
         self.root = folder.parent
         self.cache = config.cache or self.root / '.cache'
         self.intensity_scale = config.intensity_scale
-        self.point_features = (*POINT_FEATURES, AGE) if config.sweeps > 1 else POINT_FEATURES
+        self._num_sweeps = config.sweeps or 1
+        self.point_features = (*POINT_FEATURES, AGE) if self._num_sweeps > 1 else POINT_FEATURES
         self.index = open_index(folder, self.cache, channel=config.channel)
         if labelled and not len(self.index.boxes):
             raise DatasetError(f'{folder}: has no labels')
@@ -144,14 +145,14 @@ class NuScenesDataset:
             DatasetError: a cloud is missing.
         """
         config = self._config
-        sweeps = self.index.sweeps(self._sample(index), config.sweeps)
+        sweeps = self.index.sweeps(self._sample(index), self._num_sweeps)
         try:
             states = [(self.root / self.index.sweep_file(sweep)).stat() for sweep in sweeps]
         except OSError as error:
             raise DatasetError(f'{error.filename}: {error.strerror}') from error
         facts = (
             *(FRAME_VERSION, self.class_names, sorted(config.class_map.items())),
-            *(self.frame_ids[index], config.sweeps, config.channel, config.min_distance),
+            *(self.frame_ids[index], self._num_sweeps, config.channel, config.min_distance),
             *(config.axes, self.intensity_scale, self.labelled, self._tables),
             [(state.st_size, state.st_mtime_ns) for state in states],
         )
@@ -171,7 +172,7 @@ class NuScenesDataset:
     @products_in_calling_thread()
     def _gather(self, sample: int) -> Points:
         """Points of the sweep of a sample and those before it, the newest first."""
-        sweeps = self.index.sweeps(sample, self._config.sweeps)
+        sweeps = self.index.sweeps(sample, self._num_sweeps)
         key_frame = sweeps[0]
         lidar_from_global = invert_rigid(self._global_from_lidar(sample))
         clouds = []

@@ -31,7 +31,7 @@ from pointdistiller_core.config import (
     parse_config,
     read_model,
 )
-from pointdistiller_core.config.study import TEACHER, Values
+from pointdistiller_core.config.study import TEACHER, Values, merge
 from pointdistiller_core.distill import check_distillation
 from pointdistiller_core.errors import CheckpointError, ConfigError, PointDistillerError
 from pointdistiller_core.evaluation.kitti.scores import ap40_of
@@ -110,7 +110,8 @@ def plan_study(
     """
     teacher = _teacher_job(size, folder)
     jobs, problems = [], []
-    for arm in (arm for arm in study.arms if arm.size in {None, size_name}):
+    arms = (arm for arm in study.arms if arm.size in {None, size_name})
+    for arm in (arm for arm in arms if arm.student not in size.absent):
         try:
             jobs += [
                 _student_job(size, arm, seed, folder=folder, teacher=teacher)
@@ -140,16 +141,6 @@ def experiment_values(size: StudySizeConfig, arm: ArmConfig) -> Values:
         where = f'arm {arm.name}, distillation'
         values['distillation'] = _fill_terms(values['distillation'], size.terms, where=where)
     return values
-
-
-def merge(*parts: Values) -> Values:
-    """Merge nested values; later ones win, and lists are replaced as a whole."""
-    merged: Values = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-            merged[key] = merge(merged[key], value) if both else value
-    return merged
 
 
 def _placed(size: StudySizeConfig) -> Values:

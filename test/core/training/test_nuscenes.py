@@ -9,15 +9,19 @@ import json
 import numpy as np
 from nuscenes_folder import write_key_frame, write_scene
 import pytest
+import yaml
 
 from pointdistiller_core.config import (
     AugmentationConfig,
     ExperimentConfig,
     NuScenesConfig,
     TrainingConfig,
+    dump_config,
+    parse_config,
 )
 from pointdistiller_core.datasets import build_dataset
 from pointdistiller_core.deploy.bundle import load_detector_model, read_info
+from pointdistiller_core.errors import ConfigError
 from pointdistiller_core.pipelines.evaluate import evaluate
 from pointdistiller_core.training.experiment import run_experiment
 
@@ -68,3 +72,16 @@ def test_losses_metrics_and_velocities(experiment, tmp_path):
     assert found.velocities.shape == (len(found), 2)
     assert len(found)
     assert found.velocities.any()
+
+
+def test_an_experiment_that_was_written_down_merges_as_many_sweeps(experiment):
+    """All defaults are in the file, and the number of sweeps stays that of the model."""
+    stored = parse_config(
+        ExperimentConfig, yaml.safe_load(dump_config(experiment)), where='config.yaml'
+    )
+    assert stored == experiment
+    frames = build_dataset(stored.dataset, ('car',), model=stored.model)
+    assert np.unique(frames[1].points[:, 4]).tolist() == [0, 0.5]
+    two = stored.dataset.model_copy(update={'sweeps': 3})
+    with pytest.raises(ConfigError, match=r'dataset\.sweeps is 3, but the model merges 2'):
+        build_dataset(two, ('car',), model=stored.model)
