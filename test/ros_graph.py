@@ -146,7 +146,6 @@ class FakeDetector:
         self.mountings: list = []
         self.closed = False
         self.backend = 'fake'
-        self.sparse_engine = None
         self.info = BundleInfo(model=PointPillarsConfig())
 
     def close(self):

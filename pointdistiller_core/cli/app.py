@@ -38,6 +38,7 @@ from pointdistiller_core.cli.packing import (
 from pointdistiller_core.cli.ros import run_command
 from pointdistiller_core.cli.study import study_command
 from pointdistiller_core.cli.sweeps import compare_sweeps_command
+from pointdistiller_core.cli.thresholds import choose_thresholds_command
 from pointdistiller_core.cli.training import distill_command, train_command
 
 app = typer.Typer(
@@ -65,6 +66,7 @@ app.command('evaluate')(evaluate_command)
 app.command('compare', cls=CompareCommand)(compare_command)
 app.command('compare-at-recall')(compare_at_recall_command)
 app.command('compare-features')(compare_features_command)
+app.command('choose-thresholds')(choose_thresholds_command)
 app.command('export')(export_command)
 app.command('copy-bundle')(copy_bundle_command)
 app.command('pack')(pack_command)

@@ -18,7 +18,7 @@ from pointdistiller_core.config import has_splits
 from pointdistiller_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.config import DatasetConfig, DetectorConfig
+    from pointdistiller_core.config import DatasetConfig, DetectionConfig, DetectorConfig
     from pointdistiller_core.datasets import FrameDataset, Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
     from pointdistiller_core.detector import Detector
@@ -182,6 +182,7 @@ def detect_all(
     title: str = 'evaluate',
     name: str = '',
     level: bool = False,
+    detection: DetectionConfig | None = None,
 ) -> list[Detections]:
     """Detections of every frame, under a progress bar; says what the caps left out.
 
@@ -191,10 +192,18 @@ def detect_all(
         title: of the bar.
         name: of the detector, if there are several.
         level: each cloud by the ground that is found in it.
+        detection: thresholds and caps; None is the bundle's.
     """
     from pointdistiller_core.pipelines.evaluate import detect
 
     with progress_bar(title, 'frames') as update:
-        found = detect(detector, dataset, range(len(dataset)), on_frame=update, level=level)
+        found = detect(
+            detector,
+            dataset,
+            range(len(dataset)),
+            on_frame=update,
+            level=level,
+            detection=detection,
+        )
     print_cuts(found, name=name)
     return found

@@ -6,13 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pointdistiller_core.config import DetectorConfig
+
+
+@runtime_checkable
+class CountsItself(Protocol):
+    """A module whose products are no operators of torch, which would be counted by themselves."""
+
+    def count_multiply_adds(self, *inputs: Any) -> int:
+        """Multiply-adds for these inputs."""
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -70,10 +78,21 @@ def count_encoder_multiply_adds(detector: nn.Module, prepared: Any) -> int:
         prepared: a cloud, as its `prepare` gives it.
     """
     assert callable(detector.encode)
+    own: list[int] = []
+
+    def count(part: Any, inputs: tuple[Any, ...]) -> None:
+        own.append(part.count_multiply_adds(*inputs))
+
+    counting = [part for part in detector.modules() if isinstance(part, CountsItself)]
+    hooks = [part.register_forward_pre_hook(count) for part in counting]
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), _evaluating(detector), counter:
-        detector.encode(prepared)
-    return counter.get_total_flops() // 2
+    try:
+        with torch.no_grad(), _evaluating(detector), counter:
+            detector.encode(prepared)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(own) if own else counter.get_total_flops() // 2
 
 
 @contextmanager

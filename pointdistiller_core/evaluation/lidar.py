@@ -143,6 +143,13 @@ class LidarMetric:
             for name, (truth, rows) in classes.items()
         }
 
+    def best_f1(
+        self, frames: Annotated, indices: Sequence[int], found: Sequence[Detections]
+    ) -> dict[str, OperatingPoint | None]:
+        """The threshold of each class with the best F1, from above; None if nothing is found."""
+        _, classes = self._match(frames, indices, found)
+        return {name: _best_f1(rows['BEV'], len(truth)) for name, (truth, rows) in classes.items()}
+
     def _match(
         self, frames: Annotated, indices: Sequence[int], found: Sequence[Detections]
     ) -> tuple[list[_SeenFrame], dict[str, tuple[_Rows, dict[str, _Rows]]]]:
@@ -187,6 +194,26 @@ class LidarMetric:
             }
             name = f'{frames.frame_ids[index]}{RESULT_SUFFIX}'
             write_file(folder / name, (json.dumps(values) + '\n').encode())
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a class's detections are at one threshold.
+
+    Attributes:
+        threshold: lowest score of a detection.
+        recall: share of the labels that are found, in [0, 1].
+        precision: share of the detections that found a label, in [0, 1].
+    """
+
+    threshold: float
+    recall: float
+    precision: float
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of recall and precision."""
+        return 2 * self.recall * self.precision / (self.recall + self.precision)
 
 
 def precision_at_recalls(scores: FloatArray, hits: BoolArray, num_labels: int) -> FloatArray:
@@ -316,6 +343,19 @@ def _precisions(truth: _Rows, found: Mapping[str, _Rows]) -> dict[str, list[floa
         at_recalls = precision_at_recalls(judged.scores, judged.hits, len(truth))
         precisions[kind] = at_recalls.tolist()
     return precisions
+
+
+def _best_f1(found: _Rows, num_labels: int) -> OperatingPoint | None:
+    judged = found[~found.excused]
+    if not num_labels or not judged.hits.any():
+        return None
+    order = np.argsort(-judged.scores, kind='stable')
+    scores, num_hits = judged.scores[order], np.cumsum(judged.hits[order])
+    last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each score
+    best = last[np.argmax(num_hits[last] / (num_labels + last + 1))]  # half of F1
+    return OperatingPoint(
+        float(scores[best]), float(num_hits[best] / num_labels), float(num_hits[best] / (best + 1))
+    )
 
 
 def _alarms(found: _Rows, num_labels: int, recalls: Sequence[float]) -> Alarms:

@@ -148,8 +148,7 @@ class PointRcnn(DetectorModel[SampledPoints, PointRcnnOutput]):
         ]
         inputs = 5 + features.shape[2]
         none = features.new_zeros(0, self.config.refinement.pooled_points, inputs)
-        with torch.autocast(features.device.type, enabled=False):
-            logits, residuals = self.refinement(torch.cat([none, *pooled]))
+        logits, residuals = self.refinement(torch.cat([none, *pooled]))
         return logits, residuals
 
     def _mean_sizes(self, like: Tensor) -> Tensor:

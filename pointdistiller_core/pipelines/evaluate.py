@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.evaluation.metric import Metric, Scores, find_metric
@@ -72,6 +73,7 @@ def detect(
     on_frame: OnFrame | None = None,
     info: BundleInfo | None = None,
     level: bool = False,
+    detection: DetectionConfig | None = None,
 ) -> list[Detections]:
     """Detections of some frames.
 
@@ -85,6 +87,7 @@ def detect(
         info: for a network: intensity, thresholds and bounds of its future bundle. None clips
             nothing, and takes the rest from the network.
         level: level each cloud by the ground that is found in it; not for a network.
+        detection: thresholds and caps; None is the bundle's. Not for a network.
     """
     found: list[Detections] = []
     not_level = 0
@@ -96,11 +99,11 @@ def detect(
         else:
             for frame in batch:
                 if not level:
-                    found.append(detector(frame.points))
+                    found.append(detector(frame.points, detection=detection))
                     continue
                 mounting = Mounting.found_in(frame.points, detector.info.sensor_height)
                 not_level += mounting is None
-                found.append(detector(frame.points, mounting=mounting))
+                found.append(detector(frame.points, mounting=mounting, detection=detection))
         if on_frame is not None:
             on_frame(len(found), len(indices))
     if not_level:

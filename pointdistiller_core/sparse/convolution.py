@@ -104,12 +104,19 @@ class SparseConv3d(nn.Module):
         """(R, C) features to (R', C') ones."""
         if self.run is not None and len(tensor.sites):
             return self.run(self, tensor)
-        if self.stride is None:
-            sites, rulebook = tensor.sites, tensor.sites.submanifold
-        else:
-            sites, rulebook = tensor.sites.strided(self.kernel, self.stride, self.padding)
+        sites, rulebook = self._meet(tensor.sites)
         features = convolve(tensor.features, self.weight, rulebook)
         return SparseTensor(features, sites)
+
+    def count_multiply_adds(self, tensor: SparseTensor) -> int:
+        """Multiply-adds for an input: of the pairs of cells that meet."""
+        _, rulebook = self._meet(tensor.sites)
+        return rulebook.num_pairs * self.weight.shape[0] * self.weight.shape[-1]
+
+    def _meet(self, sites: Sites) -> tuple[Sites, Rulebook]:
+        if self.stride is None:
+            return sites, sites.submanifold
+        return sites.strided(self.kernel, self.stride, self.padding)
 
 
 def convolve(features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:

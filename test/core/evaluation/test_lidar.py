@@ -21,6 +21,7 @@ from pointdistiller_core.evaluation.lidar import (
     MIN_OVERLAPS,
     NUM_RECALLS,
     LidarMetric,
+    OperatingPoint,
     precision_at_recalls,
 )
 from pointdistiller_core.formats.kitti import objects_from_boxes
@@ -104,6 +105,24 @@ def random_scene(rng: np.random.Generator) -> tuple[list[Frame], list[Detections
             )
         )
     return frames, detections
+
+
+def test_best_f1_of_each_class():
+    frames = [frame(car(10), car(30), car(50), labels=[0, 0, 1])]
+    boxes = car(10), car(20, 9), car(30), car(40, 9), car(60, 9)
+    detections = [found(*boxes, scores=[0.9, 0.8, 0.7, 0.6, 0.5])]
+    points = LidarMetric().best_f1(Frames(frames), [0], detections)
+    assert points['Car'] == OperatingPoint(pytest.approx(0.7), 1.0, 2 / 3)
+    assert points['Car'].f1 == pytest.approx(0.8)
+    assert points['Pedestrian'] is None  # no hit
+    assert points['Cyclist'] is None  # no label
+
+
+def test_detections_of_one_score_have_one_threshold():
+    frames = [frame(car(10), car(30))]
+    detections = [found(car(10), car(20, 9), car(30, 9), scores=[0.5, 0.5, 0.5])]
+    point = LidarMetric().best_f1(Frames(frames), [0], detections)['Car']
+    assert point == OperatingPoint(0.5, 0.5, 1 / 3)
 
 
 def test_a_perfect_detector_has_100_however_few_labels_there_are():

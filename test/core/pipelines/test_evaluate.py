@@ -19,7 +19,7 @@ class Noting:
     def __init__(self):
         self.mountings = []
 
-    def __call__(self, points, *, mounting=None):  # noqa: ARG002
+    def __call__(self, points, *, mounting=None, detection=None):  # noqa: ARG002
         self.mountings.append(mounting)
         return Detections.empty()
 
