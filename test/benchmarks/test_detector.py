@@ -58,7 +58,7 @@ def test_records_of_every_stage(small_bundle, tmp_path, name):
     options += ['--precision', 'fp32', 'bf16']
     printed = run('latency.py', *options, folder=tmp_path)
     records = json.loads((tmp_path / 'bench_output' / 'latency.json').read_text(encoding='utf-8'))
-    stages = ('cloud', 'prepare', 'network', 'decode', 'decode.nms', 'total')
+    stages = ('cloud', 'prepare', 'network', 'decode', 'decode.nms', 'total', 'processor')
     networks = [('torch', 'fp32'), ('torch', 'bf16'), (name, 'fp32')]
     assert [(record['backend'], record['precision'], record['stage']) for record in records] == [
         (*network, stage) for network in networks for stage in stages
