@@ -9,6 +9,7 @@ Full sweeps of 64 beams are simulated, and the weights are random unless bundles
     python benchmarks/latency.py --models 4x second_4x --backends openvino-int8 --busy 1
     python benchmarks/latency.py --models --bundle mine=runs/student
     python benchmarks/latency.py --sweeps 10 --backends openvino-int8
+    python benchmarks/latency.py --models pointrcnn pointrcnn_16x --backends torch
     python benchmarks/latency.py --backends torch --device cuda --precision fp32 bf16 fp16
 
 With --sweeps, sweeps of a drive are merged by a buffer, which is part of the stage `cloud`.
@@ -42,6 +43,7 @@ import torch
 from untrained import (
     MERGED_MODELS,
     MODELS,
+    POINT_MODELS,
     Drive,
     export_missing,
     machine,
@@ -112,7 +114,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     cores = usable_cores()
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    known = {**MODELS, **MERGED_MODELS}
+    known = {**MODELS, **MERGED_MODELS, **POINT_MODELS}
     parser.add_argument(
         '--models', nargs='*', choices=known, metavar='MODEL', help=f'of {", ".join(known)}'
     )
@@ -131,6 +133,8 @@ def parse_arguments() -> argparse.Namespace:
     own, others = (MERGED_MODELS, MODELS) if arguments.sweeps > 1 else (MODELS, MERGED_MODELS)
     if arguments.models is None:
         arguments.models = [*own]
+    if POINT_MODELS.keys() & set(arguments.models) and arguments.backends != ['torch']:
+        parser.error('PointRCNN runs in torch alone: give --backends torch')
     if wrong := [name for name in arguments.models if name in others]:
         parser.error(f'{", ".join(wrong)}: see clouds of another kind, give --sweeps for these')
     return arguments

@@ -35,6 +35,12 @@ MERGED_MODELS = {
     'nuscenes_4x': 'pointpillars_nuscenes_4x',
 }
 """Those that see several sweeps at once, which have a column with their age."""
+POINT_MODELS = {
+    'pointrcnn': 'pointrcnn',
+    'pointrcnn_8x': 'pointrcnn_8x',
+    'pointrcnn_16x': 'pointrcnn_16x',
+}
+"""Those that run in torch alone."""
 COLUMNS = 2250  # of which about 120,000 of 144,000 rays come back
 DRIVE_COLUMNS = 1085  # of 32 beams at 20 Hz, as in nuScenes
 CANDIDATES = 300  # boxes above the threshold in a sweep, as of a trained detector
@@ -103,7 +109,7 @@ def save_untrained(
 
     Args:
         folder: of the bundle; must not exist yet.
-        name: of `MODELS` or `MERGED_MODELS`.
+        name: of `MODELS`, `MERGED_MODELS` or `POINT_MODELS`.
         clouds: (N, F) from which batch norm and int8 take their ranges.
         backends: what it is exported to, beside torch.
         seed: of the weights.
@@ -140,12 +146,16 @@ def _build(name: str, clouds: Sequence[NDArray[np.float32]], seed: int) -> Any:
     from pointdistiller_core.models import build_detector
 
     torch.manual_seed(seed)
-    config = load_config(DetectorConfig, find_config('models', (MODELS | MERGED_MODELS)[name]))
+    config = load_config(
+        DetectorConfig, find_config('models', (MODELS | MERGED_MODELS | POINT_MODELS)[name])
+    )
     # a momentum of 1 makes one batch the statistics
     model = build_detector(config.model_copy(update={'norm_momentum': 1.0}))
     pillars = model.prepare([torch.from_numpy(points) for points in clouds])
     with torch.no_grad():
         model.train()(pillars)
+        if name in POINT_MODELS:  # as many proposals as ever; random ones pass the threshold
+            return model.eval()
         logits = model.eval()(pillars).class_logits
         num_logits = model.head.channels[0]
         maps = logits.reshape(-1, num_logits)

@@ -146,6 +146,7 @@ class FakeDetector:
         self.mountings: list = []
         self.closed = False
         self.backend = 'fake'
+        self.sparse_engine = None
         self.info = BundleInfo(model=PointPillarsConfig())
 
     def close(self):

@@ -148,7 +148,8 @@ class PointRcnn(DetectorModel[SampledPoints, PointRcnnOutput]):
         ]
         inputs = 5 + features.shape[2]
         none = features.new_zeros(0, self.config.refinement.pooled_points, inputs)
-        logits, residuals = self.refinement(torch.cat([none, *pooled]))
+        with torch.autocast(features.device.type, enabled=False):
+            logits, residuals = self.refinement(torch.cat([none, *pooled]))
         return logits, residuals
 
     def _mean_sizes(self, like: Tensor) -> Tensor:

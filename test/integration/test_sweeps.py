@@ -16,10 +16,22 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
 
-from pointdistiller_core.config import POINT_FEATURES, PointPillarsConfig
+from pointdistiller_core.config import (
+    POINT_FEATURES,
+    DetectorConfig,
+    PointPillarsConfig,
+    SensorConfig,
+    SimulationConfig,
+    find_config,
+    load_config,
+)
+from pointdistiller_core.datasets.simulated import simulate_drive
 from pointdistiller_core.deploy.bundle_format import BundleInfo
+from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CloudError, ConfigError
+from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import records_from_cloud
 from pointdistiller_ros import detector_setup, sweeps, topics, transforms
 from pointdistiller_ros.conversions import stamp_ns, to_cloud, to_stamp
@@ -67,8 +79,8 @@ class Known:
 class Drive:
     """A node, and what its detector is given."""
 
-    def __init__(self, session, model=AGED, **parameters):
-        self.detector = Seeing(**model)
+    def __init__(self, session, model=AGED, detector=None, **parameters):
+        self.detector = detector or Seeing(**model)
         build = partial(DetectorNode, lambda _: self.detector)
         self.node = session.add(build, bundle='fake', **PATIENT | parameters)
         self.session = session
@@ -213,3 +225,37 @@ def test_odometry_needs_nav_msgs(session):
 def test_a_fixed_frame_needs_tf2(session):
     with pytest.raises(ConfigError, match=r'sweeps\.fixed_frame needs tf2_ros'):
         Drive(session, **{'sweeps.fixed_frame': 'odom'})
+
+
+@pytest.mark.usefixtures('with_tf')
+def test_a_detector_of_sweeps_and_velocities_on_a_drive(session):
+    """A real network, as for nuScenes, on a simulated drive: boxes come with velocities."""
+    torch = pytest.importorskip('torch')
+    from pointdistiller_core.deploy.backends.torch_backend import TorchBackend
+    from pointdistiller_core.models import build_detector
+
+    torch.manual_seed(0)
+    config = find_config('models', 'pointpillars_nuscenes_small_4x')
+    model = load_config(DetectorConfig, config, ('width=0.125', 'detection.max_candidates=50'))
+    network = build_detector(model).eval()
+    torch.nn.init.constant_(network.head.conv.bias, 0.1)  # finds something everywhere
+    torch.nn.init.constant_(network.head.conv.bias[-network.head.channels[3] :], 3.0)  # that moves
+    detector = Detector(TorchBackend(network), BundleInfo(model=model))
+    drive = Drive(session, detector=detector, **{'sweeps.fixed_frame': 'odom'})
+    markers = listen(session, MarkerArray, '/detector/markers')
+    spin_until(session, lambda: drive.node.count_subscribers('/detector/markers'))
+    simulation = SimulationConfig(sensor=SensorConfig(num_columns=100))
+    for frame in simulate_drive(simulation, num_frames=6, seed=0):
+        count = len(drive.boxes)
+        header = Header(stamp=to_stamp(frame.stamp_ns), frame_id='lidar')
+        drive.clouds.publish(to_cloud(frame.points, header))
+        spin_until(session, lambda count=count: len(drive.boxes) > count)
+    said = values(drive.status())
+    assert (said['sweeps'], said['sweeps.wanted']) == ('5', '5')
+    assert int(said['sweeps.points']) > 5 * 1000
+    found = detections_from_boxes_cloud(drive.boxes[-1])
+    assert len(found) > 10
+    assert np.isfinite(found.velocities).all()
+    np.testing.assert_allclose(found.velocities, 3, atol=2)
+    spin_until(session, lambda: len(markers) >= 6)
+    assert 'velocity' in {marker.ns for message in markers for marker in message.markers}

@@ -174,6 +174,16 @@ def test_another_family_has_its_own_models_and_its_own_taps():
             assert (term.taps, term.num_samples) == ((taps,), 64)
 
 
+def test_compression_of_pointrcnn_is_planned():
+    size = load_config(StudySizeConfig, SHIPPED['small']).of_family('pointrcnn')
+    study = load_config(StudyConfig, SHIPPED['compression'])
+    teacher, *students = plan_study(study, size, size_name='small', seeds=[0])
+    assert (teacher.experiment.model.name, teacher.experiment.model.width) == ('pointrcnn', 1.0)
+    assert [job.experiment.model.width for job in students] == [0.5, 0.25, 0.5, 0.25]
+    taught = [job.experiment.distillation for job in students]
+    assert [each and each.initialization for each in taught] == [None] * 2 + ['slice_norm'] * 2
+
+
 def test_a_size_without_the_family_is_refused():
     size = a_size(models={'second': {'teacher': 'second', '4x': 'second_4x'}})
     with pytest.raises(ConfigError, match=r"no models of 'pointrcnn'; choose from \['second'\]"):

@@ -80,8 +80,10 @@ def test_it_is_a_term_of_a_distillation(teacher, tiny_pointrcnn, make_batch):
 
     student = build_detector(tiny_pointrcnn.model_copy(update={'width': 0.5}))
     distiller = Distiller(teacher, student, DistillationConfig(terms=(LogitsConfig(),))).train()
-    losses = distiller(make_batch(900, 400))
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = distiller(make_batch(900, 400))
     assert losses['logits'].isfinite()
+    assert losses['logits'].dtype == torch.float32
 
 
 def test_other_mean_sizes_are_named(tiny_pointrcnn):
