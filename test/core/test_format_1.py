@@ -76,7 +76,7 @@ def test_files_that_are_added_bring_it_to_the_present_format(tmp_path):
     before = read_info(bundle)
     add_files(bundle, {'more.bin': b'more'})
     values = json.loads((bundle / 'bundle.json').read_text(encoding='utf-8'))
-    assert (values['format_version'], values['model']['encoder']) == (2, {'channels': 8})
+    assert (values['format_version'], values['model']['encoder']['channels']) == (2, 8)
     assert read_info(bundle).model == before.model
 
 

@@ -69,7 +69,7 @@ def features_of(pillars: Voxels, channels: int, seed: int = 0) -> Tensor:
 
 
 def features_for(tap: str, pillars: Voxels, channels: int) -> Tensor:
-    if tap == 'voxels':
+    if tap in {'voxels', 'points'}:
         return features_of(pillars, channels)
     side = 4 if tap == 'backbone.1' else 8
     return torch.randn(pillars.batch_size, channels, side, side)
@@ -278,7 +278,7 @@ def test_with_given_normalization_a_batch_is_the_mean_of_its_frames():
 
 
 def make_term(config: LocalGraphConfig = SMALL) -> LocalGraphTerm:
-    names = ('voxels', 'backbone.0', 'backbone.1', 'neck')
+    names = ('voxels', 'points', 'backbone.0', 'backbone.1', 'neck')
     return LocalGraphTerm(config, teacher=dict.fromkeys(names, 8), student=dict.fromkeys(names, 5))
 
 
