@@ -34,6 +34,9 @@ mkdir -p "$work"
 if [ ! -e "$work/ready" ]; then
     mkdir -p "$work/code" "$work/site"
     tar -xzf "$here/code.tar.gz" -C "$work/code"
+    if [ -d "$here/../weights" ]; then  # of the checkout that travels beside this folder
+        ln -sfn "$(realpath "$here/../weights")" "$work/code/weights"
+    fi
     if ls "$here"/wheels/*.whl >/dev/null 2>&1; then
         python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir \\
             --target "$work/site" "$here"/wheels/*.whl
@@ -55,7 +58,9 @@ def prepare(carry: Path, *, wheels: bool = True) -> None:
     if revision.endswith('-dirty'):
         print('uncommitted changes stay here: what is carried is the last commit')
     (carry / 'revision').write_text(revision.removesuffix('-dirty'), encoding='utf-8')
-    _git('archive', '--format=tar.gz', '-o', str((carry / 'code.tar.gz').resolve()), 'HEAD')
+    # weights hardly shrink, and travel once, in the checkout
+    code = str((carry / 'code.tar.gz').resolve())
+    _git('archive', '--format=tar.gz', '-o', code, 'HEAD', ':(exclude)weights')
     (carry / 'run.sh').write_text(RUN.format(python=PYTHON), encoding='utf-8')
     if wheels:
         words = ['--no-deps', '--only-binary=:all:', '--python-version', PYTHON]
@@ -64,13 +69,17 @@ def prepare(carry: Path, *, wheels: bool = True) -> None:
             words += ['--platform', platform]
         command = [sys.executable, '-m', 'pip', 'download', '-q', *map(str, words), *WHEELS]
         subprocess.run(command, check=True)
-    size = sum(file.stat().st_size for file in carry.rglob('*') if file.is_file())
+    files = [file for file in carry.rglob('*') if file.is_file()]
+    files += [ROOT / name for name in _git('ls-files', '-z').split('\0') if name]
+    size = sum(file.stat().st_size for file in files if file.exists())
     if size > MOST_BYTES:
         sys.exit(
-            f'{carry}: {size / 2**20:.1f} MiB, more than the {MOST_BYTES / 2**20:.0f} allowed'
+            f'{carry} and the checkout beside it: {size / 2**20:.1f} MiB, more than the '
+            f'{MOST_BYTES / 2**20:.0f} allowed'
         )
     print(
-        f'{carry}: {size / 2**20:.1f} MiB; there: OUT=results bash {carry}/run.sh {" ".join(JOBS)}'
+        f'{carry} and the checkout: {size / 2**20:.1f} MiB; there: '
+        f'OUT=results bash {carry}/run.sh {" ".join(JOBS)}'
     )
 
 
