@@ -204,17 +204,17 @@ def run():
     detector(numpy.array([[9, 0, -1, 0.5]], 'f4'))
     return detector
 
-def grown(keep):
+def grown(keep, times=5):
     before = resident_mb()
-    for _ in range(5):
+    for _ in range(times):
         detector = run()
         if not keep:
             detector.close()
         held.append(detector)
     return resident_mb() - before
 
-held = [run()]
-held[0].close()
+held = []
+grown(keep=False, times=4)  # the heap fills up
 print(grown(keep=False), grown(keep=True))
 """
 
