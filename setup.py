@@ -41,7 +41,7 @@ SPCONV = [
     'spconv-cu126>=2.3; python_version >= "3.12"',
 ]
 
-NUMBA = ['numba>=0.60']  # compiles the sparse convolutions of SECOND on the CPU
+NUMBA = ['numba>=0.60']  # compiles host code of SECOND and of merged sweeps for the CPU
 
 ODOMETRY = ['kiss-icp>=1.3,<2']  # poses of recordings that have none
 

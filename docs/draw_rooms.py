@@ -28,7 +28,7 @@ PICTURE = ROOT / 'docs' / 'images' / 'rooms.svg'
 WAYS_IN = ('cli', ROS)
 GROUND = (
     ('records', 'geometry', 'config', 'grid'),
-    ('errors', 'files', 'workers', 'blas', 'cores'),
+    ('errors', 'files', 'workers', 'blas', 'cores', 'compiled'),
 )
 WIDTH, HEIGHT, GAP, ROW = 196, 58, 22, 92  # of a box, between boxes, from row to row [px]
 LETTERS = 29  # of a line in a box

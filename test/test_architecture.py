@@ -26,7 +26,10 @@ for line in sys.stdin:
     if os.waitpid(child, 0)[1]:
         print('failed', flush=True)
 """
-BASE = {'blas', 'cores', 'errors', 'files', 'workers', 'grid', 'config', 'records', 'geometry'}
+BASE = {
+    *('blas', 'compiled', 'cores', 'errors', 'files', 'workers'),
+    *('grid', 'config', 'records', 'geometry'),
+}
 FORMATS = BASE | {'formats'}
 NETWORKS = FORMATS | {'pointcloud', 'sparse', 'models'}
 DETECTOR = NETWORKS | {'deploy', 'detector'}
@@ -35,6 +38,7 @@ PIPELINES = DETECTOR | {
 }
 SEES = {
     'blas': set(),
+    'compiled': set(),
     'cores': set(),
     'errors': set(),
     'files': {'errors'},

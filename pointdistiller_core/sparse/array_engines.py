@@ -5,18 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from importlib.util import find_spec
-import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from pointdistiller_core.compiled import numba_works
 from pointdistiller_core.sparse.array_convolution import convolve_relu
 from pointdistiller_core.sparse.sites import Sites
 
 if TYPE_CHECKING:
     from pointdistiller_core.sparse.array_convolution import FloatArray
-
-logger = logging.getLogger(__name__)
 
 
 class ArrayEngine(NamedTuple):
@@ -36,14 +32,10 @@ class ArrayEngine(NamedTuple):
 NUMPY = ArrayEngine('numpy', Sites, convolve_relu)
 
 
-@cache
 def best_array_engine() -> ArrayEngine:
     """Numba's, which takes a third of the time, if Numba works here, or NumPy's."""
-    if find_spec('numba') is None:
+    if not numba_works():
         return NUMPY
-    try:
-        from pointdistiller_core.sparse import compiled_convolution as numba
-    except ImportError as error:  # made for another version of NumPy or Python
-        logger.warning('numba cannot be used: %s; numpy takes three times as long', error)
-        return NUMPY
+    from pointdistiller_core.sparse import compiled_convolution as numba
+
     return ArrayEngine('numba', numba.CompiledSites, numba.convolve_relu)

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.sparse import sites as arrays
-from pointdistiller_core.sparse.compiled import (
+from pointdistiller_core.compiled.compiler import (
     LANES,
     add_to,
     compiled,
@@ -28,6 +27,7 @@ from pointdistiller_core.sparse.compiled import (
     popcount,
     zeros,
 )
+from pointdistiller_core.sparse import sites as arrays
 from pointdistiller_core.sparse.sites import MAX_LAYERS, Sites, Triple
 from pointdistiller_core.sparse.team import Team
 

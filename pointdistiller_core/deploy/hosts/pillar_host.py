@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.grid import Grid
-from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, group_points
+from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, best_grouping, group_points
 from pointdistiller_core.records import Places
 from pointdistiller_core.sparse.team import MOST_THREADS, Team
 
@@ -47,6 +47,8 @@ class PillarHost:
     def __init__(self, config: PointPillarsConfig, arrays: Arrays, num_threads: int = 1) -> None:
         self._team = Team(min(num_threads, MOST_THREADS) if config.encoder.hidden else 1)
         self._config = config
+        # clouds of one sweep are not worth the memory and the start of Numba
+        self._group = best_grouping() if config.encoder.hidden else group_points
         self._first = _PointLayer(arrays, _HIDDEN if config.encoder.hidden else '')
         self._arrays = arrays
 
@@ -75,7 +77,7 @@ class PillarHost:
 
     def prepare(self, points: FloatArray) -> VoxelArrays:
         """See `Host`."""
-        return group_points(
+        return self._group(
             points,
             self._config.grid,
             max_points=self._config.voxels.max_points,

@@ -11,7 +11,7 @@ import numpy as np
 
 from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import SecondConfig
-from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, group_points
+from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, best_grouping
 from pointdistiller_core.records import Places
 from pointdistiller_core.sparse.array_engines import best_array_engine
 from pointdistiller_core.sparse.middle import middle_stages
@@ -34,6 +34,7 @@ class SecondHost:
     def __init__(self, config: SecondConfig, arrays: Arrays, num_threads: int = 1) -> None:
         self._config = config
         self._engine = best_array_engine()
+        self._group = best_grouping()
         self._team = Team(min(num_threads, MOST_THREADS))
         self._convolutions = [conv for stage in middle_stages(config) for conv in stage]
         self._weights = [
@@ -64,7 +65,7 @@ class SecondHost:
 
     def prepare(self, points: FloatArray) -> VoxelArrays:
         """See `Host`."""
-        return group_points(
+        return self._group(
             points,
             self._config.grid,
             max_points=self._config.voxels.max_points,

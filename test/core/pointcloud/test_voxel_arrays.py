@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Grouping in NumPy keeps what grouping in torch keeps."""
+"""Grouping in NumPy, or compiled by Numba, keeps what grouping in torch keeps."""
 
 from __future__ import annotations
 
+from dataclasses import fields
+import sys
 from unittest import mock
 
 from hypothesis import given
@@ -16,15 +18,28 @@ from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.datasets.point_files import read_points
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud import voxel_arrays
-from pointdistiller_core.pointcloud.voxel_arrays import group_points
+from pointdistiller_core.pointcloud.voxel_arrays import best_grouping, group_points
 from pointdistiller_core.pointcloud.voxels import group_voxels
 
+COMPILED = sys.modules[best_grouping().__module__]
 GRID = Grid(point_cloud_range=(0.0, -1.6, -3.0, 3.2, 1.6, 1.0), voxel_size=(0.16, 0.16, 4.0))
+
+
+def assert_compiled_alike(expected, points, grid, caps):
+    """Every array has the same bits; without Numba, nothing is compared."""
+    points = points.copy()
+    points.flags.writeable = False  # as arrays of a message may be
+    found = best_grouping()(points, grid, **caps)
+    for field in fields(found):
+        ours, theirs = getattr(found, field.name), getattr(expected, field.name)
+        np.testing.assert_array_equal(ours, theirs, strict=isinstance(ours, np.ndarray))
+    assert all(type(number) is int for cut in found.cuts.values() for number in cut)
 
 
 def assert_same_voxels(points, *, max_points, max_voxels, grid=GRID):
     caps = {'max_points': max_points, 'max_voxels': max_voxels}
     found = group_points(points, grid, **caps)
+    assert_compiled_alike(found, points, grid, caps)
     expected = group_voxels([torch.from_numpy(points)], grid, **caps)
     _, layers, rows, columns = expected.coords.numpy().T
     used = np.arange(max_points) < expected.num_points.numpy()[:, None]
@@ -58,7 +73,10 @@ def test_any_cloud(seed, num_points, max_points, max_voxels, height, table):
     # on the limits of cells, where rounding decides
     points[::3, :2] = (points[::3, :2] / 0.16).round() * 0.16
     grid = Grid(point_cloud_range=GRID.point_cloud_range, voxel_size=(0.16, 0.16, height))
-    with mock.patch.object(voxel_arrays, '_LARGEST_TABLE', table):
+    with (
+        mock.patch.object(voxel_arrays, '_LARGEST_TABLE', table),
+        mock.patch.object(COMPILED, 'LARGEST_TABLE', table, create=True),
+    ):
         assert_same_voxels(
             points.astype(np.float32), max_points=max_points, max_voxels=max_voxels, grid=grid
         )
@@ -96,6 +114,15 @@ def test_more_voxels_than_sixteen_bits_hold(max_voxels):
     points = np.stack([x.ravel(), y.ravel(), np.zeros(90_000), np.ones(90_000)], 1)
     points = np.random.default_rng(0).permutation(np.repeat(points, 2, axis=0)).astype(np.float32)
     found = group_points(points, grid, max_points=1, max_voxels=max_voxels)
+    assert_compiled_alike(found, points, grid, {'max_points': 1, 'max_voxels': max_voxels})
     expected = group_voxels([torch.from_numpy(points)], grid, max_points=1, max_voxels=max_voxels)
     np.testing.assert_array_equal(found.points, expected.points[:, 0].numpy())
     assert found.cuts == expected.cuts
+
+
+def test_many_columns_and_other_kinds_of_arrays():
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, -1, -2, 0, 0), (3, 1, 0, 1, 1), (500, 5)).astype(np.float32)
+    caps = {'max_points': 3, 'max_voxels': 90}
+    for each in (points, np.asfortranarray(points), points[::2]):
+        assert_compiled_alike(group_points(each, GRID, **caps), each, GRID, caps)

@@ -1,15 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions compiled by Numba are those of NumPy, which takes over where there is no Numba."""
+"""Convolutions compiled by Numba are those of NumPy, which takes over without Numba."""
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 import pytest
 
-from pointdistiller_core.sparse import array_engines
 from pointdistiller_core.sparse.array_engines import NUMPY, best_array_engine
 from pointdistiller_core.sparse.team import Team
 
@@ -26,13 +23,6 @@ KINDS = {
 def numba():
     pytest.importorskip('numba')
     return best_array_engine()
-
-
-@pytest.fixture
-def anew():
-    best_array_engine.cache_clear()
-    yield
-    best_array_engine.cache_clear()
 
 
 def random_cells(count, batch_size):
@@ -82,32 +72,6 @@ def test_what_is_not_finite_stays_so(numba, extreme):
     assert not np.isfinite(found[ranks[0]]).any()
 
 
-@pytest.mark.usefixtures('anew')
 def test_numpy_takes_over_without_numba(monkeypatch):
-    monkeypatch.setattr(array_engines, 'find_spec', lambda _name: None)
+    monkeypatch.setattr('pointdistiller_core.sparse.array_engines.numba_works', lambda: False)
     assert best_array_engine() is NUMPY
-
-
-@pytest.mark.usefixtures('anew')
-def test_a_numba_for_another_numpy_is_reported(monkeypatch, caplog):
-    monkeypatch.setattr(array_engines, 'find_spec', lambda _name: True)
-    monkeypatch.delitem(
-        sys.modules, 'pointdistiller_core.sparse.compiled_convolution', raising=False
-    )
-    monkeypatch.delattr('pointdistiller_core.sparse.compiled_convolution', raising=False)
-    monkeypatch.setitem(sys.modules, 'pointdistiller_core.sparse.compiled', None)
-    assert best_array_engine() is NUMPY
-    assert 'numba cannot be used' in caplog.text
-
-
-@pytest.mark.usefixtures('numba')
-def test_without_a_folder_for_what_is_compiled(monkeypatch):
-    from pointdistiller_core.sparse import compiled
-
-    def njit(*_signature, cache=False, **_options):
-        if cache:
-            raise RuntimeError('cannot cache function: no locator available')
-        return lambda function: function
-
-    monkeypatch.setattr(compiled, 'njit', njit)
-    assert compiled.compiled('i8(i8)')(abs) is abs
