@@ -144,12 +144,13 @@ class Detector:
         return self._opened().name
 
     @property
-    def sparse_engine(self) -> str | None:
-        """What the sparse convolutions before such a network run in: `numba` or `numpy`.
+    def host_engine(self) -> str | None:
+        """What runs before such a network, if Numba may compile it: `numba` or `numpy`.
 
-        None if there are none, or if torch runs the whole network.
+        That is SECOND's sparse half, and pillars of merged sweeps with their encoder. None for
+        others, or if torch runs the whole network.
         """
-        return getattr(self._opened(), 'sparse_engine', None)
+        return getattr(self._opened(), 'host_engine', None)
 
     @property
     def model(self) -> AnyDetector:

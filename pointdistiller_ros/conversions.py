@@ -227,19 +227,17 @@ def to_importance_markers(importance: Importance, header: Header, max_places: in
     return MarkerArray(markers=[marker])
 
 
-def to_model_info(
-    info: BundleInfo, bundle: str, backend: str, sparse_engine: str | None
-) -> String:
+def to_model_info(info: BundleInfo, bundle: str, backend: str, host_engine: str | None) -> String:
     """What a detector is, as JSON: the position of a class in `class_names` is its label.
 
-    `bundle` is where it was loaded from, `backend` what the network runs in, `sparse_engine` what
-    the sparse convolutions before it run in.
+    `bundle` is where it was loaded from, `backend` what the network runs in, `host_engine` what
+    runs before it, see `Detector.host_engine`.
     """
     model = info.model
     about = {
         'bundle': bundle,
         'backend': backend,
-        'sparse_engine': sparse_engine,
+        'host_engine': host_engine,
         'model': model.name,
         'class_names': model.class_names,
         **facts_of(info),

@@ -169,9 +169,9 @@ class DetectorNode(ManagedNode):
         assert self._outputs is not None
         bundle, detector = setup.settings.bundle, setup.detector
         self._outputs.describe(detector, bundle)
-        engine = detector.sparse_engine
-        sparse = '' if engine is None else f', sparse convolutions into {engine}'
-        self.get_logger().info(f'loaded {bundle} into {detector.backend}{sparse}')
+        engine = detector.host_engine
+        before = '' if engine is None else f', what comes before the network into {engine}'
+        self.get_logger().info(f'loaded {bundle} into {detector.backend}{before}')
 
     # Parameters
 

@@ -109,7 +109,7 @@ class Outputs:
 
     def describe(self, detector: Detector, bundle: str) -> None:
         """Say what the detector of a bundle is, also to later subscribers."""
-        engines = detector.backend, detector.sparse_engine
+        engines = detector.backend, detector.host_engine
         self._model_info.publish(to_model_info(detector.info, bundle, *engines))
 
     def publish(

@@ -146,7 +146,7 @@ class FakeDetector:
         self.mountings: list = []
         self.closed = False
         self.backend = 'fake'
-        self.sparse_engine = None
+        self.host_engine = None
         self.info = BundleInfo(model=PointPillarsConfig())
 
     def close(self):

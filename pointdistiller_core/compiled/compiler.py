@@ -78,6 +78,31 @@ def load(_context: Any, _flat: Any, _index: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def store(_context: Any, _flat: Any, _index: Any, _values: Any) -> Any:
+    """Write the values of a flat array from an index on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _vector_at(context, builder, signature, arguments)
+        builder.store(arguments[2], address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(FLAT, types.intp, lanes), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def larger(_context: Any, _values: Any, _others: Any) -> Any:
+    """The larger ones of two vectors, or NaN where one of them is: `np.maximum`."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        values, others = arguments
+        is_larger = builder.fcmp_ordered('<', values, others)
+        is_nan = builder.fcmp_unordered('uno', others, others)
+        return builder.select(builder.or_(is_larger, is_nan), others, values)
+
+    return lanes(lanes, lanes), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def add_to(_context: Any, _flat: Any, _index: Any, _summands: Any) -> Any:
     """Add to the values of a flat array from an index on."""
 

@@ -308,7 +308,7 @@ def test_model_info():
     about = json.loads(sent(to_model_info(info, 'student', 'onnx', None)).data)
     assert about['class_names'] == ['Car', 'Pedestrian', 'Cyclist']
     assert (about['bundle'], about['backend'], about['width']) == ('student', 'onnx', 0.25)
-    assert about['sparse_engine'] is None
+    assert about['host_engine'] is None
     assert about['point_cloud_range'] == list(info.model.grid.point_cloud_range)
     assert about['voxel_size'] == [0.16, 0.16, 4.0]
     assert (about['intensity_range'], about['sensor_height']) == ([0.0, 1.0], 2.0)

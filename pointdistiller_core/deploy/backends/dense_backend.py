@@ -101,9 +101,9 @@ class DenseBackend:
             )
 
     @property
-    def sparse_engine(self) -> str | None:
-        """See `Host`."""
-        return self._host.sparse_engine
+    def host_engine(self) -> str | None:
+        """See `Host.engine`."""
+        return self._host.engine
 
     def __call__(
         self,

@@ -54,8 +54,8 @@ class Host(Protocol):
         ...
 
     @property
-    def sparse_engine(self) -> str | None:
-        """The library that computes its sparse convolutions; None if it has none."""
+    def engine(self) -> str | None:
+        """`numba` or `numpy`, which computes what Numba may compile; None if that is nothing."""
         ...
 
     def prepare(self, points: FloatArray) -> Prepared:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Pillars and their encoder in NumPy.
+"""Pillars and their encoder in NumPy; two layers also compiled.
 
 The encoder is linear up to its maximum, and its batch norm can be folded in. So a point costs four
 products per channel; the rest is the same for all points of a pillar.
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.blas import products_in_calling_thread
+from pointdistiller_core.compiled import numba_works
 from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, best_grouping, group_points
@@ -21,6 +22,7 @@ from pointdistiller_core.records import Places
 from pointdistiller_core.sparse.team import MOST_THREADS, Team
 
 if TYPE_CHECKING:
+    from pointdistiller_core.deploy.hosts.compiled_pillars import CompiledEncoder
     from pointdistiller_core.deploy.hosts.host import Arrays, FloatArray, IntArray, Shape
 
 _HIDDEN = 'hidden.'
@@ -45,12 +47,18 @@ class PillarHost:
     """
 
     def __init__(self, config: PointPillarsConfig, arrays: Arrays, num_threads: int = 1) -> None:
-        self._team = Team(min(num_threads, MOST_THREADS) if config.encoder.hidden else 1)
+        two_layers = config.encoder.hidden is not None
+        self._team = Team(min(num_threads, MOST_THREADS) if two_layers else 1)
         self._config = config
-        # clouds of one sweep are not worth the memory and the start of Numba
-        self._group = best_grouping() if config.encoder.hidden else group_points
-        self._first = _PointLayer(arrays, _HIDDEN if config.encoder.hidden else '')
+        self._first = _PointLayer(arrays, _HIDDEN if two_layers else '')
         self._arrays = arrays
+        # one layer, and its clouds of one sweep, are not worth the memory and the start of Numba
+        self._group = best_grouping() if two_layers else group_points
+        self._compiled: CompiledEncoder | None = None
+        if two_layers and numba_works():
+            from pointdistiller_core.deploy.hosts.compiled_pillars import CompiledEncoder
+
+            self._compiled = CompiledEncoder(arrays, config.grid, config.voxels.max_points)
 
     @staticmethod
     def shapes(config: PointPillarsConfig) -> dict[str, Shape]:
@@ -71,9 +79,11 @@ class PillarHost:
         return len(self._arrays['shift']), *self._config.grid.bev_shape
 
     @property
-    def sparse_engine(self) -> None:
+    def engine(self) -> str | None:
         """See `Host`."""
-        return None
+        if self._config.encoder.hidden is None:
+            return None
+        return 'numba' if self._compiled else 'numpy'
 
     def prepare(self, points: FloatArray) -> VoxelArrays:
         """See `Host`."""
@@ -84,18 +94,24 @@ class PillarHost:
             max_voxels=self._config.voxels.max_voxels,
         )
 
-    @products_in_calling_thread()
     def encode(self, pillars: VoxelArrays) -> tuple[FloatArray, IntArray]:
         """See `Host`; the features are those of `PillarEncoder`."""
+        if self._compiled:
+            return self._compiled(pillars, self._team), pillars.cells
+        return self._encode(pillars), pillars.cells
+
+    @products_in_calling_thread()
+    def _encode(self, pillars: VoxelArrays) -> FloatArray:
+        """(P, C) features in NumPy."""
         centers = _cell_centers(pillars.cells, self._config.grid)
         order = np.argsort(-pillars.num_points)
         if self._config.encoder.hidden is not None:
-            return self._encode_blocks(pillars, centers, order), pillars.cells
+            return self._encode_blocks(pillars, centers, order)
         back, layer = np.argsort(order), self._first
         slots = _Slots(pillars, centers, order)
         maxima = slots.maxima(slots.offsets @ layer.offset_weights).take(back, axis=0)
         maxima += layer.common_part(centers, slots.means.take(back, axis=0))
-        return _with_unused(maxima, layer.shift, _has_unused(pillars)), pillars.cells
+        return _with_unused(maxima, layer.shift, _has_unused(pillars))
 
     def _encode_blocks(
         self, pillars: VoxelArrays, centers: FloatArray, order: IntArray

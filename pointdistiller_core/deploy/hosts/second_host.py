@@ -59,7 +59,7 @@ class SecondHost:
         return channels, *self._config.grid.strided_bev_shape(self._config.map_stride)
 
     @property
-    def sparse_engine(self) -> str:
+    def engine(self) -> str:
         """See `Host`."""
         return self._engine.name
 

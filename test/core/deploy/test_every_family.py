@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pointdistiller_core.compiled import numba_works
 from pointdistiller_core.deploy.arrays_file import pack_arrays, unpack_arrays
 from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.backends.canvas import Canvas
@@ -20,7 +21,6 @@ from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.detector import BundleInfo, Detector
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import DETECTORS, build_detector
-from pointdistiller_core.sparse.array_engines import best_array_engine
 
 CONFIGS = {
     'pointpillars': 'tiny_model',
@@ -120,14 +120,15 @@ def test_boxes_are_those_of_the_detector(model, points):
     np.testing.assert_allclose(found.boxes[:5], expected.boxes[:5], atol=1e-3)
 
 
-def test_a_detector_says_what_its_sparse_convolutions_run_in(model, host):
+def test_a_detector_says_what_its_host_runs_in(model, host):
     decoder = AnchorDecoder(model.config, split_detector(model).arrays)
     channels, rows, columns = host.map_shape
     shapes = {INPUT: (1, rows, columns, channels), **decoder.output_shapes}
     backend = DenseBackend('some', host, SimpleNamespace(shapes=shapes), decoder)
     with Detector(backend, BundleInfo(model=model.config)) as detector:
-        expected = best_array_engine().name if model.config.name == 'second' else None
-        assert detector.sparse_engine == expected
+        engine = 'numba' if numba_works() else 'numpy'
+        two_layers = model.config.name == 'second' or model.config.encoder.hidden
+        assert detector.host_engine == (engine if two_layers else None)
 
 
 def test_nothing_to_see(host, points):
