@@ -103,33 +103,26 @@ def larger(_context: Any, _values: Any, _others: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_to(_context: Any, _flat: Any, _index: Any, _summands: Any) -> Any:
-    """Add to the values of a flat array from an index on."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _vector_at(context, builder, signature, arguments)
-        builder.store(builder.fadd(builder.load(address, align=4), arguments[2]), address, align=4)
-        return context.get_dummy_value()
-
-    return types.void(FLAT, types.intp, lanes), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def multiply_add(_context: Any, _flat: Any, _index: Any, _factors: Any, _summands: Any) -> Any:
     """One value of a flat array times the factors, plus the summands."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = builder.load(_address(context, builder, signature, arguments))
-        first = ir.Constant(ir.IntType(32), 0)
-        vector = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, first)
-        order = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        spread = builder.shuffle_vector(vector, vector, order)
-        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        name = f'llvm.fmuladd.v{LANES}f32'
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(function, [spread, *arguments[2:]])
+        return scaled_sum(builder, value, *arguments[2:])
 
     return lanes(FLAT, types.intp, lanes, lanes), generate
+
+
+def scaled_sum(builder: Any, value: Any, factors: Any, summands: Any) -> Any:
+    """LLVM's code for one value times a vector, plus a vector, rounded once where it is fast."""
+    first = ir.Constant(ir.IntType(32), 0)
+    vector = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, first)
+    order = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    spread = builder.shuffle_vector(vector, vector, order)
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    name = f'llvm.fmuladd.v{LANES}f32'
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [spread, factors, summands])
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

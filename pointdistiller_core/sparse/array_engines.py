@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""What computes sparse convolutions without torch: Numba if it is installed, or NumPy."""
+"""What computes sparse convolutions on a CPU: Numba if it is installed, or NumPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pointdistiller_core.compiled import numba_works
-from pointdistiller_core.sparse.array_convolution import convolve_relu
+from pointdistiller_core.sparse import array_convolution
 from pointdistiller_core.sparse.sites import Sites
 
 if TYPE_CHECKING:
@@ -29,7 +29,24 @@ class ArrayEngine(NamedTuple):
     convolve_relu: Callable[..., FloatArray]
 
 
-NUMPY = ArrayEngine('numpy', Sites, convolve_relu)
+class TrainingEngine(NamedTuple):
+    """A convolution without bias, and the gradient of its kernel.
+
+    Attributes:
+        name: of the library.
+        convolve: see `array_convolution.convolve`.
+        kernel_gradient: see `array_convolution.kernel_gradient`.
+    """
+
+    name: str
+    convolve: Callable[..., FloatArray]
+    kernel_gradient: Callable[..., FloatArray]
+
+
+NUMPY = ArrayEngine('numpy', Sites, array_convolution.convolve_relu)
+NUMPY_TRAINING = TrainingEngine(
+    'numpy', array_convolution.convolve, array_convolution.kernel_gradient
+)
 
 
 def best_array_engine() -> ArrayEngine:
@@ -39,3 +56,12 @@ def best_array_engine() -> ArrayEngine:
     from pointdistiller_core.sparse import compiled_convolution as numba
 
     return ArrayEngine('numba', numba.CompiledSites, numba.convolve_relu)
+
+
+def best_training_engine(dtype: str = 'float32') -> TrainingEngine:
+    """Numba's, if Numba works here and the numbers are float32, or NumPy's."""
+    if dtype != 'float32' or not numba_works():
+        return NUMPY_TRAINING
+    from pointdistiller_core.sparse import compiled_training as numba
+
+    return TrainingEngine('numba', numba.convolve, numba.kernel_gradient)

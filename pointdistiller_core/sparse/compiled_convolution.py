@@ -18,16 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.compiled.compiler import (
-    LANES,
-    add_to,
-    compiled,
-    load,
-    multiply_add,
-    popcount,
-    zeros,
-)
+from pointdistiller_core.compiled.compiler import LANES, compiled, popcount
 from pointdistiller_core.sparse import sites as arrays
+from pointdistiller_core.sparse.compiled_blocks import add_products, flat, with_zeros
 from pointdistiller_core.sparse.sites import MAX_LAYERS, Sites, Triple
 from pointdistiller_core.sparse.team import Team
 
@@ -110,14 +103,11 @@ def convolve_relu(
     team: Team | None = None,
 ) -> FloatArray:
     """See `array_convolution.convolve_relu`."""
-    missing = -len(bias) % LANES
-    if missing:
-        kernel, bias = (_with_zeros(each, missing) for each in (kernel, bias))
+    channels = len(bias)
+    kernel, bias = with_zeros(kernel, LANES), with_zeros(bias, LANES)
     sites, output = reading.sites, reading.output
     result: FloatArray = np.empty((len(output), len(bias)), np.float32)
-    values, weights, summands = (
-        np.require(each, np.float32, ['C', 'W']).reshape(-1) for each in (features, kernel, bias)
-    )
+    values, weights, summands = flat(features), flat(kernel), flat(bias)
     bounds = np.searchsorted(output.starts, np.arange(0, len(output) + SIZE, SIZE))
     bounds[-1] = len(output.keys)
     across = sites.shape[2] + 2
@@ -135,12 +125,7 @@ def convolve_relu(
         )
 
     (team or Team()).share(convolve_part, len(bounds) - 1)
-    return result[:, : len(bias) - missing].copy() if missing else result
-
-
-def _with_zeros(weights: FloatArray, count: int) -> FloatArray:
-    """Some more output channels."""
-    return np.concatenate([weights, np.zeros((*weights.shape[:-1], count), np.float32)], axis=-1)
+    return np.ascontiguousarray(result[:, :channels])
 
 
 @compiled('void(u8[::1], i8[::1])')
@@ -265,44 +250,6 @@ def _find_pairs(
                 n += 1
 
 
-@compiled('void(f4[::1], f4[::1], f4[::1], i8, i8[::1], i4[::1], i4[::1], i8)')
-def _add_products(
-    features: Array,
-    weights: Array,
-    result: Array,
-    first_weight: int,
-    steps: Array,
-    inputs: Array,
-    outputs: Array,
-    count: int,
-) -> None:
-    """Add the products of all pairs of one cell of the kernel.
-
-    Four pairs at a time share each row of weights, so more is multiplied than loaded.
-    """
-    before, behind = steps[0], steps[1]
-    for p0 in range(0, count, 4):
-        # a pair beyond the end is read like the last one, and not added
-        p1, p2, p3 = min(p0 + 1, count - 1), min(p0 + 2, count - 1), min(p0 + 3, count - 1)
-        i0, i1 = inputs[p0] * before, inputs[p1] * before
-        i2, i3 = inputs[p2] * before, inputs[p3] * before
-        for channel in range(0, behind, LANES):
-            sum0, sum1, sum2, sum3 = zeros(), zeros(), zeros(), zeros()
-            for i in range(before):
-                row = load(weights, first_weight + i * behind + channel)
-                sum0 = multiply_add(features, i0 + i, row, sum0)
-                sum1 = multiply_add(features, i1 + i, row, sum1)
-                sum2 = multiply_add(features, i2 + i, row, sum2)
-                sum3 = multiply_add(features, i3 + i, row, sum3)
-            add_to(result, outputs[p0] * behind + channel, sum0)
-            if p1 > p0:
-                add_to(result, outputs[p1] * behind + channel, sum1)
-            if p2 > p1:
-                add_to(result, outputs[p2] * behind + channel, sum2)
-            if p3 > p2:
-                add_to(result, outputs[p3] * behind + channel, sum3)
-
-
 @compiled(
     f'void(f4[::1], f4[::1], f4[::1], f4[::1], {KEYS_MASKS_STARTS}, {KEYS_MASKS_STARTS},'
     ' i8[::1], i8[::1], i8[::1], i4[:, :, ::1])'
@@ -339,10 +286,11 @@ def _convolve(
     counts = np.zeros(pairs.shape[1], np.int64)
     _find_pairs(source, target, steps, bounds, fingers, pairs, counts)
     for k in range(len(counts)):
-        first_weight = k * steps[0] * steps[1]
-        _add_products(
-            features, weights, result, first_weight, steps, pairs[0, k], pairs[1, k], counts[k]
-        )
+        weight = k * steps[0] * steps[1]
+        add_products(
+            features, weights, result, pairs[0, k], pairs[1, k],
+            0, counts[k], weight, steps[0], steps[1],
+        )  # fmt: skip
     for place in range(first, end):
         value = result[place]
         result[place] = np.float32(0) if value < 0 else value  # NaN stays

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
-"""Libraries that can run the sparse convolutions of a model on a GPU, instead of torch's own.
+"""What runs the sparse convolutions of a model; on a GPU libraries can, instead of torch.
 
 Weights are laid out alike in all of them, so any engine runs any checkpoint.
 """
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from pointdistiller_core.errors import BackendError, ConfigError
+from pointdistiller_core.sparse.array_engines import best_training_engine
 from pointdistiller_core.sparse.convolution import SparseConv3d, SparseTensor
 
 TORCH = 'torch'
@@ -55,6 +56,19 @@ def use_engine(model: nn.Module, name: str, device: torch.device | str) -> None:
         convolution.run = None if name == TORCH else Engine(LIBRARIES[name].module)
 
 
+def engine_of(model: nn.Module, device: torch.device) -> str | None:
+    """What the sparse convolutions of a model run in on a device; None if it has none.
+
+    It is the module of one of the `LIBRARIES`, `torch`, or on a CPU `numba` or `numpy`.
+    """
+    runs = [part.run for part in model.modules() if isinstance(part, SparseConv3d)]
+    if not runs:
+        return None
+    if isinstance(runs[0], Engine):
+        return runs[0].module
+    return best_training_engine().name if device.type == 'cpu' else TORCH
+
+
 def _check(name: str, device: torch.device, convolutions: list[SparseConv3d]) -> None:
     if name not in LIBRARIES:
         raise ConfigError(f'sparse engine {name!r}: choose from {[TORCH, *LIBRARIES]}')
@@ -89,18 +103,18 @@ class Engine:
     """Runs a `SparseConv3d` in a library that has spconv's layers."""
 
     def __init__(self, module: str) -> None:
-        self._module = module
+        self.module = module
 
     def __call__(self, conv: SparseConv3d, tensor: SparseTensor) -> SparseTensor:
         """(R, C) features to (R', C') ones, in this project's order of cells."""
-        library = import_module(self._module)
+        library = import_module(self.module)
         device = tensor.features.device
         cells = torch.from_numpy(tensor.sites.coords).to(device, torch.int32)
         given = library.SparseConvTensor(
             tensor.features, cells, list(tensor.sites.shape), tensor.sites.batch_size
         )
         channels = conv.weight.shape[-1], conv.weight.shape[0]
-        layer = _layer(self._module, channels, conv.kernel, conv.stride, conv.padding)
+        layer = _layer(self.module, channels, conv.kernel, conv.stride, conv.padding)
         found = torch.func.functional_call(layer, {'weight': conv.weight}, (given,))
         if conv.stride is None:  # the same cells in the same order
             return tensor.with_features(found.features)

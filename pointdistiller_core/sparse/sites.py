@@ -53,6 +53,14 @@ class Rulebook:
     num_outputs: int
     _bounds: dict[int, tuple[list[int], ...]] = field(default_factory=dict, repr=False)
 
+    @cached_property
+    def _joined(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        inputs, outputs = (
+            np.concatenate(each, dtype=np.int32, casting='same_kind')
+            for each in zip(*self.pairs, strict=True)
+        )
+        return inputs, outputs
+
     @property
     def num_pairs(self) -> int:
         """Multiply-adds for each pair of channels."""
@@ -73,6 +81,17 @@ class Rulebook:
             found = (np.searchsorted(outputs, firsts).tolist() for _, outputs in self.pairs)
             self._bounds[size] = tuple(found)
         return self._bounds[size]
+
+    def joined_pairs(self, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], IntArray]:
+        """The pairs of all cells of the kernel one after another; they are kept as well.
+
+        Returns:
+            (n,) rows of the input and (n,) of the output; and (parts + 1, cells of the kernel)
+            where the pairs of each `size` outputs begin, and the end.
+        """
+        counts = [len(pairs.inputs) for pairs in self.pairs]
+        bounds = np.array(self.bounds(size)).T + (np.cumsum(counts) - counts)
+        return *self._joined, np.ascontiguousarray(bounds)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.files import write_text
 from pointdistiller_core.models import build_detector
 from pointdistiller_core.pipelines.evaluate import spread_clouds
-from pointdistiller_core.sparse.engines import TORCH, use_engine
+from pointdistiller_core.sparse.engines import TORCH, engine_of, use_engine
 from pointdistiller_core.training.data import torch_seed
 from pointdistiller_core.training.fine_tuning import (
     SOURCE_FACT,
@@ -119,6 +119,8 @@ def run_experiment(
         teachers = (objective.teacher,) if isinstance(objective, Distiller) else ()
         for model in (detector_of(objective), *teachers):
             use_engine(model, config.training.sparse_engine, find_device(device))
+    if engine_of(objective, find_device(device)) == 'numpy':
+        tell('sparse convolutions run in NumPy; Numba is faster: pip install numba')
     facts: dict[str, JsonValue] = {}
     if teacher is not None:
         facts['teacher_sha256'] = weights_checksum(teacher)

@@ -38,6 +38,7 @@ from pointdistiller_core.files import write_text
 from pointdistiller_core.models import AnyDetector
 from pointdistiller_core.pipelines.evaluate import evaluate
 from pointdistiller_core.records import Batch
+from pointdistiller_core.sparse.engines import engine_of
 from pointdistiller_core.training.average import start_average, update_average
 from pointdistiller_core.training.checkpoint import (
     Position,
@@ -197,7 +198,8 @@ def _train(
         raise CheckpointError(f'{run}: {done} here, {expected} in the first process; share it')
     share_weights(trainer.state.objective)
     if first:
-        record_session(run, first_epoch=done.epochs + 1)
+        engine = engine_of(trainer.state.objective, fabric.device)
+        record_session(run, first_epoch=done.epochs + 1, sparse_engine=engine)
         keep_history(run, done.epochs)
     if fabric.world_size > 1 and len(dataset) and config.augmentation.ground_truth_sampling:
         with fabric.rank_zero_first():  # it builds the database if there is none yet

@@ -117,13 +117,19 @@ def alone_in(run: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def record_session(run: Path, *, first_epoch: int) -> None:
+def record_session(run: Path, *, first_epoch: int, sparse_engine: str | None = None) -> None:
     """Add to `run.json` how, where and with what versions this part of the run was started.
+
+    Args:
+        run: folder of the run.
+        first_epoch: of this part.
+        sparse_engine: what its sparse convolutions run in; see `sparse.engines.engine_of`.
 
     Raises:
         CheckpointError: `run.json` is missing or damaged.
     """
-    file, session = run / RUN_FILE, {'first_epoch': first_epoch, **describe_session()}
+    file = run / RUN_FILE
+    session = {'first_epoch': first_epoch, **describe_session(), 'sparse_engine': sparse_engine}
     with named_damage(file):
         values = json.loads(file.read_bytes())
         values['sessions'].append(session)

@@ -13,8 +13,9 @@ from torch import nn
 
 from pointdistiller_core.errors import BackendError, ConfigError
 from pointdistiller_core.sparse import engines
+from pointdistiller_core.sparse.array_engines import best_training_engine
 from pointdistiller_core.sparse.convolution import SparseConv3d, SparseTensor, convolve
-from pointdistiller_core.sparse.engines import LIBRARIES, Engine, use_engine
+from pointdistiller_core.sparse.engines import LIBRARIES, Engine, engine_of, use_engine
 from pointdistiller_core.sparse.sites import Sites
 
 SHAPE, BATCH = (6, 9, 7), 2
@@ -119,5 +120,9 @@ def test_an_engine_is_chosen_and_left_again(monkeypatch):
     model = nn.Sequential(SparseConv3d(4, 5), SparseConv3d(5, 5))
     use_engine(model, 'spconv_triton', 'cuda:1')
     assert all(isinstance(conv.run, Engine) for conv in model)
+    assert engine_of(model, torch.device('cuda:1')) == 'spconv_triton.pytorch'
     use_engine(model, 'torch', 'cpu')
     assert all(conv.run is None for conv in model)
+    assert engine_of(model, torch.device('cuda')) == 'torch'
+    assert engine_of(model, torch.device('cpu')) == best_training_engine().name
+    assert engine_of(nn.Linear(1, 1), torch.device('cpu')) is None

@@ -29,9 +29,10 @@ from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.formats.folder import FolderInfo, FrameRange, FrameRow, Label
 from pointdistiller_core.formats.folder_writer import FolderWriter
 from pointdistiller_core.models import PointPillars
+from pointdistiller_core.sparse.array_engines import NUMPY_TRAINING, best_training_engine
 from pointdistiller_core.training.experiment import build_objective, run_experiment
 from pointdistiller_core.training.listeners import Listener
-from pointdistiller_core.training.run import read_losses
+from pointdistiller_core.training.run import read_losses, read_sessions
 
 CAR = [10, 0, -1, 3.9, 1.6, 1.56, 0]
 
@@ -115,6 +116,24 @@ def test_a_partly_labelled_dataset_is_distilled_on(tiny_model, teacher, drive, t
     assert note.endswith(
         'train: 2 of 4 frames have no labels: they take part in logits, not in the detection loss'
     )
+
+
+@pytest.mark.parametrize('without', [False, True])
+def test_a_run_tells_what_its_sparse_convolutions_ran_in(
+    monkeypatch, tiny_second, frames, tmp_path, without
+):
+    expected = best_training_engine()
+    if without:
+        expected = NUMPY_TRAINING
+        for module in ('engines', 'convolution'):
+            place = f'pointdistiller_core.sparse.{module}.best_training_engine'
+            monkeypatch.setattr(place, lambda *_: NUMPY_TRAINING)
+    listener, run = Notes(), tmp_path / 'run'
+    config = make_config(tiny_second, frames).model_copy(update={'distillation': None})
+    run_experiment(config, run, listener=listener, device='cpu')
+    assert [each['sparse_engine'] for each in read_sessions(run)] == [expected.name]
+    told = [note for note in listener.notes if 'Numba is faster: pip install numba' in note]
+    assert len(told) == (expected.name == 'numpy')
 
 
 def test_of_a_partly_labelled_dataset_a_training_takes_what_is_labelled(
