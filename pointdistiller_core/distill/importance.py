@@ -168,7 +168,7 @@ def sample_rows(
         order = torch.randperm(len(importance), device=importance.device, generator=generator)
         return order[:num_samples]
     if sample == 'top':
-        return importance.topk(num_samples).indices
+        return importance.argsort(descending=True, stable=True)[:num_samples]  # alike on any device
     order = importance.argsort(descending=True, stable=True)
     num_top = (num_samples + 1) // 2 if sample == 'mixed' else 0
     return torch.cat([order[:num_top], order[len(order) - (num_samples - num_top) :]])
