@@ -167,8 +167,8 @@ def sample_rows(
     if sample == 'random':
         order = torch.randperm(len(importance), device=importance.device, generator=generator)
         return order[:num_samples]
-    if sample == 'top':
-        return importance.argsort(descending=True, stable=True)[:num_samples]  # alike on any device
+    if sample == 'top':  # not topk, which takes others of equal ones on other devices
+        return importance.argsort(descending=True, stable=True)[:num_samples]
     order = importance.argsort(descending=True, stable=True)
     num_top = (num_samples + 1) // 2 if sample == 'mixed' else 0
     return torch.cat([order[:num_top], order[len(order) - (num_samples - num_top) :]])
