@@ -18,6 +18,7 @@ from pointdistiller_core.records import Detections, Places
 if TYPE_CHECKING:
     from pointdistiller_core.deploy.hosts.host import Arrays, FloatArray, IntArray, Shape
 
+BLOCK = 1 << 19  # logits that are compared at once, so that the result stays in the cache
 _OUTPUTS = ('class_logits', 'boxes_and_directions')
 _ARRAYS = ('anchor_xs', 'anchor_ys', 'anchor_shapes')
 
@@ -102,13 +103,22 @@ class AnchorDecoder:
         shapes: dict[str, Shape] = {}
         for level, (height, width) in enumerate(self._config.head_shapes):
             class_logits, others = output_names(level)
-            shapes[class_logits] = (1, kinds * num_classes, height, width)
+            logits = kinds * num_classes
+            shapes[class_logits] = (
+                (1, height, width, logits)
+                if logits_by_cell(self._config)
+                else (1, logits, height, width)
+            )
             shapes[others] = (1, height, width, kinds * self._values_per_anchor)
         return shapes
 
     @property
     def _values_per_anchor(self) -> int:
         return 11 if self._config.head.velocities else 9
+
+    def select(self, detection: DetectionConfig, *, keeps_best: bool = False) -> Selection:
+        """What finds the cells to decode in the outputs of one frame."""
+        return Selection(self._config, detection, keeps_best=keeps_best)
 
     def __call__(self, picked: Sequence[Picked], detection: DetectionConfig) -> Detections:
         """Boxes by `detect_frame` from the raw outputs of some cells of each map."""
@@ -169,9 +179,49 @@ class AnchorDecoder:
         return replace(places, values=values, highest=1.0)
 
 
-def find_promising(logits: FloatArray, detection: DetectionConfig) -> IntArray:
-    """Cells where any of the logits (A * K, H, W) may pass a threshold, and few others."""
-    # Slightly below it, because scores in float32 are rounded; the decoding then decides.
-    lowest = min(detection.score_thresholds, default=detection.score_threshold) * (1 - 1e-5)
-    limit = math.log(lowest / (1 - lowest)) if lowest else -math.inf
-    return np.flatnonzero((logits >= np.float32(limit)).any(axis=0))
+def logits_by_cell(config: AnchorDetectorConfig) -> bool:
+    """Whether a network gives the class logits of a cell together, and not as maps.
+
+    A pyramid has so many that bringing them into the order of maps takes a quarter of its time.
+    """
+    return config.neck.kind == 'fpn'
+
+
+class Selection:
+    """Finds the promising cells of a map, and may keep the best logit of each cell.
+
+    Attributes:
+        best: of each map (H, W) largest class logits; empty if they are not kept or the network
+            did not run.
+    """
+
+    def __init__(
+        self, config: AnchorDetectorConfig, detection: DetectionConfig, *, keeps_best: bool = False
+    ) -> None:
+        # Slightly below it, because scores in float32 are rounded; the decoding then decides.
+        lowest = min(detection.score_thresholds, default=detection.score_threshold) * (1 - 1e-5)
+        self._limit = np.float32(math.log(lowest / (1 - lowest)) if lowest else -math.inf)
+        self._by_cell = logits_by_cell(config)
+        self._keeps_best = keeps_best
+        self.best: list[FloatArray] = []
+
+    def __call__(self, logits: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Cells where any logit may pass a threshold, and few others.
+
+        Args:
+            logits: (A * K, H, W) of a map, or (H, W, A * K), see `logits_by_cell`.
+
+        Returns:
+            (n,) `row * W + column`, and (n, A * K) their logits.
+        """
+        if self._keeps_best:
+            self.best.append(logits.max(axis=-1 if self._by_cell else 0))
+        if not self._by_cell:
+            cells = np.flatnonzero((logits >= self._limit).any(axis=0))
+            return cells, logits.reshape(len(logits), -1)[:, cells].T
+        flat, width = logits.reshape(-1), logits.shape[-1]
+        blocks = range(0, len(flat), BLOCK)
+        passing = [np.flatnonzero(flat[i : i + BLOCK] >= self._limit) + i for i in blocks]
+        cells = np.concatenate(passing) // width
+        cells = cells[np.diff(cells, prepend=-1) > 0]
+        return cells, logits.reshape(-1, width).take(cells, axis=0)

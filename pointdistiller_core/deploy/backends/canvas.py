@@ -63,7 +63,10 @@ class Canvas:
         """
         self._cells[self._used] = np.zeros((), self._cell)
         self._used = cells
+        values = features
         if self._levels is not None:
-            features = np.rint(np.minimum(features * self._levels, MAX_LEVEL))
-        rows = np.ascontiguousarray(features, self.array.dtype)
+            values = (features * self._levels).astype(np.float32, copy=False)
+            np.minimum(values, MAX_LEVEL, out=values)
+            np.rint(values, out=values)
+        rows = np.ascontiguousarray(values, self.array.dtype)
         self._cells[cells] = rows.reshape(-1).view(self._cell)

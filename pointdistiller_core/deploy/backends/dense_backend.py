@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from pointdistiller_core.deploy.backends.anchor_decoder import (
     AnchorDecoder,
     Picked,
-    find_promising,
+    Selection,
     output_names,
 )
 from pointdistiller_core.deploy.backends.backend import Stopwatch
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 INPUT = 'canvas'
 # Name under which an int8 network holds the value of one level of its input.
 INPUT_SCALE = 'pointdistiller_input_scale'
-Select = Callable[['FloatArray'], 'IntArray']
 
 
 class Network(Protocol):
@@ -44,38 +43,18 @@ class Network(Protocol):
         """CPU threads that it runs on; the host before it takes as many."""
         ...
 
-    def __call__(self, features: FloatArray, cells: IntArray, select: Select) -> list[Picked]:
+    def __call__(self, features: FloatArray, cells: IntArray, select: Selection) -> list[Picked]:
         """Raw outputs of the promising cells of one frame; see `BevNetwork`.
 
         Args:
             features: (R, C) float32 of the cells that are not zero.
             cells: (R,) `row * columns + column` of each.
-            select: maps (A * K, H, W) class logits to the cells (n,) of that map to read.
+            select: finds the cells of a map to read.
 
         Returns:
             Those of each map of the head, which the next call does not change.
         """
         ...
-
-
-class _Select:
-    """Finds promising cells, and may keep the best logit of each cell.
-
-    Attributes:
-        best: of each map (H, W) largest class logits; empty if they are not kept or the network
-            did not run.
-    """
-
-    def __init__(self, detection: DetectionConfig, *, keeps_best: bool) -> None:
-        self._detection = detection
-        self._keeps_best = keeps_best
-        self.best: list[FloatArray] = []
-
-    def __call__(self, logits: FloatArray) -> IntArray:
-        """See `Network`."""
-        if self._keeps_best:
-            self.best.append(logits.max(axis=0))
-        return find_promising(logits, self._detection)
 
 
 class DenseBackend:
@@ -118,7 +97,7 @@ class DenseBackend:
         watch.lap('prepare')
         # an intensity of 1e38 may become infinite; boxes that are not finite are dropped
         with np.errstate(over='ignore', invalid='ignore'):
-            select = _Select(detection, keeps_best=importance == 'confidence')
+            select = self._decoder.select(detection, keeps_best=importance == 'confidence')
             found = self._detect(prepared, watch, select, detection)
         places = None if importance is None else self._host.places(prepared)
         if places is not None and importance == 'confidence':
@@ -129,7 +108,7 @@ class DenseBackend:
         self,
         prepared: Prepared,
         watch: Stopwatch,
-        select: Select,
+        select: Selection,
         detection: DetectionConfig,
     ) -> Detections:
         if not len(prepared):  # nothing seen, so whatever a network finds is no object
@@ -142,18 +121,17 @@ class DenseBackend:
         return found
 
 
-def pick_cells(outputs: Sequence[FloatArray], select: Select) -> list[Picked]:
+def pick_cells(outputs: Sequence[FloatArray], select: Selection) -> list[Picked]:
     """What `Network` returns, from its outputs.
 
     Args:
-        outputs: of each map (1, A * K, H, W) class logits and (1, H, W, A * 9) the others.
+        outputs: of each map the class logits and the others, as `BevNetwork` gives them.
         select: see `Network`.
     """
     picked = []
     for (logits,), (others,) in zip(outputs[::2], outputs[1::2], strict=True):
-        cells = select(logits)
-        by_cell = others.reshape(-1, others.shape[-1])
-        picked.append(Picked(cells, logits.reshape(len(logits), -1)[:, cells].T, by_cell[cells]))
+        cells, own = select(logits)
+        picked.append(Picked(cells, own, others.reshape(-1, others.shape[-1])[cells]))
     return picked
 
 

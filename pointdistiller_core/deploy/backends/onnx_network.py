@@ -19,9 +19,8 @@ from pointdistiller_core.deploy.backends.onnx_graph import check_onnx
 from pointdistiller_core.errors import BackendError, CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.deploy.backends.anchor_decoder import Picked
+    from pointdistiller_core.deploy.backends.anchor_decoder import Picked, Selection
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
-    from pointdistiller_core.deploy.backends.dense_backend import Select
     from pointdistiller_core.deploy.hosts.host import Shape
 
 logger = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ class OnnxNetwork:
         ports = (*self._session.get_inputs(), *self._session.get_outputs())
         return {port.name: tuple(port.shape) for port in ports}
 
-    def __call__(self, features: FloatArray, cells: IntArray, select: Select) -> list[Picked]:
+    def __call__(self, features: FloatArray, cells: IntArray, select: Selection) -> list[Picked]:
         """Raw outputs of some cells of one frame; see `Network`."""
         with self._lock:
             self._canvas.fill(features, cells)

@@ -23,9 +23,8 @@ from pointdistiller_core.deploy.backends.dense_backend import (
 from pointdistiller_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from pointdistiller_core.deploy.backends.anchor_decoder import Picked
+    from pointdistiller_core.deploy.backends.anchor_decoder import Picked, Selection
     from pointdistiller_core.deploy.backends.backend import FloatArray, IntArray
-    from pointdistiller_core.deploy.backends.dense_backend import Select
     from pointdistiller_core.deploy.hosts.host import Shape
 
 # Layers of an export; none makes large outputs from small inputs, and none reads files.
@@ -95,7 +94,7 @@ class OpenVinoNetwork:
         ports = (*self._compiled.inputs, *self._compiled.outputs)
         return {port.get_any_name(): tuple(port.shape) for port in ports}
 
-    def __call__(self, features: FloatArray, cells: IntArray, select: Select) -> list[Picked]:
+    def __call__(self, features: FloatArray, cells: IntArray, select: Selection) -> list[Picked]:
         """Raw outputs of some cells of one frame; see `Network`."""
         with self._lock:
             self._canvas.fill(features, cells)

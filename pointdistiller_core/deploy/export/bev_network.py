@@ -64,9 +64,9 @@ class BevNetwork(nn.Module):
         """(1, rows, columns, C) pillar features to the outputs of the head's maps.
 
         Returns:
-            For each map (1, A * K, H, W) class logits, and (1, H, W, A * 9): box residuals of all
-            A anchors of a cell, then direction logits of all of them, then their velocities, with
-            which these are A * 11.
+            For each map (1, A * K, H, W) class logits, or (1, H, W, A * K), see `logits_by_cell`;
+            and (1, H, W, A * 9): box residuals of all A anchors of a cell, then direction logits
+            of all of them, then their velocities, with which these are A * 11.
         """
         features, levels = canvas.permute(0, 3, 1, 2), []
         for stage in self.stages:
@@ -76,8 +76,12 @@ class BevNetwork(nn.Module):
         return tuple(
             each
             for logits, others in self.heads(levels)
-            for each in (logits, others.permute(0, 2, 3, 1))
+            for each in (self.order(logits), others.permute(0, 2, 3, 1))
         )
+
+    def order(self, logits: Tensor) -> Tensor:
+        """Class logits (1, A * K, H, W) as they leave the network."""
+        return logits
 
     @abstractmethod
     def heads(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -173,6 +177,10 @@ class PyramidNetwork(BevNetwork):
             )
         outputs = [torch.relu(conv(each)) for conv, each in zip(self.outputs, maps, strict=True)]
         return [(self.class_head(each), self.box_head(each)) for each in outputs]
+
+    def order(self, logits: Tensor) -> Tensor:
+        """See `logits_by_cell`."""
+        return logits.permute(0, 2, 3, 1)
 
     def level_readers(self, level: int) -> list[nn.Conv2d]:
         """See `BevNetwork`."""

@@ -111,7 +111,7 @@ def test_boxes_are_those_of_the_detector(model, points):
         outputs = [output.numpy() for output in network(torch.from_numpy(canvas))]
         (expected,) = model.detect(model(model.prepare([torch.from_numpy(points)])))
     assert [output.shape for output in outputs] == list(decoder.output_shapes.values())
-    picked = pick_cells(outputs, lambda logits: np.arange(logits[0].size))
+    picked = pick_cells(outputs, decoder.select(model.config.detection))  # threshold 0: all
     found = decoder(picked, model.config.detection)
     assert len(found) == len(expected) > 20
     if expected.velocities is not None:
