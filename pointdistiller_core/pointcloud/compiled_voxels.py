@@ -19,7 +19,7 @@ from pointdistiller_core.records import Cut
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pointdistiller_core.pointcloud.voxel_arrays import FloatArray
+    from pointdistiller_core.pointcloud.voxel_arrays import FloatArray, IntArray
 
     Array = NDArray[Any]
 
@@ -58,6 +58,14 @@ def group_points(
             'voxels': Cut(kept_voxels, found - kept_voxels),
         },
     )
+
+
+def means_in_rows(voxels: VoxelArrays, rows: IntArray) -> FloatArray:
+    """See `voxel_arrays.means_in_rows`."""
+    points = np.require(voxels.points, np.float32, ['C', 'W'])
+    means: FloatArray = np.empty((len(voxels), points.shape[1]), np.float32)
+    _write_means(points, voxels.num_points, rows, means)
+    return means
 
 
 def _table(grid: Grid, num_points: int) -> tuple[Array, Array]:
@@ -148,3 +156,17 @@ def _fill_slots(points: Array, owners: Array, slots: Array, ends: Array, grouped
             for column in range(width):
                 grouped[slot, column] = points[n, column]
             slots[owner] = slot + 1
+
+
+@compiled('void(f4[:, ::1], i8[::1], i8[::1], f4[:, ::1])')
+def _write_means(points: Array, num_points: Array, rows: Array, means: Array) -> None:
+    """Write the means of the points of each voxel, which lie voxel after voxel, into its row."""
+    begin = 0
+    for voxel in range(len(num_points)):
+        count, row = num_points[voxel], rows[voxel]
+        for column in range(points.shape[1]):
+            total = points[begin, column]
+            for n in range(begin + 1, begin + count):
+                total += points[n, column]
+            means[row, column] = total / np.float32(count) if count > 1 else total
+        begin += count

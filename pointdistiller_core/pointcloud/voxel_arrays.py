@@ -74,6 +74,22 @@ class VoxelArrays:
         return means
 
 
+def means_in_rows(voxels: VoxelArrays, rows: IntArray) -> FloatArray:
+    """(P, F) float32 `means` of the voxels, each in its row of (P,)."""
+    means: FloatArray = np.empty((len(voxels), voxels.points.shape[1]), np.float32)
+    means[rows] = voxels.means()
+    return means
+
+
+def best_means() -> Callable[[VoxelArrays, IntArray], FloatArray]:
+    """`means_in_rows`, compiled if Numba works here; the same bits."""
+    if not numba_works():
+        return means_in_rows
+    from pointdistiller_core.pointcloud import compiled_voxels
+
+    return compiled_voxels.means_in_rows
+
+
 def best_grouping() -> Callable[..., VoxelArrays]:
     """`group_points`, compiled if Numba works here: the same bits in a third of the time."""
     if not numba_works():

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.sparse.sites import Rulebook
+from pointdistiller_core.sparse.sites import Rulebook, Sites
 from pointdistiller_core.sparse.team import Team
 
 if TYPE_CHECKING:
     FloatArray = NDArray[np.float32]
+    IntArray = NDArray[np.int64]
 
 VALUES = 1 << 16  # of a part of the output: 256 kB
 MOST_SUMS = 8  # of a kernel's gradient, each over some of the parts
@@ -85,6 +86,26 @@ def kernel_gradient(
     (team or Team()).share(add_parts, num_sums)
     result: FloatArray = sums.sum(axis=0)
     return result
+
+
+def stack_layers(features: FloatArray, sites: Sites) -> tuple[FloatArray, IntArray]:
+    """The features of each column, channel by channel and then layer, and its cell of the map.
+
+    Args:
+        features: (R, C) of sites of one frame.
+        sites: in n columns.
+
+    Returns:
+        (n, C * layers), and (n,) `row * columns + column`.
+    """
+    depth, _, width = sites.shape
+    rows, columns = sites.columns
+    stacked = np.zeros((len(rows), features.shape[1], depth), np.float32)
+    for layer in range(depth):
+        own = np.flatnonzero(sites.layers == layer)
+        stacked[sites.column_of_site.take(own), :, layer] = features.take(own, axis=0)
+    by_channel = stacked.reshape(len(rows), features.shape[1] * depth)
+    return by_channel, rows * width + columns
 
 
 def _convolve(

@@ -12,7 +12,7 @@ from pointdistiller_core.sparse import array_convolution
 from pointdistiller_core.sparse.sites import Sites
 
 if TYPE_CHECKING:
-    from pointdistiller_core.sparse.array_convolution import FloatArray
+    from pointdistiller_core.sparse.array_convolution import FloatArray, IntArray
 
 
 class ArrayEngine(NamedTuple):
@@ -22,11 +22,13 @@ class ArrayEngine(NamedTuple):
         name: of the library.
         sites: finds which cells meet.
         convolve_relu: see `array_convolution.convolve_relu`.
+        stack_layers: see `array_convolution.stack_layers`.
     """
 
     name: str
     sites: type[Sites]
     convolve_relu: Callable[..., FloatArray]
+    stack_layers: Callable[[FloatArray, Sites], tuple[FloatArray, IntArray]]
 
 
 class TrainingEngine(NamedTuple):
@@ -43,7 +45,9 @@ class TrainingEngine(NamedTuple):
     kernel_gradient: Callable[..., FloatArray]
 
 
-NUMPY = ArrayEngine('numpy', Sites, array_convolution.convolve_relu)
+NUMPY = ArrayEngine(
+    'numpy', Sites, array_convolution.convolve_relu, array_convolution.stack_layers
+)
 NUMPY_TRAINING = TrainingEngine(
     'numpy', array_convolution.convolve, array_convolution.kernel_gradient
 )
@@ -55,7 +59,7 @@ def best_array_engine() -> ArrayEngine:
         return NUMPY
     from pointdistiller_core.sparse import compiled_convolution as numba
 
-    return ArrayEngine('numba', numba.CompiledSites, numba.convolve_relu)
+    return ArrayEngine('numba', numba.CompiledSites, numba.convolve_relu, numba.stack_layers)
 
 
 def best_training_engine(dtype: str = 'float32') -> TrainingEngine:

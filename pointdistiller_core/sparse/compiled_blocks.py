@@ -87,6 +87,43 @@ def _products(num_pairs: int, num_vectors: int) -> Any:
     return add_block
 
 
+def _products_of_few(num_rows: int) -> Any:
+    """Adds the same for so few channels of the input that the weights stay in registers, too."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def add_block(
+        _context: Any, _features: Any, _weights: Any, _result: Any, _inputs: Any, _outputs: Any,
+        _place: Any, _end: Any, _weight: Any, _channel: Any, _behind: Any,
+    ) -> Any:  # fmt: skip
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            features, weights, result, inputs, outputs = _addresses(
+                context, builder, signature, arguments[:5]
+            )
+            place, end, weight, channel, behind = arguments[5:]
+            line = builder.gep(weights, [builder.add(weight, channel)])
+            factors = []
+            for _ in range(num_rows):
+                factors += _load(builder, line, 1)
+                line = builder.gep(line, [behind])
+            with cgutils.for_range_slice(builder, place, end, _INDEX(1), _INDEX) as (pair, _):
+                row = _row(builder, features, inputs, pair, _INDEX(num_rows))
+                total = ir.Constant(VECTOR, None)
+                for number, factor in enumerate(factors):
+                    value = builder.load(builder.gep(row, [_INDEX(number)]))
+                    total = scaled_sum(builder, value, factor, total)
+                target = builder.gep(_row(builder, result, outputs, pair, behind), [channel])
+                (address,) = _vectors(builder, target, 1)
+                builder.store(
+                    builder.fadd(builder.load(address, align=4), total), address, align=4
+                )
+            return context.get_dummy_value()
+
+        arrays = (FLAT, FLAT, FLAT, _NUMBERS, _NUMBERS)
+        return types.void(*arrays, *[types.intp] * 5), generate
+
+    return add_block
+
+
 def _outer_products(num_rows: int, num_vectors: int) -> Any:
     """Adds, for some channels of input and output, the products of the pairs at some places."""
 
@@ -172,6 +209,7 @@ def _add(builder: Any, address: Any, sums: list[Any]) -> None:
 
 
 _add_products, _add_wide_products = _products(PAIRS, 1), _products(WIDE_PAIRS, 2)
+_add_products_of_4, _add_products_of_8, _add_products_of_16 = map(_products_of_few, (4, 8, 16))
 _add_outer, _add_wide_outer = _outer_products(ROWS, 1), _outer_products(ROWS, 2)
 
 
@@ -204,6 +242,21 @@ def add_products(
         before: channels of the features.
         behind: channels of the result, a multiple of `LANES`.
     """
+    if HAS_WIDE and before in (4, 8, 16):
+        for channel in range(0, behind, LANES):
+            if before == 4:
+                _add_products_of_4(
+                    features, weights, result, inputs, outputs, begin, end, weight, channel, behind
+                )
+            elif before == 8:
+                _add_products_of_8(
+                    features, weights, result, inputs, outputs, begin, end, weight, channel, behind
+                )
+            else:
+                _add_products_of_16(
+                    features, weights, result, inputs, outputs, begin, end, weight, channel, behind
+                )
+        return
     if HAS_WIDE and behind % WIDE == 0:
         for pair in range(begin, end, WIDE_PAIRS):
             for channel in range(0, behind, WIDE):

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistiller_core.compiled.compiler import LANES, compiled, popcount
+from pointdistiller_core.compiled.compiler import (
+    LANES,
+    compiled,
+    larger,
+    load,
+    popcount,
+    store,
+    zeros,
+)
 from pointdistiller_core.sparse import sites as arrays
 from pointdistiller_core.sparse.compiled_blocks import add_products, flat, with_zeros
 from pointdistiller_core.sparse.sites import MAX_LAYERS, Sites, Triple
@@ -63,6 +71,19 @@ class CompiledSites(Sites):
     def starts(self) -> IntArray:
         """(n + 1,) number of the sites before each column, and of all."""
         return np.append(0, np.cumsum(arrays.popcount(self.masks)))
+
+    @classmethod
+    def of_frame(cls, cells: IntArray, shape: Triple) -> tuple[Sites, IntArray]:
+        """See `Sites`; a bit for each column of the grid puts them in order without sorting."""
+        arrays.check_layers(shape)
+        num_words = (shape[1] + 2) * (shape[2] + 2) // 64 + 1
+        bits, before = np.zeros(num_words, np.uint64), np.empty(num_words, np.int64)
+        keys, masks = np.empty(len(cells), np.int64), np.zeros(len(cells), np.uint64)
+        ranks: IntArray = np.empty(len(cells), np.int64)
+        count = _rank_cells(cells, np.array(shape), bits, before, keys, masks, ranks)
+        layers: IntArray = np.empty(len(cells), np.int64)
+        _list_layers(masks[:count], layers)
+        return cls(shape, 1, keys[:count].copy(), masks[:count].copy(), layers), ranks
 
     @cached_property
     def submanifold(self) -> Reading:  # type: ignore[override]
@@ -110,22 +131,136 @@ def convolve_relu(
     values, weights, summands = flat(features), flat(kernel), flat(bias)
     bounds = np.searchsorted(output.starts, np.arange(0, len(output) + SIZE, SIZE))
     bounds[-1] = len(output.keys)
-    across = sites.shape[2] + 2
+    num_parts, across = len(bounds) - 1, sites.shape[2] + 2
     first_keys = reading.first_keys.take(bounds[:-1])[:, None]
     fingers = np.searchsorted(sites.keys, first_keys + np.arange(reading.rows) * across)
     steps = np.array([features.shape[1], len(bias), across, reading.stride, reading.padding])
     source = sites.keys, sites.masks, sites.starts
     target = reading.first_keys, output.masks, output.starts
+    team = team or Team()
+    kept = _kept_pairs(team, reading, num_parts, len(kernel))
 
     def convolve_part(part: int) -> None:
-        pairs = np.empty((2, len(kernel), SIZE + MAX_LAYERS), np.int32)
+        if kept is None:
+            pairs = np.empty((2, len(kernel), SIZE + MAX_LAYERS), np.int32)
+            counts = np.full(len(kernel), -1)
+        else:
+            pairs, counts = kept.pairs[part], kept.counts[part]
         _convolve(
             *(values, weights, summands, result.reshape(-1), source, target, steps),
-            *(bounds[part : part + 2], fingers[part], pairs),
+            *(bounds[part : part + 2], fingers[part], pairs, counts),
         )
 
-    (team or Team()).share(convolve_part, len(bounds) - 1)
+    team.share(convolve_part, num_parts)
     return np.ascontiguousarray(result[:, :channels])
+
+
+@dataclass
+class _KeptPairs:
+    """The pairs of a submanifold convolution, which the next one often shares.
+
+    Attributes:
+        reading: whose pairs they are.
+        pairs: (parts, 2, K, more than the sites of a part) int32 for inputs and outputs.
+        counts: (parts, K) of them, -1 in parts that are not known yet.
+    """
+
+    reading: Reading
+    pairs: Array
+    counts: Array
+
+
+def _kept_pairs(team: Team, reading: Reading, num_parts: int, num_cells: int) -> _KeptPairs | None:
+    """Those of this reading, in memory that is used again and again; None if it is strided.
+
+    Fresh memory would cost as much as finding the pairs.
+    """
+    if reading.sites is not reading.output:
+        return None
+    kept: _KeptPairs | None = team.memory
+    if kept is not None and kept.reading is reading:
+        return kept
+    if kept is None or len(kept.pairs) < num_parts:
+        pairs: Array = np.empty((num_parts, 2, num_cells, SIZE + MAX_LAYERS), np.int32)
+    else:
+        pairs = kept.pairs
+    kept = team.memory = _KeptPairs(reading, pairs, np.full((num_parts, num_cells), -1))
+    return kept
+
+
+def stack_layers(features: FloatArray, sites: Sites) -> tuple[FloatArray, IntArray]:
+    """See `array_convolution.stack_layers`."""
+    rows, columns = sites.columns
+    depth, _, width = sites.shape
+    stacked: FloatArray = np.zeros((len(rows), features.shape[1] * depth), np.float32)
+    _stack_layers(flat(features), sites.masks, sites.layers, depth, stacked)
+    return stacked, rows * width + columns
+
+
+@compiled('void(f4[::1], u8[::1], i8[::1], i8, f4[:, ::1])')
+def _stack_layers(
+    features: Array, masks: Array, layers: Array, depth: int, stacked: Array
+) -> None:
+    """Write the features of the sites of each column, channel by channel and then layer."""
+    channels, site = stacked.shape[1] // depth, 0
+    for n in range(len(masks)):
+        for _ in range(popcount(masks[n])):
+            own, layer = site * channels, layers[site]
+            for channel in range(channels):
+                stacked[n, channel * depth + layer] = features[own + channel]
+            site += 1
+
+
+@compiled('i8(i8[::1], i8[::1], u8[::1], i8[::1], i8[::1], u8[::1], i8[::1])')
+def _rank_cells(
+    cells: Array,
+    shape: Array,
+    bits: Array,
+    before: Array,
+    keys: Array,
+    masks: Array,
+    ranks: Array,
+) -> int:
+    """Number of the columns with a cell, which are written in order.
+
+    Args:
+        cells: (R,) of one frame, `(layer * rows + row) * columns + column`.
+        shape: layers, rows, columns.
+        bits: zeros, a bit for each key; changed.
+        before: changed, columns before each number of `bits`.
+        keys: written.
+        masks: zeros; written.
+        ranks: (R,) written, of the cells.
+    """
+    one, count = np.uint64(1), 0
+    height, width = shape[1], shape[2]
+    for n in range(len(cells)):
+        above = cells[n] // width
+        layer = above // height
+        key = (above - layer * height + 1) * (width + 2) + cells[n] - above * width + 1
+        bits[key >> 6] |= one << np.uint64(key & 63)
+        ranks[n] = key << 6 | layer
+    for place in range(len(bits)):
+        before[place] = count
+        left = bits[place]
+        while left:
+            keys[count] = place << 6 | popcount((left & (~left + one)) - one)
+            left &= left - one
+            count += 1
+    starts = np.zeros(count + 1, np.int64)
+    for n in range(len(cells)):
+        key, layer = ranks[n] >> 6, ranks[n] & 63
+        lower = bits[key >> 6] & ((one << np.uint64(key & 63)) - one)
+        column = before[key >> 6] + popcount(lower)
+        masks[column] |= one << np.uint64(layer)
+        ranks[n] = column << 6 | layer
+    for column in range(count):
+        starts[column + 1] = starts[column] + popcount(masks[column])
+    for n in range(len(cells)):
+        column, layer = ranks[n] >> 6, ranks[n] & 63
+        lower = masks[column] & ((one << np.uint64(layer)) - one)
+        ranks[n] = starts[column] + popcount(lower)
+    return count
 
 
 @compiled('void(u8[::1], i8[::1])')
@@ -183,9 +318,10 @@ def _reach(
                         bits |= reached[popcount((left & (~left + one)) - one)]
                         left &= left - one
                     last = keys[n] - edge + padding
-                    for x in range(max(last - cells + 1, 0), last + 1):
-                        if x % step == 0 and x // step < target_width:
-                            line[x // step] |= bits
+                    for cell in range(
+                        max(last - cells + step, 0) // step, min(last // step + 1, target_width)
+                    ):
+                        line[cell] |= bits
             key = (frame * (target_height + 2) + row + 1) * (target_width + 2) + 1
             first = (frame * (height + 2) + top + 1) * (width + 2) + 1 - padding
             for cell in range(target_width):
@@ -252,7 +388,7 @@ def _find_pairs(
 
 @compiled(
     f'void(f4[::1], f4[::1], f4[::1], f4[::1], {KEYS_MASKS_STARTS}, {KEYS_MASKS_STARTS},'
-    ' i8[::1], i8[::1], i8[::1], i4[:, :, ::1])'
+    ' i8[::1], i8[::1], i8[::1], i4[:, :, ::1], i8[::1])'
 )
 def _convolve(
     features: Array,
@@ -265,6 +401,7 @@ def _convolve(
     bounds: Array,
     fingers: Array,
     pairs: Array,
+    counts: Array,
 ) -> None:
     """Write the part of the result that belongs to the columns of the output within bounds.
 
@@ -279,18 +416,21 @@ def _convolve(
         bounds: first column of the part, and the end.
         fingers: (rows of the kernel,) column where each begins to read; changed.
         pairs: (2, K, more than the sites of the part) for inputs and outputs.
+        counts: (K,) pairs of each cell of the kernel; -1 if they are not known: then both are
+            written.
     """
     first, end = target[2][bounds[0]] * len(bias), target[2][bounds[1]] * len(bias)
     for place in range(first, end, len(bias)):
-        result[place : place + len(bias)] = bias
-    counts = np.zeros(pairs.shape[1], np.int64)
-    _find_pairs(source, target, steps, bounds, fingers, pairs, counts)
+        for channel in range(0, len(bias), LANES):
+            store(result, place + channel, load(bias, channel))
+    if counts[0] < 0:
+        counts[:] = 0
+        _find_pairs(source, target, steps, bounds, fingers, pairs, counts)
     for k in range(len(counts)):
         weight = k * steps[0] * steps[1]
         add_products(
             features, weights, result, pairs[0, k], pairs[1, k],
             0, counts[k], weight, steps[0], steps[1],
         )  # fmt: skip
-    for place in range(first, end):
-        value = result[place]
-        result[place] = np.float32(0) if value < 0 else value  # NaN stays
+    for place in range(first, end, LANES):
+        store(result, place, larger(load(result, place), zeros()))

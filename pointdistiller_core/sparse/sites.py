@@ -127,8 +127,7 @@ class Sites:
         Raises:
             ValueError: the grid has too many layers.
         """
-        if shape[0] > MAX_LAYERS:
-            raise ValueError(f'{shape[0]} layers; sparse convolution knows up to {MAX_LAYERS}')
+        check_layers(shape)
         frames, layers, rows, cells = coords.T
         keys = _keys(frames, rows, cells, shape) * 64 + layers  # of a cell
         sorted_keys, order = sort_with_order(keys)
@@ -138,6 +137,18 @@ class Sites:
         first = np.flatnonzero(np.diff(columns, prepend=-1))
         masks = np.bitwise_or.reduceat(_bit(layers), first) if len(first) else _bit(first)
         return cls(shape, batch_size, columns[first], masks, layers), ranks
+
+    @classmethod
+    def of_frame(cls, cells: IntArray, shape: Triple) -> tuple[Sites, IntArray]:
+        """The sites of cells of one frame, see `build`.
+
+        Args:
+            cells: (R,) `(layer * rows + row) * columns + column`, each once.
+            shape: layers, rows and columns of the grid.
+        """
+        above, columns = np.divmod(cells, shape[2])
+        layers, rows = np.divmod(above, shape[1])
+        return cls.build(np.stack([np.zeros_like(cells), layers, rows, columns], 1), shape, 1)
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -287,6 +298,16 @@ class Sites:
     def _over_columns(self, bits: Bits) -> Bits:
         """(n,) the bits of all sites of each column."""
         return np.bitwise_or.reduceat(bits, _starts(self.masks)) if len(bits) else bits
+
+
+def check_layers(shape: Triple) -> None:
+    """Refuse a grid with too many layers.
+
+    Raises:
+        ValueError: it has.
+    """
+    if shape[0] > MAX_LAYERS:
+        raise ValueError(f'{shape[0]} layers; sparse convolution knows up to {MAX_LAYERS}')
 
 
 def output_shape(shape: Triple, kernel: Triple, stride: Triple, padding: Triple) -> Triple:

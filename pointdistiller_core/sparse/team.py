@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 MOST_THREADS = 4  # more would wait for Python's own lock more than they compute
 
@@ -16,9 +16,14 @@ ItemT = TypeVar('ItemT')
 
 
 class Team:
-    """The calling thread and `num_threads` - 1 others; one caller at a time."""
+    """The calling thread and `num_threads` - 1 others; one caller at a time.
+
+    Attributes:
+        memory: what the caller likes to keep for its next task.
+    """
 
     def __init__(self, num_threads: int = 1) -> None:
+        self.memory: Any = None
         self._num_others = num_threads - 1
         self._others = (
             ThreadPoolExecutor(self._num_others, 'pointdistiller') if self._num_others else None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 MAX_LEVEL = 255
+_PART = 1 << 16  # numbers that become levels at once: 256 kB stay in the cache
 
 
 class Canvas:
@@ -51,7 +52,8 @@ class Canvas:
         # A cell is one number of many bytes, which is written several times faster than rows.
         self._cell = np.dtype((np.void, shape[-1] * self.array.itemsize))
         self._cells = self.array.reshape(-1).view(self._cell)
-        self._levels = None if scale is None else 1 / scale
+        self._levels: FloatArray | None = None if scale is None else np.float32(1) / scale
+        self._part: FloatArray = np.empty((max(_PART // shape[-1], 1), shape[-1]), np.float32)
         self._used: IntArray = np.zeros(0, np.int64)
 
     def fill(self, features: FloatArray, cells: IntArray) -> None:
@@ -63,10 +65,19 @@ class Canvas:
         """
         self._cells[self._used] = np.zeros((), self._cell)
         self._used = cells
-        values = features
-        if self._levels is not None:
-            values = (features * self._levels).astype(np.float32, copy=False)
-            np.minimum(values, MAX_LEVEL, out=values)
-            np.rint(values, out=values)
-        rows = np.ascontiguousarray(values, self.array.dtype)
+        if self._levels is None:
+            rows: NDArray[Any] = np.ascontiguousarray(features, np.float32)
+        else:
+            rows = self._round(features, self._levels)
         self._cells[cells] = rows.reshape(-1).view(self._cell)
+
+    def _round(self, features: FloatArray, levels: FloatArray) -> NDArray[np.uint8]:
+        """Levels of 8 bits (P, C)."""
+        rounded: NDArray[np.uint8] = np.empty(features.shape, np.uint8)
+        size = len(self._part)
+        for first in range(0, len(features), size):
+            own = features[first : first + size]
+            part = np.multiply(own, levels, out=self._part[: len(own)])
+            np.minimum(part, MAX_LEVEL, out=part)
+            rounded[first : first + size] = np.rint(part, out=part)
+        return rounded

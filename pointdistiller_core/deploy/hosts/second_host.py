@@ -11,7 +11,7 @@ import numpy as np
 
 from pointdistiller_core.blas import products_in_calling_thread
 from pointdistiller_core.config import SecondConfig
-from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, best_grouping
+from pointdistiller_core.pointcloud.voxel_arrays import VoxelArrays, best_grouping, best_means
 from pointdistiller_core.records import Places
 from pointdistiller_core.sparse.array_engines import best_array_engine
 from pointdistiller_core.sparse.middle import middle_stages
@@ -34,7 +34,7 @@ class SecondHost:
     def __init__(self, config: SecondConfig, arrays: Arrays, num_threads: int = 1) -> None:
         self._config = config
         self._engine = best_array_engine()
-        self._group = best_grouping()
+        self._group, self._means = best_grouping(), best_means()
         self._team = Team(min(num_threads, MOST_THREADS))
         self._convolutions = [conv for stage in middle_stages(config) for conv in stage]
         self._weights = [
@@ -75,15 +75,13 @@ class SecondHost:
     @products_in_calling_thread()
     def encode(self, voxels: VoxelArrays) -> tuple[FloatArray, IntArray]:
         """See `Host`; the features are those of `SparseTensor.to_map`."""
-        coords, shape = self._coords(voxels.cells), self._config.sparse_shape
-        sites, ranks = self._engine.sites.build(coords, shape, 1)
+        sites, ranks = self._engine.sites.of_frame(voxels.cells, self._config.sparse_shape)
         levels = self._team.ahead(self._levels(sites))
-        features: FloatArray = np.empty((len(voxels), voxels.points.shape[1]), np.float32)
-        features[ranks] = voxels.means()
+        features = self._means(voxels, ranks)
         for level, (kernel, bias) in zip(levels, self._weights, strict=True):
             sites, rulebook = level
             features = self._engine.convolve_relu(features, kernel, bias, rulebook, self._team)
-        return _stack_layers(features, sites)
+        return self._engine.stack_layers(features, sites)
 
     def _levels(self, sites: Sites) -> Iterator[tuple[Sites, Rulebook]]:
         """The sites behind each convolution, and what it reads."""
@@ -97,22 +95,3 @@ class SecondHost:
     def places(self, voxels: VoxelArrays) -> Places:
         """See `Host`; the value of a voxel is the number of its points."""
         return Places(voxels.means(3), voxels.num_points, voxels.owners)
-
-    def _coords(self, cells: IntArray) -> IntArray:
-        """(P, 4) frame, layer, row, column of the cells."""
-        rows, columns = self._config.grid.bev_shape
-        above, column = np.divmod(cells, columns)
-        layer, row = np.divmod(above, rows)
-        return np.stack([np.zeros_like(cells), layer, row, column], axis=1)
-
-
-def _stack_layers(features: FloatArray, sites: Sites) -> tuple[FloatArray, IntArray]:
-    """The features of each column, channel by channel and then layer, and its cell of the map."""
-    depth, _, width = sites.shape
-    rows, columns = sites.columns
-    stacked = np.zeros((len(rows), features.shape[1], depth), np.float32)
-    for layer in range(depth):
-        own = np.flatnonzero(sites.layers == layer)
-        stacked[sites.column_of_site.take(own), :, layer] = features.take(own, axis=0)
-    by_channel = stacked.reshape(len(rows), features.shape[1] * depth)
-    return by_channel, rows * width + columns

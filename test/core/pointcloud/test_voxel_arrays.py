@@ -18,7 +18,12 @@ from pointdistiller_core.config import PointPillarsConfig
 from pointdistiller_core.datasets.point_files import read_points
 from pointdistiller_core.grid import Grid
 from pointdistiller_core.pointcloud import voxel_arrays
-from pointdistiller_core.pointcloud.voxel_arrays import best_grouping, group_points
+from pointdistiller_core.pointcloud.voxel_arrays import (
+    best_grouping,
+    best_means,
+    group_points,
+    means_in_rows,
+)
 from pointdistiller_core.pointcloud.voxels import group_voxels
 
 COMPILED = sys.modules[best_grouping().__module__]
@@ -56,6 +61,9 @@ def assert_same_voxels(points, *, max_points, max_voxels, grid=GRID):
         np.testing.assert_allclose(found.means(), means, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(found.means(3), found.means()[:, :3])
     assert found.means(3).shape == (len(found), 3)
+    turned = np.arange(len(found))[::-1].copy()
+    for means in (means_in_rows, best_means()):
+        np.testing.assert_array_equal(means(found, turned), found.means()[::-1], strict=True)
     return found
 
 

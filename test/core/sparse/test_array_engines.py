@@ -39,7 +39,7 @@ def level_of(engine, cells, batch_size, kind):
 
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('count', [0, 1, 300, 8000])
-@pytest.mark.parametrize('channels', [(4, 5), (16, 32), (7, 40)])
+@pytest.mark.parametrize('channels', [(4, 5), (8, 16), (16, 32), (7, 40), (24, 64)])
 def test_both_engines_agree(numba, monkeypatch, kind, count, channels):
     monkeypatch.setattr('pointdistiller_core.sparse.compiled_convolution.SIZE', 700)  # many parts
     cells, batch_size, (before, behind) = random_cells(count, 2), 2, channels
@@ -60,6 +60,49 @@ def test_both_engines_agree(numba, monkeypatch, kind, count, channels):
     for num_threads in (2, 3):
         again = numba.convolve_relu(features, kernel, bias, reading, Team(num_threads))
         np.testing.assert_array_equal(again, found)
+
+
+def test_pairs_are_kept_for_the_next_convolution_alone(numba, monkeypatch):
+    monkeypatch.setattr('pointdistiller_core.sparse.compiled_convolution.SIZE', 100)
+    rng, team = np.random.default_rng(0), Team(2)
+    kernel, bias = rng.normal(size=(27, 4, 4)).astype(np.float32), np.zeros(4, np.float32)
+    for count in (700, 300, 900):  # clouds in turn, of which one has more parts
+        features = rng.normal(size=(count, 4)).astype(np.float32)
+        _, _, rulebook = level_of(NUMPY, random_cells(count, 1), 1, 'submanifold')
+        _, _, reading = level_of(numba, random_cells(count, 1), 1, 'submanifold')
+        expected = found = features
+        for _ in range(3):
+            expected = NUMPY.convolve_relu(expected, kernel, bias, rulebook)
+            found = numba.convolve_relu(found, kernel, bias, reading, team)
+        assert np.count_nonzero(expected) > count
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.max())
+
+
+@pytest.mark.parametrize('count', [0, 1, 2000])
+def test_the_cells_of_a_frame(numba, count):
+    coords = random_cells(count, 1)
+    cells = np.ravel_multi_index(tuple(coords[:, 1:].T), SHAPE)
+    sites, ranks = NUMPY.sites.build(coords, SHAPE, 1)
+    features = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+    stacked, places = NUMPY.stack_layers(features, sites)
+    for engine in (NUMPY, numba):
+        own, own_ranks = engine.sites.of_frame(cells, SHAPE)
+        np.testing.assert_array_equal(own_ranks, ranks)
+        for name in ('keys', 'masks', 'layers', 'coords'):
+            np.testing.assert_array_equal(getattr(own, name), getattr(sites, name), strict=True)
+        found = engine.stack_layers(features, own)
+        np.testing.assert_array_equal(found[0], stacked, strict=True)
+        np.testing.assert_array_equal(found[1], places, strict=True)
+    dense = np.zeros((9 * 11, 3, 41), np.float32)
+    dense[coords[:, 2] * 11 + coords[:, 3], :, coords[:, 1]] = features[ranks]
+    np.testing.assert_array_equal(stacked, dense[places].reshape(-1, 3 * 41))
+    assert np.count_nonzero(stacked) == np.count_nonzero(dense) == 3 * count
+
+
+def test_too_many_layers_are_refused(numba):
+    for engine in (NUMPY, numba):
+        with pytest.raises(ValueError, match='63 layers; sparse convolution knows up to 62'):
+            engine.sites.of_frame(np.zeros(1, np.int64), (63, 2, 2))
 
 
 @pytest.mark.parametrize('extreme', [np.nan, np.inf])

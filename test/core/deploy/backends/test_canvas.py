@@ -30,3 +30,15 @@ def test_canvas_of_eight_bits():
     assert canvas.array.dtype == np.uint8
     expected = [[255, 255], [0, 200], [2, 2], [0, 0]]
     np.testing.assert_array_equal(canvas.array[0, 0], expected)
+
+
+def test_levels_of_more_cells_than_are_rounded_at_once():
+    canvas, rng = (
+        Canvas((1, 30, 40, 100), np.full(100, 0.01, np.float32)),
+        np.random.default_rng(0),
+    )
+    features, cells = rng.random((1000, 100), np.float32) * 3, rng.permutation(1200)[:1000]
+    canvas.fill(features, cells)
+    expected = np.minimum(np.rint(features * (np.float32(1) / np.float32(0.01))), 255)
+    np.testing.assert_array_equal(canvas.array.reshape(1200, 100)[cells], expected)
+    assert np.count_nonzero(canvas.array.any(axis=3)) == 1000
