@@ -5,7 +5,7 @@
 The network must be the same; classes, anchors and range may differ. Each channel of the head
 belongs to an anchor of a class, and a class logit also to the class that it scores. A channel is
 taken over if both detectors have all its classes, with the same anchors; other channels begin
-anew. The head's map may be finer, by `neck.strides`: each cell then begins as the parts of it.
+anew.
 """
 
 from __future__ import annotations
@@ -19,12 +19,7 @@ from typing import Any, NamedTuple, cast
 from pydantic import JsonValue
 import torch
 
-from pointdistiller_core.config import (
-    AnchorDetectorConfig,
-    DetectorConfig,
-    ExperimentConfig,
-    StackNeckConfig,
-)
+from pointdistiller_core.config import AnchorDetectorConfig, DetectorConfig, ExperimentConfig
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     BundleInfo,
@@ -44,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 SOURCE_FACT = 'from_sha256'  # in `run.json`: checksum of the weights that a run began with
 HEAD = 'head.conv.'  # names of the weights whose rows are channels of the head
-UPSAMPLERS = 'neck.upsamplers.'  # names of those whose kernels are as large as a stride
 
 
 @dataclass(frozen=True)
@@ -85,9 +79,6 @@ def start_from(source: Path, detector: AnyDetector, config: ExperimentConfig) ->
     shared = _Shared(*(cast(AnchorDetectorConfig, each.config) for each in (trained, detector)))
     rows = torch.tensor(shared.channels, dtype=torch.int64).reshape(-1, 2)
     state, new, made_anew = dict(trained.state_dict()), detector.state_dict(), 0
-    both = [cast(AnchorDetectorConfig, each) for each in (info.model, config.model)]
-    if (finer := _times_finer(*both)) > 1:
-        _divide_cells(state, finer)
     for name in (f'{HEAD}weight', f'{HEAD}bias'):
         mixed = new[name].clone()
         mixed[rows[:, 0]] = state[name][rows[:, 1]]
@@ -96,9 +87,7 @@ def start_from(source: Path, detector: AnyDetector, config: ExperimentConfig) ->
     detector.load_state_dict(state)
     total = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
     return Start(
-        info.sha256[WEIGHTS_FILE],
-        shared.describe(folder, total=total, made_anew=made_anew)
-        + (f"; the head's map is {finer} times as fine as there" if finer > 1 else ''),
+        info.sha256[WEIGHTS_FILE], shared.describe(folder, total=total, made_anew=made_anew)
     )
 
 
@@ -218,8 +207,6 @@ def _check_same_network(source: Path, info: BundleInfo, config: DetectorConfig) 
             f'{source}: {theirs.name} for {config.name}: only detectors with anchors can be '
             'fine-tuned, from the same'
         )
-    if _times_finer(theirs, config) > 1:
-        theirs = theirs.model_copy(update={'neck': config.neck})
     differences = list_differences(
         _network_facts(theirs), _network_facts(config), sides=('source', 'configuration')
     )
@@ -229,23 +216,6 @@ def _check_same_network(source: Path, info: BundleInfo, config: DetectorConfig) 
             'student begins with slices of its teacher: distill, distillation.initialization):\n'
             + '\n'.join(differences)
         )
-
-
-def _times_finer(theirs: AnchorDetectorConfig, ours: AnchorDetectorConfig) -> int:
-    """By what all strides of a stacking neck are larger, if that is all its difference; else 1."""
-    given, wanted = theirs.neck, ours.neck
-    if not isinstance(given, StackNeckConfig) or not isinstance(wanted, StackNeckConfig):
-        return 1
-    times = wanted.strides[0] // given.strides[0]
-    finer = tuple(times * stride for stride in given.strides)
-    return times if wanted == given.model_copy(update={'strides': finer}) else 1
-
-
-def _divide_cells(state: dict[str, Any], times: int) -> None:
-    """Let the neck write each cell as often as it has parts along each axis."""
-    for name, weight in state.items():
-        if name.startswith(UPSAMPLERS) and weight.ndim == 4:
-            state[name] = weight.repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
 def _network_facts(model: AnchorDetectorConfig) -> dict[str, Any]:

@@ -157,21 +157,6 @@ def test_second_begins_with_weights_of_its_own_family(tiny_second, model, tmp_pa
         start(source, model)
 
 
-def test_a_finer_head_begins_with_the_cells_it_divides(model, tmp_path):
-    model = changed(model, backbone={'strides': (2, 2)})
-    source = save_source(tmp_path / 'source', model)
-    finer, _, told = start(source, changed(model, neck={'strides': (2, 4)}))
-    assert told.summary.endswith("(Car, Van, Cyclist); the head's map is 2 times as fine as there")
-    coarse = load_detector_model(source).eval()
-    canvas = torch.rand(1, 8, 32, 32, generator=torch.manual_seed(1))
-    with torch.no_grad():
-        (expected,), (found,) = (
-            each.neck(each.backbone(canvas)) for each in (coarse, finer.eval())
-        )
-    divided = expected.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    torch.testing.assert_close(found, divided)
-
-
 def test_a_class_with_other_anchors_begins_anew(model, tmp_path):
     source = save_source(tmp_path / 'source', model)
     car = model.head.anchors['Car'].model_copy(update={'bottom': -2.0, 'matched_iou': 0.5})
