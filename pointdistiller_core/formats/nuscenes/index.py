@@ -310,14 +310,24 @@ def build_arrays(folder: Path, channel: str = LIDAR) -> Arrays:
 def _sweep_arrays(
     folder: Path, channel: str, samples: Columns, sample_keys: Keys, place_of: IntArray
 ) -> Arrays:
-    mounts, mounted = _mounts(folder, channel)
+    mounts, is_mounted = _mounts(folder, channel)
+
+    def is_own(record: Record) -> bool:
+        token = record['calibrated_sensor_token']
+        own = is_mounted.get(key_of(token))
+        if own is None:
+            raise ValueError(
+                f'its calibrated_sensor_token {token!r} is not in calibrated_sensor.json'
+            )
+        return own
+
     sweeps = Columns(
         folder,
         'sample_data',
         links=['token', 'prev', 'sample_token', 'ego_pose_token', 'calibrated_sensor_token'],
         numbers={'timestamp': 1, 'is_key_frame': 1},
         texts=['filename'],
-        keep=lambda record: key_of(record['calibrated_sensor_token']) in mounted,
+        keep=is_own,
     )
     if not len(sweeps):
         raise DatasetError(f'{table_file(folder, "sample_data")}: has no sweep of {channel}')
@@ -353,8 +363,8 @@ def _sweep_arrays(
     }
 
 
-def _mounts(folder: Path, channel: str) -> tuple[Columns, set[int]]:
-    """The records of how the LiDAR is mounted, and their keys."""
+def _mounts(folder: Path, channel: str) -> tuple[Columns, dict[int, bool]]:
+    """The records of how the LiDAR is mounted; and for all keys, whether they are the LiDAR's."""
     sensors = Columns(folder, 'sensor', links=['token'], texts=['channel', 'modality'])
     names = dict(zip(sensors.keys('token').tolist(), sensors.texts['channel'], strict=True))
     if channel not in names.values():
@@ -366,14 +376,23 @@ def _mounts(folder: Path, channel: str) -> tuple[Columns, set[int]]:
         raise DatasetError(
             f'{table_file(folder, "sensor")}: has no sensor {channel!r}; its LiDARs are {lidars}'
         )
+    is_mounted: dict[int, bool] = {}
+
+    def is_own(record: Record) -> bool:
+        name = names.get(key_of(record['sensor_token']))
+        if name is None:
+            raise ValueError(f'its sensor_token {record["sensor_token"]!r} is not in sensor.json')
+        own = is_mounted[key_of(record['token'])] = bool(name == channel)
+        return own
+
     mounts = Columns(
         folder,
         'calibrated_sensor',
         links=['token', 'sensor_token'],
         numbers={'translation': 3, 'rotation': 4},
-        keep=lambda record: names.get(key_of(record['sensor_token'])) == channel,
+        keep=is_own,
     )
-    return mounts, set(mounts.keys('token').tolist())
+    return mounts, is_mounted
 
 
 def _check_key_frames(samples: Columns, channel: str, counts: IntArray) -> None:

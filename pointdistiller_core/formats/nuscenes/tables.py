@@ -48,7 +48,10 @@ def check_tables(folder: Path) -> None:
         DatasetError: some are missing.
     """
     if missing := [f'{name}.json' for name in TABLES if not table_file(folder, name).is_file()]:
-        raise DatasetError(f'{folder}: lacks the tables {", ".join(missing)}')
+        raise DatasetError(
+            f'{folder}: lacks the tables {", ".join(missing)}; unpack all tables of this version '
+            'into this folder'
+        )
 
 
 def read_table(folder: Path, name: str) -> Iterator[Record]:
@@ -207,7 +210,8 @@ class Keys:
             raise DatasetError(
                 f'{table_file(table.folder, table.name)}: the {column} '
                 f'{table.token(lost[0], column)!r} of {table.token(lost[0])} points nowhere: '
-                f'{self._table.name}.json has no such record{more}'
+                f'{self._table.name}.json has no such record{more}; are all tables whole, and of '
+                'one version? Unpack them again'
             )
         rows: IntArray = np.where(found, self._order[at], -1) if len(self._sorted) else at - 1
         return rows

@@ -79,6 +79,15 @@ def lose(table: str, column: str) -> tuple[str, Callable[[list[dict[str, Any]]],
             f'sample_data.json: the ego_pose_token {LOST!r} of',
         ),
         (lose('sample_data', 'prev'), f'sample_data.json: the prev {LOST!r} of'),
+        (
+            lose('sample_data', 'calibrated_sensor_token'),
+            f'calibrated_sensor_token {LOST!r} is not in calibrated_sensor.json',
+        ),
+        (
+            ('calibrated_sensor', lambda records: records[0].update(sensor_token=LOST)),
+            f'calibrated_sensor.json: record 0 .* its sensor_token {LOST!r} is not in sensor.json',
+        ),
+        (('ego_pose', lambda records: records.pop()), 'and of one version. Unpack them again'),
         (lose('sample_data', 'sample_token'), 'points nowhere: sample.json has no such record'),
         (lose('sample', 'scene_token'), 'points nowhere: scene.json has no such record'),
         (lose('sample_annotation', 'next'), f'sample_annotation.json: the next {LOST!r} of'),
@@ -130,7 +139,7 @@ def test_tables_that_are_not_whole(folder, edit, message):
 def test_missing_tables_are_named_together(folder):
     (folder / 'ego_pose.json').unlink()
     (folder / 'sample.json').unlink()
-    with pytest.raises(DatasetError, match=r'simulated: lacks the tables ego_pose\.json, sample'):
+    with pytest.raises(DatasetError, match=r'ego_pose\.json, sample\.json; unpack all tables'):
         open_index(folder, folder)
 
 
