@@ -9,6 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from pointdistiller_core.config import (
+    AugmentationConfig,
+    ExperimentConfig,
+    NuScenesConfig,
+    PointPillarsConfig,
+    TrainingConfig,
+)
 from pointdistiller_core.formats.nuscenes.rotations import (
     matrix_of,
     quaternion_of,
@@ -24,6 +31,7 @@ from pointdistiller_core.formats.nuscenes.writer import (
     write_cloud,
     write_tables,
 )
+from pointdistiller_core.records import Frame
 
 FIRST_US = 1_500_000_000_000_000
 KEY_FRAMES_EVERY_US = 500_000
@@ -85,3 +93,38 @@ def write_key_frame(
 def write_scene(root: Path, sweeps: Sequence[WrittenSweep], split: str = 'train') -> None:
     """The tables of one scene."""
     write_tables(root, [WrittenScene('scene-0001', tuple(sweeps))], {split: ['scene-0001']})
+
+
+def write_experiment(
+    root: Path, frames: Sequence[Frame], model: PointPillarsConfig, *, epochs: int
+) -> ExperimentConfig:
+    """Key frames of cars as the split `mine`, and a training on each merged with the one before.
+
+    Args:
+        root: of the tables.
+        frames: whose labels are cars.
+        model: with velocities.
+        epochs: of the training.
+    """
+    sweeps = []
+    for number, frame in enumerate(frames):
+        boxes = frame.ground_truth.boxes
+        names = ['vehicle.car'] * len(boxes)
+        sweeps.append(write_key_frame(root, number, frame.points, boxes, names))
+    write_scene(root, sweeps, split='mine')
+    merging = {
+        'class_names': ('car',),
+        'point_features': ('x', 'y', 'z', 'intensity', 'age'),
+        'sweeps': 2,
+        'norm_momentum': 0.1,
+    }
+    dataset = NuScenesConfig(root=root, split='mine')
+    still = AugmentationConfig(flip_probability=0, rotation=(0, 0), scaling=(1, 1))
+    training = TrainingConfig(epochs=epochs, batch_size=2, learning_rate=0.01, num_workers=0)
+    return ExperimentConfig(
+        model=model.model_copy(update=merging),
+        dataset=dataset,
+        validation=dataset,
+        augmentation=still,
+        training=training,
+    )

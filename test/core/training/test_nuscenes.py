@@ -7,18 +7,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from nuscenes_folder import write_key_frame, write_scene
+from nuscenes_folder import write_experiment
 import pytest
 import yaml
 
-from pointdistiller_core.config import (
-    AugmentationConfig,
-    ExperimentConfig,
-    NuScenesConfig,
-    TrainingConfig,
-    dump_config,
-    parse_config,
-)
+from pointdistiller_core.config import ExperimentConfig, dump_config, parse_config
 from pointdistiller_core.datasets import build_dataset
 from pointdistiller_core.deploy.bundle import load_detector_model, read_info
 from pointdistiller_core.errors import ConfigError
@@ -29,26 +22,7 @@ from pointdistiller_core.training.experiment import run_experiment
 @pytest.fixture
 def experiment(tmp_path, tiny_dataset, tiny_pyramid) -> ExperimentConfig:
     """Four key frames of cars, merged with the one before each."""
-    sweeps = []
-    for number, frame in enumerate(tiny_dataset(4).frames):
-        boxes = frame.ground_truth.boxes
-        names = ['vehicle.car'] * len(boxes)
-        sweeps.append(write_key_frame(tmp_path, number, frame.points, boxes, names))
-    write_scene(tmp_path, sweeps, split='mine')
-    model = tiny_pyramid.model_copy(
-        update={
-            'class_names': ('car',),
-            'point_features': ('x', 'y', 'z', 'intensity', 'age'),
-            'sweeps': 2,
-            'norm_momentum': 0.1,
-        }
-    )
-    frames = NuScenesConfig(root=tmp_path, split='mine')
-    still = AugmentationConfig(flip_probability=0, rotation=(0, 0), scaling=(1, 1))
-    training = TrainingConfig(epochs=2, batch_size=2, learning_rate=0.01, num_workers=0)
-    return ExperimentConfig(
-        model=model, dataset=frames, validation=frames, augmentation=still, training=training
-    )
+    return write_experiment(tmp_path, tiny_dataset(4).frames, tiny_pyramid, epochs=2)
 
 
 def test_losses_metrics_and_velocities(experiment, tmp_path):
