@@ -108,6 +108,11 @@ def export_command(
             whole=True,
         )
         known = open_calibration(source, info, num_learned=frames if learns else 0)
+        if learns and info.model.sweeps > 1:
+            print_note(
+                f'{known.name}: int8 learns from {len(known.learned)} clouds of up to '
+                f'{info.model.sweeps} merged sweeps each, as the bundle was trained (model.sweeps)'
+            )
     files = export_files(folder, to, known, info)
     if check is not None:
         real = check_clouds(Source(check, check_split, intensity_scale=intensity_scale), info)

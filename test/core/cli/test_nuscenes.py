@@ -40,6 +40,7 @@ def test_exported_evaluated_and_run(
     drives = ['--split', 'mine', '--json', tmp_path / 'values.json']
     code, _, err = run('export', bundle, '--to', name, '--calibration', trained, *drives)
     assert code == 0, err
+    assert ('4 clouds of up to 2 merged sweeps' in err) == (name == 'openvino-int8')
     checks = json.loads((tmp_path / 'values.json').read_text())['checks']
     assert checks[0]['agreement']['num_boxes'] >= 6
     for backend in ('torch', name):
