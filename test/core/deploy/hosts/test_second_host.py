@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 from changed_config import changed
@@ -64,6 +65,19 @@ def test_bits_do_not_depend_on_threads(shared_data):
         np.testing.assert_array_equal(features, maps[0][0])
         np.testing.assert_array_equal(cells, maps[0][1])
     assert np.count_nonzero(maps[0][0]) > 10_000
+
+
+def test_threads_that_share_a_host_get_their_own_maps(shared_data):
+    config = load_config(DetectorConfig, find_config('models', 'second_16x'))
+    torch.manual_seed(0)
+    arrays = split_detector(build_detector(config).eval()).arrays
+    points = np.load(shared_data / 'openpcdet' / 'frame_000008.npz')['points']
+    host = HOSTS['second'](config, arrays, num_threads=2)
+    clouds = [host.prepare(points[number::4]) for number in range(4)]
+    expected = [host.encode(cloud)[0] for cloud in clouds]
+    with ThreadPoolExecutor(4) as pool:
+        for number, (features, _) in enumerate(pool.map(host.encode, clouds * 5)):
+            np.testing.assert_array_equal(features, expected[number % 4])
 
 
 CELL = np.float32([0.05, 0.05, 0.1])
