@@ -35,6 +35,8 @@ def rotated_nms(
         block, order = order[:BLOCK], order[BLOCK:]
         dropped = _suppresses(boxes, labels, kept, block, iou_threshold).any(0)
         block = block[~dropped]
+        if not len(block):
+            continue
         block = block[_greedy(_suppresses(boxes, labels, block, block, iou_threshold))]
         kept = library_of(boxes).concatenate([kept, block])
     return kept[:most]

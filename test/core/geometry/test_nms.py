@@ -69,6 +69,15 @@ def test_agrees_with_the_definition(monkeypatch, iou_threshold: float, block: in
     assert rotated_nms(boxes, scores, iou_threshold).tolist() == expected
 
 
+@pytest.mark.parametrize('most', [1, 5, 300])
+def test_a_block_that_is_dropped_as_a_whole_ends_nothing(monkeypatch, most: int):
+    monkeypatch.setattr(nms, 'BLOCK', 7)
+    same, boxes = row(0.0).expand(100, 7), clustered_boxes(100) + torch.tensor([99.0] + 6 * [0.0])
+    boxes, scores = torch.cat([same, boxes]), torch.linspace(1, 0, 200)
+    expected = plain_nms(boxes, scores, 0.5)[:most]
+    assert rotated_nms(boxes, scores, 0.5, most=most).tolist() == expected
+
+
 def test_empty_and_one():
     none = torch.zeros(0, dtype=torch.int64)
     assert rotated_nms(torch.zeros(0, 7), torch.zeros(0), 0.1).tolist() == []
