@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import copy
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-from pointdistiller_core.config import DetectorConfig
 
 
 @runtime_checkable
@@ -51,21 +50,19 @@ def count_detector_multiply_adds(detector: nn.Module) -> int:
     neck and head, whose work does not depend on the cloud. The linear layer of the pillar encoder
     is not in it; `count_multiply_adds` on a cloud counts it too (0.03 G for a full KITTI sweep).
 
-    A detector on points costs the same for every cloud with enough points: it is given a random
-    one that fills its range.
+    A detector on points costs the same for every cloud with enough points and proposals.
 
     Args:
-        detector: its `prepare` turns clouds (N, F) into its input.
+        detector: its `fixed_work` lists its parts with their inputs.
     """
-    assert callable(detector.prepare)
-    assert isinstance(detector.config, DetectorConfig)
-    config, device = detector.config, next(detector.parameters()).device
-    cloud = torch.zeros(0, len(config.point_features))
-    if not hasattr(detector, 'encode'):
-        low, high = torch.tensor(config.point_cloud_range).view(2, 3)
-        cloud = torch.rand(2**15, cloud.shape[1], generator=torch.Generator().manual_seed(0))
-        cloud = torch.cat([cloud[:, :3] * (high - low) + low, cloud[:, 3:]], dim=1)
-    return count_multiply_adds(detector, detector.prepare([cloud.to(device)]))
+    assert callable(detector.fixed_work)
+    total = 0
+    for part, values in detector.fixed_work():
+        without_values = isinstance(values, torch.Tensor) and values.is_meta
+        # torch counts a product by its shapes alone
+        counted = copy.deepcopy(part).to('meta') if without_values else part
+        total += count_multiply_adds(counted, values)
+    return total
 
 
 def count_encoder_multiply_adds(detector: nn.Module, prepared: Any) -> int:

@@ -198,6 +198,12 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
             )
         }
 
+    def fixed_work(self) -> Sequence[tuple[nn.Module, Tensor]]:
+        """All that lies behind the map."""
+        (nothing,) = (prepared for _, prepared in super().fixed_work())
+        of_map = torch.empty_like(self.encode(nothing), device='meta')
+        return [(nn.Sequential(self.backbone, self.neck, self.head), of_map)]
+
     @abstractmethod
     def encoder_layers(self) -> dict[str, Layer]:
         """By name, the layers before the map; in the order in which they run."""

@@ -152,6 +152,15 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
             parts.append(classes.scatter_reduce(1, labels, scores, 'amax'))
         return torch.cat(parts)
 
+    def fixed_work(self) -> Sequence[tuple[nn.Module, Any]]:
+        """Parts that cost the same for every cloud, each with its input for one frame.
+
+        An input on the device `meta` has a shape and no values: its part can be counted without
+        being run. By default all of the detector, with a cloud without points.
+        """
+        cloud = torch.zeros(0, len(self.config.point_features))
+        return [(self, self.prepare([cloud.to(next(self.parameters()).device)]))]
+
     @abstractmethod
     def input_facts(self) -> Mapping[str, Any]:
         """All settings that `prepare` depends on, by their keys, and the class names."""

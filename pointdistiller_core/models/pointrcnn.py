@@ -30,7 +30,11 @@ from pointdistiller_core.models.layer import Layer, Rows, split_frames
 from pointdistiller_core.models.stages.anchor_head import PRIOR
 from pointdistiller_core.models.stages.batch_norm import BatchNormRows
 from pointdistiller_core.models.stages.point_backbone import PointBackbone, head_layers
-from pointdistiller_core.models.stages.refinement import Refinement, pool_proposals
+from pointdistiller_core.models.stages.refinement import (
+    POINT_INPUTS,
+    Refinement,
+    pool_proposals,
+)
 from pointdistiller_core.pointcloud.sampled_points import SampledPoints, sample_points
 from pointdistiller_core.records import Batch, Places
 
@@ -146,7 +150,7 @@ class PointRcnn(DetectorModel[SampledPoints, PointRcnnOutput]):
                 points.points, scores, features, proposals, strict=True
             )
         ]
-        inputs = 5 + features.shape[2]
+        inputs = POINT_INPUTS + features.shape[2]
         none = features.new_zeros(0, self.config.refinement.pooled_points, inputs)
         with torch.autocast(features.device.type, enabled=False):
             logits, residuals = self.refinement(torch.cat([none, *pooled]))
@@ -279,6 +283,18 @@ class PointRcnn(DetectorModel[SampledPoints, PointRcnnOutput]):
     def confidences(self, output: PointRcnnOutput, _rows: Rows) -> Tensor:
         """(R, K) the first stage's scores: there are no other rows than those of points."""
         return output.point_logits.flatten(0, 1).sigmoid()
+
+    def fixed_work(self) -> Sequence[tuple[nn.Module, Tensor]]:
+        """Both stages, with as many points and proposals as they can have."""
+        config, channels = self.config, self.backbone.channels
+        size, pooled = config.sample.num_points, config.refinement.pooled_points
+        shapes: list[tuple[nn.Module, tuple[int, ...]]] = [
+            (self.backbone, (1, size, len(config.point_features))),
+            (self.classifier, (size, channels)),
+            (self.regressor, (size, channels)),
+            (self.refinement, (config.proposals.max_proposals, pooled, POINT_INPUTS + channels)),
+        ]
+        return [(part, torch.empty(shape, device='meta')) for part, shape in shapes]
 
     def input_facts(self) -> dict[str, Any]:
         """How points are drawn, the classes and the sweeps."""

@@ -35,11 +35,14 @@ def ball_query(
         num_neighbors: k for each radius.
 
     Returns:
-        (B, M, k) int64 indices into the N points, for each radius.
+        (B, M, k) int64 indices into the N points, for each radius; of tensors without values (on
+        the device `meta`) only the shapes.
     """
     batch_size, num_centers, _ = centers.shape
     shape = (batch_size * num_centers, -1)
     found = [points.new_zeros(shape[0], k, dtype=torch.int64) for k in num_neighbors]
+    if points.is_meta:
+        return [own.view(batch_size, num_centers, own.shape[1]) for own in found]
     if points.shape[1] <= _SMALL:
         for neighbors, radius in zip(found, radii, strict=True):
             for hits in _hits_in_small_clouds(points, centers, radius, neighbors.shape[1]):
@@ -107,9 +110,11 @@ def three_nearest(points: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (B, N, 3) int64 indices into the M known points, nearest first, and (B, N, 3) distances
         [m]; with fewer than three known points index 0 at an infinite distance stands for the
-        missing ones.
+        missing ones. Of tensors without values (on the device `meta`) only the shapes.
     """
     batch_size, num_points, _ = points.shape
+    if points.is_meta:
+        return torch.empty_like(points, dtype=torch.int64), torch.empty_like(points)
     # a non-negative float orders as its bits do, so a pair is one number: distance, then index
     missing = int(torch.tensor(torch.inf).view(torch.int32)) << 32
     best = torch.full((batch_size * num_points, 3), missing, device=points.device)

@@ -44,8 +44,11 @@ def farthest_points(points: Tensor, num_samples: int) -> Tensor:
         num_samples: M.
 
     Returns:
-        (B, M) int64 indices into the N points, in the order in which they are taken.
+        (B, M) int64 indices into the N points, in the order in which they are taken; of tensors
+        without values (on the device `meta`) only the shape.
     """
+    if points.is_meta:
+        return points.new_zeros(len(points), num_samples, dtype=torch.int64)
     if points.device.type != 'cpu' or points.shape[1] <= _DENSE:
         return _dense(points.float(), num_samples)
     arrays = points.float().numpy()

@@ -74,12 +74,14 @@ def test_parameters_by_hand():
         ('pointpillars', 4_834_888, 34_173_812_736),
         ('pointpillars_4x', 1_217_352, 8_913_715_200),
         ('pointpillars_16x', 308_680, 2_413_559_808),
-        ('pointpillars_nuscenes', 6_147_112, 56_488_964_096),
-        ('pointpillars_nuscenes_2x', 3_115_506, 28_942_457_025),
-        ('pointpillars_nuscenes_4x', 1_549_928, 14_686_721_024),
+        ('pointpillars_nuscenes', 6_147_112, 56_488_960_000),
+        ('pointpillars_nuscenes_2x', 3_115_506, 28_942_455_000),
+        ('pointpillars_nuscenes_4x', 1_549_928, 14_686_720_000),
         ('pointpillars_small', 4_834_888, 2_613_051_392),
         ('pointpillars_small_4x', 1_217_352, 681_574_400),
         ('pointpillars_small_16x', 308_680, 184_549_376),
+        ('pointrcnn', 4_038_819, 22_930_825_216),
+        ('pointrcnn_16x', 258_471, 1_473_488_896),
     ],
 )
 def test_sizes_of_the_shipped_models(name, parameters, multiply_adds):
@@ -96,6 +98,19 @@ def test_work_on_points_comes_on_top(tiny_model):
     assert count_multiply_adds(detector, detector.prepare([points])) == (
         count_detector_multiply_adds(detector) + on_points
     )
+
+
+def test_work_of_pointrcnn_is_that_of_all_its_points_and_proposals(tiny_pointrcnn):
+    detector = build_detector(tiny_pointrcnn)
+    sample, most = tiny_pointrcnn.sample, tiny_pointrcnn.proposals.max_proposals
+    low, high = torch.tensor(sample.point_cloud_range).view(2, 3)
+    cloud = torch.rand(2 * sample.num_points, 4, generator=torch.Generator().manual_seed(0))
+    cloud[:, :3] = cloud[:, :3] * (high - low) + low
+    prepared = detector.prepare([cloud])
+    with torch.no_grad():
+        output = detector.eval()(prepared)
+    assert len(output.logits) == most  # or the count below is of fewer
+    assert count_multiply_adds(detector, prepared) == count_detector_multiply_adds(detector)
 
 
 def test_sparse_work_is_that_of_the_cells_that_meet(tiny_second, tiny_dataset):
