@@ -141,14 +141,12 @@ def convolve_relu(
     kept = _kept_pairs(team, reading, num_parts, len(kernel))
 
     def convolve_part(part: int) -> None:
-        if kept is None:
-            pairs = np.empty((2, len(kernel), SIZE + MAX_LAYERS), np.int32)
-            counts = np.full(len(kernel), -1)
-        else:
-            pairs, counts = kept.pairs[part], kept.counts[part]
+        ends, pairs = (
+            (_NO_ENDS, _NO_PAIRS) if kept is None else (kept.ends[part], kept.pairs[part])
+        )
         _convolve(
             *(values, weights, summands, result.reshape(-1), source, target, steps),
-            *(bounds[part : part + 2], fingers[part], pairs, counts),
+            *(bounds[part : part + 2], fingers[part], SIZE + MAX_LAYERS, pairs, ends),
         )
 
     team.share(convolve_part, num_parts)
@@ -161,13 +159,17 @@ class _KeptPairs:
 
     Attributes:
         reading: whose pairs they are.
-        pairs: (parts, 2, K, more than the sites of a part) int32 for inputs and outputs.
-        counts: (parts, K) of them, -1 in parts that are not known yet.
+        pairs: (parts, 2, n) int32 for inputs and outputs, one cell of the kernel after another.
+        ends: (parts, K + 1) where those of each cell begin, and the end; -1 throughout for parts
+            that are not known yet.
     """
 
     reading: Reading
     pairs: Array
-    counts: Array
+    ends: Array
+
+
+_NO_PAIRS, _NO_ENDS = np.empty((2, 0), np.int32), np.empty(0, np.int64)
 
 
 def _kept_pairs(team: Team, reading: Reading, num_parts: int, num_cells: int) -> _KeptPairs | None:
@@ -181,10 +183,10 @@ def _kept_pairs(team: Team, reading: Reading, num_parts: int, num_cells: int) ->
     if kept is not None and kept.reading is reading:
         return kept
     if kept is None or len(kept.pairs) < num_parts:
-        pairs: Array = np.empty((num_parts, 2, num_cells, SIZE + MAX_LAYERS), np.int32)
+        pairs: Array = np.empty((num_parts, 2, num_cells * (SIZE + MAX_LAYERS)), np.int32)
     else:
         pairs = kept.pairs
-    kept = team.memory = _KeptPairs(reading, pairs, np.full((num_parts, num_cells), -1))
+    kept = team.memory = _KeptPairs(reading, pairs, np.full((num_parts, num_cells + 1), -1))
     return kept
 
 
@@ -388,7 +390,7 @@ def _find_pairs(
 
 @compiled(
     f'void(f4[::1], f4[::1], f4[::1], f4[::1], {KEYS_MASKS_STARTS}, {KEYS_MASKS_STARTS},'
-    ' i8[::1], i8[::1], i8[::1], i4[:, :, ::1], i8[::1])'
+    ' i8[::1], i8[::1], i8[::1], i8, i4[:, ::1], i8[::1])'
 )
 def _convolve(
     features: Array,
@@ -400,8 +402,9 @@ def _convolve(
     steps: Array,
     bounds: Array,
     fingers: Array,
-    pairs: Array,
-    counts: Array,
+    most: int,
+    kept: Array,
+    ends: Array,
 ) -> None:
     """Write the part of the result that belongs to the columns of the output within bounds.
 
@@ -415,22 +418,33 @@ def _convolve(
         steps: channels of input and output, columns in a row, stride and padding along z.
         bounds: first column of the part, and the end.
         fingers: (rows of the kernel,) column where each begins to read; changed.
-        pairs: (2, K, more than the sites of the part) for inputs and outputs.
-        counts: (K,) pairs of each cell of the kernel; -1 if they are not known: then both are
-            written.
+        most: sites of a part.
+        kept: the part's of `_KeptPairs`; written if they are not known.
+        ends: likewise; without any, pairs are not kept.
     """
     first, end = target[2][bounds[0]] * len(bias), target[2][bounds[1]] * len(bias)
     for place in range(first, end, len(bias)):
         for channel in range(0, len(bias), LANES):
             store(result, place + channel, load(bias, channel))
-    if counts[0] < 0:
-        counts[:] = 0
+    size, num_cells = steps[0] * steps[1], len(weights) // (steps[0] * steps[1])
+    if len(ends) and ends[0] == 0:
+        for k in range(num_cells):
+            add_products(
+                features, weights, result, kept[0], kept[1],
+                ends[k], ends[k + 1], k * size, steps[0], steps[1],
+            )  # fmt: skip
+    else:
+        pairs, counts = np.empty((2, num_cells, most), np.int32), np.zeros(num_cells, np.int64)
         _find_pairs(source, target, steps, bounds, fingers, pairs, counts)
-    for k in range(len(counts)):
-        weight = k * steps[0] * steps[1]
-        add_products(
-            features, weights, result, pairs[0, k], pairs[1, k],
-            0, counts[k], weight, steps[0], steps[1],
-        )  # fmt: skip
+        for k in range(num_cells):
+            add_products(
+                features, weights, result, pairs[0, k], pairs[1, k],
+                0, counts[k], k * size, steps[0], steps[1],
+            )  # fmt: skip
+        if len(ends):
+            ends[0] = 0
+            for k in range(num_cells):
+                ends[k + 1] = ends[k] + counts[k]
+                kept[:, ends[k] : ends[k + 1]] = pairs[:, k, : counts[k]]
     for place in range(first, end, LANES):
         store(result, place, larger(load(result, place), zeros()))
