@@ -35,6 +35,12 @@ class DetectionConfig(Config):
         (), description='of each class, instead of score_threshold for all'
     )
     nms_iou_threshold: Probability = 0.01
+    voting_iou: Probability | None = Field(
+        None,
+        description='overlap from above from which a candidate of the same class moves the box '
+        'that suppresses it: a box becomes the mean of its voters, weighted by their scores '
+        '(Gidaris and Komodakis, ICCV 2015); null: boxes stay as they are',
+    )
     max_candidates: int = Field(
         4096, ge=1, le=2**14, description='anchors that go on, per frame and map of the head'
     )

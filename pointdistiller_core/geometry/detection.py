@@ -21,6 +21,7 @@ from pointdistiller_core.geometry.arrays import (
 )
 from pointdistiller_core.geometry.box_coding import decode_boxes, resolve_headings
 from pointdistiller_core.geometry.nms import class_wise_nms, rotated_nms
+from pointdistiller_core.geometry.voting import vote_boxes
 
 
 class FoundBoxes(NamedTuple, Generic[ArrayT]):
@@ -83,9 +84,9 @@ def detect_frame(
         rows, labels, scores = _every_label(raw.class_logits[best], config)
         boxes = boxes[rows]
         velocities = None if velocities is None else velocities[rows]
-    kept, num_refused = choose_boxes(boxes, scores, labels, config, limits=limits)
+    chosen, kept, num_refused = choose_boxes(boxes, scores, labels, config, limits=limits)
     velocities = None if velocities is None else velocities[kept]
-    return FoundBoxes(boxes[kept], scores[kept], labels[kept], num_refused, velocities)
+    return FoundBoxes(chosen, scores[kept], labels[kept], num_refused, velocities)
 
 
 def _every_label(logits: ArrayT, config: DetectionConfig) -> tuple[Any, Any, ArrayT]:
@@ -105,12 +106,13 @@ def choose_boxes(
     config: DetectionConfig,
     *,
     limits: ArrayT | None = None,
-) -> tuple[Any, int]:
-    """Refuse and suppress candidates (N, 7) of one frame.
+) -> tuple[ArrayT, Any, int]:
+    """Refuse and suppress candidates (N, 7) of one frame, and let these vote.
 
     Returns:
-        Indices of the boxes that are left, by descending score; and the number of candidates that
-        were refused because no object can be like that, see `box_limits`.
+        Boxes (K, 7) that are left, by descending score, moved by their voters if the configuration
+        says so; their indices (K,); and the number of candidates that were refused because no
+        object can be like that, see `box_limits`.
     """
     xp = library_of(boxes)
     # A broken network may ask for a size beyond float32, which is no box.
@@ -119,8 +121,16 @@ def choose_boxes(
         least, most = limits[labels, 0], limits[labels, 1]
         possible &= ((boxes[:, :6] >= least) & (boxes[:, :6] <= most)).all(1)
     (indices,) = xp.where(possible)
-    kept = _suppress(boxes[indices], scores[indices], labels[indices], config)
-    return indices[kept], len(boxes) - len(indices)
+    candidates, their_scores, their_labels = boxes[indices], scores[indices], labels[indices]
+    kept = _suppress(candidates, their_scores, their_labels, config)
+    chosen = candidates[kept]
+    if config.voting_iou is not None:
+        chosen = vote_boxes(
+            (chosen, their_labels[kept]),
+            (candidates, their_labels, their_scores),
+            config.voting_iou,
+        )
+    return chosen, indices[kept], len(boxes) - len(indices)
 
 
 def box_limits(config: DetectorConfig, detection: DetectionConfig) -> NDArray[np.float32] | None:

@@ -178,10 +178,10 @@ class DetectorModel(nn.Module, ABC, Generic[PreparedT, OutputT]):
         limits, detections = box_limits(self.config, detection), []
         for found in self.candidates(output, detection):
             bounds = None if limits is None else torch.from_numpy(limits).to(found.boxes.device)
-            kept, num_refused = choose_boxes(
+            chosen, kept, num_refused = choose_boxes(
                 found.boxes, found.scores, found.labels, detection, limits=bounds
             )
-            detections.append(replace(found[kept], num_refused=num_refused))
+            detections.append(replace(found[kept], boxes=chosen, num_refused=num_refused))
         return detections
 
     def run_until(self, prepared: PreparedT, names: Collection[str]) -> dict[str, Any]:
