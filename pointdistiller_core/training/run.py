@@ -129,7 +129,9 @@ def record_session(run: Path, *, first_epoch: int, sparse_engine: str | None = N
         CheckpointError: `run.json` is missing or damaged.
     """
     file = run / RUN_FILE
-    session = {'first_epoch': first_epoch, **describe_session(), 'sparse_engine': sparse_engine}
+    session = {'first_epoch': first_epoch, **describe_session()}
+    if sparse_engine is not None:
+        session['sparse_engine'] = sparse_engine
     with named_damage(file):
         values = json.loads(file.read_bytes())
         values['sessions'].append(session)

@@ -9,9 +9,9 @@ from pathlib import Path
 import re
 import subprocess
 import sys
-import tarfile
 from types import MappingProxyType
 
+from archives import unpack
 from kitti_folder import write_frame
 from matplotlib.image import imread
 import pytest
@@ -432,9 +432,7 @@ def test_equals_the_official_program(run, shared_data, tmp_path):
     ids = (folder / 'val.txt').read_text(encoding='utf-8').split()[:200]
     (tmp_path / 'first.txt').write_text('\n'.join(ids), encoding='utf-8')
     for name in ('label_2', 'perturbed_seed1'):
-        with tarfile.open(folder / f'{name}.tar.xz') as archive:
-            wanted = [member for member in archive if Path(member.name).stem in ids]
-            archive.extractall(tmp_path, wanted, filter='data')
+        unpack(folder / f'{name}.tar.xz', tmp_path, lambda file: file.stem in ids)
     files = ['--predictions', tmp_path / 'perturbed_seed1', '--labels', tmp_path / 'label_2']
     split = ['--split', tmp_path / 'first.txt', '--json', tmp_path / 'ap.json']
     assert run('evaluate', *files, *split)[0] == 0

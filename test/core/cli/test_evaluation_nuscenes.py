@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-import tarfile
 
+from archives import unpack
 import numpy as np
 from nuscenes_folder import write_key_frame, write_scene
 import pytest
@@ -83,13 +83,11 @@ def test_the_split_must_be_named(run, options):
 def test_equals_the_devkit(run, shared_data, tmp_path):
     folder = shared_data / 'nuscenes_eval'
     for name in ('dataset', 'submissions'):
-        with tarfile.open(folder / f'{name}.tar.xz') as archive:
-            wanted = [
-                member
-                for member in archive
-                if 'v1.0-mini/' in member.name or member.name == 'submissions/noisy.json'
-            ]
-            archive.extractall(tmp_path, wanted, filter='data')
+        unpack(
+            folder / f'{name}.tar.xz',
+            tmp_path,
+            lambda file: 'v1.0-mini' in file.parts or file == Path('submissions/noisy.json'),
+        )
     file: Path = tmp_path / 'submissions' / 'noisy.json'
     options = ['--labels', tmp_path / 'nuscenes', '--split', 'mini_val']
     code, _, _ = run('evaluate', '--predictions', file, *options, '--json', tmp_path / 's.json')

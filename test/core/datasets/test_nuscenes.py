@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import pickle
-import tarfile
 
+from archives import unpack
 import numpy as np
 from nuscenes_folder import (
     FIRST_US,
@@ -42,8 +42,7 @@ CAR = [10.0, 2.0, -1.0, 4.0, 2.0, 1.5, 0.5]
 def golden(shared_data, tmp_path_factory) -> Path:
     """The unpacked dataset."""
     path = tmp_path_factory.mktemp('golden')
-    with tarfile.open(shared_data / 'nuscenes_eval' / 'dataset.tar.xz') as archive:
-        archive.extractall(path, filter='data')
+    unpack(shared_data / 'nuscenes_eval' / 'dataset.tar.xz', path)
     return path / 'nuscenes'
 
 

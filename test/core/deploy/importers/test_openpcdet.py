@@ -151,6 +151,7 @@ def test_configuration_is_translated(config_yaml):
         'score_threshold': 0.2,
         'score_thresholds': (),
         'nms_iou_threshold': 0.05,
+        'voting_iou': None,
         'max_candidates': 300,
         'max_detections': 30,
         'class_wise_nms': False,

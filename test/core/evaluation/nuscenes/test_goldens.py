@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-import tarfile
 from typing import Any
 
+from archives import unpack
 import numpy as np
 import pytest
 
@@ -44,9 +44,8 @@ def folder(shared_data, tmp_path_factory) -> Path:
     """The unpacked tables and submissions, without clouds."""
     path = tmp_path_factory.mktemp('nuscenes')
     for name in ('dataset', 'submissions'):
-        with tarfile.open(shared_data / 'nuscenes_eval' / f'{name}.tar.xz') as archive:
-            members = [each for each in archive if each.name.endswith('.json')]
-            archive.extractall(path, members, filter='data')
+        archive = shared_data / 'nuscenes_eval' / f'{name}.tar.xz'
+        unpack(archive, path, lambda file: file.suffix == '.json')
     return path
 
 
