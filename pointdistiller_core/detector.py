@@ -60,6 +60,7 @@ __all__ = [
     'facts_of',
     'parse_scale',
     'to_importance',
+    'to_sensor',
 ]
 
 BEYOND = 1000.0  # [m]
@@ -184,7 +185,8 @@ class Detector:
                 `num_points` of each place, which is what True means, or by its `confidence` there.
             detection: thresholds and caps for this sweep; None is the bundle's. Without
                 `size_bounds`, those of the bundle hold.
-            mounting: of the sensor; None is where the training sensor was.
+            mounting: of the sensor; None is where the training sensor was or, for a detector of
+                levelled clouds (`info.model.levelled`), what the ground in this sweep tells.
 
         Returns:
             Detections in the sensor frame by descending score, with counts and with the time of
@@ -199,6 +201,8 @@ class Detector:
             ValueError: `detection` has thresholds for another number of classes.
         """
         backend, watch = self._opened(), Stopwatch()
+        if mounting is None and self.info.model.levelled:
+            mounting = Mounting.found_in(points, self.info.sensor_height)
         detection = detection or self.info.model.detection
         self.info.model.check_detection(detection)
         cloud = self._read(points, mounting)
@@ -206,7 +210,7 @@ class Detector:
         found, places = backend(cloud.used, watch, importance=kind, detection=detection)
         counts = {**cloud.counts, **_count_in_range(cloud.used, found)}
         return replace(
-            _to_sensor(found, mounting) if mounting else found,
+            to_sensor(found, mounting),
             importance=_importance(places, cloud.valid, mounting),
             counts={**counts, 'boxes_refused': 0, **found.counts},
             latency_ms=watch.finish(),
@@ -284,8 +288,10 @@ def _intensity_range(points: NDArray[np.float32]) -> tuple[float, float] | None:
     return float(points[:, 3].min()), float(points[:, 3].max())
 
 
-def _to_sensor(found: Detections, mounting: Mounting) -> Detections:
-    """The same objects, seen from where the sensor is."""
+def to_sensor(found: Detections, mounting: Mounting | None) -> Detections:
+    """The same objects, seen from where the sensor is; None is where the training sensor was."""
+    if mounting is None:
+        return found
     boxes, orientations = mounting.boxes_to_sensor(found.boxes)
     velocities = found.velocities
     if velocities is not None:

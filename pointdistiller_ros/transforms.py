@@ -155,7 +155,7 @@ def find_mounting(
     training_height: float,
     ground: Ground | None = None,
 ) -> Mounting | None:
-    """The mounting that the parameters give; None if it is that of the training sensor.
+    """The mounting that the parameters give; None if nothing tells it.
 
     `transforms` are needed if the parameters name a frame, and `ground` counts if they
     `follow_ground`; the rest is as in `Transforms.mounting`.
@@ -169,7 +169,8 @@ def find_mounting(
     if ground is not None and follow_ground(parameters):
         return Mounting.on_ground(ground, training_height, yaw=parameters.yaw)
     if replace(parameters, auto=True) == MountingParameters():
-        return None
+        # Without any, a detector of levelled clouds looks for the ground itself.
+        return None if parameters.auto else Mounting(np.eye(4))
     return Mounting.from_angles(
         training_height,
         height=parameters.height or training_height,

@@ -19,7 +19,7 @@ from pointdistiller_core.config import DetectionConfig, PointPillarsConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.records import Detections, Importance
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 def _take_domain() -> tuple[int, socket.socket]:

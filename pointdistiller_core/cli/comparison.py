@@ -421,7 +421,7 @@ def compare_features_command(
                 num_frames,
                 next(networks[0].parameters()).device,
                 update,
-                intensity_range=infos['student'].intensity_range,
+                info=infos['student'],
             ),
         )
     title = f'{student} and {teacher} on {source.describe(num_frames)}'

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pointdistiller_core.config import DetectorConfig
     from pointdistiller_core.datasets import FrameDataset, Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
-    from pointdistiller_core.geometry.intensity import Range
     from pointdistiller_core.pipelines.verify_export import Verification
 
 SIMULATED = 'simulated scenes'
@@ -198,18 +197,20 @@ def export_files(
 
     clouds: Iterable[NDArray[np.float32]] = ()
     if known is not None and known.learned:
-        clouds = calibration_clouds(known, info.intensity_range)
+        clouds = calibration_clouds(known, info)
     with redirect_stdout(sys.stderr):  # where the converters' own notes belong
         return export_detector(load_detector_model(folder), to.value, clouds)
 
 
-def calibration_clouds(known: Calibration, limits: Range) -> Iterator[NDArray[np.float32]]:
-    """(N, F) points to learn from, as a network sees them: intensities are in the range."""
+def calibration_clouds(known: Calibration, info: BundleInfo) -> Iterator[NDArray[np.float32]]:
+    """(N, F) points to learn from as a network sees them: levelled, intensities in the range."""
+    from pointdistiller_core.datasets.levelling import level
     from pointdistiller_core.geometry.intensity import clip_intensity
 
     with progress_bar('calibrate', 'clouds') as update:
         for done, index in enumerate(known.learned, start=1):
-            yield clip_intensity(known.frames[index].points, limits)
+            points = level(known.frames[index], info.level_at).points
+            yield clip_intensity(points, info.intensity_range)
             update(done, len(known.learned))
 
 

@@ -81,6 +81,12 @@ class DetectorConfig(Choice):
         'sensor was then',
     )
     max_sweep_age_s: Positive = Field(1.0, description='older sweeps are not merged [s]')
+    levelled: bool = Field(
+        False,
+        description='each cloud is moved so that the ground found in it lies level, as far below '
+        'the origin as it did below the training sensor: while training, and by a detector that '
+        'is not told how its sensor is mounted',
+    )
     detection: DetectionConfig = DetectionConfig()
 
     @model_validator(mode='after')

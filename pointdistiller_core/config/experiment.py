@@ -29,6 +29,11 @@ class ExperimentConfig(Config):
         sampling, known = self.augmentation.ground_truth_sampling, self.model.class_names
         if sampling is None:
             return self
+        if self.model.levelled:
+            raise ValueError(
+                'augmentation.ground_truth_sampling pastes objects where they stood in frames '
+                'that were not levelled: leave it out, or set model.levelled=false'
+            )
         classes = sampling.of_classes(known)
         if unknown := [name for name in classes if name not in known]:
             raise ValueError(

@@ -57,6 +57,11 @@ class BundleInfo(Config):
         return self
 
     @property
+    def level_at(self) -> float | None:
+        """Height above the ground [m] to which clouds are levelled first; None if they are not."""
+        return self.sensor_height if self.model.levelled else None
+
+    @property
     def intensity_text(self) -> str:
         """The range of the intensity as text."""
         low, high = self.intensity_range

@@ -142,6 +142,11 @@ class Mounting:
         sensor_from_training = invert_rigid(self.training_from_sensor)
         return transform_points(sensor_from_training, points).astype(np.float32)
 
+    def velocities_to_training(self, velocities: FloatArray) -> FloatArray:
+        """Velocities (N, 2) along x and y of the sensor's frame [m/s], taken to be level."""
+        rotation = self.training_from_sensor[:2, :2]
+        return (velocities @ rotation.T).astype(np.float32)
+
     def velocities_to_sensor(self, velocities: FloatArray) -> FloatArray:
         """Velocities (N, 2) along x and y [m/s]; from a tilted sensor, what it sees of them."""
         rotation = invert_rigid(self.training_from_sensor)[:2, :2]

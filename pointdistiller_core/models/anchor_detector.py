@@ -213,10 +213,10 @@ class AnchorDetector(DetectorModel[Voxels, AnchorOutput]):
         return voxels.places()
 
     def input_facts(self) -> dict[str, Any]:
-        """Grid, caps of the voxels, classes and sweeps."""
+        """Grid, caps of the voxels, classes, sweeps and levelling."""
         names = (
             *('grid', 'class_names', 'voxels'),
-            *('point_features', 'sweeps', 'max_sweep_age_s'),
+            *('point_features', 'sweeps', 'max_sweep_age_s', 'levelled'),
         )
         return {name: getattr(self.config, name) for name in names}
 

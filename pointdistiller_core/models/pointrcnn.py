@@ -297,8 +297,11 @@ class PointRcnn(DetectorModel[SampledPoints, PointRcnnOutput]):
         return [(part, torch.empty(shape, device='meta')) for part, shape in shapes]
 
     def input_facts(self) -> dict[str, Any]:
-        """How points are drawn, the classes and the sweeps."""
-        names = ('sample', 'class_names', 'point_features', 'sweeps', 'max_sweep_age_s')
+        """How points are drawn, the classes, the sweeps and levelling."""
+        names = (
+            *('sample', 'class_names'),
+            *('point_features', 'sweeps', 'max_sweep_age_s', 'levelled'),
+        )
         return {name: getattr(self.config, name) for name in names}
 
 

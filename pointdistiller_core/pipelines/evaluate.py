@@ -5,23 +5,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pointdistiller_core.config import DetectionConfig
 from pointdistiller_core.datasets import FrameDataset, Frames
+from pointdistiller_core.datasets.levelling import level as level_frame
 from pointdistiller_core.deploy.bundle_format import BundleInfo
+from pointdistiller_core.detector import Detector, to_sensor
 from pointdistiller_core.evaluation.metric import Metric, Scores, find_metric
-from pointdistiller_core.geometry.intensity import Range, clip_intensity
+from pointdistiller_core.geometry.intensity import clip_intensity
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.models import AnyDetector, BoxPredictions
 from pointdistiller_core.records import Detections, Frame
-
-if TYPE_CHECKING:
-    from pointdistiller_core.detector import Detector
 
 logger = logging.getLogger(__name__)
 
@@ -86,24 +86,32 @@ def detect(
         on_frame: see `OnFrame`.
         info: for a network: intensity, thresholds and bounds of its future bundle. None clips
             nothing, and takes the rest from the network.
-        level: level each cloud by the ground that is found in it; not for a network.
+        level: level each cloud by the ground that is found in it, as is always done for a
+            detector of levelled clouds.
         detection: thresholds and caps; None is the bundle's. Not for a network.
     """
     found: list[Detections] = []
     not_level = 0
-    at_once = BATCH_SIZE if isinstance(detector, nn.Module) else 1
+    if isinstance(detector, nn.Module):
+        expected, at_once = info or BundleInfo(model=detector.config), BATCH_SIZE
+    else:
+        expected, at_once = detector.info, 1
+    height = expected.sensor_height if level else expected.level_at
     for start in range(0, len(indices), at_once):
         batch = [frames[index] for index in indices[start : start + at_once]]
+        mountings = [
+            None if height is None else Mounting.found_in(frame.points, height) for frame in batch
+        ]
+        not_level += 0 if height is None else mountings.count(None)
         if isinstance(detector, nn.Module):
-            found += map(_to_detections, detect_frames(detector, batch, info))
+            seen = [*map(_moved, batch, mountings)]
+            predictions = map(_to_detections, detect_frames(detector, seen, info))
+            found += map(to_sensor, predictions, mountings)
         else:
-            for frame in batch:
-                if not level:
-                    found.append(detector(frame.points, detection=detection))
-                    continue
-                mounting = Mounting.found_in(frame.points, detector.info.sensor_height)
-                not_level += mounting is None
-                found.append(detector(frame.points, mounting=mounting, detection=detection))
+            found += [
+                detector(frame.points, mounting=mounting, detection=detection)
+                for frame, mounting in zip(batch, mountings, strict=True)
+            ]
         if on_frame is not None:
             on_frame(len(found), len(indices))
     if not_level:
@@ -127,7 +135,7 @@ def spread_clouds(
     device: torch.device,
     on_frame: Callable[[int, int], None] | None = None,
     *,
-    intensity_range: Range,
+    info: BundleInfo,
 ) -> Iterator[Tensor]:
     """(N, 4) points of evenly spread frames of a dataset.
 
@@ -136,11 +144,11 @@ def spread_clouds(
         num_frames: wanted, at most all.
         device: of the points.
         on_frame: told how many frames are done, and how many there are.
-        intensity_range: limits that intensities are clipped to, as in `Detector`.
+        info: of a bundle, which levels clouds and clips intensities as in `Detector`.
     """
     for index in range(num_frames):
-        frame = dataset[index * len(dataset) // num_frames]
-        yield torch.from_numpy(clip_intensity(frame.points, intensity_range)).to(device)
+        frame = level_frame(dataset[index * len(dataset) // num_frames], info.level_at)
+        yield torch.from_numpy(clip_intensity(frame.points, info.intensity_range)).to(device)
         if on_frame is not None:
             on_frame(index + 1, num_frames)
 
@@ -163,6 +171,12 @@ def detect_frames(
             return detector.detect(detector(detector.prepare(points)), detection)
     finally:
         detector.train(was_training)
+
+
+def _moved(frame: Frame, mounting: Mounting | None) -> Frame:
+    """The points of a frame in the training frame, without labels."""
+    points = frame.points if mounting is None else mounting.points_to_training(frame.points)
+    return replace(frame, points=points, ground_truth=None)
 
 
 def _to_detections(found: BoxPredictions) -> Detections:

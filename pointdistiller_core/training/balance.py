@@ -100,6 +100,7 @@ def balance_terms(
         config.training,
         point_cloud_range=config.model.point_cloud_range,
         intensity_range=measure_range(dataset),
+        level_at=config.dataset.sensor_height if config.model.levelled else None,
     )
     ratios: dict[str, list[float]] = {name: [] for name in terms}
     for done, batch in enumerate(islice(batches, num_batches), start=1):

@@ -23,6 +23,7 @@ from pointdistiller_core.config import AugmentationConfig, TrainingConfig
 from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.datasets.augmentation import Range, augment
 from pointdistiller_core.datasets.ground_truth_database import load_database
+from pointdistiller_core.datasets.levelling import level
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_core.geometry.intensity import clip_intensity
 from pointdistiller_core.records import Batch, Frame, GroundTruth
@@ -44,6 +45,7 @@ def load_batches(
     point_cloud_range: Range | None = None,
     unlabelled: Frames | None = None,
     intensity_range: tuple[float, float] = (-math.inf, math.inf),
+    level_at: float | None = None,
     process: int = 0,
     num_processes: int = 1,
     pin_memory: bool = False,
@@ -60,6 +62,8 @@ def load_batches(
         unlabelled: frames that are mixed with the others and pass as unlabelled, see `Batch`. No
             objects are pasted into them: it is not known what these would collide with.
         intensity_range: limits that intensities are clipped to, as when the detector runs.
+        level_at: height of a level sensor above the ground [m] to which each frame is moved first,
+            see `level`; None leaves them as they are.
         process: number of the process whose share of every batch is wanted.
         num_processes: processes that share each batch.
         pin_memory: copy batches into memory that a GPU can read while it computes.
@@ -74,7 +78,9 @@ def load_batches(
         augmentation = augmentation.model_copy(update={'ground_truth_sampling': None})
     sampling = augmentation.ground_truth_sampling
     change = partial(
-        augment,
+        _change,
+        level_at=level_at,
+        intensity_range=intensity_range,
         config=augmentation,
         database=load_database(frames).usable(sampling) if sampling else None,
         point_cloud_range=point_cloud_range,
@@ -90,7 +96,7 @@ def load_batches(
     )
     shares = (batch[process::num_processes] for batch in islice(keys, first_batch, None))
     loader = DataLoader(
-        _AugmentedFrames(frames, unlabelled, change, config.seed, intensity_range),
+        _AugmentedFrames(frames, unlabelled, change, config.seed),
         batch_sampler=shares,
         num_workers=config.num_workers,
         pin_memory=pin_memory,
@@ -205,30 +211,39 @@ class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
         unlabelled: Frames | None,
         change: Callable[..., Frame],
         seed: int,
-        intensity_range: tuple[float, float],
     ) -> None:
         self._frames = frames
         self._unlabelled = unlabelled
         self._change = change
         self._seed = seed
-        self._intensity_range = intensity_range
 
     def __getitem__(self, key: tuple[int, ...]) -> Frame | PointDistillerError:
         rng = np.random.default_rng((AUGMENTATION_STREAM, self._seed, *key))
         try:
-            frame = self._read(key[1], rng)
+            return self._change(self._read(key[1]), rng)
         except PointDistillerError as error:
             return error
-        return replace(frame, points=clip_intensity(frame.points, self._intensity_range))
 
-    def _read(self, index: int, rng: np.random.Generator) -> Frame:
+    def _read(self, index: int) -> Frame:
         if self._unlabelled is None or index < len(self._frames):
             frame = self._frames[index]
             if frame.ground_truth is None:
                 raise DatasetError(f'frame {frame.frame_id} has no labels to train on')
-            return self._change(frame, rng=rng)
-        frame = replace(self._unlabelled[index - len(self._frames)], ground_truth=None)
-        return self._change(frame, rng=rng)
+            return frame
+        return replace(self._unlabelled[index - len(self._frames)], ground_truth=None)
+
+
+def _change(
+    frame: Frame,
+    rng: np.random.Generator,
+    *,
+    level_at: float | None,
+    intensity_range: tuple[float, float],
+    **augmentation: Any,
+) -> Frame:
+    """The frame levelled, augmented, and with intensities as when the detector runs."""
+    frame = augment(level(frame, level_at), rng=rng, **augmentation)
+    return replace(frame, points=clip_intensity(frame.points, intensity_range))
 
 
 def _collate_or_error(items: Sequence[Frame | PointDistillerError]) -> Batch | PointDistillerError:

@@ -25,6 +25,7 @@ from pointdistiller_core.datasets import (
 )
 from pointdistiller_core.datasets.camera_view import check_camera_view
 from pointdistiller_core.datasets.class_tally import count_names, tally_labels
+from pointdistiller_core.datasets.levelling import describe_levelling
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
     find_bundle,
@@ -114,6 +115,8 @@ def run_experiment(
         check_views((config.dataset, config.validation, more), (dataset, validation, unlabelled))
     others: Any = [part for part in (bare, unlabelled) if part is not None and len(part)]
     joined: Frames | None = ConcatDataset(others) if others and config.distillation else None
+    if config.model.levelled and len(labelled) and not has_weights(run):
+        tell(describe_levelling(labelled))
     objective = build_objective(config, teacher)
     if config.training.sparse_engine != TORCH:
         teachers = (objective.teacher,) if isinstance(objective, Distiller) else ()
@@ -265,7 +268,7 @@ def report_features(
         dataset,
         min(REPORTED_FRAMES, len(dataset)),
         place,
-        intensity_range=read_info(find_bundle(student)).intensity_range,
+        info=read_info(find_bundle(student)),
     )
     try:
         similarities = compare_features(networks[0], students, clouds)

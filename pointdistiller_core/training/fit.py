@@ -213,6 +213,7 @@ def _train(
         point_cloud_range=config.model.point_cloud_range,
         unlabelled=unlabelled,
         intensity_range=info.intensity_range,
+        level_at=info.level_at,
         process=fabric.global_rank,
         num_processes=fabric.world_size,
         pin_memory=fabric.device.type == 'cuda',

@@ -91,6 +91,16 @@ def test_sampled_classes_are_all_of_the_model():
     assert list(sampling.ground_truth_sampling.classes) == ['Cyclist', 'Car']
 
 
+def test_objects_are_not_pasted_into_levelled_frames():
+    values = {
+        'model': {'levelled': True, 'name': 'pointpillars'},
+        'dataset': {'root': 'x'},
+        'augmentation': {'ground_truth_sampling': {}},
+    }
+    with pytest.raises(ConfigError, match=r'not levelled: leave it out, or set model\.levelled'):
+        parse_config(ExperimentConfig, values, where='a file')
+
+
 def test_ground_truth_sampling_as_published():
     values = {'dataset': {'root': 'x'}, 'augmentation': {'ground_truth_sampling': {}}}
     sampling = parse_config(ExperimentConfig, values, where='here').augmentation

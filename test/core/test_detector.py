@@ -20,6 +20,7 @@ from pointdistiller_core.detector import Detector
 from pointdistiller_core.errors import CloudError
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.models import build_detector
+from pointdistiller_core.pipelines.evaluate import detect
 from pointdistiller_core.records import Cut
 
 STAGES = {'prepare', 'network', 'decode', 'total'}
@@ -370,3 +371,25 @@ def test_mounted_sensor_sees_the_same_boxes_moved(detector, points, pose, frame,
     centers = mounting.points_to_sensor(expected.importance.centers)
     np.testing.assert_allclose(found.importance.centers, centers, atol=1e-4)
     np.testing.assert_array_equal(found.importance.scores, expected.importance.scores)
+
+
+def test_a_detector_of_levelled_clouds_finds_the_ground_itself(tiny_model, tiny_dataset, tmp_path):
+    torch.manual_seed(0)
+    config = tiny_model.model_copy(
+        update={
+            'levelled': True,
+            'detection': tiny_model.detection.model_copy(update={'score_threshold': 0.0}),
+        }
+    )
+    info = BundleInfo(model=config, sensor_height=1.6)
+    network = build_detector(config)
+    save_bundle(tmp_path / 'bundle', network, info)
+    detector = Detector.load(tmp_path / 'bundle', backend='torch')
+    frame = tiny_dataset(1)[0]
+    mounting = Mounting.found_in(frame.points, 1.6)
+    expected = detector(frame.points, mounting=mounting)
+    assert_same(detector(frame.points), expected)
+    (found,) = detect(network, [frame], [0], info=info)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-5)
+    as_it_is = detector(frame.points, mounting=Mounting(np.eye(4)))
+    assert len(as_it_is) == 0 or not np.allclose(as_it_is.boxes[0], expected.boxes[0], atol=1e-3)

@@ -118,6 +118,7 @@ def test_velocities_turn_with_the_sensor():
     seen = mounting.velocities_to_sensor(velocities)
     np.testing.assert_allclose(seen, [[0, -2], [3, 0], [np.nan, np.nan]], atol=1e-6)
     assert seen.dtype == np.float32
+    np.testing.assert_allclose(mounting.velocities_to_training(seen), velocities, atol=1e-6)
 
 
 def test_a_sweep_tells_how_its_sensor_is_mounted():

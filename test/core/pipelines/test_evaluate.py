@@ -14,9 +14,8 @@ from pointdistiller_core.records import Detections
 class Noting:
     """Finds nothing, and notes with which mounting it was asked."""
 
-    info = SimpleNamespace(sensor_height=1.73)
-
-    def __init__(self):
+    def __init__(self, level_at=None):
+        self.info = SimpleNamespace(sensor_height=1.73, level_at=level_at)
         self.mountings = []
 
     def __call__(self, points, *, mounting=None, detection=None):  # noqa: ARG002
@@ -36,3 +35,6 @@ def test_clouds_are_levelled_by_their_ground_or_taken_as_they_are(caplog):
     assert 'no ground found in 1 of 2 clouds' in caplog.text
     detect(detector, frames, range(1))
     assert detector.mountings[2] is None
+    levelled = Noting(level_at=1.73)
+    detect(levelled, frames, range(1))
+    assert levelled.mountings[0] is not None

@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: 2026 The PointDistiller authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames moved so that their ground lies level, for detectors of levelled clouds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pointdistiller_core.geometry.mounting import Mounting
+from pointdistiller_core.records import Frame, GroundTruth
+
+if TYPE_CHECKING:
+    from pointdistiller_core.datasets import Frames
+
+TRIED_FRAMES = 50  # whose ground is looked for before a training
+
+
+def level(frame: Frame, height: float | None) -> Frame:
+    """The frame as a level sensor would see it from a height above the ground in it.
+
+    Args:
+        frame: one sweep, LiDAR frame, whose z axis points up, more or less.
+        height: of the sensor that is thought of [m]; None changes nothing.
+
+    Returns:
+        The points moved, and boxes that are upright there; the frame as it is if no ground is
+        found in it.
+    """
+    mounting = None if height is None else Mounting.found_in(frame.points, height)
+    if mounting is None:
+        return frame
+    truth = frame.ground_truth
+    return replace(
+        frame,
+        points=mounting.points_to_training(frame.points),
+        ground_truth=None if truth is None else _moved(truth, mounting),
+    )
+
+
+def describe_levelling(frames: Frames) -> str:
+    """What is said before a training on levelled frames: in how many no ground is found."""
+    tried = min(TRIED_FRAMES, len(frames))
+    sweeps = (frames[place * len(frames) // tried].points for place in range(tried))
+    bare = sum(Mounting.found_in(points, 1.0) is None for points in sweeps)
+    rest = f'; in {bare} there is none, and such frames stay as they are' if bare else ''
+    return f'each frame is levelled by the ground found in it (tried on {tried}{rest})'
+
+
+def _moved(truth: GroundTruth, mounting: Mounting) -> GroundTruth:
+    speeds = truth.velocities
+    return replace(
+        truth,
+        boxes=mounting.boxes_to_training(truth.boxes),
+        velocities=None if speeds is None else mounting.velocities_to_training(speeds),
+    )
