@@ -181,8 +181,9 @@ class Detector:
                 clouds: what is outside of `info.intensity_range` is clipped to it, and
                 `counts['intensity_outside']` says of how many points. `IntensityJudge` finds out
                 about another scale.
-            importance: also return where the detector looked (PointDistiller, section 3.1): by
-                `num_points` of each place, which is what True means, or by its `confidence` there.
+            importance: also return where the detector looked (PointDistiller, section 3.1): by its
+                `own` measure (`info.model.own_importance`), which is what True means, or by its
+                `confidence` there.
             detection: thresholds and caps for this sweep; None is the bundle's. Without
                 `size_bounds`, those of the bundle hold.
             mounting: of the sensor; None is where the training sensor was or, for a detector of
@@ -206,7 +207,7 @@ class Detector:
         detection = detection or self.info.model.detection
         self.info.model.check_detection(detection)
         cloud = self._read(points, mounting)
-        kind: LiveImportance | None = 'num_points' if importance is True else importance or None
+        kind: LiveImportance | None = 'own' if importance is True else importance or None
         found, places = backend(cloud.used, watch, importance=kind, detection=detection)
         counts = {**cloud.counts, **_count_in_range(cloud.used, found)}
         return replace(

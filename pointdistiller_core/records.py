@@ -135,7 +135,8 @@ class Frame:
             )
 
 
-LiveImportance: TypeAlias = Literal['num_points', 'confidence']  # what a detector can show
+# What a detector can show: its family's own measure (`DetectorConfig.own_importance`), or scores.
+LiveImportance: TypeAlias = Literal['own', 'confidence']
 
 
 @dataclass(frozen=True)

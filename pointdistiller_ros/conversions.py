@@ -240,6 +240,7 @@ def to_model_info(info: BundleInfo, bundle: str, backend: str, host_engine: str 
         'host_engine': host_engine,
         'model': model.name,
         'class_names': model.class_names,
+        'own_importance': model.own_importance,
         **facts_of(info),
         **info.model_dump(
             mode='json',

@@ -269,7 +269,7 @@ class DetectorNode(ManagedNode):
 
 def _importance(wanted: set[str], settings: DetectorParameters) -> LiveImportance | bool:
     """By what the detector is to tell importance; False if nobody asks."""
-    kind: LiveImportance = 'confidence' if settings.importance == 'confidence' else 'num_points'
+    kind: LiveImportance = 'confidence' if settings.importance == 'confidence' else 'own'
     return False if wanted.isdisjoint(IMPORTANCE_OUTPUTS) else kind
 
 

@@ -279,9 +279,10 @@ class DetectorParameters(InputParameters):
         range=(0, 100_000),
     )
     importance: str = changeable(
-        'num_points',
-        'what makes a place important: its number of points, or the scores of the detector there',
-        choices=('num_points', 'confidence'),
+        'own',
+        "what makes a place important: the detector's own measure (number of points of a voxel, "
+        'largest feature of a point), or its scores there',
+        choices=('own', 'confidence'),
     )
     max_importance_markers: int = changeable(
         1000, 'most places in ~/importance_markers', range=(0, 100_000)

@@ -66,13 +66,13 @@ class MissingIntensity(str, Enum):
 class Shown(str, Enum):
     """By what places are important; see `Detector`."""
 
-    num_points = 'num_points'
+    own = 'own'
     confidence = 'confidence'
 
     @property
     def kind(self) -> LiveImportance:
         """The value, for `Detector`."""
-        return 'confidence' if self is Shown.confidence else 'num_points'
+        return 'confidence' if self is Shown.confidence else 'own'
 
 
 def detect_command(
@@ -106,8 +106,11 @@ def detect_command(
     ] = None,
     importance: Annotated[
         Shown,
-        typer.Option(help='What the pictures color: points of each place, or the scores there.'),
-    ] = Shown.num_points,
+        typer.Option(
+            help="What the pictures color: the detector's own measure of each place (number of "
+            'points of a voxel, largest feature of a point), or the scores there.'
+        ),
+    ] = Shown.own,
     json_file: JsonOption = None,
 ) -> None:
     """Detect objects in point cloud files.

@@ -156,6 +156,11 @@ class DetectorConfig(Choice):
         return {}
 
     @property
+    def own_importance(self) -> str:
+        """What a running detector measures its places by; the paper's for its features."""
+        return self.taught_by.get('importance', 'num_points')
+
+    @property
     def input_size(self) -> str:
         """What the size of its network depends on, for display."""
         raise NotImplementedError

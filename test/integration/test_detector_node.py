@@ -159,7 +159,7 @@ def test_outputs_are_built_for_subscribers_only(session, built):
     spin_until(session, lambda: len(boxes) == 2 and markers and importance and pillars)
     others = ['to_box_markers', 'to_importance_cloud', 'to_importance_markers', 'to_boxes_cloud']
     assert built == ['to_boxes_cloud', *others]
-    assert detector.asked_importance == [False, False, 'num_points']
+    assert detector.asked_importance == [False, False, 'own']
     assert marker_keys(markers[0]) == {('Car', 0), ('Car text', 0)}
     assert stamps(importance) == stamps(pillars[0].markers) == [3]
     scores = records_from_cloud(importance[0], ['importance'])['importance']

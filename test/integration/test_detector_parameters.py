@@ -292,7 +292,7 @@ def test_outputs_that_are_turned_off_are_not_built(session):
     assert change(node, **{'outputs.importance': True, 'outputs.markers': False}).successful
     clouds.publish(build_cloud(1))
     spin_until(session, lambda: len(boxes) == 2 and importance)
-    assert shelf.detectors['first'].asked_importance == [False, 'num_points']
+    assert shelf.detectors['first'].asked_importance == [False, 'own']
     spin_until(session, lambda: len(markers) == 2)
     assert is_deletion(markers[1])  # what was displayed is not of this cloud
     assert stamps(importance) == [2]

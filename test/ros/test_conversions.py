@@ -21,7 +21,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from pointdistiller_core.config import PointPillarsConfig
+from pointdistiller_core.config import PointPillarsConfig, PointRcnnConfig
 from pointdistiller_core.deploy.bundle_format import BundleInfo
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud, records_from_cloud
@@ -309,10 +309,13 @@ def test_model_info():
     assert about['class_names'] == ['Car', 'Pedestrian', 'Cyclist']
     assert (about['bundle'], about['backend'], about['width']) == ('student', 'onnx', 0.25)
     assert about['host_engine'] is None
+    assert about['own_importance'] == 'num_points'
     assert about['point_cloud_range'] == list(info.model.grid.point_cloud_range)
     assert about['voxel_size'] == [0.16, 0.16, 4.0]
     assert (about['intensity_range'], about['sensor_height']) == ([0.0, 1.0], 2.0)
     assert about['sha256'] == {'a': 'b'}
+    points = to_model_info(BundleInfo(model=PointRcnnConfig()), 'points', 'torch', None)
+    assert json.loads(points.data)['own_importance'] == 'channel_max'
 
 
 def test_tilted_boxes_are_shown_tilted():

@@ -109,7 +109,7 @@ class TorchBackend:
         if importance is None:
             return None
         (places,) = self.model.places(prepared, output)
-        if importance == 'num_points':
+        if importance == 'own':
             return places
         values = np.zeros(len(places.centers), np.float32)
         if output is not None:
