@@ -135,7 +135,8 @@ class MountingParameters:
     auto: bool = changeable(
         True,
         'without a frame, a height, a roll or a pitch: find these in the ground of the last '
-        'clouds; false, or no ground: those of the training sensor',
+        'clouds; false, or no ground: those of the training sensor, unless the detector is one of '
+        'levelled clouds, which looks for the ground itself',
     )
     frame: str = changeable(
         '',

@@ -169,8 +169,7 @@ def find_mounting(
     if ground is not None and follow_ground(parameters):
         return Mounting.on_ground(ground, training_height, yaw=parameters.yaw)
     if replace(parameters, auto=True) == MountingParameters():
-        # Without any, a detector of levelled clouds looks for the ground itself.
-        return None if parameters.auto else Mounting(np.eye(4))
+        return None
     return Mounting.from_angles(
         training_height,
         height=parameters.height or training_height,

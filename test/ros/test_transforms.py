@@ -20,20 +20,13 @@ from rosgraph_msgs.msg import Clock
 from pointdistiller_core.detector import Mounting
 from pointdistiller_core.errors import CloudError, ConfigError
 from pointdistiller_ros import transforms
-from pointdistiller_ros.parameters import MountingParameters
-from pointdistiller_ros.transforms import Transforms, find_mounting, to_mounting
+from pointdistiller_ros.transforms import Transforms, to_mounting
 
 NOSE_DOWN = Transform(
     translation=Vector3(x=1.2, y=-0.3, z=2.0),
     rotation=Quaternion(x=0.0, y=float(np.sin(0.1)), z=0.0, w=float(np.cos(0.1))),
 )
 EXPECTED = Mounting.from_angles(1.5, height=2.0, roll=0.0, pitch=0.2, yaw=0.0)
-
-
-def test_mounting_that_nobody_gives():
-    assert find_mounting(MountingParameters(), None, 'lidar', 1.5) is None
-    as_trained = find_mounting(MountingParameters(auto=False), None, 'lidar', 1.5)
-    np.testing.assert_array_equal(as_trained.training_from_sensor, np.eye(4))
 
 
 def test_mounting_of_a_transform():
