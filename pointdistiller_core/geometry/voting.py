@@ -26,8 +26,8 @@ def vote_boxes(
         least_iou: overlap from above from which a candidate of the same class votes.
 
     Returns:
-        (K, 7) boxes. A heading stays in its half turn: voters that head the other way count as
-        if they were turned around.
+        (K, 7) boxes. A voter that heads the other way votes for the axis as if it were turned
+        around, and against which end is the front: the greater sum of scores decides.
     """
     boxes, labels = kept
     candidates, their_labels, scores = voters
@@ -36,15 +36,17 @@ def vote_boxes(
     rows, columns = xp.where(near)
     votes = aligned_iou_bev(boxes[rows], candidates[columns]) >= least_iou
     rows, columns = rows[votes], columns[votes]
-    weights, turns = (to_type(near, scores.dtype) * 0 for _ in range(2))  # (K, N)
+    weights, turns, fronts = (to_type(near, scores.dtype) * 0 for _ in range(3))  # (K, N)
     weights[rows, columns] = scores[columns]
     turn = candidates[columns, 6] - boxes[rows, 6]
     half_turn = xp.remainder(turn + math.pi / 2, math.pi) - math.pi / 2
     turns[rows, columns] = scores[columns] * half_turn
+    fronts[rows, columns] = scores[columns] * xp.sign(xp.cos(turn))
     total = weights.sum(1)[:, None]
     voted = total > 0  # otherwise all scores are 0, or least_iou is 1 and its own was rounded
     total = xp.where(voted, total, total + 1)
     placed = weights @ candidates[:, :6] / total
-    turned = wrap_angle(boxes[:, 6:] + turns.sum(1)[:, None] / total)
+    back = to_type(fronts.sum(1)[:, None] < 0, scores.dtype) * math.pi
+    turned = wrap_angle(boxes[:, 6:] + turns.sum(1)[:, None] / total + back)
     moved: ArrayT = xp.where(voted, xp.concatenate([placed, turned], 1), boxes)
     return moved

@@ -50,12 +50,21 @@ def test_others_do_not_vote():
 
 @pytest.mark.parametrize('half_turns', [-1, 0, 1])
 @pytest.mark.parametrize('yaw', [0.0, 1.5, 3.1, -3.1])
-def test_a_heading_stays_in_its_half_turn(half_turns, yaw):
+def test_no_minority_turns_a_heading_around(half_turns, yaw):
     kept, other = car(yaw=yaw), car(yaw=yaw + 0.1 + half_turns * math.pi)
     (found,) = vote([kept], [kept, other], [0, 0], [0.5, 0.5])
     difference = (found[6] - yaw - 0.05 + math.pi) % (2 * math.pi) - math.pi
     assert difference == pytest.approx(0, abs=1e-5)
     assert -math.pi <= found[6] < math.pi
+
+
+@pytest.mark.parametrize('yaw', [0.0, 1.5, 3.1, -3.1])
+@pytest.mark.parametrize(('score', 'turned'), [(0.5, False), (0.7, True)])
+def test_most_voters_decide_which_end_is_the_front(yaw, score, turned):
+    voters = [car(yaw=yaw), car(yaw=yaw + math.pi), car(yaw=yaw + math.pi)]
+    (found,) = vote([voters[0]], voters, [0, 0, 0], [1.0, score / 2, score])
+    assert math.cos(found[6] - yaw) == pytest.approx(-1 if turned else 1)
+    np.testing.assert_allclose(found[:6], CAR[:6], atol=1e-5)
 
 
 def test_without_votes_a_box_stays():
