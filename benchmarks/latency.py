@@ -39,6 +39,7 @@ from typing import Any
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from untrained import (
     MERGED_MODELS,
@@ -56,7 +57,7 @@ from untrained import (
 from pointdistiller_core.cores import usable_cores
 from pointdistiller_core.deploy.backends import BACKENDS
 from pointdistiller_core.deploy.bundle import find_bundle, load_detector_model
-from pointdistiller_core.detector import Detector
+from pointdistiller_core.detector import Detector, GroundFollower, Mounting
 from pointdistiller_core.files import write_text
 from pointdistiller_core.geometry import detection
 from pointdistiller_core.messages.point_cloud2 import points_from_cloud
@@ -66,6 +67,7 @@ PROCESSOR = 'processor'  # time of all threads for a call, which other programs 
 STAGES = ('cloud', 'prepare', 'network', 'decode', NMS, 'total', PROCESSOR)
 PEER, STUDENT = ('teacher', 'torch'), ('4x', 'openvino-int8')
 ON_GPU = ('torch', 'onnx')
+LOOKS_EVERY = 5  # clouds, for the ground, as the node does
 
 
 @dataclass
@@ -80,6 +82,14 @@ class Configuration:
     cold: dict[str, float] = field(default_factory=dict)
     warm: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     boxes: list[int] = field(default_factory=list)
+    ground: GroundFollower = field(default_factory=lambda: GroundFollower(every=LOOKS_EVERY))
+
+    def find_mounting(self, points: NDArray[np.float32]) -> Mounting | None:
+        """What the node tells a detector of levelled clouds; nothing for others."""
+        info = self.detector.info
+        if not info.model.levelled or (ground := self.ground.follow(points)) is None:
+            return None
+        return Mounting.on_ground(ground, info.sensor_height)
 
 
 def main() -> None:
@@ -225,7 +235,7 @@ def measure(
         if drive and buffer:
             points = buffer.add(points, *drive.sweeps[drive.count - 1 + number][1:])
         cloud = (perf_counter() - start) * 1e3
-        found = configuration.detector(points)
+        found = configuration.detector(points, mounting=configuration.find_mounting(points))
         total = (perf_counter() - start) * 1e3
         times = {**found.latency_ms, 'cloud': cloud, NMS: sum(spent), 'total': total}
         times[PROCESSOR] = (process_time() - worked) * 1e3

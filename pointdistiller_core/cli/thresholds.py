@@ -39,6 +39,16 @@ def choose_thresholds_command(
             help='Least overlaps from above of these classes, and no others; repeatable.',
         ),
     ] = None,
+    beta: Annotated[
+        float,
+        typer.Option(
+            metavar='BETA',
+            min=0.1,
+            max=10.0,
+            help='How much recall weighs: 1 is F1; 0.5, for fewer false alarms, weighs precision '
+            'more (F-beta).',
+        ),
+    ] = 1.0,
     backend: Annotated[str, typer.Option(help='As in evaluate.')] = 'auto',
     level: Annotated[bool, typer.Option('--level', help='As in evaluate.')] = False,
     write: Annotated[
@@ -46,7 +56,7 @@ def choose_thresholds_command(
     ] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Choose the score threshold of each class with the best F1, from above.
+    """Choose the score threshold of each class with the best F score, from above.
 
     Use frames that the detector has not learned from, and that are not its test.
 
@@ -63,7 +73,7 @@ def choose_thresholds_command(
     before = info.model.detection
     low = before.model_copy(update={'score_threshold': LOWEST, 'score_thresholds': ()})
     found = detect_all(detector, frames, title='detect', level=level, detection=low)
-    points = metric.best_f1(frames, range(len(frames)), found)
+    points = metric.best_thresholds(frames, range(len(frames)), found, beta=beta)
     if not any(points.values()):
         raise DatasetError(
             f'{source.describe(len(frames))}: no label of {list(names)} is found at all, so there '
@@ -74,7 +84,8 @@ def choose_thresholds_command(
         name: math.floor(point.threshold * 100) / 100 if (point := points.get(name)) else old[name]
         for name in names
     }
-    _print(f'{bundle} on {source.describe(len(frames))}', points, old, new, json_file)
+    title = f'{bundle} on {source.describe(len(frames))}'
+    _print(title, points, old, new, beta=beta, json_file=json_file)
     if write:
         folder = find_bundle(bundle)
         chosen = before.model_copy(update={'score_thresholds': tuple(new.values())})
@@ -99,14 +110,16 @@ def _print(
     points: Mapping[str, OperatingPoint | None],
     old: Mapping[str, float],
     new: Mapping[str, float],
+    *,
+    beta: float,
     json_file: str | None,
 ) -> None:
     rows = []
     for name, threshold in new.items():
         row = [name, f'{old[name]:.2f}', f'{threshold:.2f}', '-', '-', 'kept: nothing is found']
         if point := points.get(name):
-            shares = (point.recall, point.precision, point.f1)
+            shares = (point.recall, point.precision, point.f_score(beta))
             row[3:] = [f'{100 * share:.1f}' for share in shares]
         rows.append(row)
-    columns = ['class', 'before', 'chosen', 'recall [%]', 'precision [%]', 'F1 [%]']
+    columns = ['class', 'before', 'chosen', 'recall [%]', 'precision [%]', f'F{beta:g} [%]']
     print_table(title, columns, rows, json_target=json_file)

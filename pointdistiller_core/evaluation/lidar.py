@@ -143,12 +143,28 @@ class LidarMetric:
             for name, (truth, rows) in classes.items()
         }
 
-    def best_f1(
-        self, frames: Annotated, indices: Sequence[int], found: Sequence[Detections]
+    def best_thresholds(
+        self,
+        frames: Annotated,
+        indices: Sequence[int],
+        found: Sequence[Detections],
+        *,
+        beta: float = 1.0,
     ) -> dict[str, OperatingPoint | None]:
-        """The threshold of each class with the best F1, from above; None if nothing is found."""
+        """The threshold of each class with the best F-beta, from above; None if nothing is found.
+
+        Args:
+            frames: with labels.
+            indices: of the frames.
+            found: detections of each.
+            beta: how much more recall weighs than precision; below 1, precision weighs more
+                (van Rijsbergen, Information Retrieval, chapter 7).
+        """
         _, classes = self._match(frames, indices, found)
-        return {name: _best_f1(rows['BEV'], len(truth)) for name, (truth, rows) in classes.items()}
+        return {
+            name: _best_threshold(rows['BEV'], len(truth), beta)
+            for name, (truth, rows) in classes.items()
+        }
 
     def _match(
         self, frames: Annotated, indices: Sequence[int], found: Sequence[Detections]
@@ -210,10 +226,10 @@ class OperatingPoint:
     recall: float
     precision: float
 
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of recall and precision."""
-        return 2 * self.recall * self.precision / (self.recall + self.precision)
+    def f_score(self, beta: float = 1.0) -> float:
+        """F-beta: the harmonic mean of recall and precision, recall weighing beta squared."""
+        weight, product = beta * beta, self.recall * self.precision
+        return (1 + weight) * product / (self.recall + weight * self.precision)
 
 
 def precision_at_recalls(scores: FloatArray, hits: BoolArray, num_labels: int) -> FloatArray:
@@ -345,14 +361,14 @@ def _precisions(truth: _Rows, found: Mapping[str, _Rows]) -> dict[str, list[floa
     return precisions
 
 
-def _best_f1(found: _Rows, num_labels: int) -> OperatingPoint | None:
+def _best_threshold(found: _Rows, num_labels: int, beta: float) -> OperatingPoint | None:
     judged = found[~found.excused]
     if not num_labels or not judged.hits.any():
         return None
     order = np.argsort(-judged.scores, kind='stable')
     scores, num_hits = judged.scores[order], np.cumsum(judged.hits[order])
     last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each score
-    best = last[np.argmax(num_hits[last] / (num_labels + last + 1))]  # half of F1
+    best = last[np.argmax(num_hits[last] / (beta**2 * num_labels + last + 1))]  # part of F-beta
     return OperatingPoint(
         float(scores[best]), float(num_hits[best] / num_labels), float(num_hits[best] / (best + 1))
     )

@@ -56,4 +56,6 @@ def test_batches_of_a_training_are_level():
         batches = load_batches(frames, still, training, unlabelled=bare, level_at=height)
         for batch in batches:
             assert batch.points[0][:, 2].numpy() == pytest.approx(-height, abs=1e-3)
-            assert batch.unlabelled or batch.boxes[0][0, 2] == pytest.approx(0.8 - height, abs=0.02)
+            assert batch.unlabelled or batch.boxes[0][0, 2] == pytest.approx(
+                0.8 - height, abs=0.02
+            )

@@ -111,9 +111,13 @@ def test_best_f1_of_each_class():
     frames = [frame(car(10), car(30), car(50), labels=[0, 0, 1])]
     boxes = car(10), car(20, 9), car(30), car(40, 9), car(60, 9)
     detections = [found(*boxes, scores=[0.9, 0.8, 0.7, 0.6, 0.5])]
-    points = LidarMetric().best_f1(Frames(frames), [0], detections)
+    points = LidarMetric().best_thresholds(Frames(frames), [0], detections)
     assert points['Car'] == OperatingPoint(pytest.approx(0.7), 1.0, 2 / 3)
-    assert points['Car'].f1 == pytest.approx(0.8)
+    assert points['Car'].f_score() == pytest.approx(0.8)
+    precise = LidarMetric().best_thresholds(Frames(frames), [0], detections, beta=0.5)['Car']
+    assert precise == OperatingPoint(pytest.approx(0.9), 0.5, 1.0)
+    assert precise.f_score(0.5) == pytest.approx(1.25 * 0.5 / (0.25 + 0.5))
+    assert points['Car'].f_score(0.5) == pytest.approx(5 / 7)  # less than that
     assert points['Pedestrian'] is None  # no hit
     assert points['Cyclist'] is None  # no label
 
@@ -121,7 +125,7 @@ def test_best_f1_of_each_class():
 def test_detections_of_one_score_have_one_threshold():
     frames = [frame(car(10), car(30))]
     detections = [found(car(10), car(20, 9), car(30, 9), scores=[0.5, 0.5, 0.5])]
-    point = LidarMetric().best_f1(Frames(frames), [0], detections)['Car']
+    point = LidarMetric().best_thresholds(Frames(frames), [0], detections)['Car']
     assert point == OperatingPoint(0.5, 0.5, 1 / 3)
 
 
