@@ -60,7 +60,7 @@ def test_models_json_on_stdout_is_json_alone():
 def test_bundles_are_listed_and_described():
     result = run('bundles', '--json', '-')
     rows = {row['name']: row for row in json.loads(result.stdout)}
-    assert rows[DEFAULT_BUNDLE]['range'] == [-51.2, 51.2, -51.2, 51.2]
+    assert rows[DEFAULT_BUNDLE]['range'] == [-40.96, 61.44, -30.72, 30.72]
     assert rows[DEFAULT_BUNDLE]['parameters'] == pytest.approx(1.22e6, rel=0.01)
     assert 'torch' in rows[DEFAULT_BUNDLE]['backends']
     card = run('bundles', DEFAULT_BUNDLE).stdout
