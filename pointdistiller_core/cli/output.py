@@ -152,7 +152,7 @@ def print_lines(lines: Sequence[str], *, json_target: str | None) -> None:
     """Print results that are no table; on stderr if stdout takes the JSON."""
     console = Console(stderr=json_target == '-')
     for line in lines:
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.out(line, highlight=False)  # `escape` doubles a backslash at the end of a line
 
 
 def write_json(target: str | None, values: Any) -> None:

@@ -18,7 +18,7 @@ from pointdistiller_core.cli import configuration
 from pointdistiller_core.cli.app import app
 from pointdistiller_core.config import DetectorConfig, parse_config, shipped_configs
 from pointdistiller_core.deploy.bundle import BundleInfo, save_bundle
-from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE
+from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE, shipped_bundles
 from pointdistiller_core.errors import CheckpointError, ConfigError
 from pointdistiller_core.models import build_detector
 
@@ -64,7 +64,8 @@ def test_bundles_are_listed_and_described():
     assert rows[DEFAULT_BUNDLE]['parameters'] == pytest.approx(1.22e6, rel=0.01)
     assert 'torch' in rows[DEFAULT_BUNDLE]['backends']
     card = run('bundles', DEFAULT_BUNDLE).stdout
-    assert card.startswith(f'# {DEFAULT_BUNDLE}')
+    file = shipped_bundles()[DEFAULT_BUNDLE] / 'README.md'
+    assert card == file.read_text(encoding='utf-8')
     with pytest.raises(CheckpointError, match="no bundle 'other' is shipped; choose from"):
         run('bundles', 'other')
 
