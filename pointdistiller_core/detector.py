@@ -202,11 +202,12 @@ class Detector:
             ValueError: `detection` has thresholds for another number of classes.
         """
         backend, watch = self._opened(), Stopwatch()
-        if mounting is None and self.info.model.levelled:
-            mounting = Mounting.found_in(points, self.info.sensor_height)
         detection = detection or self.info.model.detection
         self.info.model.check_detection(detection)
-        cloud = self._read(points, mounting)
+        checked = _check(points, self.info.model.point_features)
+        if mounting is None and self.info.model.levelled:
+            mounting = Mounting.found_in(checked, self.info.sensor_height)
+        cloud = self._read(checked, mounting)
         kind: LiveImportance | None = 'own' if importance is True else importance or None
         found, places = backend(cloud.used, watch, importance=kind, detection=detection)
         counts = {**cloud.counts, **_count_in_range(cloud.used, found)}
@@ -218,11 +219,10 @@ class Detector:
             intensity_range=cloud.intensity_range,
         )
 
-    def _read(self, points: NDArray[np.floating[Any]], mounting: Mounting | None) -> _Cloud:
+    def _read(self, points: NDArray[np.float32], mounting: Mounting | None) -> _Cloud:
         """The backend's input from a cloud (N, F) in the sensor frame."""
-        checked = _check(points, self.info.model.point_features)
-        seen = mounting.points_to_training(checked) if mounting else checked
-        finite, returns = _finite_rows(seen), find_returns(checked)
+        seen = mounting.points_to_training(points) if mounting else points
+        finite, returns = _finite_rows(seen), find_returns(points)
         valid = finite & returns
         used = seen if valid.all() else seen.compress(valid, axis=0)
         span = _intensity_range(used)

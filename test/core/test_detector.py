@@ -391,5 +391,9 @@ def test_a_detector_of_levelled_clouds_finds_the_ground_itself(tiny_model, tiny_
     assert_same(detector(frame.points), expected)
     (found,) = detect(network, [frame], [0], info=info)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-5)
+    for wrong in (np.zeros(7, np.float32), np.zeros((5, 2), np.float32), [[1, 2, 3, 4]]):
+        with pytest.raises(CloudError, match='must be'):
+            detector(wrong)
+    assert len(detector(np.full((500, 4), np.nan, np.float32))) == 0
     as_it_is = detector(frame.points, mounting=Mounting(np.eye(4)))
     assert len(as_it_is) == 0 or not np.allclose(as_it_is.boxes[0], expected.boxes[0], atol=1e-3)
