@@ -205,12 +205,14 @@ class Detector:
         detection = detection or self.info.model.detection
         self.info.model.check_detection(detection)
         checked = _check(points, self.info.model.point_features)
+        ground: dict[str, int] = {}
         if mounting is None and self.info.model.levelled:
             mounting = Mounting.found_in(checked, self.info.sensor_height)
+            ground['no_ground'] = int(mounting is None)
         cloud = self._read(checked, mounting)
         kind: LiveImportance | None = 'own' if importance is True else importance or None
         found, places = backend(cloud.used, watch, importance=kind, detection=detection)
-        counts = {**cloud.counts, **_count_in_range(cloud.used, found)}
+        counts = {**ground, **cloud.counts, **_count_in_range(cloud.used, found)}
         return replace(
             to_sensor(found, mounting),
             importance=_importance(places, cloud.valid, mounting),

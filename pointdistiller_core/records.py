@@ -183,7 +183,8 @@ class Detections(_Rows):
         importance: where the detector looked, if that was asked for.
         counts: numbers of what was used and dropped, e.g. `points`, `points_in_range`,
             `points_not_finite`, `points_without_return`; `intensity_outside`, points whose
-            intensity was clipped; `boxes_refused`, candidates that no object can be.
+            intensity was clipped; `boxes_refused`, candidates that no object can be; `no_ground`,
+            1 if the detector looked for the ground and found none.
         latency_ms: time of each stage and their `total`.
         intensity_range: least and largest intensity of the points before they were clipped; None
             without any point.

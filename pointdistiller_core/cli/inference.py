@@ -261,6 +261,11 @@ def _print_detections(
     if not rows:
         print_note('no box reaches the score threshold')
     print_cuts(found for _, found in results)
+    if missing := [path.name for path, found in results if found.counts.get('no_ground')]:
+        print_note(
+            f'no ground found in {len(missing)} of {len(results)} clouds, which are taken as they '
+            f'are: {", ".join(missing[:5])}{", ..." if len(missing) > 5 else ""}'
+        )
     write_json(
         json_file,
         [

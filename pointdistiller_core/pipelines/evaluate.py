@@ -97,6 +97,8 @@ def detect(
     else:
         expected, at_once = detector.info, 1
     height = expected.sensor_height if level else expected.level_at
+    if not isinstance(detector, nn.Module) and expected.level_at is not None:
+        height = None  # it levels clouds itself
     for start in range(0, len(indices), at_once):
         batch = [frames[index] for index in indices[start : start + at_once]]
         mountings = [
@@ -108,10 +110,12 @@ def detect(
             predictions = map(_to_detections, detect_frames(detector, seen, info))
             found += map(to_sensor, predictions, mountings)
         else:
-            found += [
+            answers = [
                 detector(frame.points, mounting=mounting, detection=detection)
                 for frame, mounting in zip(batch, mountings, strict=True)
             ]
+            not_level += sum(answer.counts.get('no_ground', 0) for answer in answers)
+            found += answers
         if on_frame is not None:
             on_frame(len(found), len(indices))
     if not_level:

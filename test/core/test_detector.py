@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 import re
 
 import numpy as np
@@ -373,7 +374,9 @@ def test_mounted_sensor_sees_the_same_boxes_moved(detector, points, pose, frame,
     np.testing.assert_array_equal(found.importance.scores, expected.importance.scores)
 
 
-def test_a_detector_of_levelled_clouds_finds_the_ground_itself(tiny_model, tiny_dataset, tmp_path):
+def test_a_detector_of_levelled_clouds_finds_the_ground_itself(
+    tiny_model, tiny_dataset, tmp_path, caplog
+):
     torch.manual_seed(0)
     config = tiny_model.model_copy(
         update={
@@ -388,12 +391,22 @@ def test_a_detector_of_levelled_clouds_finds_the_ground_itself(tiny_model, tiny_
     frame = tiny_dataset(1)[0]
     mounting = Mounting.found_in(frame.points, 1.6)
     expected = detector(frame.points, mounting=mounting)
-    assert_same(detector(frame.points), expected)
+    found = detector(frame.points)
+    assert_same(found, expected)
+    assert (found.counts['no_ground'], 'no_ground' in expected.counts) == (0, False)
     (found,) = detect(network, [frame], [0], info=info)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-5)
     for wrong in (np.zeros(7, np.float32), np.zeros((5, 2), np.float32), [[1, 2, 3, 4]]):
         with pytest.raises(CloudError, match='must be'):
             detector(wrong)
-    assert len(detector(np.full((500, 4), np.nan, np.float32))) == 0
+    nothing = np.full((500, 4), np.nan, np.float32)
+    assert len(detector(nothing)) == 0
+    assert detector(nothing).counts['no_ground'] == 1
+    caplog.clear()
+    for level in (False, True):  # counted once, whoever looks
+        detect(detector, [frame, replace(frame, points=nothing)], [0, 1], level=level)
+    assert [record.getMessage()[:31] for record in caplog.records] == [
+        'no ground found in 1 of 2 cloud'
+    ] * 2
     as_it_is = detector(frame.points, mounting=Mounting(np.eye(4)))
     assert len(as_it_is) == 0 or not np.allclose(as_it_is.boxes[0], expected.boxes[0], atol=1e-3)

@@ -126,6 +126,13 @@ def test_detect_writes_json_and_pictures(bundle, tmp_path):
     assert (tmp_path / 'pictures' / '000001.png').stat().st_size > 1000
 
 
+def test_detect_names_clouds_without_ground(tmp_path):
+    cloud = tmp_path / 'sky.bin'
+    np.full((200, 4), [5.0, 0.0, 3.0, 0.5], np.float32).tofile(cloud)
+    words = ' '.join(run('detect', 'lidar_16x', cloud, '--backend', 'torch').output.split())
+    assert 'no ground found in 1 of 1 clouds, which are taken as they are: sky.bin' in words
+
+
 def test_an_error_is_one_line_with_exit_code_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['pointdistiller', 'detect', str(tmp_path), 'cloud.bin'])
     with pytest.raises(SystemExit) as exit_code:
