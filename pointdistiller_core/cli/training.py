@@ -103,6 +103,7 @@ def distill_command(
     *,
     teacher: Annotated[Path, typer.Option(help="The teacher's bundle or run folder.")],
     output: OutputOption,
+    source: FromOption = None,
     resume: ResumeOption = False,
     device: DeviceOption = 'auto',
     intensity_scale: IntensityScaleOption = None,
@@ -111,7 +112,8 @@ def distill_command(
 ) -> None:
     """Train a student on labels and on a frozen teacher's outputs for the same clouds.
 
-    Without `distillation` in the configuration, the preset `default` is used.
+    Without `distillation` in the configuration, the preset `default` is used. With `--from`, the
+    student goes on from weights that it has, instead of `distillation.initialization`.
 
     Example: `pointdistiller distill demo_student --teacher runs/teacher
     -o runs/distilled --set distillation=paper`
@@ -120,9 +122,12 @@ def distill_command(
 
     stop_at = moment_after(stop_after)
     experiment = load_experiment(find_config('experiments', config), tuple(overrides or ()))
-    if experiment.distillation is None:
-        experiment = experiment.model_copy(update={'distillation': DistillationConfig()})
-    experiment = settle_experiment(intensity_scale, experiment, {'the teacher': teacher})
+    distillation = experiment.distillation or DistillationConfig()
+    if source is not None:
+        distillation = distillation.model_copy(update={'initialization': 'random'})
+    experiment = experiment.model_copy(update={'distillation': distillation})
+    bundles = {'the teacher': teacher, 'the source': source}
+    experiment = settle_experiment(intensity_scale, experiment, bundles)
     if is_first_process():
         for note in notes_of_taps(experiment):
             print_note(note)
@@ -131,6 +136,7 @@ def distill_command(
         output,
         label='distill',
         teacher=teacher,
+        source=source,
         resume=resume,
         device=device,
         stop_at=stop_at,

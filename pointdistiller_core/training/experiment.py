@@ -79,8 +79,8 @@ def run_experiment(
         run: folder of the run, see `pointdistiller_core.training.run`.
         teacher: bundle or run of the teacher; needed if and only if there is
             `config.distillation`.
-        source: bundle or run whose weights a training begins with, see `start_from`; not needed to
-            resume from a checkpoint.
+        source: bundle or run whose weights a training or a student begins with, see `start_from`;
+            not needed to resume from a checkpoint.
         resume: go on from the newest checkpoint in `run`.
         listener: told about progress.
         device: `auto`, `cpu`, `cuda` or `cuda:1`, ...
@@ -94,9 +94,11 @@ def run_experiment(
         ConfigError: teacher or source and configuration do not fit together.
         CheckpointError, DatasetError, PointDistillerError: as `fit`.
     """
-    if source is not None and config.distillation is not None:
+    own = config.distillation.initialization if config.distillation else 'random'
+    if source is not None and own != 'random':
         raise ConfigError(
-            f'source {source}: a student has its own first weights (distillation.initialization)'
+            f'source {source}: distillation.initialization={own} cuts the first weights out of '
+            'the teacher; choose random, which leaves them to the source'
         )
     refuse_bags(config)
     names = config.model.class_names

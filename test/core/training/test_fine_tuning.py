@@ -49,9 +49,9 @@ def model(tiny_model) -> PointPillarsConfig:
     return tiny_model.model_copy(update={'head': head, 'class_names': ('Car', 'Van', 'Cyclist')})
 
 
-def save_source(folder: Path, config: PointPillarsConfig, **facts) -> Path:
+def save_source(folder: Path, config: PointPillarsConfig, *, seed: int = 5, **facts) -> Path:
     """A bundle of which every number is another one."""
-    torch.manual_seed(5)
+    torch.manual_seed(seed)
     detector = build_detector(config)
     for tensor in detector.state_dict().values():
         tensor.random_(1, 9) if not tensor.is_floating_point() else tensor.uniform_(0.1, 0.9)
@@ -260,11 +260,26 @@ def test_a_damaged_source_is_refused(model, frames, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
-def test_a_distillation_has_its_own_first_weights(model, tmp_path):
+def test_a_student_has_one_kind_of_first_weights(model, tmp_path):
     source = save_source(tmp_path / 'source', model)
     config = experiment(model).model_copy(update={'distillation': DistillationConfig()})
-    with pytest.raises(ConfigError, match=r'distillation\.initialization'):
+    with pytest.raises(ConfigError, match=r'distillation\.initialization=slice_norm cuts'):
         run_experiment(config, tmp_path / 'run', teacher=source, source=source)
+
+
+def test_a_student_goes_on_from_weights_that_it_has(model, frames, tmp_path):
+    source = save_source(tmp_path / 'source', model)
+    teacher = save_source(tmp_path / 'teacher', model, seed=6)
+    config = experiment(model, frames, learning_rate=1e-9, epochs=1).model_copy(
+        update={'distillation': DistillationConfig(initialization='random')}
+    )
+    bundle = run_experiment(config, tmp_path / 'run', teacher=teacher, source=source, device='cpu')
+    weights, before, other = (dict(load_bundle(path)[1]) for path in (bundle, source, teacher))
+    name = next(name for name in weights if name.endswith('weight') and weights[name].ndim == 4)
+    torch.testing.assert_close(weights[name], before[name], atol=1e-6, rtol=0)
+    assert not torch.allclose(before[name], other[name], atol=1e-3)
+    facts = json.loads((tmp_path / 'run' / 'run.json').read_bytes())['facts']
+    assert set(facts) >= {'from_sha256', 'teacher_sha256'}
 
 
 class Notes(Listener):
