@@ -27,7 +27,25 @@ def level(frame: Frame, height: float | None) -> Frame:
         The points moved, and boxes that are upright there; the frame as it is if no ground is
         found in it.
     """
-    mounting = None if height is None else Mounting.found_in(frame.points, height)
+    return _from(frame, None if height is None else Mounting.found_in(frame.points, height))
+
+
+class Levelling:
+    """Levels frames again and again, but looks for the ground of each only once."""
+
+    def __init__(self, height: float | None) -> None:
+        """See `level` for the height."""
+        self._height = height
+        self._mountings: dict[int, Mounting | None] = {}
+
+    def __call__(self, frame: Frame, index: int) -> Frame:
+        """The frame of this number as `level` gives it; each time it must have the same points."""
+        if self._height is not None and index not in self._mountings:
+            self._mountings[index] = Mounting.found_in(frame.points, self._height)
+        return _from(frame, self._mountings.get(index))
+
+
+def _from(frame: Frame, mounting: Mounting | None) -> Frame:
     if mounting is None:
         return frame
     truth = frame.ground_truth

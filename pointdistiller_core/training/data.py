@@ -23,7 +23,7 @@ from pointdistiller_core.config import AugmentationConfig, TrainingConfig
 from pointdistiller_core.datasets import FrameDataset, Frames
 from pointdistiller_core.datasets.augmentation import Range, augment
 from pointdistiller_core.datasets.ground_truth_database import load_database
-from pointdistiller_core.datasets.levelling import level
+from pointdistiller_core.datasets.levelling import Levelling
 from pointdistiller_core.errors import DatasetError, PointDistillerError
 from pointdistiller_core.geometry.intensity import clip_intensity
 from pointdistiller_core.records import Batch, Frame, GroundTruth
@@ -63,7 +63,7 @@ def load_batches(
             objects are pasted into them: it is not known what these would collide with.
         intensity_range: limits that intensities are clipped to, as when the detector runs.
         level_at: height of a level sensor above the ground [m] to which each frame is moved first,
-            see `level`; None leaves them as they are.
+            see `Levelling`; None leaves them as they are.
         process: number of the process whose share of every batch is wanted.
         num_processes: processes that share each batch.
         pin_memory: copy batches into memory that a GPU can read while it computes.
@@ -79,7 +79,6 @@ def load_batches(
     sampling = augmentation.ground_truth_sampling
     change = partial(
         _change,
-        level_at=level_at,
         intensity_range=intensity_range,
         config=augmentation,
         database=load_database(frames).usable(sampling) if sampling else None,
@@ -96,7 +95,7 @@ def load_batches(
     )
     shares = (batch[process::num_processes] for batch in islice(keys, first_batch, None))
     loader = DataLoader(
-        _AugmentedFrames(frames, unlabelled, change, config.seed),
+        _AugmentedFrames(frames, unlabelled, Levelling(level_at), change, config.seed),
         batch_sampler=shares,
         num_workers=config.num_workers,
         pin_memory=pin_memory,
@@ -209,18 +208,20 @@ class _AugmentedFrames(Dataset[Frame | PointDistillerError]):
         self,
         frames: FrameDataset,
         unlabelled: Frames | None,
+        level: Levelling,
         change: Callable[..., Frame],
         seed: int,
     ) -> None:
         self._frames = frames
         self._unlabelled = unlabelled
+        self._level = level
         self._change = change
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, ...]) -> Frame | PointDistillerError:
         rng = np.random.default_rng((AUGMENTATION_STREAM, self._seed, *key))
         try:
-            return self._change(self._read(key[1]), rng)
+            return self._change(self._level(self._read(key[1]), key[1]), rng)
         except PointDistillerError as error:
             return error
 
@@ -237,12 +238,11 @@ def _change(
     frame: Frame,
     rng: np.random.Generator,
     *,
-    level_at: float | None,
     intensity_range: tuple[float, float],
     **augmentation: Any,
 ) -> Frame:
-    """The frame levelled, augmented, and with intensities as when the detector runs."""
-    frame = augment(level(frame, level_at), rng=rng, **augmentation)
+    """The frame augmented, and with intensities as when the detector runs."""
+    frame = augment(frame, rng=rng, **augmentation)
     return replace(frame, points=clip_intensity(frame.points, intensity_range))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pointdistiller_core.config import AugmentationConfig, TrainingConfig
-from pointdistiller_core.datasets.levelling import describe_levelling, level
+from pointdistiller_core.datasets.levelling import Levelling, describe_levelling, level
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.records import Frame, GroundTruth
 from pointdistiller_core.training.data import load_batches
@@ -46,6 +46,23 @@ def test_a_frame_without_ground_stays_as_it_is_and_is_counted():
         '(tried on 2; in 1 there is none, and such frames stay as they are)'
     )
     assert describe_levelling(frames[:1]).endswith('(tried on 1)')
+
+
+def test_the_ground_of_a_frame_is_looked_for_once(monkeypatch):
+    frames = [build_frame(), build_frame(num_points=20)]
+    looked = []
+    found_in = Mounting.found_in
+    monkeypatch.setattr(
+        Mounting, 'found_in', lambda *of: (looked.append(len(of[0])), found_in(*of))[1]
+    )
+    levelling = Levelling(1.73)
+    for _ in range(3):
+        for index, frame in enumerate(frames):
+            found, expected = levelling(frame, index), level(frame, 1.73)
+            np.testing.assert_array_equal(found.points, expected.points)
+            np.testing.assert_array_equal(found.ground_truth.boxes, expected.ground_truth.boxes)
+    assert looked == [4000, 4000, 20, 20] + [4000, 20] * 2  # `level` looks each time
+    assert Levelling(None)(frames[0], 0) is frames[0]
 
 
 def test_batches_of_a_training_are_level():
