@@ -25,6 +25,10 @@ class TrainingStopped(PointDistillerError):
     """A training was stopped at the time it was given; all that it has done is saved."""
 
 
+class TrainingInterrupted(TrainingStopped):
+    """A training was asked to stop, by a signal; all that it has done is saved."""
+
+
 class BackendError(PointDistillerError):
     """A backend cannot run: its package or its files are missing, or its detector is closed."""
 

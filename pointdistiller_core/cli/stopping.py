@@ -5,19 +5,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import os
 import signal
 import sys
 from types import FrameType
 
+from pointdistiller_core.training.requests import ask_to_stop
+
 STOPPED = 130  # exit code, as of a shell's command after Ctrl-C
+STDERR = 2
+_NOTE = b'\nstopping after the current step, which will be saved; once more stops at once\n'
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise KeyboardInterrupt; the second one ends this process at once.
 
+    A training saves its current step first (`training.requests`).
     Its worker processes end with it, and unfinished files are aside, so nothing has to be waited
     for. If Ctrl-C is ignored, as in a background job of a script, it stays ignored.
     """
@@ -36,7 +41,10 @@ def stopped_by_signals() -> Iterator[None]:
 def _stop(_number: int, _frame: FrameType | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop_now)
-    raise KeyboardInterrupt
+    if not ask_to_stop():
+        raise KeyboardInterrupt
+    with suppress(OSError):  # closed
+        os.write(STDERR, _NOTE)  # `print` may not be called in its own middle
 
 
 def _stop_now(_number: int, _frame: FrameType | None) -> None:

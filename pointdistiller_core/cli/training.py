@@ -28,7 +28,8 @@ from pointdistiller_core.config import (
     load_experiment,
 )
 from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
-from pointdistiller_core.errors import TrainingStopped
+from pointdistiller_core.errors import TrainingInterrupted, TrainingStopped
+from pointdistiller_core.memory import keep_freed_memory
 from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ def run_with_progress(
     from pointdistiller_core.training.processes import is_first_process
     from pointdistiller_core.training.run import CONFIG_FILE
 
+    keep_freed_memory()
     train = partial(
         run_experiment,
         experiment,
@@ -261,12 +263,12 @@ def run_with_progress(
                     update(done, total, 'validated frames')
 
             bundle = train(listener=Bar())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingInterrupted):
         if (output / CONFIG_FILE).exists() and is_first_process():
             names = [folder.name for folder in list_checkpoints(output)]
             beginning = f'from {names[-1]}' if names else 'at its beginning: nothing is saved yet'
             print_note(f'{output}: stopped; {again} to go on {beginning}')
-        raise
+        raise KeyboardInterrupt from None
     except TrainingStopped as stopped:
         print_note(str(stopped))
         raise typer.Exit(EXIT_STOPPED) from None

@@ -32,7 +32,7 @@ from pointdistiller_core.training.exit_codes import EXIT_STOPPED
 from pointdistiller_core.training.run import CONFIG_FILE
 from pointdistiller_core.workers import command_of_worker
 
-GRACE = 10.0  # from asking a process to end to killing it [s]
+GRACE = 120.0  # from asking a process to end to killing it, for a step and a checkpoint [s]
 _LOCK_PERIOD = 0.5  # [s]
 
 

@@ -9,7 +9,7 @@ never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from itertools import islice
 import json
@@ -32,6 +32,7 @@ from pointdistiller_core.errors import (
     CheckpointError,
     DatasetError,
     PointDistillerError,
+    TrainingInterrupted,
     TrainingStopped,
 )
 from pointdistiller_core.files import write_text
@@ -61,6 +62,7 @@ from pointdistiller_core.training.processes import (
     restore_generators,
     share_weights,
 )
+from pointdistiller_core.training.requests import heeds_requests
 from pointdistiller_core.training.run import (
     METRICS_FILE,
     alone_in,
@@ -115,7 +117,8 @@ def fit(
         The folder of the bundle.
 
     Raises:
-        TrainingStopped: `stop_at` has come; resumed, the run goes on exactly where it was.
+        TrainingStopped: `stop_at` has come, or a signal asked for it (TrainingInterrupted, see
+            `training.requests`); resumed, the run goes on exactly where it was.
         CheckpointError: the run's folder is in use, another process trains in it, or it cannot be
             resumed from.
         WriteError: it cannot be written to.
@@ -138,7 +141,6 @@ def fit(
         trainer = _Trainer(objective, config.training, fabric, num_frames=num_frames)
         counts = {'frames': len(dataset), 'unlabelled_frames': num_frames - len(dataset)}
         info = describe_training(config, dataset, {**counts, **facts}, unlabelled or ())
-        clock = _Clock(stop_at, fabric)
         _train(
             trainer,
             dataset,
@@ -147,36 +149,46 @@ def fit(
             unlabelled=unlabelled,
             info=info,
             listener=listener,
-            clock=clock,
+            stop_at=stop_at,
         )
         if fabric.is_global_zero:
-            _complete(
-                run,
-                trainer.state.result,
-                info,
-                validation=validation,
-                listener=listener,
-                clock=clock,
-            )
+            with heeds_requests() as asked:
+                _complete(
+                    run,
+                    trainer.state.result,
+                    info,
+                    validation=validation,
+                    listener=listener,
+                    clock=_Clock(stop_at, asked, fabric),
+                )
     return run / 'bundle'
 
 
 class _Clock:
     """Tells all processes alike whether it is time to stop."""
 
-    def __init__(self, stop_at: float | None, fabric: Fabric) -> None:
+    def __init__(self, stop_at: float | None, asked: Callable[[], bool], fabric: Fabric) -> None:
         self._stop_at = stop_at
+        self._asked = asked
         self._fabric = fabric
 
     @property
     def alone_is_over(self) -> bool:
         """Whether this process thinks that the time is over."""
-        return self._stop_at is not None and monotonic() >= self._stop_at
+        return self._asked() or (self._stop_at is not None and monotonic() >= self._stop_at)
 
     @property
     def is_over(self) -> bool:
         """Whether the first process thinks so; all processes must ask."""
-        return self._stop_at is not None and self._fabric.broadcast(self.alone_is_over)
+        over: bool = self._fabric.broadcast(self.alone_is_over)
+        return over
+
+    def stopped(self, run: Path, done: str) -> TrainingStopped:
+        """What to raise once all is saved."""
+        go_on = f'after {done}; resume it (--resume) to go on'
+        if self._asked():
+            return TrainingInterrupted(f'{run}: stopped {go_on}')
+        return TrainingStopped(f'{run}: stopped in time {go_on}')
 
 
 @dead_workers_explained()
@@ -189,7 +201,7 @@ def _train(
     unlabelled: Frames | None,
     info: BundleInfo,
     listener: Listener,
-    clock: _Clock,
+    stop_at: float | None,
 ) -> None:
     """All epochs that are not done yet."""
     fabric, first = trainer.fabric, trainer.fabric.is_global_zero
@@ -224,6 +236,7 @@ def _train(
             first_step = done.epochs * trainer.steps_per_epoch + done.steps
             board = TensorBoard(run / 'tensorboard', first_step=first_step)
             listeners.insert(0, stack.enter_context(closing(board)))
+        clock = _Clock(stop_at, stack.enter_context(heeds_requests()), fabric)
         while done.epochs < config.training.epochs:
             done, record = trainer.run_epoch(done, batches, listeners, clock)
             over = clock.is_over
@@ -234,11 +247,7 @@ def _train(
             if record:
                 listener.on_epoch(record)
             if over:
-                raise _stopped(run, done.of(config.training.epochs))
-
-
-def _stopped(run: Path, done: str) -> TrainingStopped:
-    return TrainingStopped(f'{run}: stopped in time after {done}; resume it (--resume) to go on')
+                raise clock.stopped(run, done.of(config.training.epochs))
 
 
 def _complete(
@@ -257,7 +266,7 @@ def _complete(
         def on_frame(done: int, total: int) -> None:
             listener.on_validation(done, total)
             if clock.alone_is_over and done < total:
-                raise _stopped(run, f'all epochs and {done} of {total} validated frames')
+                raise clock.stopped(run, f'all epochs and {done} of {total} validated frames')
 
         scores = evaluate(detector, validation, on_frame=on_frame, info=info).scores
         metrics |= describe_validation(scores, validation.metric)

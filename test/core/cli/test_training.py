@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 import yaml
@@ -97,6 +99,38 @@ def test_ctrl_c_says_how_to_go_on(run, config, tmp_path, monkeypatch, first, whe
     code, _, said = run('train', config, '-o', output, '--resume')
     assert code == 0
     assert len(steps) == 3
+
+
+@pytest.fixture
+def handlers():
+    """Puts the handlers of signals back; a process that was signalled is ending, and does not."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures('handlers')
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_current_step(run, config, tmp_path, monkeypatch, number):
+    output, steps = tmp_path / 'run', []
+    step = _Trainer._run_step
+
+    def signalled(*arguments, **options):
+        steps.append(0)
+        if len(steps) == 1:
+            os.kill(os.getpid(), number)
+        return step(*arguments, **options)
+
+    monkeypatch.setattr(_Trainer, '_run_step', signalled)
+    code, _, said = run('train', config, '-o', output, '--set', 'training.batch_size=1')
+    assert (code, len(steps)) == (130, 1)
+    assert 'repeat it with --resume to go on from epoch_000000_step_000001' in said
+    code, _, said = run(
+        'train', config, '-o', output, '--set', 'training.batch_size=1', '--resume'
+    )
+    assert (code, len(steps)) == (0, 4)
 
 
 def test_a_bag_is_no_training_data(run, config, dataset, tmp_path):
