@@ -26,7 +26,7 @@ from untrained import machine
 
 from pointdistiller_core.config import SimulationConfig
 from pointdistiller_core.datasets.simulated import simulate_dataset
-from pointdistiller_core.memory import keep_freed_memory
+from pointdistiller_core.training.memory import keep_freed_memory
 
 WARM_UP, STEPS = 2, 6
 

@@ -29,8 +29,8 @@ from pointdistiller_core.config import (
 )
 from pointdistiller_core.deploy.bundle_format import find_bundle, read_info
 from pointdistiller_core.errors import TrainingInterrupted, TrainingStopped
-from pointdistiller_core.memory import keep_freed_memory
 from pointdistiller_core.training.exit_codes import EXIT_STOPPED
+from pointdistiller_core.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from pointdistiller_core.training.listeners import Progress

@@ -36,5 +36,6 @@ def test_clouds_are_levelled_by_their_ground_or_taken_as_they_are(caplog):
     detect(detector, frames, range(1))
     assert detector.mountings[2] is None
     levelled = Noting(level_at=1.73)
-    detect(levelled, frames, range(1))
-    assert levelled.mountings[0] is not None
+    for level in (False, True):  # it looks for the ground itself
+        detect(levelled, frames, range(1), level=level)
+    assert levelled.mountings == [None, None]

@@ -12,7 +12,7 @@ import pytest
 SCRIPT = """
 import resource, sys
 import numpy as np
-from pointdistiller_core.memory import keep_freed_memory
+from pointdistiller_core.training.memory import keep_freed_memory
 if sys.argv[1] == 'kept':
     assert keep_freed_memory()
 np.ones(1 << 24)
