@@ -19,9 +19,11 @@ from pointdistiller_core.config import (
     DistillationConfig,
     ExperimentConfig,
     KittiConfig,
+    PointHeadConfig,
     PointPillarsConfig,
     TrainingConfig,
 )
+from pointdistiller_core.config.pointrcnn import KITTI_MEAN_SIZES
 from pointdistiller_core.deploy.bundle import (
     BundleInfo,
     load_bundle,
@@ -153,8 +155,56 @@ def test_second_begins_with_weights_of_its_own_family(tiny_second, model, tmp_pa
     detector, _, _ = start(source, tiny_second)
     for name, tensor in load_bundle(source)[1].items():
         assert torch.equal(detector.state_dict()[name], tensor), name
-    with pytest.raises(ConfigError, match='second for pointpillars: only detectors with anchors'):
+    with pytest.raises(ConfigError, match='second for pointpillars: a detector is fine-tuned'):
         start(source, model)
+
+
+def with_sizes(**sizes: tuple[float, float, float]) -> PointHeadConfig:
+    return PointHeadConfig(
+        class_channels=(16,), box_channels=(16,), mean_sizes={**KITTI_MEAN_SIZES, **sizes}
+    )
+
+
+def test_pointrcnn_takes_classes_over_by_name(tiny_pointrcnn, tmp_path):
+    known = ('Car', 'Pedestrian', 'Cyclist')
+    source = save_source(tmp_path / 'source', changed(tiny_pointrcnn, class_names=known))
+    names = ('Cyclist', 'Van', 'Car')
+    config = changed(tiny_pointrcnn, class_names=names, head=with_sizes(Van=(5.0, 1.9, 2.2)))
+    detector, fresh, told = start(source, config)
+    theirs, new = load_bundle(source)[1], fresh.state_dict()
+    own = {
+        f'classifier.{len(config.head.class_channels)}.linear.{end}' for end in ('weight', 'bias')
+    }
+    for name, tensor in detector.state_dict().items():
+        expected = theirs[name]
+        if name in own:
+            rows = [
+                theirs[name][known.index(k)] if k in known else new[name][names.index(k)]
+                for k in names
+            ]
+            expected = torch.stack(rows)
+            own.remove(name)
+        assert torch.equal(tensor, expected), name
+    assert not own
+    assert told.summary.endswith(
+        'of the head 2 of 3 channels (Cyclist, Car); made anew: new classes (Van); '
+        'left out: Pedestrian'
+    )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'line'),
+    [
+        ({'head': with_sizes(Car=(4.5, 1.8, 1.6))}, 'head.mean_sizes.Car: source has'),
+        ({'refinement': {'depth_scale': 50.0}}, 'refinement.depth_scale: source has 70.0, '),
+    ],
+)
+def test_another_pointrcnn_is_refused(tiny_pointrcnn, tmp_path, changes, line):
+    source = save_source(tmp_path / 'source', tiny_pointrcnn)
+    with pytest.raises(ConfigError, match='do not fit this configuration') as caught:
+        start(source, changed(tiny_pointrcnn, **changes))
+    (difference,) = str(caught.value).splitlines()[1:]
+    assert line in difference
 
 
 def test_a_class_with_other_anchors_begins_anew(model, tmp_path):
