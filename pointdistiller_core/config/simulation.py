@@ -154,7 +154,7 @@ class StreetsConfig(Config):
         CrowdConfig(chance=0.35, count=(1, 10)), description='without riders, not labelled'
     )
     furniture: Numbers = Field(
-        (4, 26), description='posts, signs, bins, trees, shelters along 100 m'
+        (10, 120), description='posts, signs, bins, trees, shelters along 100 m'
     )
     bend: float = Field(0.005, ge=0.0, le=0.006, description='largest curvature [1/m]')
 

@@ -8,14 +8,21 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from pointdistiller_core.datasets.simulated.edges import bush, tree
-from pointdistiller_core.datasets.simulated.meshes import Material, Mesh, block, merge, tube
+from pointdistiller_core.datasets.simulated.edges import bush, leafy_ball, tree
+from pointdistiller_core.datasets.simulated.meshes import (
+    Material,
+    Mesh,
+    block,
+    foliage,
+    merge,
+    tube,
+)
 from pointdistiller_core.datasets.simulated.road_users import bicycle
 
 
 def lamp(rng: np.random.Generator) -> Mesh:
     """A lamp post, or a mast."""
-    height, radius = rng.uniform(4, 9), rng.uniform(0.05, 0.15)
+    height, radius = rng.uniform(4, 9), rng.uniform(0.06, 0.2)
     arm = tube((0, 0, height - 0.2), (rng.uniform(0.3, 1.5), 0, height), 0.04, Material.METAL)
     return merge([tube((0, 0, -0.2), (0, 0, height), radius, Material.METAL), arm])
 
@@ -31,10 +38,16 @@ def sign(rng: np.random.Generator) -> Mesh:
 
 
 def signal(rng: np.random.Generator) -> Mesh:
-    """A traffic light."""
-    top, radius = rng.uniform(2.8, 3.6), rng.uniform(0.05, 0.1)
-    post = tube((0, 0, -0.2), (0, 0, top), radius, Material.METAL)
-    return merge([post, block((-0.2, -0.16, top - 1), (0.1, 0.16, top), Material.RUBBER)])
+    """A traffic light, on some masts with another for those on foot."""
+    top, radius = rng.uniform(2.8, 3.6), rng.uniform(0.05, 0.15)
+    parts = [
+        tube((0, 0, -0.2), (0, 0, top), radius, Material.METAL),
+        block((-0.2, -0.16, top - 1), (0.1, 0.16, top), Material.RUBBER),
+    ]
+    if rng.random() < 0.5:
+        low = rng.uniform(0.8, 1.8)
+        parts.append(block((-0.15, -0.25, low), (0.15, 0.15, low + 0.6), Material.RUBBER))
+    return merge(parts)
 
 
 def bollards(rng: np.random.Generator) -> Mesh:
@@ -82,9 +95,55 @@ def bench(rng: np.random.Generator) -> Mesh:
 
 
 def column(rng: np.random.Generator) -> Mesh:
-    """An advertising column, or the trunk of a large tree."""
+    """An advertising column."""
     radius = rng.uniform(0.3, 0.65)
     return tube((0, 0, -0.1), (0, 0, rng.uniform(2.2, 3.6)), radius, Material.CONCRETE)
+
+
+def trunk(rng: np.random.Generator) -> Mesh:
+    """One or two uneven stems, with twigs, ivy or a high crown on some."""
+    tall = rng.uniform(2.4, 6.5)
+    parts = []
+    for _ in range(1 + int(rng.random() < 0.2)):
+        heights = np.linspace(-0.2, tall, int(rng.integers(3, 7)))
+        radii = np.exp(rng.uniform(np.log(0.12), np.log(0.45))) * rng.uniform(
+            0.8, 1.3, len(heights)
+        )
+        middles = np.cumsum(rng.normal(0, 0.07, (len(heights), 2)), axis=0)
+        knots = np.column_stack([middles, heights])
+        parts += [
+            tube(low, high, float(radius), Material.WOOD)
+            for low, high, radius in zip(knots, knots[1:], radii, strict=False)
+        ]
+        for knot in knots[1 : 1 + int(rng.integers(0, 4))]:
+            tip = knot + rng.normal(0, (0.4, 0.4, 0.2))
+            parts.append(tube(knot, tip, rng.uniform(0.02, 0.06), Material.WOOD))
+    if rng.random() < 0.3:
+        half, reach = rng.uniform(0.5, 0.5 * tall), rng.uniform(0.2, 0.5)
+        parts.append(foliage((0, 0, half), (reach, reach, half), rng, 60))
+    if rng.random() < 0.4:
+        parts.append(leafy_ball((0, 0, tall + 0.5), rng.uniform(0.8, 2.0, 3).tolist(), rng))
+    return merge(parts)
+
+
+def post(rng: np.random.Generator) -> Mesh:
+    """What stands as tall as a person: a gate post, a ticket machine, a letter box on a leg."""
+    tall, wide, deep = rng.uniform(1.0, 2.1), rng.uniform(0.25, 0.7), rng.uniform(0.15, 0.5)
+    material = (Material.METAL, Material.STONE, Material.TRIM, Material.WOOD)[rng.integers(4)]
+    head = block((-deep / 2, -wide / 2, 0), (deep / 2, wide / 2, tall), material)
+    if (kind := rng.random()) < 0.4:
+        return tube((0, 0, -0.1), (0, 0, tall), wide / 3, material)
+    if kind < 0.7:
+        return head
+    leg = tall * rng.uniform(0.4, 0.75)
+    stand = tube((0, 0, -0.1), (0, 0, leg), rng.uniform(0.03, 0.08), material)
+    return merge([stand, head.scaled((1, 1, 1 - leg / tall)).placed((0, 0, leg))])
+
+
+def shrub(rng: np.random.Generator) -> Mesh:
+    """A slender plant, as tall as a person."""
+    half, reach = rng.uniform(0.4, 1.15), rng.uniform(0.18, 0.5)
+    return leafy_ball((0, 0, half), (reach, reach * rng.uniform(0.7, 1.3), half), rng)
 
 
 def shelter(rng: np.random.Generator) -> Mesh:
@@ -142,6 +201,9 @@ FURNITURE: Mapping[str, Callable[[np.random.Generator], Mesh]] = {
     'cabinet': cabinet,
     'bench': bench,
     'column': column,
+    'trunk': trunk,
+    'post': post,
+    'shrub': shrub,
     'shelter': shelter,
     'planter': planter,
     'barrier': barrier,

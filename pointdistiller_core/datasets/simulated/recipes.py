@@ -57,8 +57,12 @@ class Recipe:
 IN_TOWN = {
     'lamp': 3, 'sign': 3, 'signal': 1, 'bollards': 2, 'bins': 2, 'cabinet': 1.5, 'bench': 1,
     'column': 0.4, 'shelter': 0.4, 'planter': 1, 'barrier': 0.4, 'tree': 3, 'bush': 1,
+    'trunk': 8, 'post': 4, 'shrub': 2,
 }  # fmt: skip
-OUT_OF_TOWN = {'lamp': 1, 'sign': 2, 'bollards': 2, 'barrier': 0.3, 'tree': 4, 'bush': 4}
+OUT_OF_TOWN = {
+    'lamp': 1, 'sign': 2, 'bollards': 2, 'barrier': 0.3, 'tree': 4, 'bush': 4,
+    'trunk': 8, 'post': 2, 'shrub': 3,
+}  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {
     'residential': Recipe(
