@@ -126,10 +126,11 @@ class Sweeps:
         self, cloud: SensorCloud, setup: Setup, odometry: Odometry | None = None
     ) -> SensorCloud:
         """The cloud with past sweeps, and with the columns that the detector expects."""
+        self.problem = ''
         model, wanted = setup.detector.info.model, setup.settings.sweeps
         count, with_age = wanted.count or model.sweeps, AGE in model.point_features
         if count == 1 and not with_age:
-            self.problem, self._values, self._buffer = '', {}, None
+            self._values, self._buffer = {}, None
             return cloud
         max_age_s = wanted.max_age_s or model.max_sweep_age_s
         meaning = (count, max_age_s, with_age, cloud.header.frame_id, wanted.fixed_frame)

@@ -261,6 +261,9 @@ def open_dataset(
 
 def divide_by_labels(dataset: FrameDataset) -> tuple[FrameDataset, FrameDataset | None]:
     """The frames of a dataset with labels, and those without; None if its kind has all or none."""
+    if isinstance(dataset, SweptDataset):
+        labelled, bare = divide_by_labels(dataset.frames)
+        return dataset.with_frames(labelled), None if bare is None else dataset.with_frames(bare)
     if isinstance(dataset, FolderDataset):
         return dataset.divide_by_labels()
     return dataset, None

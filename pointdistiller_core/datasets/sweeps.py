@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import copy
 from dataclasses import replace
 import hashlib
 import logging
@@ -109,6 +110,13 @@ class SweptDataset:
             self._keep(own.key, points)
         merged = merge_sweeps(points, past[::-1], with_age=self._with_age)
         return replace(frame, points=merged, point_features=self.point_features)
+
+    def with_frames(self, frames: FrameDataset) -> SweptDataset:
+        """The same of other frames, such as a part of them."""
+        other = copy.copy(self)
+        other.frames, other._recent = frames, {}
+        other._posed = frames if isinstance(frames, PosedFrames) else None
+        return other
 
     def fingerprint(self, index: int) -> str:
         """A text that changes whenever the frame, or a sweep before it, does."""

@@ -19,12 +19,14 @@ from typing import Any
 import torch
 
 from pointdistiller_core.config import (
+    DetectorConfig,
     DistillationConfig,
     ExperimentConfig,
     TermConfig,
     parse_config,
 )
-from pointdistiller_core.datasets import build_dataset
+from pointdistiller_core.datasets import build_dataset, divide_by_labels
+from pointdistiller_core.deploy.bundle import find_bundle, read_info
 from pointdistiller_core.deploy.device import find_device
 from pointdistiller_core.distill.distiller import TERMS, build_terms
 from pointdistiller_core.distill.gradients import REACHED
@@ -76,7 +78,8 @@ def balance_terms(
     student has its first weights, and nothing is trained.
 
     Args:
-        config: model, frames, augmentation and first weights of the student.
+        config: model, frames, augmentation and first weights of the student. Frames without labels
+            have no detection loss to compare with, and are left out.
         teacher: bundle or run folder.
         target: length of a term's gradient over that of detection.
         num_batches: to measure; the first ones of a training with the same seed.
@@ -88,12 +91,15 @@ def balance_terms(
         CheckpointError, DatasetError: the teacher or a frame cannot be read.
     """
     asked = config.distillation or DistillationConfig()
-    terms, left_out = _sort_out(config, asked)
+    model = read_info(find_bundle(teacher)).model
+    terms, left_out = _sort_out(config, asked, model)
     place = find_device(device)
     measured = {'terms': tuple(terms.values()), 'unlabelled': None}
     config = config.model_copy(update={'distillation': asked.model_copy(update=measured)})
     objective: Any = build_objective(config, teacher).to(place).train()
-    dataset = build_dataset(config.dataset, config.model.class_names)
+    dataset, _ = divide_by_labels(
+        build_dataset(config.dataset, config.model.class_names, model=config.model)
+    )
     batches = load_batches(
         dataset,
         config.augmentation,
@@ -114,9 +120,10 @@ def balance_terms(
 
 
 def _sort_out(
-    config: ExperimentConfig, asked: DistillationConfig
+    config: ExperimentConfig, asked: DistillationConfig, teacher: DetectorConfig
 ) -> tuple[dict[str, TermConfig], list[Balance]]:
-    """The terms that can be measured with this model, by name, and the others."""
+    """The terms that can be measured between these models, by name, and the others."""
+    sketches = [sketch_detector(model) for model in (teacher, config.model)]
     own: dict[str, Any] = {term.name: term for term in asked.terms}
     terms: dict[str, TermConfig] = {}
     left_out: list[Balance] = []
@@ -125,7 +132,7 @@ def _sort_out(
         if name == 'labels':  # has no loss
             continue
         try:
-            build_terms(DistillationConfig(terms=(term,)), *[sketch_detector(config.model)] * 2)
+            build_terms(DistillationConfig(terms=(term,)), *sketches)
             terms[name] = term
         except ConfigError as error:
             if name in own:

@@ -20,7 +20,9 @@ from pointdistiller_core.config import (
     AnchorDetectorConfig,
     DetectorConfig,
     ExperimentConfig,
+    PointPillarsConfig,
     PointRcnnConfig,
+    SecondConfig,
 )
 from pointdistiller_core.deploy.bundle import (
     WEIGHTS_FILE,
@@ -147,12 +149,11 @@ def _network_facts(model: DetectorConfig, other: DetectorConfig) -> dict[str, An
             'point_features': model.point_features,
         }
     assert isinstance(model, AnchorDetectorConfig)
-    return {
-        **stage_facts(model),
-        **stage_widths(model),
-        'grid.voxel_size, x and y [m]': model.grid.voxel_size[:2],
-        'point_features': model.point_features,
-    }
+    facts = {**stage_facts(model), **stage_widths(model), 'point_features': model.point_features}
+    if isinstance(model, SecondConfig):  # its convolutions see the height, too
+        layers = 'layers of the map (cells along z, len(middle.channels))'
+        return facts | {'grid.voxel_size [m]': model.grid.voxel_size, layers: model.map_layers}
+    return facts | {'grid.voxel_size, x and y [m]': model.grid.voxel_size[:2]}
 
 
 # --- what is worth a warning -----------------------------------------------------------------
@@ -172,7 +173,9 @@ def warn_of_height(source: Path, info: BundleInfo, config: ExperimentConfig) -> 
 
 
 def _warn_of_grid(source: Path, theirs: DetectorConfig, ours: DetectorConfig) -> None:
-    """Warn if the middle of the cells along z differs, because points are measured from it."""
+    """Warn if pillars measure heights from another middle of their cells along z."""
+    if not (isinstance(ours, PointPillarsConfig) and 'z' in ours.encoder.center_axes):
+        return
     middles = [sum(model.point_cloud_range[2::3]) / 2 for model in (theirs, ours)]
     if middles[0] != middles[1] and is_first_process():
         logger.warning(

@@ -137,7 +137,9 @@ def fit(
         open_run(run, config, facts, resume=resume)
     if fabric.broadcast((run / 'bundle').exists()):  # the run is complete
         return run / 'bundle'
-    with alone_in(run) if fabric.is_global_zero else nullcontext():
+    lock = alone_in(run) if fabric.is_global_zero else nullcontext()
+    with lock, heeds_requests() as asked:
+        clock = _Clock(stop_at, asked, fabric)
         trainer = _Trainer(objective, config.training, fabric, num_frames=num_frames)
         counts = {'frames': len(dataset), 'unlabelled_frames': num_frames - len(dataset)}
         info = describe_training(config, dataset, {**counts, **facts}, unlabelled or ())
@@ -149,18 +151,17 @@ def fit(
             unlabelled=unlabelled,
             info=info,
             listener=listener,
-            stop_at=stop_at,
+            clock=clock,
         )
         if fabric.is_global_zero:
-            with heeds_requests() as asked:
-                _complete(
-                    run,
-                    trainer.state.result,
-                    info,
-                    validation=validation,
-                    listener=listener,
-                    clock=_Clock(stop_at, asked, fabric),
-                )
+            _complete(
+                run,
+                trainer.state.result,
+                info,
+                validation=validation,
+                listener=listener,
+                clock=clock,
+            )
     return run / 'bundle'
 
 
@@ -201,7 +202,7 @@ def _train(
     unlabelled: Frames | None,
     info: BundleInfo,
     listener: Listener,
-    stop_at: float | None,
+    clock: _Clock,
 ) -> None:
     """All epochs that are not done yet."""
     fabric, first = trainer.fabric, trainer.fabric.is_global_zero
@@ -236,7 +237,6 @@ def _train(
             first_step = done.epochs * trainer.steps_per_epoch + done.steps
             board = TensorBoard(run / 'tensorboard', first_step=first_step)
             listeners.insert(0, stack.enter_context(closing(board)))
-        clock = _Clock(stop_at, stack.enter_context(heeds_requests()), fabric)
         while done.epochs < config.training.epochs:
             done, record = trainer.run_epoch(done, batches, listeners, clock)
             over = clock.is_over

@@ -127,8 +127,9 @@ def _anchors(config: AnchorDetectorConfig) -> dict[str, tuple[Any, ...]]:
     """What the outputs of a class refer to; how labels are matched does not matter."""
     anchors = dict(zip(config.anchor_names, config.anchor_configs, strict=True))
     head = config.head
+    shared = (head.assignment, head.scales, head.centers)
     return {
-        name: (anchor.size, anchor.bottom, anchor.yaws, head.assignment, head.scales)
+        name: (anchor.size, anchor.bottom, anchor.yaws, *shared)
         for name, anchor in anchors.items()
     }
 

@@ -389,6 +389,8 @@ class LocalGraphLoss(nn.Module):
         with torch.no_grad():
             groups = frames if config.per_frame else [torch.cat([*frames])]
             graphs = build_graphs_per_group(teacher, importance, groups, config)
+        if not graphs:  # rows that no graph has must not count as its edges
+            teacher, student = teacher[:0], student[:0]
         # Also without rows, because other processes wait for this one's statistics.
         ours, theirs = self.student_adapter(student, graphs), self.teacher_adapter(teacher, graphs)
         if not graphs:
