@@ -204,6 +204,8 @@ class _Runner:
                 while not _try_lock(log):
                     if self._stopped.wait(_LOCK_PERIOD):
                         raise PointDistillerError('stopped')
+                    if self._stop_at is not None and monotonic() >= self._stop_at:
+                        raise TrainingStopped(f'{job.folder}: another process trains it')
             yield log
 
     def _start(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from statistics import median
 
+from changed_config import changed
 import pytest
 import yaml
 
@@ -17,6 +18,7 @@ from pointdistiller_core.config import (
     parse_config,
     shipped_configs,
 )
+from pointdistiller_core.deploy.bundle import load_bundle
 from pointdistiller_core.distill import TERMS
 from pointdistiller_core.training.balance import balance_terms
 
@@ -102,3 +104,22 @@ def test_shipped_presets_say_how_they_were_made():
     for name, values in distillation_presets().items():
         assert parse_config(DistillationConfig, name, where=name).terms
         assert name in DISTILLATION_PRESETS or name.endswith('_balanced'), values
+
+
+def test_a_term_that_does_not_fit_this_teacher_is_left_out(run, dataset, make_bundle, tmp_path):
+    """Their anchors differ, so `logits` cannot compare them; other terms can."""
+    model = load_bundle(make_bundle('teacher'))[0].model
+    student = changed(model, width=0.5, backbone={'strides': (2, 2)}, neck={'strides': (1, 2)})
+    values = {
+        'model': student.model_dump(mode='json'),
+        'dataset': {'root': str(dataset), 'split': 'val'},
+        'training': {'epochs': 1, 'batch_size': 2, 'num_workers': 0},
+        'distillation': {'terms': ['fitnets'], 'initialization': 'random'},
+    }
+    path, output = tmp_path / 'experiment.yaml', tmp_path / 'balanced.yaml'
+    path.write_text(yaml.safe_dump(values))
+    words = ['--teacher', make_bundle('teacher2'), '--batches', 1, '-o', output]
+    code, _, said = run('balance', path, *words)
+    assert code == 0, said
+    assert 'logits: no weight: ' in said
+    assert 'fitnets_balanced' in yaml.safe_load(output.read_text())

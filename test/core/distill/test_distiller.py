@@ -121,6 +121,28 @@ def test_an_empty_frame_in_the_batch(distiller, make_batch):
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
+@pytest.mark.parametrize('importance', ['channel_max', 'confidence'])
+def test_a_batch_without_points_teaches_graphs_of_a_map_nothing(
+    tiny_model, make_batch, importance
+):
+    """Of such a map all cells are there, though none is occupied."""
+    torch.manual_seed(0)
+    models = PointPillars(tiny_model), PointPillars(tiny_model)
+    for model in models:
+        for parameter in model.parameters():
+            if parameter.dim() == 1:  # as if trained: empty cells have features, too
+                parameter.data.uniform_(-0.5, 0.5)
+    term = LocalGraphConfig(
+        num_samples=20, num_neighbors=4, importance=importance, taps=('backbone.0',)
+    )
+    distiller = Distiller(*models, DistillationConfig(terms=(term,), initialization='random'))
+    loss = distiller.train()(make_batch(0))['local_graph']
+    loss.backward()
+    assert torch.isfinite(loss)
+    if importance == 'confidence':
+        assert loss == 0
+
+
 @pytest.fixture
 def half_labelled(tiny_model, tiny_dataset):
     """A distiller by logits and local graphs, and a batch whose second frame has no labels."""

@@ -200,6 +200,15 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path):
     assert log_of(tmp_path, 'teacher') == ''  # nothing was started
 
 
+@pytest.mark.usefixtures('scripts')
+def test_it_does_not_wait_beyond_its_time(tmp_path):
+    (tmp_path / JOBS[0].folder).parent.mkdir()
+    with (tmp_path / f'{JOBS[0].folder}.log').open('ab') as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        (outcome,) = run_jobs(tmp_path, JOBS[:1], listener=Ends(), stop_at=monotonic())
+    assert outcome.stopped
+
+
 def test_two_cores_for_each_run_or_one_for_each_of_its_processes(monkeypatch):
     monkeypatch.setattr(os, 'cpu_count', lambda: 64)  # of which this process may use 16
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(16)))

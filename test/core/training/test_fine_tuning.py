@@ -159,6 +159,34 @@ def test_second_begins_with_weights_of_its_own_family(tiny_second, model, tmp_pa
         start(source, model)
 
 
+@pytest.mark.parametrize('cells', [0.1, 0.2])
+def test_second_keeps_its_cells_along_z(tiny_second, tmp_path, cells):
+    low, high = tiny_second.grid.point_cloud_range[:3], tiny_second.grid.point_cloud_range[3:5]
+    grids = [
+        Grid(point_cloud_range=(*low, *high, top), voxel_size=(0.4, 0.4, size))
+        for top, size in ((1, 0.1), (5, cells))
+    ]
+    source = save_source(tmp_path / 'source', changed(tiny_second, grid=grids[0]))
+    with pytest.raises(ConfigError, match='do not fit') as caught:
+        start(source, changed(tiny_second, grid=grids[1]))
+    (line,) = str(caught.value).splitlines()[1:]
+    assert ('layers of the map' if cells == 0.1 else 'grid.voxel_size [m]') in line
+
+
+def test_anchors_at_other_places_are_other_anchors(model, tmp_path):
+    source = save_source(tmp_path / 'source', model)
+    head = model.head.model_copy(update={'centers': 'cells'})
+    *_, told = start(source, model.model_copy(update={'head': head}))
+    assert 'classes with other anchors (Car, Van, Cyclist)' in told.summary
+
+
+def test_only_pillars_are_told_of_another_middle(tiny_pointrcnn, tmp_path, caplog):
+    source = save_source(tmp_path / 'source', tiny_pointrcnn)
+    sample = {'point_cloud_range': (0, -12.8, -3, 25.6, 12.8, 3)}
+    start(source, changed(tiny_pointrcnn, sample=sample))
+    assert not caplog.messages
+
+
 def with_sizes(**sizes: tuple[float, float, float]) -> PointHeadConfig:
     return PointHeadConfig(
         class_channels=(16,), box_channels=(16,), mean_sizes={**KITTI_MEAN_SIZES, **sizes}

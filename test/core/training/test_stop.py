@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from pointdistiller_core.config import ExperimentConfig, KittiConfig, TrainingConfig
-from pointdistiller_core.errors import TrainingStopped
+from pointdistiller_core.errors import TrainingInterrupted, TrainingStopped
 from pointdistiller_core.evaluation.scores import Scores
 from pointdistiller_core.pipelines.evaluate import Evaluation
 from pointdistiller_core.training import fit as module
 from pointdistiller_core.training.checkpoint import list_checkpoints
 from pointdistiller_core.training.fit import fit
 from pointdistiller_core.training.listeners import Listener
+from pointdistiller_core.training.requests import ask_to_stop
 
 
 class Objective(nn.Module):
@@ -155,3 +156,21 @@ def test_validation_is_stopped_and_repeated(train, frames, clock, monkeypatch):
         train(validation=frames, stop_at=14)
     assert train(validation=frames).exists()
     assert [step for step, _ in clock.steps] == list(range(1, 13))
+
+
+def test_a_request_at_the_end_of_the_last_epoch_is_heeded(train, clock, frames, monkeypatch):
+    validated = []
+
+    def evaluate(_detector, _dataset, on_frame, info):  # noqa: ARG001
+        for number in range(5):
+            validated.append(number)
+            on_frame(number + 1, 5)
+        return Evaluation(Scores({}, {}, {}, {}), [])
+
+    monkeypatch.setattr(module, 'evaluate', evaluate)
+    monkeypatch.setattr(
+        clock, 'on_epoch', lambda record: record['epoch'] < 3 or ask_to_stop(), raising=False
+    )
+    with pytest.raises(TrainingInterrupted, match='all epochs and 1 of 5 validated frames'):
+        train(validation=frames)
+    assert validated == [0]
