@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.evaluation.free_standing import count_free_standing
 from pointdistiller_core.geometry.boxes import points_in_boxes
 from pointdistiller_core.records import Frame, GroundTruth
 
@@ -98,7 +99,7 @@ def _measure_sweep(frame: Frame) -> _Sweep:
     inside = points_in_boxes(points, truth.boxes.astype(np.float64))
     silent = points[:, 3] == 0
     return _Sweep(
-        _sweep_rows(points),
+        _sweep_rows(points, truth.boxes.astype(np.float64)),
         truth.labels,
         truth.boxes.astype(np.float64),
         inside.sum(axis=0),
@@ -107,8 +108,8 @@ def _measure_sweep(frame: Frame) -> _Sweep:
     )
 
 
-def _sweep_rows(points: FloatArray) -> Rows:
-    """Rows of one sweep (N, 4)."""
+def _sweep_rows(points: FloatArray, boxes: FloatArray) -> Rows:
+    """Rows of one sweep (N, 4) with its labels (G, 7)."""
     x, y, z, intensity = points.T
     ranges = np.sqrt(x * x + y * y + z * z)
     elevations = np.degrees(np.arcsin(z / np.maximum(ranges, 1e-9)))
@@ -124,6 +125,10 @@ def _sweep_rows(points: FloatArray) -> Rows:
             for (low, high), count in zip(pairwise(ELEVATIONS), bands, strict=True)
         },
         'cells 0.4 m above the road': _occupied_cells(points[:, :2], above),
+        **{
+            f'standing alone, {kind}': count
+            for kind, count in count_free_standing(points, above, boxes).items()
+        },
         'intensity, mean': _mean(intensity),
         'intensity 0 [%]': _percent(intensity == 0),
         'road height [m]': float(road[2]),

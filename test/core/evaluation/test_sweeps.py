@@ -63,6 +63,34 @@ def test_cells_above_the_road():
     assert rows['cells 0.4 m above the road'] == 3
 
 
+def column(x: float, y: float, top: float, wide: float = 0.1) -> list[list[float]]:
+    """Points from 0.5 m above the road upwards, side by side."""
+    places = np.arange(y, y + wide + 1e-6, 0.1)
+    return [[x, y, z - 1.5, 0.5] for z in np.arange(0.5, top + 1e-6, 0.1) for y in places]
+
+
+def test_slender_things_that_stand_alone_are_counted_by_height():
+    box = [12, -12, -0.6, 0.8, 0.6, 1.8, 0]
+    points = [
+        *road(),
+        *column(10, 10, 1.1),
+        *column(15, 10, 1.7),
+        *column(20, 10, 1.8, wide=0.9),
+        *column(25, 10, 2.6),
+        *column(-25, 10, 3.5),  # what is above does not count
+        *column(12, -12, 1.7),  # labelled
+        *column(20, -12, 1.7, wide=2.0),  # a wall, and a long one
+        *column(24, -14, 1.7, wide=30.0),
+        *column(3, -3, 1.7),  # too near
+        *column(-30, -10, 0.8)[:6],  # too few points
+    ]
+    rows = measure_sweeps([frame_of(points, [box], [1])], CLASSES)
+    counts = {name: value for name, value in rows.items() if name.startswith('standing alone')}
+    assert list(counts.values()) == [1, 2, 2]
+    bare = measure_sweeps([frame_of(column(15, 10, 1.7))], CLASSES)  # no road
+    assert math.isnan(bare['standing alone, as tall as people'])
+
+
 def test_rows_of_a_class_by_hand():
     heights = [-1, -0.5, 0, 0.25, 0.5]
     points = [[10, 0, z, 0.0 if z < 0 else 0.5] for z in heights] + [[30, 0, 0, 0.5]]
