@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 import sys
 from typing import Any
 
@@ -136,7 +138,8 @@ def main(args: list[str] | None = None) -> int:
         if None not in given:
             parser.error('give the bundle of detect once: BUNDLE or --bundle BUNDLE')
         options['bundle'] = given[0] or given[1] or DEFAULT_BUNDLE
-    with interrupted_by_signals():
+    kept = [options[name] for name in ('record', 'output') if options.get(name)]
+    with interrupted_by_signals(), _said_when_stopped(kept):
         if options.pop('command') == 'compare':
             return main_compare(options)
         counts = run_detect(RunOptions(**options))
@@ -152,6 +155,22 @@ def main(args: list[str] | None = None) -> int:
     else:
         log.info(text)
     return 0
+
+
+@contextmanager
+def _said_when_stopped(results: Sequence[str]) -> Iterator[None]:
+    """After Ctrl-C, say in the log what was kept of the results that were asked for."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = ' and '.join(path for path in results if Path(path).exists())
+        get_logger('pointdistiller').warning(
+            f'stopped; kept in {kept}: what came until then; for the whole bag, remove that and '
+            'repeat the command'
+            if kept
+            else 'stopped; nothing is kept: repeat the command'
+        )
+        raise
 
 
 def _build_parser() -> ArgumentParser:

@@ -139,6 +139,23 @@ def test_exit_code_tells_that_every_cloud_failed(tmp_path, monkeypatch, capfd, p
     assert ('no cloud has a result' in log) == (code == 1)
 
 
+@pytest.mark.parametrize('record', [True, False])
+def test_ctrl_c_says_what_is_kept(bag, tmp_path, monkeypatch, capfd, record):
+    def stop(num_played):
+        if num_played:
+            raise KeyboardInterrupt
+
+    play = partial(run_detect, load=lambda _: FakeDetector(), on_cloud=stop)
+    monkeypatch.setattr(run, 'run_detect', play)
+    options = ['--record', str(tmp_path / 'out')] if record else []
+    with pytest.raises(KeyboardInterrupt):
+        run.main(['detect', '--bundle', 'b', '--bag', bag, '--lockstep', *options])
+    kept = f'kept in {tmp_path / "out"}: what came until then' if record else 'nothing is kept'
+    assert f'stopped; {kept}' in capfd.readouterr().err
+    if record:
+        assert (tmp_path / 'out' / 'metadata.yaml').exists()  # the bag is finished
+
+
 def test_score_threshold(bag, tmp_path):
     options = RunOptions(
         'bundle',
