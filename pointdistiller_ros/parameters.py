@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from math import pi
+import re
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
@@ -337,6 +338,11 @@ class BagRecorderParameters:
     topics: Sequence[str] = parameter(('',), 'topics to record')
 
 
+def parameter_defaults(table: type) -> dict[str, Any]:
+    """The default of every parameter of a table, by its full name."""
+    return {name: default for name, _, default in _leaves(table())}
+
+
 def declare_parameters(
     node: Node, table: type[ParametersT], *, fixed: bool = False
 ) -> ParametersT:
@@ -357,7 +363,7 @@ def declare_parameters(
         default = list(default) if isinstance(default, tuple) else default
         descriptor = _descriptor(name, field)
         descriptor.read_only |= fixed
-        with _naming(node, name):
+        with _naming(node, name, field):
             declared = node.declare_parameter(name, default, descriptor)
         values[name] = _in_table(field, declared.value)
         if problem := _problem(name, field, values[name]):
@@ -432,7 +438,7 @@ class ClassThresholds:
         with ExitStack() as undo:
             for name in sorted(names):
                 descriptor = _descriptor(name, self.FIELD)
-                with _naming(self._node, name):
+                with _naming(self._node, name, self.FIELD):
                     self._node.declare_parameter(name, self.FIELD.default, descriptor)
                 undo.callback(self._node.undeclare_parameter, name)
             undo.pop_all()
@@ -495,12 +501,21 @@ def to_tracking_config(parameters: TrackingParameters) -> TrackingConfig:
 
 
 @contextmanager
-def _naming(node: Node, name: str) -> Iterator[None]:
+def _naming(node: Node, name: str, field: dataclasses.Field[Any]) -> Iterator[None]:
     """Name the parameter that the middleware refuses."""
     try:
         yield
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except InvalidParameterTypeException as error:
         raise ConfigError(f'parameter {name} of {node.get_name()}: {error}') from error
+    except InvalidParameterValueException as error:
+        value = re.search(r'\((.+)\) for parameter', str(error))  # it is nowhere else
+        if value is None or not field.metadata['range']:
+            raise ConfigError(f'parameter {name} of {node.get_name()}: {error}') from error
+        low, high = field.metadata['range']
+        raise ConfigError(
+            f'parameter {name} of {node.get_name()} is {value[1]}; give one from {low:g} to '
+            f'{high:g}'
+        ) from error
 
 
 def _leaves(table: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
