@@ -21,6 +21,7 @@ from rclpy.logging import get_logger
 
 from pointdistiller_core.detector import DEFAULT_BUNDLE, REPAIRS, Detector
 from pointdistiller_core.errors import PointDistillerError
+from pointdistiller_core.messages.bags import check_new_bag
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.detector_setup import load_detector
 from pointdistiller_ros.parameters import DetectorParameters
@@ -30,6 +31,7 @@ from pointdistiller_ros.run_parameters import (
     add_bag_options,
     add_parameter_options,
     check_parameters,
+    settle_parameters,
 )
 from pointdistiller_ros.spinning import Session, interrupted_by_signals
 
@@ -101,14 +103,17 @@ def run_detect(
         PointDistillerError: a bag, the bundle or a parameter cannot be used, or a result is
             missing in lock-step.
     """
+    given = settle_parameters('detector', DetectorParameters, options.parameters)
+    if options.record:
+        check_new_bag(Path(options.record))
     with Session() as session:
         playback = Playback(
             session, BOXES_TOPIC, rate=options.rate, bag=options.bag, topic=options.topic
         )
         names, topics = playback.connect()
-        parameters = {'bundle': options.bundle, **RELIABLE, **topics, **options.parameters}
+        parameters = {'bundle': options.bundle, **RELIABLE, **topics, **given}
         detector = session.add(partial(DetectorNode, load), names, **parameters)
-        check_parameters(detector, options.parameters)
+        check_parameters(detector, given)
         playback.attach(detector, options.record)
         playback.play(on_cloud, num_failed=lambda: detector.counts.failed)
         playback.settle(lambda: detector.counts.received, detector.wait_until_idle)
