@@ -43,6 +43,7 @@ def parameter(
     required: bool = False,
     changeable: bool = False,
     or_text: bool = False,
+    or_default: bool = False,
 ) -> Any:
     """A field of a parameter table.
 
@@ -54,6 +55,7 @@ def parameter(
         required: an empty text is an error.
         changeable: may be set while the node runs.
         or_text: a list of texts that may also be given as one text.
+        or_default: -1 stands for a value from elsewhere, and other negative numbers for nothing.
     """
     metadata = {
         'description': description,
@@ -62,6 +64,7 @@ def parameter(
         'required': required,
         'changeable': changeable,
         'or_text': or_text,
+        'or_default': or_default,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -268,12 +271,16 @@ class DetectorParameters(InputParameters):
     )
     num_threads: int = changeable(0, 'CPU threads of the network; 0 is its own', range=(0, 1024))
     score_threshold: float = changeable(
-        -1.0, "lowest score to publish; -1 is the bundle's own", range=(-1.0, 1.0)
+        -1.0,
+        "lowest score to publish; -1 is the bundle's own",
+        range=(-1.0, 1.0),
+        or_default=True,
     )
     nms_iou_threshold: float = changeable(
         -1.0,
         "overlap from above from which the lower score goes; -1 is the bundle's own",
         range=(-1.0, 1.0),
+        or_default=True,
     )
     max_detections: int = changeable(
         0,
@@ -395,7 +402,10 @@ class ClassThresholds:
 
     PREFIX = 'score_thresholds.'
     FIELD = changeable(
-        -1.0, 'lowest score to publish of this class; -1 is that of all classes', range=(-1.0, 1.0)
+        -1.0,
+        'lowest score to publish of this class; -1 is that of all classes',
+        range=(-1.0, 1.0),
+        or_default=True,
     )
 
     def __init__(self, node: Node) -> None:
@@ -423,6 +433,7 @@ class ClassThresholds:
         # Otherwise rclpy would store it without a range, and could not declare it again.
         if strangers := sorted(self._names.intersection(changed).difference(names)):
             raise ConfigError(f'no such class: {strangers}; the bundle has {list(class_names)}')
+        self._check({name: changed[name] for name in names if name in changed})
         self._declare(set(names) - self._names)
         for gone in self._names.difference(names):
             self._node.undeclare_parameter(gone)
@@ -439,9 +450,15 @@ class ClassThresholds:
             for name in sorted(names):
                 descriptor = _descriptor(name, self.FIELD)
                 with _naming(self._node, name, self.FIELD):
-                    self._node.declare_parameter(name, self.FIELD.default, descriptor)
+                    given = self._node.declare_parameter(name, self.FIELD.default, descriptor)
                 undo.callback(self._node.undeclare_parameter, name)
+                self._check({name: given.value})
             undo.pop_all()
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if problem := _problem(name, self.FIELD, value):
+                raise ConfigError(f'{self._node.get_name()}: {problem}')
 
 
 def to_ego_box(values: Sequence[float]) -> EgoBox | None:
@@ -562,6 +579,9 @@ def _problem(name: str, field: dataclasses.Field[Any], value: Any) -> str | None
     """Problems that a descriptor cannot express."""
     if field.metadata['required'] and not value:
         return f'parameter {name} is empty; give it: {field.metadata["description"]}'
+    if field.metadata['or_default'] and -1 < value < 0:
+        _, high = field.metadata['range']
+        return f'parameter {name} is {value:g}; give one from 0 to {high:g}, or -1 for the usual'
     choices = field.metadata['choices']
     if choices and value not in choices:
         return f'parameter {name} is {value!r}; choose from {list(choices)}'
