@@ -105,7 +105,7 @@ def read_settings(
     for key in ('output', 'device'):
         if given[key] is not None:
             values[key] = str(given[key])
-    return parse_config(FromBagConfig, values, where=str(path))
+    return parse_config(FromBagConfig, values, where=str(path), overrides=overrides)
 
 
 def walk(road: Road) -> list[StageResult]:
