@@ -149,6 +149,8 @@ def main(args: list[str] | None = None) -> int:
             return main_compare(options)
         counts = run_detect(RunOptions(**options))
     log, text = get_logger('pointdistiller'), counts.describe()
+    if counts.dropped and options['rate'] is not None:
+        text += ' (--lockstep drops none)'
     for name, meaning in REPAIRS.items():
         if number := counts.repairs.get(name):
             log.warning(f'{number} {meaning}')

@@ -143,7 +143,7 @@ def print_summary(config: FromBagConfig, results: Sequence[StageResult]) -> None
     print_note(f'what happened, with pictures: {config.output / PAGE_FILE}')
     print_note(
         f'run it: pointdistiller run detect --bundle {config.output / "student"} '
-        f'--bag {config.bags[0]} --record out'
+        f'--bag {config.bags[0]} --record out --lockstep'
     )
 
 

@@ -250,6 +250,14 @@ def test_command_line(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(('pace', 'told'), [([], True), (['--lockstep'], False)])
+def test_who_drops_clouds_is_told_of_lockstep(monkeypatch, capfd, pace, told):
+    counts = RunCounts(played=2, results=1, failed=0, dropped=1)
+    monkeypatch.setattr(run, 'run_detect', lambda _: counts)
+    assert run.main(['detect', '--bag', 'drive', *pace]) == 0
+    assert ('1 dropped (--lockstep drops none)' in capfd.readouterr().err) == told
+
+
 @pytest.mark.parametrize(('command', 'option'), [('detect', '--record'), ('compare', '--check')])
 def test_help_on_a_command_lists_its_options(command, option):
     result = CliRunner().invoke(app, ['run', command, '--help'])
