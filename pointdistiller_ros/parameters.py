@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from math import pi
+import re
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
@@ -42,6 +43,7 @@ def parameter(
     required: bool = False,
     changeable: bool = False,
     or_text: bool = False,
+    or_default: bool = False,
 ) -> Any:
     """A field of a parameter table.
 
@@ -53,6 +55,7 @@ def parameter(
         required: an empty text is an error.
         changeable: may be set while the node runs.
         or_text: a list of texts that may also be given as one text.
+        or_default: -1 stands for a value from elsewhere, and other negative numbers for nothing.
     """
     metadata = {
         'description': description,
@@ -61,6 +64,7 @@ def parameter(
         'required': required,
         'changeable': changeable,
         'or_text': or_text,
+        'or_default': or_default,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -267,12 +271,16 @@ class DetectorParameters(InputParameters):
     )
     num_threads: int = changeable(0, 'CPU threads of the network; 0 is its own', range=(0, 1024))
     score_threshold: float = changeable(
-        -1.0, "lowest score to publish; -1 is the bundle's own", range=(-1.0, 1.0)
+        -1.0,
+        "lowest score to publish; -1 is the bundle's own",
+        range=(-1.0, 1.0),
+        or_default=True,
     )
     nms_iou_threshold: float = changeable(
         -1.0,
         "overlap from above from which the lower score goes; -1 is the bundle's own",
         range=(-1.0, 1.0),
+        or_default=True,
     )
     max_detections: int = changeable(
         0,
@@ -337,6 +345,11 @@ class BagRecorderParameters:
     topics: Sequence[str] = parameter(('',), 'topics to record')
 
 
+def parameter_defaults(table: type) -> dict[str, Any]:
+    """The default of every parameter of a table, by its full name."""
+    return {name: default for name, _, default in _leaves(table())}
+
+
 def declare_parameters(
     node: Node, table: type[ParametersT], *, fixed: bool = False
 ) -> ParametersT:
@@ -357,7 +370,7 @@ def declare_parameters(
         default = list(default) if isinstance(default, tuple) else default
         descriptor = _descriptor(name, field)
         descriptor.read_only |= fixed
-        with _naming(node, name):
+        with _naming(node, name, field):
             declared = node.declare_parameter(name, default, descriptor)
         values[name] = _in_table(field, declared.value)
         if problem := _problem(name, field, values[name]):
@@ -389,7 +402,10 @@ class ClassThresholds:
 
     PREFIX = 'score_thresholds.'
     FIELD = changeable(
-        -1.0, 'lowest score to publish of this class; -1 is that of all classes', range=(-1.0, 1.0)
+        -1.0,
+        'lowest score to publish of this class; -1 is that of all classes',
+        range=(-1.0, 1.0),
+        or_default=True,
     )
 
     def __init__(self, node: Node) -> None:
@@ -417,6 +433,7 @@ class ClassThresholds:
         # Otherwise rclpy would store it without a range, and could not declare it again.
         if strangers := sorted(self._names.intersection(changed).difference(names)):
             raise ConfigError(f'no such class: {strangers}; the bundle has {list(class_names)}')
+        self._check({name: changed[name] for name in names if name in changed})
         self._declare(set(names) - self._names)
         for gone in self._names.difference(names):
             self._node.undeclare_parameter(gone)
@@ -432,10 +449,16 @@ class ClassThresholds:
         with ExitStack() as undo:
             for name in sorted(names):
                 descriptor = _descriptor(name, self.FIELD)
-                with _naming(self._node, name):
-                    self._node.declare_parameter(name, self.FIELD.default, descriptor)
+                with _naming(self._node, name, self.FIELD):
+                    given = self._node.declare_parameter(name, self.FIELD.default, descriptor)
                 undo.callback(self._node.undeclare_parameter, name)
+                self._check({name: given.value})
             undo.pop_all()
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if problem := _problem(name, self.FIELD, value):
+                raise ConfigError(f'{self._node.get_name()}: {problem}')
 
 
 def to_ego_box(values: Sequence[float]) -> EgoBox | None:
@@ -495,12 +518,21 @@ def to_tracking_config(parameters: TrackingParameters) -> TrackingConfig:
 
 
 @contextmanager
-def _naming(node: Node, name: str) -> Iterator[None]:
+def _naming(node: Node, name: str, field: dataclasses.Field[Any]) -> Iterator[None]:
     """Name the parameter that the middleware refuses."""
     try:
         yield
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except InvalidParameterTypeException as error:
         raise ConfigError(f'parameter {name} of {node.get_name()}: {error}') from error
+    except InvalidParameterValueException as error:
+        value = re.search(r'\((.+)\) for parameter', str(error))  # it is nowhere else
+        if value is None or not field.metadata['range']:
+            raise ConfigError(f'parameter {name} of {node.get_name()}: {error}') from error
+        low, high = field.metadata['range']
+        raise ConfigError(
+            f'parameter {name} of {node.get_name()} is {value[1]}; give one from {low:g} to '
+            f'{high:g}'
+        ) from error
 
 
 def _leaves(table: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
@@ -547,6 +579,9 @@ def _problem(name: str, field: dataclasses.Field[Any], value: Any) -> str | None
     """Problems that a descriptor cannot express."""
     if field.metadata['required'] and not value:
         return f'parameter {name} is empty; give it: {field.metadata["description"]}'
+    if field.metadata['or_default'] and -1 < value < 0:
+        _, high = field.metadata['range']
+        return f'parameter {name} is {value:g}; give one from 0 to {high:g}, or -1 for the usual'
     choices = field.metadata['choices']
     if choices and value not in choices:
         return f'parameter {name} is {value!r}; choose from {list(choices)}'

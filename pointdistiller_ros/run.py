@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 import sys
 from typing import Any
 
@@ -19,6 +21,7 @@ from rclpy.logging import get_logger
 
 from pointdistiller_core.detector import DEFAULT_BUNDLE, REPAIRS, Detector
 from pointdistiller_core.errors import PointDistillerError
+from pointdistiller_core.messages.bags import check_new_bag
 from pointdistiller_ros.detector_node import DetectorNode
 from pointdistiller_ros.detector_setup import load_detector
 from pointdistiller_ros.parameters import DetectorParameters
@@ -28,6 +31,7 @@ from pointdistiller_ros.run_parameters import (
     add_bag_options,
     add_parameter_options,
     check_parameters,
+    settle_parameters,
 )
 from pointdistiller_ros.spinning import Session, interrupted_by_signals
 
@@ -99,14 +103,17 @@ def run_detect(
         PointDistillerError: a bag, the bundle or a parameter cannot be used, or a result is
             missing in lock-step.
     """
+    given = settle_parameters('detector', DetectorParameters, options.parameters)
+    if options.record:
+        check_new_bag(Path(options.record))
     with Session() as session:
         playback = Playback(
             session, BOXES_TOPIC, rate=options.rate, bag=options.bag, topic=options.topic
         )
         names, topics = playback.connect()
-        parameters = {'bundle': options.bundle, **RELIABLE, **topics, **options.parameters}
+        parameters = {'bundle': options.bundle, **RELIABLE, **topics, **given}
         detector = session.add(partial(DetectorNode, load), names, **parameters)
-        check_parameters(detector, options.parameters)
+        check_parameters(detector, given)
         playback.attach(detector, options.record)
         playback.play(on_cloud, num_failed=lambda: detector.counts.failed)
         playback.settle(lambda: detector.counts.received, detector.wait_until_idle)
@@ -136,11 +143,14 @@ def main(args: list[str] | None = None) -> int:
         if None not in given:
             parser.error('give the bundle of detect once: BUNDLE or --bundle BUNDLE')
         options['bundle'] = given[0] or given[1] or DEFAULT_BUNDLE
-    with interrupted_by_signals():
+    kept = [options[name] for name in ('record', 'output') if options.get(name)]
+    with interrupted_by_signals(), _said_when_stopped(kept):
         if options.pop('command') == 'compare':
             return main_compare(options)
         counts = run_detect(RunOptions(**options))
     log, text = get_logger('pointdistiller'), counts.describe()
+    if counts.dropped and options['rate'] is not None:
+        text += ' (--lockstep drops none)'
     for name, meaning in REPAIRS.items():
         if number := counts.repairs.get(name):
             log.warning(f'{number} {meaning}')
@@ -152,6 +162,22 @@ def main(args: list[str] | None = None) -> int:
     else:
         log.info(text)
     return 0
+
+
+@contextmanager
+def _said_when_stopped(results: Sequence[str]) -> Iterator[None]:
+    """After Ctrl-C, say in the log what was kept of the results that were asked for."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = ' and '.join(path for path in results if Path(path).exists())
+        get_logger('pointdistiller').warning(
+            f'stopped; kept in {kept}: what came until then; for the whole bag, remove that and '
+            'repeat the command'
+            if kept
+            else 'stopped; nothing is kept: repeat the command'
+        )
+        raise
 
 
 def _build_parser() -> ArgumentParser:

@@ -16,7 +16,7 @@ from rclpy.logging import get_logger
 
 from pointdistiller_core.detector import DEFAULT_BUNDLE, DEFAULT_TEACHER, Detector
 from pointdistiller_core.evaluation.comparison.report import Check, failures, format_table
-from pointdistiller_core.messages.bags import read_class_names, read_clouds
+from pointdistiller_core.messages.bags import check_new_bag, read_class_names, read_clouds
 from pointdistiller_ros.comparison_node import ComparisonNode
 from pointdistiller_ros.comparison_parameters import ComparisonParameters
 from pointdistiller_ros.detectors import load_bundle
@@ -26,6 +26,7 @@ from pointdistiller_ros.run_parameters import (
     add_bag_options,
     add_parameter_options,
     check_parameters,
+    settle_parameters,
 )
 from pointdistiller_ros.spinning import Session
 
@@ -83,6 +84,8 @@ def run_compare(
         PointDistillerError: a bag, a bundle or a parameter cannot be used, the report cannot be
             written, or a result is missing in lock-step.
     """
+    if options.record:
+        check_new_bag(Path(options.record))
     with Session() as session:
         playback, node = _add_nodes(session, options, load)
         try:
@@ -165,6 +168,7 @@ def _play(
 def _add_nodes(
     session: Session, options: CompareOptions, load: Callable[..., Detector]
 ) -> tuple[Playback, ComparisonNode]:
+    given = settle_parameters('comparison', ComparisonParameters, options.parameters)
     truth = options.ground_truth
     if truth:  # the player would only warn of a missing topic
         next(read_clouds(Path(options.bag), truth, on_note=lambda _: None), None)
@@ -186,11 +190,11 @@ def _add_nodes(
         **_classes_of(options.bag, truth),
         **RELIABLE,
         **topics,
-        **options.parameters,
+        **given,
     }
     remapped = {name: topic for name, topic in names.items() if topic}
     node = session.add(partial(ComparisonNode, load), remapped, **parameters)
-    check_parameters(node, options.parameters)
+    check_parameters(node, given)
     return playback, node
 
 

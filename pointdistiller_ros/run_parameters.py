@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,9 @@ from rclpy.parameter import get_parameter_value, parameter_value_to_python
 
 from pointdistiller_core.detector import parse_scale
 from pointdistiller_core.errors import ConfigError
+from pointdistiller_ros.parameters import ClassThresholds, parameter_defaults
+
+OF_ALL_NODES = ('use_sim_time', 'start_type_description_service')  # rclpy declares these
 
 
 class _SetParameter(Action):
@@ -102,14 +107,50 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     return name, parameter_value_to_python(get_parameter_value(value))
 
 
+def settle_parameters(node: str, table: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as a node takes them: a whole number becomes a float where it declares one.
+
+    Args:
+        node: its name.
+        table: of its parameters.
+        given: values by name.
+
+    Raises:
+        ConfigError: the node has no parameter of such a name. Those of each class are known when
+            its bundle is loaded: `check_parameters` knows these, too.
+    """
+    defaults = parameter_defaults(table)
+    classes = [name for name in given if name.startswith(ClassThresholds.PREFIX)]
+    defaults |= dict.fromkeys(classes, ClassThresholds.FIELD.default)
+    unknown = [name for name in given if name not in (*defaults, *OF_ALL_NODES)]
+    _refuse_unknown(node, unknown, defaults)
+    return {name: _like(defaults.get(name), value) for name, value in given.items()}
+
+
 def check_parameters(node: Node, names: Iterable[str]) -> None:
     """Refuse parameters that a node does not have, which the middleware silently ignores.
 
     Raises:
         ConfigError: there is one.
     """
-    if unknown := [name for name in names if not node.has_parameter(name)]:
-        raise ConfigError(
-            f'{node.get_name()} has no parameter {", ".join(unknown)}; '
-            f'see config/nodes/{node.get_name()}.yaml'
-        )
+    unknown = [name for name in names if not node.has_parameter(name)]
+    _refuse_unknown(node.get_name(), unknown, node.get_parameters_by_prefix(''))
+
+
+def _refuse_unknown(node: str, unknown: Sequence[str], known: Iterable[str]) -> None:
+    if not unknown:
+        return
+    close = [name for one in unknown for name in get_close_matches(one, list(known), n=1)]
+    hint = f'did you mean {", ".join(close)}? ' if close else ''
+    raise ConfigError(
+        f'{node} has no parameter {", ".join(unknown)}; {hint}see config/nodes/{node}.yaml'
+    )
+
+
+def _like(default: Any, value: Any) -> Any:
+    """A value, as floats where the default is of floats and the value of whole numbers."""
+    if isinstance(default, float) and type(value) is int:  # a bool is none
+        return float(value)
+    if isinstance(default, tuple) and default and isinstance(value, list | array):
+        return [_like(default[0], one) for one in value]
+    return value

@@ -101,6 +101,15 @@ def test_modules_exist(page):
     assert [file for file in files if not any((at / file).is_file() for at in folders)] == []
 
 
+def test_git_ignores_what_the_commands_of_the_readme_write():
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    written = re.findall(r'(?:simulate|--output|--record|--pictures|-o) ([\w/]+)', text)
+    written += re.findall(r'make-bag \S+ (\w+)', text)
+    ignored = (ROOT / '.gitignore').read_text(encoding='utf-8').splitlines()
+    ignored = {line.strip('/') for line in ignored}
+    assert {path.split('/')[0] for path in written} <= ignored
+
+
 def test_every_page_is_linked():
     linked = {
         (page.parent / link.partition('#')[0]).resolve()

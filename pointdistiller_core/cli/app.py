@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from pointdistiller_core import __version__
 from pointdistiller_core.cli.bags import bag_app, convert_dataset_command
 from pointdistiller_core.cli.balance import balance_command
 from pointdistiller_core.cli.bundles import bundles_command
@@ -41,6 +44,26 @@ from pointdistiller_core.cli.sweeps import compare_sweeps_command
 from pointdistiller_core.cli.thresholds import choose_thresholds_command
 from pointdistiller_core.cli.training import distill_command, train_command
 
+
+def print_version(asked: bool) -> None:
+    """Print the version of the package, and end."""
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def common_options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            '--version', help='Print the version.', is_eager=True, callback=print_version
+        ),
+    ] = False,
+) -> None:
+    """Take options without a verb."""
+
+
 app = typer.Typer(
     name='pointdistiller',
     help='LiDAR 3D detection whose small, fast student was taught by a big, accurate teacher.',
@@ -49,6 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode='markdown',
 )
+app.callback()(common_options)
 app.command('simulate')(simulate_command)
 app.command('make-bag')(make_bag_command)
 app.add_typer(bag_app, name='bag')

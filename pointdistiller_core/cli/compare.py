@@ -27,6 +27,7 @@ from pointdistiller_core.cli.intensity import (
 from pointdistiller_core.cli.output import (
     JsonOption,
     check_folder,
+    noted_when_stopped,
     print_error,
     print_lines,
     print_note,
@@ -272,6 +273,7 @@ def run_comparison(
         typer.Exit: with code 1 if no cloud could be compared, or a check does not hold.
     """
     from pointdistiller_core.evaluation.comparison.report import (
+        JSON_FILE,
         PAGE_FILE,
         Check,
         failures,
@@ -279,8 +281,16 @@ def run_comparison(
     )
     from pointdistiller_core.pipelines.comparison import compare
 
+    def what_is_kept() -> str:
+        if output is None or not (output / JSON_FILE).exists():
+            return 'stopped; nothing is kept: repeat the command'
+        return (
+            f'{output}: stopped; the report tells of the clouds until then ("complete": false in '
+            f'{JSON_FILE}); for all clouds, remove it and repeat the command'
+        )
+
     limits = [Check.parse(text) for text in checks]
-    with progress_bar('compare', 'clouds') as update:
+    with noted_when_stopped(what_is_kept), progress_bar('compare', 'clouds') as update:
         summary = compare(
             config,
             selection,

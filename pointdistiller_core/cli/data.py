@@ -21,10 +21,12 @@ from pointdistiller_core.cli.output import (
     JsonOption,
     OverrideOption,
     check_file,
+    noted_when_stopped,
     print_lines,
     print_note,
     print_table,
     progress_bar,
+    repeat_to_go_on,
     write_json,
 )
 from pointdistiller_core.config import (
@@ -87,10 +89,11 @@ def simulate_command(
         else parse_config(SimulationConfig, apply_overrides({}, changes), where='--set')
     )
     splits = {name: count for name, count in (('train', train), ('val', val)) if count}
-    if splits:
-        simulate_frames(output, simulation, splits, layout=layout, seed=seed, workers=workers)
-    if drive:
-        simulate_drive_bag(output / 'drive', simulation, drive, seed=seed)
+    with noted_when_stopped(lambda: repeat_to_go_on(output)):
+        if splits:
+            simulate_frames(output, simulation, splits, layout=layout, seed=seed, workers=workers)
+        if drive:
+            simulate_drive_bag(output / 'drive', simulation, drive, seed=seed)
 
 
 def simulate_frames(

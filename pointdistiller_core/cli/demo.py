@@ -18,7 +18,14 @@ import typer
 from pointdistiller_core.cli.data import simulate_drive_bag, simulate_frames
 from pointdistiller_core.cli.demo_shipped import NAME as SHIPPED
 from pointdistiller_core.cli.demo_shipped import print_shipped, shipped_stage
-from pointdistiller_core.cli.output import StageTeller, print_note, print_table, write_json
+from pointdistiller_core.cli.output import (
+    StageTeller,
+    noted_when_stopped,
+    print_note,
+    print_table,
+    repeat_to_go_on,
+    write_json,
+)
 from pointdistiller_core.cli.training import run_with_progress
 from pointdistiller_core.config import (
     ExperimentConfig,
@@ -65,6 +72,14 @@ def demo_command(
 
     Example: `pointdistiller demo --output demo_output --seed 1`
     """
+    with noted_when_stopped(lambda: repeat_to_go_on(output)):
+        run_demo(output, train=train, val=val, drive=drive, seed=seed, epochs=epochs)
+
+
+def run_demo(
+    output: Path, *, train: int, val: int, drive: int, seed: int, epochs: int | None
+) -> None:
+    """Do all of it; arguments are those of the verb."""
     start = perf_counter()
     experiments = demo_experiments(output, seed=seed, epochs=epochs)
     shipped = output / 'pictures' / 'shipped.png'

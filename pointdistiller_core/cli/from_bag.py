@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pointdistiller_core.cli.output import OverrideOption, StageTeller, print_note, print_table
+from pointdistiller_core.cli.output import (
+    OverrideOption,
+    StageTeller,
+    noted_when_stopped,
+    print_note,
+    print_table,
+    repeat_to_go_on,
+)
 from pointdistiller_core.config import (
     FromBagConfig,
     apply_overrides,
@@ -71,11 +78,8 @@ def from_bag_command(
     road = Road(settings)
     with only_writer(road.output):
         write_text(road.output / CONFIG_FILE, dump_config(settings))
-        try:
+        with noted_when_stopped(lambda: repeat_to_go_on(settings.output)):
             results = walk(road)
-        except KeyboardInterrupt:
-            print_note(f'{settings.output}: stopped; repeat the command to go on')
-            raise
     print_summary(settings, results)
 
 
@@ -101,7 +105,7 @@ def read_settings(
     for key in ('output', 'device'):
         if given[key] is not None:
             values[key] = str(given[key])
-    return parse_config(FromBagConfig, values, where=str(path))
+    return parse_config(FromBagConfig, values, where=str(path), overrides=overrides)
 
 
 def walk(road: Road) -> list[StageResult]:
@@ -139,7 +143,7 @@ def print_summary(config: FromBagConfig, results: Sequence[StageResult]) -> None
     print_note(f'what happened, with pictures: {config.output / PAGE_FILE}')
     print_note(
         f'run it: pointdistiller run detect --bundle {config.output / "student"} '
-        f'--bag {config.bags[0]} --record out'
+        f'--bag {config.bags[0]} --record out --lockstep'
     )
 
 

@@ -91,6 +91,21 @@ def print_note(message: str) -> None:
     notes.print(escape(message), highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def noted_when_stopped(describe: Callable[[], str]) -> Iterator[None]:
+    """After Ctrl-C, print what was kept and how to go on, as `describe` says it then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_note(describe())
+        raise
+
+
+def repeat_to_go_on(folder: Path) -> str:
+    """What `noted_when_stopped` says where the same command goes on from what is in a folder."""
+    return f'{folder}: stopped; repeat the command to go on'
+
+
 class StageTeller(StageListener):
     """Prints where a job stands."""
 

@@ -14,7 +14,7 @@ from pointdistiller_core.errors import PointDistillerError
 def run_command(context: typer.Context) -> None:
     """Run ROS 2 nodes in this process, for machines without `ros2 launch`.
 
-    Example: `pointdistiller run detect --bag drive --record out`
+    Example: `pointdistiller run detect --bag drive --record out --lockstep`
 
     `pointdistiller run compare --teacher runs/teacher --student runs/student --bag drive`
 

@@ -226,7 +226,7 @@ def find_dataset(path: Path, *, usual_split: str = 'train', **options: Any) -> D
     kinds = [name for name, kind in DATASETS.items() if kind.lies_at(path)]
     if not kinds:
         layouts = '; '.join(kind.layout for kind in DATASETS.values())
-        raise DatasetError(f'{path}: no dataset: neither of these: {layouts}')
+        raise DatasetError(f'{path}: no dataset: none of these: {layouts}')
     cls = DATASET_CONFIGS[kinds[0]]
     given = {name: value for name, value in options.items() if value is not None}
     if has_splits(cls):

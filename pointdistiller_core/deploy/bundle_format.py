@@ -26,6 +26,7 @@ INFO_FILE = 'bundle.json'
 DIGEST = 'info_sha256'  # key of `bundle.json`: checksum of the rest
 MAX_INFO_SIZE = 2**24  # bytes of `bundle.json`
 WEIGHTS_FILE = 'model.safetensors'
+COPY_AGAIN = 'copy the bundle again from where it came'  # the remedy of damage
 # Shipped; what runs if none is given, and the teacher that it is compared with.
 DEFAULT_BUNDLE, DEFAULT_TEACHER = 'lidar_4x', 'lidar_teacher'
 
@@ -128,7 +129,9 @@ def read_info(folder: Path) -> BundleInfo:
     except RecursionError as error:
         raise CheckpointError(f'{file}: altered: nested too deeply') from error
     except ValueError as error:
-        raise CheckpointError(f'{file}: not valid JSON, truncated or altered: {error}') from error
+        raise CheckpointError(
+            f'{file}: not valid JSON, truncated or altered: {error}; {COPY_AGAIN}'
+        ) from error
     version = values.get('format_version') if isinstance(values, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise CheckpointError(f'{file}: not a bundle: it has no format_version')
@@ -142,7 +145,7 @@ def read_info(folder: Path) -> BundleInfo:
         raise CheckpointError(
             f'{file}: altered: its {DIGEST} is {digest}, which does not fit the rest of it. '
             'Only model.detection may be edited by hand, for exported files know the rest; '
-            'copy the bundle again from where it came'
+            + COPY_AGAIN
         )
     for older in range(version, FORMAT_VERSION):
         values = UPGRADES[older](values)
@@ -163,12 +166,14 @@ def read_verified(folder: Path, name: str, info: BundleInfo) -> bytes:
         if file.exists() and not file.is_file():  # a pipe would block, a device never ends
             raise CheckpointError(f'{file}: not a file')
         content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f'{file}: is missing; {COPY_AGAIN}') from error
     except OSError as error:
         raise CheckpointError(f'{file}: cannot be read: {error.strerror}') from error
     if hashlib.sha256(content).hexdigest() != info.sha256.get(name):
         raise CheckpointError(
             f'{file}: truncated or altered: its checksum is not the one in {INFO_FILE}; '
-            'copy the bundle again from where it came'
+            + COPY_AGAIN
         )
     return content
 

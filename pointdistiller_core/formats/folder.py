@@ -146,8 +146,13 @@ def read_info(root: Path) -> FolderInfo:
         DatasetError: it is missing, not of this format, or of a newer version.
     """
     path = root / DATASET_FILE
-    if not path.exists() and (remedy := _remedy(root)):
-        raise DatasetError(f'{root}: {remedy}')
+    if not path.exists():
+        if remedy := _remedy(root):
+            raise DatasetError(f'{root}: {remedy}')
+        raise DatasetError(
+            f'{path}: no such file; `pointdistiller bag convert BAG OPEN` makes an open folder of '
+            'a bag'
+        )
     text = read_text(path, DatasetError)
     try:
         values = yaml.load(text, getattr(yaml, 'CSafeLoader', yaml.SafeLoader))

@@ -100,6 +100,19 @@ def _no_definition(message_type: str) -> str:
     )
 
 
+def check_new_bag(path: Path) -> None:
+    """Check that a bag of this name can be made.
+
+    Raises:
+        DatasetError: it looks like a ROS 1 bag.
+        WriteError: it holds something already.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise WriteError(f'{path} exists already; choose another name or remove it')
+    if path.suffix == '.bag':  # readers think it is a file of ROS 1
+        raise DatasetError(f'{path}: .bag is the suffix of ROS 1; choose a name without it')
+
+
 class CloudBagWriter:
     """Writes an MCAP bag that ROS 2, RViz and Foxglove open.
 
@@ -116,10 +129,7 @@ class CloudBagWriter:
     """
 
     def __init__(self, path: Path, find_definition: Callable[[str], str] = _no_definition) -> None:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise WriteError(f'{path} exists already; choose another name or remove it')
-        if path.suffix == '.bag':  # readers think it is a file of ROS 1
-            raise DatasetError(f'{path}: .bag is the suffix of ROS 1; choose a name without it')
+        check_new_bag(path)
         self._path, self._find_definition = path, find_definition
         self._types = get_typestore(Stores.LATEST)  # its own, because types may be added
         self._connections: dict[str, Connection] = {}

@@ -25,8 +25,10 @@ def kitti_sweeps(root: Path) -> list[str]:
     """Names of all sweeps of a KITTI object folder.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there is none, or no such folder.
     """
+    if not root.is_dir():
+        raise DatasetError(f'{root}: no such folder')
     folder = root / 'training' / 'velodyne'
     if names := sorted(path.stem for path in folder.glob('*.bin')):
         return names

@@ -119,8 +119,8 @@ def fit(
     Raises:
         TrainingStopped: `stop_at` has come, or a signal asked for it (TrainingInterrupted, see
             `training.requests`); resumed, the run goes on exactly where it was.
-        CheckpointError: the run's folder is in use, another process trains in it, or it cannot be
-            resumed from.
+        CheckpointError: the run's folder holds something already, another process trains in it,
+            or it cannot be resumed from.
         WriteError: it cannot be written to.
         ConfigError: the run to resume has another configuration, there is no such device, or a
             batch is too small for the processes.

@@ -74,7 +74,7 @@ def open_run(
         resume: the run has begun already.
 
     Raises:
-        CheckpointError: the folder is in use, or there is nothing to resume.
+        CheckpointError: the folder holds something already, or there is nothing to resume.
         ConfigError: lists what changed since the run began; nothing has been written.
     """
     stillborn = _is_stillborn(run)
@@ -83,7 +83,10 @@ def open_run(
         return
     if not stillborn and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise CheckpointError(
-            f'{run} is in use; resume that run (resume=True, --resume) or choose another folder'
+            f'{run}: holds a run already; add --resume (in Python resume=True) to go on with it, '
+            'or choose another folder'
+            if (run / CONFIG_FILE).exists()
+            else f'{run}: is not a run, and not empty; choose another folder'
         )
     with named_refusals(run):
         run.mkdir(parents=True, exist_ok=True)

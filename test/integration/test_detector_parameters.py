@@ -142,6 +142,20 @@ def test_threshold_of_a_class_out_of_range(session):
         add_node(session, **{'score_thresholds.Car': 1.5})
 
 
+@pytest.mark.parametrize('name', ['score_threshold', 'nms_iou_threshold', 'score_thresholds.Car'])
+def test_of_negative_thresholds_only_minus_one_means_something(session, name):
+    named = f'parameter {name} is -0.5; give one from 0 to 1, or -1 for the usual'
+    with pytest.raises(ConfigError, match=named):
+        add_node(session, **{name: -0.5})
+    node = add_node(session)
+    answer = change(node, **{name: -0.5})
+    assert not answer.successful
+    assert named in answer.reason
+    assert value(node, name) == -1.0
+    assert change(node, **{name: 0.5}).successful
+    assert change(node, **{name: -1.0}).successful
+
+
 def test_changes_are_made_together_or_not_at_all(session, shelf):
     node = add_node(session, shelf)
     both = {'bundle': 'absent', 'score_threshold': 0.9}

@@ -94,9 +94,9 @@ def test_descriptors_say_it_all(session):
     ('values', 'named'),
     [
         ({}, 'parameter name is empty; give it: a name'),
-        ({'speed': 3.0}, r'parameter speed .*3\.0'),
+        ({'speed': 3.0}, r'parameter speed of node is 3\.0; give one from 0 to 2$'),
         ({'speed': 1}, "parameter speed .*'1' of type 'INTEGER', expecting type 'DOUBLE'"),
-        ({'count': 6}, 'parameter count .*6'),
+        ({'count': 6}, 'parameter count of node is 6; give one from 1 to 5$'),
         ({'name': 5}, 'parameter name .*INTEGER'),
         ({'mode': 'warp'}, r"parameter mode is 'warp'; choose from \['slow', 'fast'\]"),
     ],

@@ -23,15 +23,16 @@ from rclpy.serialization import deserialize_message
 
 from pointdistiller_core.cli.app import app
 from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE
-from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError
+from pointdistiller_core.errors import CheckpointError, ConfigError, DatasetError, WriteError
 from pointdistiller_core.messages.bags import CloudBagWriter, bag_topics, read_clouds
 from pointdistiller_core.messages.boxes_cloud import detections_from_boxes_cloud
 from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 from pointdistiller_ros import run
 from pointdistiller_ros.detector_outputs import OUTPUTS, TRACK_OUTPUTS
+from pointdistiller_ros.parameters import DetectorParameters
 from pointdistiller_ros.recorder import BagRecorderNode
 from pointdistiller_ros.run import RunCounts, RunOptions, run_detect
-from pointdistiller_ros.run_parameters import parse_parameter
+from pointdistiller_ros.run_parameters import parse_parameter, settle_parameters
 
 NUM_CLOUDS = 6
 
@@ -139,6 +140,23 @@ def test_exit_code_tells_that_every_cloud_failed(tmp_path, monkeypatch, capfd, p
     assert ('no cloud has a result' in log) == (code == 1)
 
 
+@pytest.mark.parametrize('record', [True, False])
+def test_ctrl_c_says_what_is_kept(bag, tmp_path, monkeypatch, capfd, record):
+    def stop(num_played):
+        if num_played:
+            raise KeyboardInterrupt
+
+    play = partial(run_detect, load=lambda _: FakeDetector(), on_cloud=stop)
+    monkeypatch.setattr(run, 'run_detect', play)
+    options = ['--record', str(tmp_path / 'out')] if record else []
+    with pytest.raises(KeyboardInterrupt):
+        run.main(['detect', '--bundle', 'b', '--bag', bag, '--lockstep', *options])
+    kept = f'kept in {tmp_path / "out"}: what came until then' if record else 'nothing is kept'
+    assert f'stopped; {kept}' in capfd.readouterr().err
+    if record:
+        assert (tmp_path / 'out' / 'metadata.yaml').exists()  # the bag is finished
+
+
 def test_score_threshold(bag, tmp_path):
     options = RunOptions(
         'bundle',
@@ -160,8 +178,22 @@ def test_score_threshold(bag, tmp_path):
         ({'topic': '/none'}, DatasetError, '/front/points'),
         ({'rate': -1.0}, ConfigError, r'rate .*-1\.0'),
         ({'bundle': 'absent'}, CheckpointError, 'absent'),
-        ({'parameters': {'mounting.hight': 2.0}}, ConfigError, r'no parameter mounting\.hight'),
-        ({'parameters': {'mounting.height': 2}}, ConfigError, r'mounting\.height .*DOUBLE'),
+        (
+            {'parameters': {'mounting.hight': 2.0}},
+            ConfigError,
+            r'no parameter mounting\.hight; did you mean mounting\.height\?',
+        ),
+        (
+            {'parameters': {'score_thresholds.car': 0.5}},
+            ConfigError,
+            r'no parameter score_thresholds\.car; did you mean score_thresholds\.Car\?',
+        ),
+        ({'parameters': {'mounting.height': 'two'}}, ConfigError, r'mounting\.height .*DOUBLE'),
+        (
+            {'parameters': {'num_threads': -2}},
+            ConfigError,
+            '^parameter num_threads of detector is -2; give one from 0 to 1024$',
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(bag, changes, error, named):
@@ -169,6 +201,40 @@ def test_what_cannot_be_used_is_named(bag, changes, error, named):
     load = {} if error is CheckpointError else {'load': lambda _: FakeDetector()}
     with pytest.raises(error, match=named):
         run_detect(RunOptions(**options), **load)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'named'),
+    [
+        ({'record': 'full'}, WriteError, 'full exists already'),
+        ({'parameters': {'score_thresold': 0.3}}, ConfigError, 'did you mean score_threshold'),
+    ],
+)
+def test_refused_before_a_network_is_loaded(bag, tmp_path, monkeypatch, changes, error, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full' / 'mine').touch()
+    with pytest.raises(error, match=named):
+        run_detect(RunOptions('bundle', bag, **changes), load=lambda _: pytest.fail('loaded'))
+
+
+@pytest.mark.parametrize(
+    ('given', 'settled'),
+    [
+        ({'mounting.height': 2}, 2.0),
+        ({'score_thresholds.Car': 1}, 1.0),
+        ({'num_threads': 2}, 2),
+        ({'outputs.tracks': True}, True),
+        ({'ego_box': [-1, -1, -1, 1, 1, 1]}, [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]),
+        ({'use_sim_time': True}, True),
+    ],
+)
+def test_whole_numbers_for_floats(given, settled):
+    ((name, value),) = settle_parameters('detector', DetectorParameters, given).items()
+    assert (name, value) == (*given, settled)
+    assert type(value) is type(settled)
+    if isinstance(value, list):
+        assert {type(one) for one in value} == {float}
 
 
 def test_command_line(monkeypatch):
@@ -182,6 +248,14 @@ def test_command_line(monkeypatch):
             'student', 'drive', record='out', rate=None, parameters={'score_threshold': 0.3}
         )
     ]
+
+
+@pytest.mark.parametrize(('pace', 'told'), [([], True), (['--lockstep'], False)])
+def test_who_drops_clouds_is_told_of_lockstep(monkeypatch, capfd, pace, told):
+    counts = RunCounts(played=2, results=1, failed=0, dropped=1)
+    monkeypatch.setattr(run, 'run_detect', lambda _: counts)
+    assert run.main(['detect', '--bag', 'drive', *pace]) == 0
+    assert ('1 dropped (--lockstep drops none)' in capfd.readouterr().err) == told
 
 
 @pytest.mark.parametrize(('command', 'option'), [('detect', '--record'), ('compare', '--check')])
@@ -219,10 +293,10 @@ def test_any_parameter_on_the_command_line(bag, monkeypatch):
     detector = FakeDetector()
     play = partial(run_detect, load=lambda _: detector)
     monkeypatch.setattr(run, 'run_detect', play)
-    given = ['-p', 'mounting.height:=2.5', '--param', 'intensity_scale:=0.5']
+    given = ['-p', 'mounting.height:=2', '--param', 'intensity_scale:=0.5']
     assert run.main(['detect', '--bundle', 'b', '--bag', bag, '--lockstep', *given]) == 0
     assert len(detector.mountings) == NUM_CLOUDS
-    lifted = 2.5 - detector.info.sensor_height
+    lifted = 2.0 - detector.info.sensor_height
     assert {one.training_from_sensor[2, 3] for one in detector.mountings} == {lifted}
 
 

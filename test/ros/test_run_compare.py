@@ -324,7 +324,11 @@ def test_report_of_a_lockstep_without_an_answer_is_not_complete(bag, tmp_path, m
         ({'rate': -1.0}, ConfigError, r'rate .*-1\.0'),
         ({'rate': 0.0}, ConfigError, r'rate .*0\.0'),
         ({'parameters': {'min_iou': 3.0}}, ConfigError, r'min_iou .*3\.0'),
-        ({'parameters': {'max_iou': 1.0}}, ConfigError, 'comparison has no parameter max_iou'),
+        (
+            {'parameters': {'max_iou': 1.0}},
+            ConfigError,
+            'no parameter max_iou; did you mean min_iou',
+        ),
         ({'teacher': 'absent'}, CheckpointError, 'absent'),
     ],
 )
@@ -354,8 +358,8 @@ def test_command_line(bag, monkeypatch, capfd, checks, code, failed):
     words = ['compare', '--teacher', 'teacher', '--student', 'student', '--bag', bag]
     words += ['--topic', '/front/points', '--student-score-threshold', '0.2', *checks]
     words += ['--intensity-scale', '1']
-    assert run.main([*words, '-p', 'mounting.height:=2.5']) == code
-    parameters = {'student_score_threshold': 0.2, 'mounting.height': 2.5, 'intensity_scale': 1.0}
+    assert run.main([*words, '-p', 'mounting.height:=2']) == code
+    parameters = {'student_score_threshold': 0.2, 'mounting.height': 2.0, 'intensity_scale': 1.0}
     assert asked == [options_of(bag, topic=['/front/points'], parameters=parameters)]
     out, log = capfd.readouterr()
     assert out.splitlines()[1].split()[:3] == ['all', '0.600', '1.000']

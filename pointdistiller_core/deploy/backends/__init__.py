@@ -17,7 +17,12 @@ from pointdistiller_core.deploy.arrays_file import ARRAYS_FILE, unpack_arrays
 from pointdistiller_core.deploy.backends.anchor_decoder import AnchorDecoder
 from pointdistiller_core.deploy.backends.backend import Backend, Stopwatch
 from pointdistiller_core.deploy.backends.dense_backend import DenseBackend, Network
-from pointdistiller_core.deploy.bundle_format import WEIGHTS_FILE, read_info, read_verified
+from pointdistiller_core.deploy.bundle_format import (
+    WEIGHTS_FILE,
+    read_info,
+    read_verified,
+    shipped_bundles,
+)
 from pointdistiller_core.deploy.hosts import HOSTS
 from pointdistiller_core.errors import BackendError, ConfigError
 
@@ -129,6 +134,18 @@ def _choose(folder: Path, device: str) -> str:
     raise BackendError('no backend can run this bundle here:\n  ' + '\n  '.join(problems))
 
 
+def _how_to_export(folder: Path, name: str) -> str:
+    """The commands that add what a backend needs; a shipped bundle stays as it is."""
+    for shipped, place in shipped_bundles().items():
+        if place.resolve() == folder.resolve():
+            own = f'my_{shipped}'
+            return (
+                f'pointdistiller copy-bundle {shipped} {own}, then pointdistiller export {own} '
+                f'--to {name}, and use {own}'
+            )
+    return f'pointdistiller export {folder} --to {name}'
+
+
 def _problem(folder: Path, name: str) -> str | None:
     """What a backend lacks, and how to get it."""
     kind, info = BACKENDS[name], read_info(folder)
@@ -139,9 +156,7 @@ def _problem(folder: Path, name: str) -> str | None:
         )
     if missing := [file for file in kind.files if file not in info.sha256]:
         remedy = (
-            'copy the whole bundle'
-            if name == TORCH
-            else f'run: pointdistiller export {folder} --to {name}'
+            'copy the whole bundle' if name == TORCH else f'run: {_how_to_export(folder, name)}'
         )
         return f'backend {name}: {folder} has no {", ".join(missing)}; {remedy}'
     if find_spec(kind.package) is None:

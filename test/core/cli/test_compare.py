@@ -10,6 +10,7 @@ import pytest
 
 from pointdistiller_core.deploy import bundle_format
 from pointdistiller_core.deploy.bundle_format import DEFAULT_BUNDLE, DEFAULT_TEACHER
+from pointdistiller_core.pipelines.comparison import ComparedDetectors
 
 
 @pytest.fixture
@@ -82,3 +83,24 @@ def test_a_teacher_that_does_not_ship_is_one_clear_error(run, dataset, make_bund
     assert f'the teacher: {DEFAULT_TEACHER}: no such folder, and no bundle of that name' in error
     assert f"give a bundle, the folder of a run, or one of ['{DEFAULT_BUNDLE}']" in error
     assert 'Traceback' not in error
+
+
+@pytest.mark.parametrize('report', [True, False])
+def test_ctrl_c_says_what_is_kept(run, dataset, pair, tmp_path, monkeypatch, report):
+    detect, clouds = ComparedDetectors.detect, []
+
+    def stopping(*arguments):
+        clouds.append(0)
+        if len(clouds) == 2:
+            raise KeyboardInterrupt
+        return detect(*arguments)
+
+    monkeypatch.setattr(ComparedDetectors, 'detect', stopping)
+    folder = tmp_path / 'report'
+    code, _, said = run('compare', dataset, *pair, *(['--output', folder] if report else []))
+    assert code == 130
+    if report:
+        assert json.loads((folder / 'comparison.json').read_text())['complete'] is False
+        assert f'{folder}: stopped; the report tells of the clouds until then' in said
+    else:
+        assert 'stopped; nothing is kept: repeat the command' in said

@@ -109,7 +109,7 @@ def test_many_findings_are_cut_short(check, root):
 def test_what_is_no_dataset(check, tmp_path):
     code, _, error = check(tmp_path)
     assert code == 2
-    assert f'{tmp_path}: no dataset: neither of these: ' in ' '.join(error.split())
+    assert f'{tmp_path}: no dataset: none of these: ' in ' '.join(error.split())
 
 
 def test_without_any_frame(check, tmp_path):

@@ -235,7 +235,7 @@ def test_labels_that_teach_nothing_are_told(again):
         ('bags=[nowhere]', 'bags: no such file or folder: nowhere'),
         ('dataset.splits={val_part: 0}', 'nothing is held out to compare on'),
         ('student.distillation={terms: [{name: fitnets, taps: [tail]}]}', r"no ['tail']"),
-        ('student.widht=1', 'student.widht: unknown key; expected some of'),
+        ('student.widht=1', 'command line: student.widht: unknown key; expected some of'),
     ],
 )
 def test_mistakes_are_told_before_the_first_stage(run, walked, tmp_path, override, message):

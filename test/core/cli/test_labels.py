@@ -44,12 +44,20 @@ def test_a_conversion_says_that_it_does_not_take_boxes(run, bag, tmp_path):
         (('label', 'kitti', '--detections', 'bag'), 'pointdistiller convert'),
         (('labels', 'export', 'kitti', 'out', '--to', 'sustech'), 'pointdistiller convert'),
         (('labels', 'export', 'bag', 'out', '--to', 'sustech'), 'pointdistiller bag convert'),
+        (('label', 'empty', '--bundle', 'b'), 'dataset.yaml: no such file; `pointdistiller bag'),
         (('labels', 'split', 'own'), 'no frame has labels of people'),
     ],
 )
 def test_what_is_missing_is_said_with_its_remedy(run, bag, own, tmp_path, words, message):
     (tmp_path / 'kitti' / 'training').mkdir(parents=True)
-    names = {'own': own, 'bag': bag, 'kitti': tmp_path / 'kitti', 'out': tmp_path / 'out'}
+    (tmp_path / 'empty').mkdir()
+    names = {
+        'empty': tmp_path / 'empty',
+        'own': own,
+        'bag': bag,
+        'kitti': tmp_path / 'kitti',
+        'out': tmp_path / 'out',
+    }
     code, _, notes = run(*(names.get(word, word) for word in words))
     assert (code, message in notes) == (2, True), notes
 

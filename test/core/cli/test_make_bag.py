@@ -55,6 +55,11 @@ def test_ground_truth(make_bag, tmp_path):
     assert bag_topics(tmp_path / 'bag').keys() == {'/points', '/ground_truth/boxes'}
 
 
+def test_a_folder_that_is_missing(run, tmp_path):
+    code, _, said = run('make-bag', tmp_path / 'absent', tmp_path / 'bag')
+    assert (code, said) == (2, f'error: {tmp_path / "absent"}: no such folder')
+
+
 def test_frames_and_a_split(make_bag):
     code, log = make_bag('--split', 'val', '--frame', '000003')
     assert code == 2

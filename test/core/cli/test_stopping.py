@@ -12,6 +12,8 @@ from time import sleep
 
 import pytest
 
+from pointdistiller_core.cli import data, demo, from_bag
+
 SCRIPT = """
 import sys
 from time import sleep
@@ -56,3 +58,23 @@ def test_simulate_ends_with_its_workers(tmp_path, number):
     _, errors = running.communicate()  # until no process has its end of the pipe
     assert running.returncode == 130
     assert 'Traceback' not in errors
+
+
+@pytest.mark.parametrize('verb', ['simulate', 'demo', 'from-bag'])
+def test_ctrl_c_says_how_to_go_on(run, bundle, tmp_path, monkeypatch, verb):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, 'simulate_frames', stop)
+    monkeypatch.setattr(demo, 'simulate_frames', stop)
+    monkeypatch.setattr(from_bag, 'walk', stop)
+    folder = tmp_path / 'out'
+    (tmp_path / 'drive').mkdir()
+    words = {
+        'simulate': [folder],
+        'demo': ['--output', folder],
+        'from-bag': ['--bag', tmp_path / 'drive', '--teacher', bundle, '--output', folder],
+    }
+    code, _, said = run(verb, *words[verb])
+    assert code == 130
+    assert said.endswith(f'{folder}: stopped; repeat the command to go on')

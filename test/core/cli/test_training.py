@@ -155,7 +155,7 @@ def test_an_error_before_the_first_step_stands_alone(run, config, tmp_path):
     (tmp_path / 'run' / 'mine').touch()
     code, _, said = run('train', config, '-o', tmp_path / 'run')
     assert code == 2
-    assert said.startswith(f'error: {tmp_path / "run"} is in use')
+    assert said.startswith(f'error: {tmp_path / "run"}: is not a run, and not empty')
 
 
 def test_stopped_before_the_first_step(run, config, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 import yaml
 
-from pointdistiller_core import cli
+from pointdistiller_core import __version__, cli
 from pointdistiller_core.cli import configuration
 from pointdistiller_core.cli.app import app
 from pointdistiller_core.config import DetectorConfig, parse_config, shipped_configs
@@ -46,6 +46,11 @@ def test_help_has_an_example(verb):
     result = run(verb, '--help')
     assert result.exit_code == 0
     assert f'pointdistiller {verb}' in ' '.join(result.output.split())
+
+
+def test_version():
+    result = run('--version')
+    assert (result.exit_code, result.stdout) == (0, f'{__version__}\n')
 
 
 def test_models_json_on_stdout_is_json_alone():

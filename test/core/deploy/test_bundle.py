@@ -154,10 +154,13 @@ def test_full_disk_leaves_nothing(tmp_path, model, info, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('name', ['bundle.json', 'model.safetensors'])
-def test_missing_file(bundle, name):
+@pytest.mark.parametrize(
+    ('name', 'said'),
+    [('bundle.json', ''), ('model.safetensors', ': is missing; copy the bundle again')],
+)
+def test_missing_file(bundle, name, said):
     (bundle / name).unlink()
-    with pytest.raises(CheckpointError, match=name):
+    with pytest.raises(CheckpointError, match=name + said):
         load_bundle(bundle)
 
 
@@ -166,7 +169,9 @@ def test_missing_file(bundle, name):
 def test_truncated_file(bundle, name, size):
     content = (bundle / name).read_bytes()
     (bundle / name).write_bytes(content[: size - 2 if size < 0 else size])
-    with pytest.raises(CheckpointError, match=f'{name}.*truncated or altered'):
+    with pytest.raises(
+        CheckpointError, match=f'{name}.*truncated or altered.*copy the bundle again'
+    ):
         load_bundle(bundle)
 
 

@@ -341,9 +341,9 @@ def test_other_facts_cannot_be_resumed(tmp_path, frames, make_config):
     assert read_info(bundle).training['teacher'] == 'a'
 
 
-def test_folder_in_use(tmp_path, frames, make_config):
+def test_folder_with_other_files(tmp_path, frames, make_config):
     (tmp_path / 'thesis.txt').write_text('precious')
-    with pytest.raises(CheckpointError, match=r'is in use; resume that run .*--resume'):
+    with pytest.raises(CheckpointError, match='is not a run, and not empty'):
         fit(Objective(), frames, make_config(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
 

@@ -35,13 +35,13 @@ def test_a_run_that_was_killed_at_its_very_start_can_begin_again(tmp_path):
     (run / 'config.yaml').rename(run / '.config.yaml.partial')
     open_run(run, CONFIG, {}, resume=False)
     open_run(run, CONFIG, {}, resume=True)
-    with pytest.raises(CheckpointError, match='is in use'):
+    with pytest.raises(CheckpointError, match='holds a run already; add --resume'):
         open_run(run, CONFIG, {}, resume=False)
 
 
 def test_a_folder_with_other_files_is_no_place_for_a_run(tmp_path):
     (tmp_path / 'notes.txt').write_text('keep me')
-    with pytest.raises(CheckpointError, match='is in use'):
+    with pytest.raises(CheckpointError, match='is not a run, and not empty'):
         open_run(tmp_path, CONFIG, {}, resume=False)
 
 

@@ -10,6 +10,7 @@ import sys
 from backend_parameters import backends, installed
 import pytest
 
+from pointdistiller_core.deploy import backends as backends_module
 from pointdistiller_core.deploy.arrays_file import ARRAYS_FILE
 from pointdistiller_core.deploy.backends import BACKENDS
 from pointdistiller_core.deploy.hosts import HOSTS
@@ -64,6 +65,16 @@ def test_auto_without_any_says_all(bundle, uninstall):
     assert [line.split(':')[0] for line in lines] == [f'  backend {name}' for name in BACKENDS]
     assert 'export' in lines[0]
     assert 'copy the whole bundle' in lines[-1]
+
+
+def test_a_shipped_bundle_is_copied_before_an_export(bundle, monkeypatch):
+    forget(bundle, *BACKENDS['onnx'].files)
+    with pytest.raises(BackendError, match=f'run: pointdistiller export {bundle} --to onnx$'):
+        Detector.load(bundle, backend='onnx')
+    monkeypatch.setattr(backends_module, 'shipped_bundles', lambda: {'small': bundle})
+    remedy = 'run: pointdistiller copy-bundle small my_small, then pointdistiller export my_small '
+    with pytest.raises(BackendError, match=f'{remedy}--to onnx, and use my_small$'):
+        Detector.load(bundle, backend='onnx')
 
 
 @pytest.mark.parametrize('name', backends(*LIBRARIES))
