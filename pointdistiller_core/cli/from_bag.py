@@ -180,15 +180,21 @@ def write_page(road: Road, results: Sequence[StageResult]) -> Facts:
 
 def key_numbers(results: Sequence[StageResult]) -> dict[str, str]:
     """The numbers that stand large at the top."""
+    from pointdistiller_core.evaluation.comparison.report import speed
+
     facts = {result.name: result.facts for result in results}
     frames, compared = facts['dataset']['frames'], facts['compare']
+    ratio, faster = speed(compared['times faster'])
     return {
         'frames to train on': str(frames['train']),
         'frames held out': str(frames['val']),
         "recall of the teacher's boxes": _format(compared['recall'], '.2f'),
         'precision': _format(compared['precision'], '.2f'),
-        "student's median": _format(compared['student_ms'], '.0f') + ' ms',
-        'times faster': _format(compared['times faster'], '.1f'),
+        f"student's median ({compared.get('student_backend', '?')})": _format(
+            compared['student_ms'], '.0f'
+        )
+        + ' ms',
+        faster: ratio,
     }
 
 

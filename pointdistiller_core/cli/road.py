@@ -449,7 +449,9 @@ class Road:
         """Compare student and teacher on the held-out frames."""
         from pointdistiller_core.evaluation.comparison.report import (
             PAGE_FILE,
+            backend_of,
             format_table,
+            speed,
             table_rows,
         )
         from pointdistiller_core.pipelines.comparison import (
@@ -471,9 +473,14 @@ class Road:
             )
         print_lines(format_table(summary).splitlines(), json_target=None)
         agreement, latency = summary['agreement'], summary['latency']
+        times = ', '.join(
+            f'{role} {_number(latency[role]["median_ms"], ".0f")} ms ({backend_of(summary, role)})'
+            for role in ('teacher', 'student')
+        )
         return {
             'summary': f'recall {_number(agreement["recall"])}, precision '
-            f'{_number(agreement["precision"])}, {_number(latency["median_ratio"])} times faster',
+            f'{_number(agreement["precision"])}; {times}: '
+            f'{" ".join(speed(latency["median_ratio"]))}',
             'tables': [table_rows(summary)],
             'notes': [f'all of it: {self.comparison.name}/{PAGE_FILE}', self._word_about_labels()],
             'recall': agreement['recall'],
@@ -481,6 +488,7 @@ class Road:
             'times faster': latency['median_ratio'],
             'student_ms': latency['student']['median_ms'],
             'teacher_ms': latency['teacher']['median_ms'],
+            'student_backend': backend_of(summary, 'student'),
         }
 
 
