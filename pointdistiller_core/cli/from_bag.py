@@ -137,6 +137,13 @@ def print_summary(config: FromBagConfig, results: Sequence[StageResult]) -> None
     ]
     print_table(str(config.output), ['stage', '', 'time', 'result'], rows, json_target=None)
     print_note(f'what happened, with pictures: {config.output / PAGE_FILE}')
+    compared = next((result.facts for result in results if result.name == 'compare'), {})
+    if compared.get('student_boxes') == 0:
+        print_note(
+            'warning: the student finds nothing on the held-out frames; train longer: '
+            f'--set student.training.epochs={2 * config.student.training.epochs}'
+        )
+        return
     print_note(
         f'run it: pointdistiller run detect --bundle {config.output / "student"} '
         f'--bag {config.bags[0]} --record out'

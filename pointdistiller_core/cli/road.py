@@ -485,6 +485,7 @@ class Road:
             'notes': [f'all of it: {self.comparison.name}/{PAGE_FILE}', self._word_about_labels()],
             'recall': agreement['recall'],
             'precision': agreement['precision'],
+            'student_boxes': agreement['num_found'],
             'times faster': latency['median_ratio'],
             'student_ms': latency['student']['median_ms'],
             'teacher_ms': latency['teacher']['median_ms'],
