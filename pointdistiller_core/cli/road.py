@@ -56,6 +56,7 @@ from pointdistiller_core.formats.folder import (
     labels_path,
     read_label_source,
 )
+from pointdistiller_core.pipelines.bag_conversion.truth import label_makers
 from pointdistiller_core.pipelines.stages import Changes, Facts, Stage
 
 if TYPE_CHECKING:
@@ -307,14 +308,15 @@ class Road:
                 'labels.trust.accept, give another teacher, or label some frames by hand'
             )
         kept, quality = counts.frames['kept'], quality_rows(counts)
+        makers = label_makers(self.dataset)
         return {
             'summary': f'{total} boxes in {counts.frames["labelled"]} frames by teachers; '
-            f'{kept} frames by people',
+            f'{kept} frames by {makers}',
             'tables': [
                 [LABEL_COLUMNS, *label_rows(counts)],
                 *([[QUALITY_COLUMNS, *quality]] if quality else []),
             ],
-            'notes': [*counts.notes, *([quality_title(counts)] if quality else [])],
+            'notes': [*counts.notes, *([quality_title(counts, makers)] if quality else [])],
             'frames': dict(counts.frames),
             'digest': _digest(self._label_files(by_people=False)),
         }
@@ -406,11 +408,11 @@ class Road:
 
     def _word_about_labels(self) -> str:
         """Of whom the labels are that the held-out frames are scored by."""
-        names = list(self._frames(HELD_OUT).frame_ids)
-        by = Counter(read_label_source(self.dataset, name) or 'people' for name in names)
+        names, makers = self._frames(HELD_OUT).frame_ids, label_makers(self.dataset)
+        by = Counter(read_label_source(self.dataset, name) or makers for name in names)
         listed = ', '.join(f'{count} by {source}' for source, count in by.most_common())
         word = f'labels of the {len(names)} held-out frames: {listed}'
-        if by.keys() == {'people'}:
+        if by.keys() == {makers}:
             return word
         return f'{word}; beside labels of a teacher, scores tell how well it is repeated'
 
