@@ -17,6 +17,10 @@ class DatasetError(PointDistillerError):
     """A dataset file, label, calibration or bag is missing or malformed."""
 
 
+class DamageError(DatasetError):
+    """Parts of a bag cannot be read; raised after everything else was."""
+
+
 class CheckpointError(PointDistillerError):
     """A checkpoint or bundle is missing, damaged or belongs to another architecture."""
 

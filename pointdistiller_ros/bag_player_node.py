@@ -21,7 +21,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
-from pointdistiller_core.errors import DatasetError, PointDistillerError
+from pointdistiller_core.errors import DamageError, DatasetError, PointDistillerError
 from pointdistiller_core.messages.bags import (
     BagCloud,
     BagMessage,
@@ -170,7 +170,15 @@ class BagPlayerNode(Node):
         if self._extra_publishers:
             extra = read_messages(self._bag, self._extra_publishers, **self._span)
         clouds = read_clouds(self._bag, self._recorded_topic, **self._span)
-        return merge(extra, clouds, key=lambda message: message.time_ns)
+        parts = map(self._to_the_damage, (extra, clouds))
+        return merge(*parts, key=lambda message: message.time_ns)
+
+    def _to_the_damage(self, messages: Iterator[BagMessage]) -> Iterator[BagMessage]:
+        """What can be read; damage of the bag is a warning, as the first cloud was read before."""
+        try:
+            yield from messages
+        except DamageError as error:
+            self._tell(str(error))
 
     def _create_extra_publishers(self) -> dict[str, Publisher]:
         """Publishers of the extra topics that the bag has and whose types are installed."""

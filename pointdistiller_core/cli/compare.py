@@ -88,7 +88,8 @@ HeightOption = Annotated[
     float | None,
     typer.Option(
         metavar='METRES',
-        help='Height of the sensor above the ground, if it is not that of the training.',
+        help='Height of the sensor above the ground, if it is not that of the training; detectors '
+        'of levelled clouds (model.levelled) find the ground themselves.',
         rich_help_panel=OF_BAG,
     ),
 ]

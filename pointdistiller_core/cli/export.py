@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pointdistiller_core.config import DetectorConfig
     from pointdistiller_core.datasets import FrameDataset, Frames
     from pointdistiller_core.deploy.bundle_format import BundleInfo
-    from pointdistiller_core.pipelines.verify_export import Verification
+    from pointdistiller_core.pipelines.verify_export import ApLoss, Limits, Verification
 
 SIMULATED = 'simulated scenes'
 SIMULATED_FRAMES, SIMULATION_SEED = 8, 20_220_511  # no study trains on this seed
@@ -338,12 +338,12 @@ def verification_rows(verification: Verification, target: str) -> list[list[str]
         [f'boxes of {target}', str(agreement.num_other_boxes), '-'],
         [
             f'in both (BEV IoU > {limits.min_iou})',
-            f'{agreement.fraction:.2%}',
+            f'{agreement.fraction:.2%}' if agreement.num_boxes else '-',
             f'{limits.min_fraction:.0%}',
         ],
         [
             'mean difference of scores',
-            f'{agreement.mean_score_difference:.5f}',
+            f'{agreement.mean_score_difference:.5f}' if agreement.num_boxes else '-',
             f'{limits.max_score_difference}',
         ],
     ]
@@ -351,7 +351,14 @@ def verification_rows(verification: Verification, target: str) -> list[list[str]
         [
             f'loss of {loss.metric} AP, {loss.class_name} ({loss.num_labels} labels)',
             f'{loss.torch:.2f} - {loss.backend:.2f} = {loss.loss:.2f}',
-            f'{loss.allowed(limits):.2f}' if loss.can_fail(limits) else 'too few labels',
+            _limit_of(loss, limits),
         ]
         for loss in verification.losses
     ]
+
+
+def _limit_of(loss: ApLoss, limits: Limits) -> str:
+    """The largest loss that is allowed, or why none could be exceeded."""
+    if loss.can_fail(limits):
+        return f'{loss.allowed(limits):.2f}'
+    return 'too few labels' if loss.torch else 'torch finds none of them'

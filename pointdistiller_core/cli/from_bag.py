@@ -141,6 +141,13 @@ def print_summary(config: FromBagConfig, results: Sequence[StageResult]) -> None
     ]
     print_table(str(config.output), ['stage', '', 'time', 'result'], rows, json_target=None)
     print_note(f'what happened, with pictures: {config.output / PAGE_FILE}')
+    compared = next((result.facts for result in results if result.name == 'compare'), {})
+    if compared.get('student_boxes') == 0:
+        print_note(
+            'warning: the student finds nothing on the held-out frames; train longer: '
+            f'--set student.training.epochs={2 * config.student.training.epochs}'
+        )
+        return
     print_note(
         f'run it: pointdistiller run detect --bundle {config.output / "student"} '
         f'--bag {config.bags[0]} --record out --lockstep'
@@ -184,15 +191,21 @@ def write_page(road: Road, results: Sequence[StageResult]) -> Facts:
 
 def key_numbers(results: Sequence[StageResult]) -> dict[str, str]:
     """The numbers that stand large at the top."""
+    from pointdistiller_core.evaluation.comparison.report import speed
+
     facts = {result.name: result.facts for result in results}
     frames, compared = facts['dataset']['frames'], facts['compare']
+    ratio, faster = speed(compared['times faster'])
     return {
         'frames to train on': str(frames['train']),
         'frames held out': str(frames['val']),
         "recall of the teacher's boxes": _format(compared['recall'], '.2f'),
         'precision': _format(compared['precision'], '.2f'),
-        "student's median": _format(compared['student_ms'], '.0f') + ' ms',
-        'times faster': _format(compared['times faster'], '.1f'),
+        f"student's median ({compared.get('student_backend', '?')})": _format(
+            compared['student_ms'], '.0f'
+        )
+        + ' ms',
+        faster: ratio,
     }
 
 

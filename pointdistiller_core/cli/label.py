@@ -153,17 +153,20 @@ def label_rows(counts: LabelCounts) -> list[list[str]]:
 
 def print_labels(counts: LabelCounts, dataset: Path, json_file: str | None) -> None:
     """Print tracks and labels of each class, and how good they are where people have labelled."""
+    from pointdistiller_core.pipelines.bag_conversion.truth import label_makers
+
     for note in counts.notes:
         print_note(note)
+    makers = label_makers(dataset)
     print_table(
         f'{dataset}: {counts.frames["labelled"]} frames labelled, {counts.frames["kept"]} with '
-        'labels of people kept',
+        f'labels of {makers} kept',
         LABEL_COLUMNS,
         label_rows(counts),
         json_target=json_file,
     )
     if rows := quality_rows(counts):
-        print_table(quality_title(counts), QUALITY_COLUMNS, rows, json_target=json_file)
+        print_table(quality_title(counts, makers), QUALITY_COLUMNS, rows, json_target=json_file)
     write_json(
         json_file,
         {
@@ -176,10 +179,10 @@ def print_labels(counts: LabelCounts, dataset: Path, json_file: str | None) -> N
     )
 
 
-def quality_title(counts: LabelCounts) -> str:
-    """What `quality_rows` are."""
+def quality_title(counts: LabelCounts, makers: str) -> str:
+    """What `quality_rows` are, beside labels that these have made."""
     return (
-        f'Against the labels of people in {counts.frames["kept"]} frames (BEV IoU '
+        f'Against the labels of {makers} in {counts.frames["kept"]} frames (BEV IoU '
         f'{MEASURED_IOU:g}; ignored boxes do not count)'
     )
 

@@ -56,6 +56,7 @@ from pointdistiller_core.formats.folder import (
     labels_path,
     read_label_source,
 )
+from pointdistiller_core.pipelines.bag_conversion.truth import label_makers
 from pointdistiller_core.pipelines.stages import Changes, Facts, Stage
 
 if TYPE_CHECKING:
@@ -307,14 +308,15 @@ class Road:
                 'labels.trust.accept, give another teacher, or label some frames by hand'
             )
         kept, quality = counts.frames['kept'], quality_rows(counts)
+        makers = label_makers(self.dataset)
         return {
             'summary': f'{total} boxes in {counts.frames["labelled"]} frames by teachers; '
-            f'{kept} frames by people',
+            f'{kept} frames by {makers}',
             'tables': [
                 [LABEL_COLUMNS, *label_rows(counts)],
                 *([[QUALITY_COLUMNS, *quality]] if quality else []),
             ],
-            'notes': [*counts.notes, *([quality_title(counts)] if quality else [])],
+            'notes': [*counts.notes, *([quality_title(counts, makers)] if quality else [])],
             'frames': dict(counts.frames),
             'digest': _digest(self._label_files(by_people=False)),
         }
@@ -406,11 +408,11 @@ class Road:
 
     def _word_about_labels(self) -> str:
         """Of whom the labels are that the held-out frames are scored by."""
-        names = list(self._frames(HELD_OUT).frame_ids)
-        by = Counter(read_label_source(self.dataset, name) or 'people' for name in names)
+        names, makers = self._frames(HELD_OUT).frame_ids, label_makers(self.dataset)
+        by = Counter(read_label_source(self.dataset, name) or makers for name in names)
         listed = ', '.join(f'{count} by {source}' for source, count in by.most_common())
         word = f'labels of the {len(names)} held-out frames: {listed}'
-        if by.keys() == {'people'}:
+        if by.keys() == {makers}:
             return word
         return f'{word}; beside labels of a teacher, scores tell how well it is repeated'
 
@@ -449,7 +451,9 @@ class Road:
         """Compare student and teacher on the held-out frames."""
         from pointdistiller_core.evaluation.comparison.report import (
             PAGE_FILE,
+            backend_of,
             format_table,
+            speed,
             table_rows,
         )
         from pointdistiller_core.pipelines.comparison import (
@@ -471,16 +475,23 @@ class Road:
             )
         print_lines(format_table(summary).splitlines(), json_target=None)
         agreement, latency = summary['agreement'], summary['latency']
+        times = ', '.join(
+            f'{role} {_number(latency[role]["median_ms"], ".0f")} ms ({backend_of(summary, role)})'
+            for role in ('teacher', 'student')
+        )
         return {
             'summary': f'recall {_number(agreement["recall"])}, precision '
-            f'{_number(agreement["precision"])}, {_number(latency["median_ratio"])} times faster',
+            f'{_number(agreement["precision"])}; {times}: '
+            f'{" ".join(speed(latency["median_ratio"]))}',
             'tables': [table_rows(summary)],
             'notes': [f'all of it: {self.comparison.name}/{PAGE_FILE}', self._word_about_labels()],
             'recall': agreement['recall'],
             'precision': agreement['precision'],
+            'student_boxes': agreement['num_found'],
             'times faster': latency['median_ratio'],
             'student_ms': latency['student']['median_ms'],
             'teacher_ms': latency['teacher']['median_ms'],
+            'student_backend': backend_of(summary, 'student'),
         }
 
 

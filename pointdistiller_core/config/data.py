@@ -76,6 +76,10 @@ class NuScenesConfig(DatasetConfig):
         description='clouds that are merged, the newest included; more than one have a column '
         'age [s]; None: as many as the model merges, 1 without a model',
     )
+    max_sweep_age_s: Positive | None = Field(
+        None,
+        description='older sweeps are not merged [s]; None: as the model says, or any without one',
+    )
     min_distance: float = Field(
         1.0,
         ge=0.0,

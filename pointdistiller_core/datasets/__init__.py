@@ -186,18 +186,20 @@ def build_dataset(
 
 
 def _with_sweeps_of(config: DatasetConfig, model: DetectorConfig) -> DatasetConfig:
-    """The configuration with the number of sweeps of a detector.
+    """The configuration with the number of sweeps of a detector, and with their greatest age.
 
     Raises:
-        ConfigError: it asks for another number.
+        ConfigError: it asks for other ones.
     """
-    own = getattr(config, 'sweeps', None)
-    if own is not None and own != model.sweeps:
-        raise ConfigError(
-            f'{config.root}: dataset.sweeps is {own}, but the model merges {model.sweeps} '
-            '(model.sweeps): make them the same, or leave out that of the dataset'
-        )
-    return config.model_copy(update={'sweeps': model.sweeps})
+    wanted = {'sweeps': model.sweeps, 'max_sweep_age_s': model.max_sweep_age_s}
+    for name, value in wanted.items():
+        own = getattr(config, name)
+        if own is not None and own != value:
+            raise ConfigError(
+                f'{config.root}: dataset.{name} is {own:g}, but that of the model is {value:g} '
+                f'(model.{name}): make them the same, or leave out that of the dataset'
+            )
+    return config.model_copy(update=wanted)
 
 
 def with_sweeps(

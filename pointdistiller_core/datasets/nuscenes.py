@@ -145,7 +145,7 @@ class NuScenesDataset:
             DatasetError: a cloud is missing.
         """
         config = self._config
-        sweeps = self.index.sweeps(self._sample(index), self._num_sweeps)
+        sweeps = self._sweeps(self._sample(index))
         try:
             states = [(self.root / self.index.sweep_file(sweep)).stat() for sweep in sweeps]
         except OSError as error:
@@ -154,6 +154,7 @@ class NuScenesDataset:
             *(FRAME_VERSION, self.class_names, sorted(config.class_map.items())),
             *(self.frame_ids[index], self._num_sweeps, config.channel, config.min_distance),
             *(config.axes, self.intensity_scale, self.labelled, self._tables),
+            config.max_sweep_age_s,
             [(state.st_size, state.st_mtime_ns) for state in states],
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
@@ -162,6 +163,12 @@ class NuScenesDataset:
         if not 0 <= index < len(self):
             raise IndexError(f'sample {index} of {len(self)} in {self.root}')
         return int(self._samples[index])
+
+    def _sweeps(self, sample: int) -> list[int]:
+        """The sweeps of a sample that are merged, the newest first."""
+        age_s = self._config.max_sweep_age_s
+        max_age_us = None if age_s is None else round(age_s * 1e6)
+        return self.index.sweeps(sample, self._num_sweeps, max_age_us)
 
     def _rows(self, sample: int) -> slice:
         """Annotations of a sample."""
@@ -172,7 +179,7 @@ class NuScenesDataset:
     @products_in_calling_thread()
     def _gather(self, sample: int) -> Points:
         """Points of the sweep of a sample and those before it, the newest first."""
-        sweeps = self.index.sweeps(sample, self._num_sweeps)
+        sweeps = self._sweeps(sample)
         key_frame = sweeps[0]
         lidar_from_global = invert_rigid(self._global_from_lidar(sample))
         clouds = []

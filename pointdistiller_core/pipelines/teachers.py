@@ -101,7 +101,9 @@ class _Loader:
         low = detector.info.model.detection.model_copy(
             update={'score_threshold': least, 'score_thresholds': ()}
         )
-        height = self.dataset.info.sensor.height
+        # A height says nothing of a tilt: who was trained on levelled clouds finds the ground.
+        levelled = detector.info.model.levelled
+        height = None if levelled else self.dataset.info.sensor.height
         detect = partial(detector, detection=low, mounting=self._mounting(detector, height))
         looks_at = detector.info.model.point_cloud_range
         facts = (detector.info.sha256, classes, least, height)

@@ -316,15 +316,15 @@ def test_without_lockstep_a_consumer_may_die_and_return(session, bag):
     assert not player.finished()
 
 
-def test_cut_off_bag_is_played_before_the_error(session, bag):
+def test_a_bag_that_was_cut_off_is_played_as_far_as_it_goes(session, bag, capfd):
     file = bag / 'bag.mcap'
     file.write_bytes(file.read_bytes()[:-9])
     player = add_player(session, bag, rate=1000.0)
     clouds = listen(session, PointCloud2, '/lidar')
     player.start()
-    with pytest.raises(DatasetError, match='was cut off while it was recorded'):
-        session.spin_until(player.finished, TIMEOUT_S)
+    session.spin_until(player.finished, TIMEOUT_S)
     spin_until(session, lambda: stamps(clouds) == STAMPS)
+    assert capfd.readouterr().err.count('was cut off while it was recorded') == 1
 
 
 def test_metadata_that_is_wrong_bounds_nothing_and_is_told_once(session, bag, capfd):

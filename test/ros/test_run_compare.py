@@ -262,20 +262,17 @@ def read_report(folder):
     return json.loads((folder / 'comparison.json').read_text(encoding='utf-8'))
 
 
-def test_report_of_a_recording_that_was_cut_off_is_not_complete(bag, tmp_path):
+def test_report_of_a_recording_that_was_cut_off_has_what_can_be_read(bag, tmp_path, capfd):
     (recording,) = Path(bag).glob('*.mcap')
     content = recording.read_bytes()
     cut = tmp_path / 'cut.mcap'
     cut.write_bytes(content[: -len(content) // 4])  # the chunk with the clouds stays whole
     options = CompareOptions('teacher', 'student', str(cut), topic='/front/points')
-    with pytest.raises(DatasetError, match='was cut off while it was recorded'):
-        run_compare(replace(options, output=str(tmp_path / 'report')), load=load)
+    run_compare(replace(options, output=str(tmp_path / 'report')), load=load)
     summary = read_report(tmp_path / 'report')
-    assert summary['complete'] is False
+    assert summary['complete'] is True
     assert summary['clouds']['compared'] == summary['clouds']['received'] > 0
-    assert 'was cut off while it was recorded' in summary['error']
-    page = (tmp_path / 'report' / 'comparison.html').read_text(encoding='utf-8')
-    assert 'broke off: ' in page
+    assert 'was cut off while it was recorded' in capfd.readouterr().err
 
 
 def test_report_without_its_page_is_not_complete(bag, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 import warnings
@@ -121,20 +122,21 @@ def _export_openvino_int8(split: Split, canvases: Canvases) -> dict[str, bytes]:
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     scale = equalize(split.network, canvases)
-    quantized = nncf.quantize(
-        _convert_openvino(split),
-        nncf.Dataset(canvases, lambda canvas: canvas / scale),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(canvases),
-        # a network of one stage has no sums
-        ignored_scope=nncf.IgnoredScope(patterns=[HEAD_SUMS], validate=False),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            # The default cuts off rare values; in these maps, those are the objects.
-            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-            # It corrects means over nearly empty maps, at the expense of the objects.
-            disable_bias_correction=True,
-        ),
-    )
+    with _quiet_nncf():
+        quantized = nncf.quantize(
+            _convert_openvino(split),
+            nncf.Dataset(canvases, lambda canvas: canvas / scale),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(canvases),
+            # a network of one stage has no sums
+            ignored_scope=nncf.IgnoredScope(patterns=[HEAD_SUMS], validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # The default cuts off rare values; in these maps, those are the objects.
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+                # It corrects means over nearly empty maps, at the expense of the objects.
+                disable_bias_correction=True,
+            ),
+        )
     _take_levels(quantized)
     quantized.set_rt_info(' '.join(map(repr, (scale / MAX_LEVEL).tolist())), INPUT_SCALE)
     return _openvino_files(quantized, OPENVINO_INT8)
@@ -198,6 +200,23 @@ def _no_telemetry() -> Iterator[None]:
         del os.environ['CI']
         if before is not None:
             os.environ['CI'] = before
+
+
+@contextmanager
+def _quiet_nncf() -> Iterator[None]:
+    """Silence NNCF's lines about what it leaves alone, and its bar on rich's console."""
+    from nncf.common.logging import nncf_logger
+    import rich
+
+    console = rich.get_console()
+    before = nncf_logger.level, console.quiet
+    nncf_logger.setLevel(logging.WARNING)
+    console.quiet = True
+    try:
+        yield
+    finally:
+        nncf_logger.setLevel(before[0])
+        console.quiet = before[1]
 
 
 @contextmanager

@@ -16,7 +16,12 @@ from pointdistiller_core.evaluation.comparison.plots import (
     plot_timeline,
     plot_truth,
 )
-from pointdistiller_core.evaluation.comparison.report import repair_sentences, table_rows
+from pointdistiller_core.evaluation.comparison.report import (
+    backend_of,
+    repair_sentences,
+    speed,
+    table_rows,
+)
 from pointdistiller_core.evaluation.comparison.session import OnlineComparison
 from pointdistiller_core.evaluation.html import (
     cards,
@@ -79,14 +84,20 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
 
 def _cards(summary: Mapping[str, Any]) -> str:
     agreement, latency = summary['agreement'], summary['latency']
+    ratio, faster = speed(latency['median_ratio'])
     values = {
         'recall': _format(agreement['recall'], '.3f'),
         'precision': _format(agreement['precision'], '.3f'),
         'F1': _format(agreement['f1'], '.3f'),
         'mean 3D IoU of pairs': _format(agreement['mean_iou_3d'], '.3f'),
-        "teacher's median": _format(latency['teacher']['median_ms'], '.1f') + ' ms',
-        "student's median": _format(latency['student']['median_ms'], '.1f') + ' ms',
-        'times faster': _format(latency['median_ratio'], '.2f'),
+        **{
+            f"{role}'s median ({backend_of(summary, role)})": _format(
+                latency[role]['median_ms'], '.1f'
+            )
+            + ' ms'
+            for role in ('teacher', 'student')
+        },
+        faster: ratio,
     }
     return cards(values)
 

@@ -268,12 +268,24 @@ def _sentences(summary: Mapping[str, Any]) -> Sequence[str]:
     lines = [', '.join(f'{count} {name}' for name, count in clouds.items())]
     if clouds['compared']:
         times = ', '.join(
-            f'{name} {latency[name]["median_ms"]:.1f} ms (p95 {latency[name]["p95_ms"]:.1f})'
+            f'{name} {latency[name]["median_ms"]:.1f} ms '
+            f'({backend_of(summary, name)}, p95 {latency[name]["p95_ms"]:.1f})'
             for name in ('teacher', 'student')
         )
-        ratios = f'{latency["median_ratio"]:.2f} (p95 {latency["p95_ratio"]:.2f})'
-        lines.append(f'median latency: {times}; teacher / student {ratios}')
+        lines.append(f'median latency: {times}: {" ".join(speed(latency["median_ratio"]))}')
     return [*lines, *repair_sentences(summary)]
+
+
+def backend_of(summary: Mapping[str, Any], role: str) -> str:
+    """What the network of a role ran in; times of two backends say little of the networks."""
+    return str(summary.get(role, {}).get('backend', '?'))
+
+
+def speed(ratio: float | None) -> tuple[str, str]:
+    """A ratio of latencies, teacher / student, in words: `('1.9', 'times slower')`."""
+    if not ratio or math.isnan(ratio):
+        return '-', 'times faster'
+    return (f'{ratio:.1f}', 'times faster') if ratio >= 1 else (f'{1 / ratio:.1f}', 'times slower')
 
 
 def repair_sentences(summary: Mapping[str, Any]) -> list[str]:

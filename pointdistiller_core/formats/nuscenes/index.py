@@ -134,10 +134,19 @@ class NuScenesIndex:
         start, end = self._file_starts[sweep], self._file_starts[sweep + 1]
         return self._files[start:end].tobytes().decode()
 
-    def sweeps(self, sample: int, count: int) -> list[int]:
-        """The sweep of a sample and those before it, newest first: at most `count`, at least 1."""
+    def sweeps(self, sample: int, count: int, max_age_us: int | None = None) -> list[int]:
+        """The sweep of a sample and those before it, newest first.
+
+        Args:
+            sample: its number.
+            count: of sweeps, at most; there is at least that of the sample.
+            max_age_us: older sweeps are left out [us]; None leaves out none.
+        """
         rows = [int(self.key_frames[sample])]
+        newest = self.sweep_times[rows[0]]
         while len(rows) < count and (before := int(self.sweep_links[rows[-1], 0])) >= 0:
+            if max_age_us is not None and newest - self.sweep_times[before] > max_age_us:
+                break
             rows.append(before)
         return rows
 

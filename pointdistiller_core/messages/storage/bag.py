@@ -13,7 +13,7 @@ import shutil
 import sys
 from tempfile import TemporaryDirectory
 
-from pointdistiller_core.errors import DatasetError, describe
+from pointdistiller_core.errors import DamageError, describe
 from pointdistiller_core.messages.storage import (
     NANOSECONDS,
     BagFile,
@@ -104,7 +104,7 @@ class Bag:
         After all messages of a topic, mistakes of the indexes about it are added to `notes`.
 
         Raises:
-            DatasetError: something cannot be read; raised after everything else.
+            DamageError: something cannot be read; raised after everything else.
         """
         chosen = {
             path: [found for found in file.channels if wanted(found)]
@@ -126,7 +126,7 @@ class Bag:
         if span == TimeSpan():
             self.notes += self._differences({topic: counts[topic] for topic in whole}, outside)
         if damages := list(self.damages(span)):
-            raise DatasetError('; '.join(damages))
+            raise DamageError('; '.join(damages))
 
     @property
     def counts(self) -> Mapping[str, int] | None:

@@ -61,13 +61,17 @@ class McapError(Exception):
 
 @dataclass(frozen=True)
 class _Chunk:
-    """A chunk; `channels` are the numbers of its channels, None if they are not known."""
+    """A chunk; `channels` are the numbers of its channels, None if they are not known.
+
+    `counts` are the numbers of their messages, if it was looked into.
+    """
 
     offset: int
     first_ns: int
     last_ns: int
     channels: frozenset[int] | None
     end: int = 0  # of its message indexes
+    counts: Mapping[int, int] | None = None
 
 
 class _Summary(NamedTuple):
@@ -112,8 +116,9 @@ class McapFile:
         times = [time for chunk in self._chunks for time in (chunk.first_ns, chunk.last_ns)]
         times += self._loose.ends()
         self.times_ns: tuple[int, int] | None = (min(times), max(times)) if times else None
+        counts = self._count_messages() if summary.counts is None else summary.counts
         self.counts: Mapping[str, int] | None = (
-            None if summary.counts is None else self._count_topics(summary.counts)
+            None if counts is None else self._count_topics(counts)
         )
 
     def runs(self, channels: Collection[Channel], span: TimeSpan) -> Iterator[Run]:
@@ -246,15 +251,17 @@ class McapFile:
     def _look_into(self, file: BinaryIO, offset: int) -> _Chunk | None:
         """What is in a chunk, whatever its head says; None if there is no message."""
         records = _records_of_chunk(file, offset)
-        times, numbers = [], set()
+        times, counts = [], Counter[int]()
         for kind, begin, end in _split(records):
             if kind == MESSAGE:
                 number, _, time_ns, _ = _MESSAGE.unpack_from(records, begin)
                 times.append(time_ns)
-                numbers.add(number)
+                counts[number] += 1
             else:
                 self._learn(kind, records[begin:end])
-        return _Chunk(offset, min(times), max(times), frozenset(numbers)) if times else None
+        if not times:
+            return None
+        return _Chunk(offset, min(times), max(times), frozenset(counts), counts=counts)
 
     def _find_channels(self, file: BinaryIO, named: Collection[int]) -> None:
         """Read schemas and channels that the summary or the index leaves out."""
@@ -292,6 +299,15 @@ class McapFile:
         latched |= metadata.get('latching') == '1'
         return Channel(number, topic, ros2_type(name), encoding, definition, latched)
 
+    def _count_messages(self) -> Mapping[int, int] | None:
+        """Messages of each channel, if every chunk was looked into anyway."""
+        total = self._loose.count()
+        for chunk in self._chunks:
+            if chunk.counts is None:
+                return None
+            total.update(chunk.counts)
+        return total
+
     def _count_topics(self, counts: Mapping[int, int]) -> Mapping[str, int]:
         topics: Counter[str] = Counter()
         for channel in self.channels:
@@ -315,6 +331,10 @@ class _LooseMessages:
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    def count(self) -> Counter[int]:
+        """Messages of each channel."""
+        return Counter(self._numbers)
 
     def ends(self) -> list[int]:
         """First and last time; empty if there is no message."""

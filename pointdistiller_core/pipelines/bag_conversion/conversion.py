@@ -53,7 +53,12 @@ from pointdistiller_core.pipelines.bag_conversion.stream import (
     CloudStream,
     SensorCloud,
 )
-from pointdistiller_core.pipelines.bag_conversion.truth import Truth, moved_labels, read_truth
+from pointdistiller_core.pipelines.bag_conversion.truth import (
+    EXACT_LABELS,
+    Truth,
+    moved_labels,
+    read_truth,
+)
 from pointdistiller_core.pointcloud.sensors import CloudSet
 
 if TYPE_CHECKING:
@@ -179,7 +184,7 @@ class _Conversion:
             return ConvertedDrive(self._name, begun, len(earlier), 0)
         choices = Choices.model_validate(begun.choices) if begun else None
         if choices is None:
-            self._tell_of_boxes()
+            self._tell_of_labels()
             choices = survey(self._bag, self._summary, self._config, self._truth, self._findings)
             self._begin(choices)
         elif begun is not None:
@@ -197,9 +202,12 @@ class _Conversion:
         drive = self._finish(choices, frames, splits)
         return ConvertedDrive(self._name, drive, frames.count, frames.num_new)
 
-    def _tell_of_boxes(self) -> None:
-        """Name topics of boxes, which are not converted."""
-        for topic in box_topics(self._bag, self._summary) if self._truth is None else ():
+    def _tell_of_labels(self) -> None:
+        """Say where labels come from, or name topics of boxes, which are not converted."""
+        if self._truth is not None:
+            self._findings.note(EXACT_LABELS)
+            return
+        for topic in box_topics(self._bag, self._summary):
             self._findings.note(
                 f'{topic} holds boxes, which are not taken here: `labels import` takes them as '
                 'they are, `label --detections` as those of a teacher'

@@ -26,7 +26,7 @@ from pointdistiller_core.messages.transforms import TF_TYPES
 from pointdistiller_core.pipelines.bag_conversion.choices import Choices, survey
 from pointdistiller_core.pipelines.bag_conversion.findings import Findings
 from pointdistiller_core.pipelines.bag_conversion.stream import odometry_topics
-from pointdistiller_core.pipelines.bag_conversion.truth import read_truth
+from pointdistiller_core.pipelines.bag_conversion.truth import EXACT_LABELS, read_truth
 
 
 @dataclass
@@ -158,6 +158,8 @@ def inspect_bag(
             f'{name} holds boxes: `label DATASET --detections {bag}:{name}` labels by them, '
             '`labels import DATASET ... --from bag` takes them as they are'
         ] = None
+    if read_truth(bag) is not None:
+        notes[EXACT_LABELS] = None
     if not any(found.message_type in TF_TYPES for found in summary.topics.values()):
         notes['no TF: several sensors cannot be merged, and height is fitted'] = None
     if not odometry_topics(summary):

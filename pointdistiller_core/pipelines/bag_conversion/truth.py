@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.errors import DatasetError
 from pointdistiller_core.files import read_text
-from pointdistiller_core.formats.folder import Label, shortest_floats
+from pointdistiller_core.formats.folder import Label, read_info, shortest_floats
 from pointdistiller_core.geometry.mounting import Mounting
 
 if TYPE_CHECKING:
     Matrix: TypeAlias = NDArray[np.float64]
 
 TRUTH_FILE = 'truth.json'  # `pointdistiller simulate --drive` writes it
+EXACT_LABELS = f'labels: exact, from the simulation ({TRUTH_FILE})'
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,19 @@ def read_truth(bag: Path) -> Truth | None:
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f'{path}: is no truth of a simulated drive: {error!r}') from error
     return Truth(poses, labels)
+
+
+def label_makers(root: Path) -> str:
+    """Who made those labels of a converted dataset that no teacher has made.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    drives = read_info(root).drives.values()
+    exact = [EXACT_LABELS in drive.notes for drive in drives]
+    if not any(exact):
+        return 'people'
+    return 'the simulation' if all(exact) else 'people or the simulation'
 
 
 def moved_labels(labels: Sequence[Label], mounting: Mounting) -> list[Label]:

@@ -101,6 +101,11 @@ class _Run:
         )
         self._report = ComparisonReport(self._comparison, folder, self._facts)
         self._mountings = source.mountings()
+        # A height says nothing of a tilt: who was trained on levelled clouds finds the ground.
+        self._told = {
+            role: None if detectors.infos[role].model.levelled else mounting
+            for role, mounting in self._mountings.items()
+        }
 
     def run(self, on_cloud: Callable[[int, int | None], object]) -> dict[str, Any]:
         """Compare all clouds."""
@@ -124,7 +129,7 @@ class _Run:
         self._num_clouds += 1
         try:
             points = cloud.read()
-            teacher, student = self._detectors.detect(points, self._mountings)
+            teacher, student = self._detectors.detect(points, self._told)
         except CloudError as error:
             self._num_failed += 1
             where = cloud.name or f'stamp {cloud.stamp_ns / 1e9:.3f} s'

@@ -15,7 +15,7 @@ import numpy as np
 
 from pointdistiller_core.config import DatasetConfig
 from pointdistiller_core.datasets import DATASETS, FolderDataset, build_dataset
-from pointdistiller_core.errors import CloudError, DatasetError, describe
+from pointdistiller_core.errors import CloudError, DamageError, DatasetError, describe
 from pointdistiller_core.evaluation.comparison.pairs import relabel_truth
 from pointdistiller_core.formats.folder import read_label_source
 from pointdistiller_core.geometry.intensity import IntensityJudge
@@ -175,6 +175,7 @@ class BagSource:
         self._names = selection.label_names or told or detectors.class_names['teacher']
         self._common = detectors.rules.class_names
         self._heights = {role: info.sensor_height for role, info in detectors.infos.items()}
+        self._damage = ''
 
     @property
     def num_clouds(self) -> int | None:
@@ -197,12 +198,13 @@ class BagSource:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Topics, and what the labels are taken as."""
+        """Topics, what the labels are taken as, and what of the bag could not be read."""
         return {
             'bag': str(self._selection.bag.resolve()),
             'topic': self.topic,
             'ground_truth': self.truth_topic,
             'label_names': list(self._names) if self.truth_topic else [],
+            **({'damage': self._damage} if self._damage else {}),
         }
 
     def mountings(self) -> Mapping[str, Mounting | None]:
@@ -212,20 +214,32 @@ class BagSource:
 
     def __iter__(self) -> Iterator[SourceCloud | SourceLabels]:
         selection, number = self._selection, 0
-        topics = {self.topic, self.truth_topic} - {''}
-        for message in read_messages(
-            selection.bag,
-            topics,
-            start_s=selection.start_s,
-            duration_s=selection.duration_s,
-            on_note=logger.warning,
-        ):
+        for message in self._messages():
             if message.topic == self.truth_topic:
                 yield self._labels(message)
                 continue
             if number % selection.stride == 0:
                 yield self._cloud(message)
             number += 1
+
+    def _messages(self) -> Iterator[BagMessage]:
+        """Of both topics; behind what can be read, damage is a warning and no error."""
+        selection, any_cloud = self._selection, False
+        try:
+            for message in read_messages(
+                selection.bag,
+                {self.topic, self.truth_topic} - {''},
+                start_s=selection.start_s,
+                duration_s=selection.duration_s,
+                on_note=logger.warning,
+            ):
+                any_cloud |= message.topic == self.topic
+                yield message
+        except DamageError as error:
+            if not any_cloud:
+                raise
+            self._damage = str(error)
+            logger.warning('%s', error)
 
     def _cloud(self, message: BagMessage) -> SourceCloud:
         try:

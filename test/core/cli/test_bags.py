@@ -1,12 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The PointDistiller authors
 # SPDX-License-Identifier: Apache-2.0
 import json
+import re
 
 import pytest
 from recording_bags import write_recording
 from typer.testing import CliRunner
 
 from pointdistiller_core.cli.app import app
+from pointdistiller_core.config import SensorConfig, SimulationConfig
+from pointdistiller_core.datasets.simulated import write_drive_bag
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.formats.folder import FrameTable, read_info
 
@@ -39,7 +42,25 @@ def test_info_names_topics_and_what_would_become_of_them(bag, tmp_path):
 def test_info_of_a_damaged_bag_says_so(bag):
     (file,) = bag.glob('*.mcap')
     file.write_bytes(file.read_bytes()[:-300])
-    assert 'was cut off' in run('bag', 'info', bag)
+    output = run('bag', 'info', bag)
+    assert 'was cut off' in output
+    # Without an index every chunk is looked into, so that the messages are counted.
+    assert re.search(r'/points .* 10 ', output)
+
+
+def test_labels_of_a_simulated_drive_are_not_those_of_people(tmp_path, make_bundle):
+    bag, data, teacher = tmp_path / 'drive', tmp_path / 'data', make_bundle('teacher')
+    config = SimulationConfig(sensor=SensorConfig(num_columns=100))
+    write_drive_bag(bag, config, num_frames=3, seed=2)
+    said = 'labels: exact, from the simulation (truth.json)'
+    assert said in run('bag', 'info', bag)
+    assert said in run('bag', 'convert', bag, data, '--min-distance', 0.01)
+    output = ' '.join(run('label', data, '--bundle', teacher).split())
+    assert re.search(r'0 frames labelled, \d+ with labels of the simulation kept', output)
+    (bag / 'truth.json').unlink()
+    assert said not in run('bag', 'convert', bag, data, '--drive', 'bare', '--poses', 'none')
+    output = ' '.join(run('label', data, '--bundle', teacher).split())
+    assert 'with labels of people or the simulation kept' in output
 
 
 def test_convert_says_what_it_chose_and_left_out(bag, tmp_path):

@@ -52,7 +52,7 @@ def test_adds_what_agrees(run, sure_bundle, dataset, name, tmp_path):
     assert code == 0, err
     assert f'{name} against torch, 2 clouds' in out
     assert f'{name} against torch, 1 clouds of simulated scenes' in out
-    assert 'too few labels' in out
+    assert 'torch finds none of them' in out
     assert 'arrays.safetensors' in err
     values = json.loads(file.read_text())
     assert values['problems'] == []

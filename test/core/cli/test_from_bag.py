@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from pointdistiller_core.cli import road as module
+from pointdistiller_core.cli.from_bag import print_summary
 from pointdistiller_core.config import (
     DetectionConfig,
     FromBagConfig,
@@ -32,7 +33,7 @@ from pointdistiller_core.datasets.simulated import write_drive_bag
 from pointdistiller_core.deploy.bundle import BundleInfo, read_info, save_bundle
 from pointdistiller_core.formats.folder import Label, labels_path, read_labels, write_labels
 from pointdistiller_core.models import build_detector
-from pointdistiller_core.pipelines.stages import run_stages
+from pointdistiller_core.pipelines.stages import StageResult, run_stages
 
 STAGES = ('dataset', 'labels', 'teacher', 'student', 'export', 'compare', 'page')
 FRAMES = 12
@@ -146,7 +147,7 @@ def test_a_killed_road_goes_on_to_its_end(walked):
     assert student.model.width == teacher.model.width / 2
     assert student.training['teacher_sha256'] == teacher.sha256['model.safetensors']
     assert student.training['frames'] == 8
-    assert f'run it: pointdistiller run detect --bundle {own / "student"}' in said
+    assert 'the student finds nothing on the held-out frames' in said  # after a single epoch
 
 
 def test_its_page_tells_of_every_stage_and_shows_what_was_learned(walked):
@@ -157,6 +158,20 @@ def test_its_page_tells_of_every_stage_and_shows_what_was_learned(walked):
     assert page.count('data:image/png') == 1
     assert 'src="http' not in page
     assert 'beside labels of a teacher' in page
+
+
+def test_a_student_that_finds_nothing_is_no_success(settings, tmp_path, capsys):
+    values = {**settings, 'output': str(tmp_path)}
+    config = parse_config(FromBagConfig, values, where='test')
+    for boxes, said, other in (
+        (0, 'student.training.epochs=2', 'run it: '),
+        (3, 'run it: ', 'warning'),
+    ):
+        compared = StageResult('compare', '', 'a', 1.0, {'summary': '', 'student_boxes': boxes})
+        print_summary(config, [compared])
+        told = capsys.readouterr().err
+        assert said in told
+        assert other not in told
 
 
 def test_a_road_at_its_end_is_current(again):

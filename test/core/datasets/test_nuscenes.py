@@ -178,10 +178,20 @@ def test_a_model_says_how_many_sweeps(root):
     model = PointPillarsConfig(point_features=columns, sweeps=3)
     frames = build_dataset(NuScenesConfig(root=root), ('car',), model=model)
     np.testing.assert_array_equal(frames[2].points, open_at(root, sweeps=3)[2].points)
-    with pytest.raises(ConfigError, match=r'dataset\.sweeps is 2, but the model merges 3'):
+    with pytest.raises(ConfigError, match=r'dataset\.sweeps is 2, but that of the model is 3'):
         build_dataset(NuScenesConfig(root=root, sweeps=2), ('car',), model=model)
     with pytest.raises(ConfigError, match=r'set model\.point_features'):
         build_dataset(NuScenesConfig(root=root), ('car',), model=PointPillarsConfig(sweeps=3))
+
+
+def test_a_model_says_how_old_sweeps_may_be(root):
+    columns = ('x', 'y', 'z', 'intensity', 'age')
+    model = PointPillarsConfig(point_features=columns, sweeps=3, max_sweep_age_s=0.2)
+    young = build_dataset(NuScenesConfig(root=root), ('car',), model=model)
+    np.testing.assert_allclose(np.unique(young[2].points[:, 4]), [0, 0.1], rtol=1e-6)
+    assert young.fingerprint(0) != open_at(root, sweeps=3).fingerprint(0)
+    with pytest.raises(ConfigError, match=r'max_sweep_age_s is 1, but that of the model is 0\.2'):
+        build_dataset(NuScenesConfig(root=root, max_sweep_age_s=1), ('car',), model=model)
 
 
 def test_axes_of_the_sensor_or_ahead(root):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pointdistiller_core.cli.export import verification_rows
 from pointdistiller_core.evaluation.comparison.same_boxes import Agreement
 from pointdistiller_core.pipelines.evaluate import spread_indices
 from pointdistiller_core.pipelines.verify_export import ApLoss, Limits, Verification
@@ -47,3 +48,10 @@ def test_few_labels_allow_for_chance():
 def test_frames_are_spread():
     assert spread_indices(10, 3) == [0, 3, 6]
     assert spread_indices(3, 10) == [0, 1, 2]
+
+
+def test_without_boxes_there_is_nothing_to_measure():
+    losses = [ApLoss('bev', 'Car', 32, 0.0, 0.0), ApLoss('bev', 'Cyclist', 2, 9.0, 8.0)]
+    rows = verification_rows(verification(num_boxes=0, found=0, losses=losses), 'onnx')
+    assert [row[1] for row in rows[:4]] == ['0', '0', '-', '-']
+    assert [row[2] for row in rows[4:]] == ['torch finds none of them', 'too few labels']

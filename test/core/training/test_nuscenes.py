@@ -57,5 +57,5 @@ def test_an_experiment_that_was_written_down_merges_as_many_sweeps(experiment):
     frames = build_dataset(stored.dataset, ('car',), model=stored.model)
     assert np.unique(frames[1].points[:, 4]).tolist() == [0, 0.5]
     two = stored.dataset.model_copy(update={'sweeps': 3})
-    with pytest.raises(ConfigError, match=r'dataset\.sweeps is 3, but the model merges 2'):
+    with pytest.raises(ConfigError, match=r'dataset\.sweeps is 3, but that of the model is 2'):
         build_dataset(two, ('car',), model=stored.model)

@@ -21,6 +21,7 @@ from pointdistiller_core.evaluation.comparison.report import (
     describe_machine,
     find_number,
     format_table,
+    speed,
     summarize,
     to_json,
 )
@@ -33,8 +34,12 @@ from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.records import Detections, GroundTruth
 
 FACTS = {
-    'teacher': {'name': 'big <b>', 'sha256': {'model.safetensors': 'a1'}},
-    'student': {'name': 'small', 'sha256': {'model.safetensors': 'b2'}},
+    'teacher': {'name': 'big <b>', 'backend': 'torch', 'sha256': {'model.safetensors': 'a1'}},
+    'student': {
+        'name': 'small',
+        'backend': 'openvino-int8',
+        'sha256': {'model.safetensors': 'b2'},
+    },
     'clouds': {'received': 3},
     'machine': {'cores': 2},
 }
@@ -132,8 +137,20 @@ def test_table_names_what_matters():
     assert lines['Car'][-2:] == ['6', '3']
     assert lines['Van'][1] == '-'
     assert 'student beside labels' in text
-    assert 'teacher 40.' in text
+    assert re.search(
+        r'teacher 40\.\d ms \(torch, .*student .*openvino-int8, .*: 4\.0 times faster', text
+    )
     assert '3 compared' in text
+
+
+def test_a_student_may_be_slower():
+    summary = summarize(build_comparison(), FACTS)
+    slower = {**summary, 'latency': {**summary['latency'], 'median_ratio': 0.52}}
+    assert ': 1.9 times slower' in format_table(slower)
+    assert speed(None)[0] == speed(float('nan'))[0] == '-'
+    page = build_page(build_comparison(), slower)
+    assert re.search(r'1\.9\D+times slower', page)
+    assert 's median (openvino-int8)' in page
 
 
 @pytest.mark.parametrize(
