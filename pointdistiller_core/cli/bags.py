@@ -322,7 +322,7 @@ def tell_progress(update: Callable[..., None], name: str) -> Callable[[float, fl
 
     def tell(done_s: float, total_s: float, note: str) -> None:
         nonlocal told
-        if round(done_s) != told:
+        if round(done_s) != told or done_s >= total_s:
             told = round(done_s)
             update(min(told, round(total_s)), max(round(total_s), 1), f'{name}: {note}')
 
@@ -351,10 +351,12 @@ def name_drives(bags: Sequence[Path], drive: str) -> dict[str, Path]:
 
 def print_splits(dataset: Path) -> None:
     """Say how many frames each split of a dataset has."""
-    from pointdistiller_core.formats.folder import split_sizes
+    from pointdistiller_core.formats.folder import count_unsplit, split_sizes
 
-    sizes = ', '.join(f'{name} {count} frames' for name, count in split_sizes(dataset).items())
-    print_note(f'{dataset}: splits: {sizes or "none"}')
+    sizes = [f'{name} {count} frames' for name, count in split_sizes(dataset).items()]
+    if sizes and (rest := count_unsplit(dataset)):
+        sizes.append(f'{rest} in none, as the gap between them (--val-gap)')
+    print_note(f'{dataset}: splits: {", ".join(sizes) or "none"}')
 
 
 def read_height(text: str) -> str | float:

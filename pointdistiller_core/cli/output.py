@@ -135,7 +135,10 @@ def print_cuts(found: Iterable[Detections], *, name: str = '') -> None:
     prefix = f'{name}: ' if name else ''
     if +dropped:
         cuts = (f'{number} of {all_of[kind]} {kind}' for kind, number in (+dropped).items())
-        print_note(f"{prefix}cut off by the bundle's caps: {', '.join(cuts)} in range")
+        print_note(
+            f'{prefix}of crowded places only some points are used, as in training: '
+            f'{", ".join(cuts)} in range left out'
+        )
     if outside := total['intensity_outside']:
         print_note(
             f'{prefix}clipped to the range of the training clouds: the intensity of {outside} of '

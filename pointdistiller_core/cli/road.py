@@ -53,6 +53,7 @@ from pointdistiller_core.errors import BackendError, DatasetError
 from pointdistiller_core.files import remove_folder
 from pointdistiller_core.formats.folder import (
     LABELS,
+    count_unsplit,
     labels_path,
     read_label_source,
 )
@@ -219,8 +220,10 @@ class Road:
             )
         print_drives(converted, self.dataset, json_target=None)
         counts = {split: len(self._frames(split)) for split in (TRAIN, HELD_OUT)}
+        rest = count_unsplit(self.dataset)
         return {
-            'summary': f'{counts[TRAIN]} frames to train on, {counts[HELD_OUT]} held out',
+            'summary': f'{counts[TRAIN]} frames to train on, {counts[HELD_OUT]} held out'
+            + (f', {rest} in the gap between them' if rest else ''),
             'tables': [[DRIVE_COLUMNS, *drive_rows(converted)]],
             'notes': [line for item in converted for line in describe_drive(item)],
             'frames': counts,

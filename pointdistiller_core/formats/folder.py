@@ -598,6 +598,19 @@ def split_sizes(root: Path) -> dict[str, int]:
     }
 
 
+def count_unsplit(root: Path) -> int:
+    """Number of frames of a dataset that are in no split.
+
+    Raises:
+        DatasetError: a split is malformed.
+    """
+    table = FrameTable(root / FRAMES_FILE)
+    used = np.zeros(len(table), np.bool_)
+    for name in split_names(root):
+        used[resolve_split(table, read_split(root, name), f'{root}, split {name}')] = True
+    return int(np.count_nonzero(~used))
+
+
 def resolve_split(
     table: FrameTable, ranges: Sequence[FrameRange], where: str
 ) -> NDArray[np.int64]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 WIDTH = 1600  # pixels
 _DPI = 100
+_CLASS_SIZE = 9  # of the names of classes [points]
 _BACKGROUND = '#0b0e14'
 _TEXT = '#e6e9ef'
 _FAINT = '#6b7486'
@@ -130,7 +131,7 @@ def draw_scene(
     for name, records in shown.items():
         _draw_boxes(axes, records.boxes, STYLES[name])
     if class_names is not None and (named := student or teacher or truth):
-        _write_classes(axes, named, class_names)
+        _write_classes(axes, named, class_names, [])
     _write_title(axes, title, size=15)
     counts = {name: len(records) for name, records in shown.items()}
     _add_legend(axes, counts, size=11, names={'student': student_name, 'truth': truth_name})
@@ -219,9 +220,10 @@ def draw_agreement(
     figure, (axes,) = _new_figure(extent, columns=1)
     _draw_ground(axes, extent)
     _draw_points(axes, points, None)
+    taken: list[_Words] = []
     for name, records in groups.items():
         _draw_boxes(axes, records.boxes, STYLES[name])
-        _write_classes(axes, records, class_names)
+        _write_classes(axes, records, class_names, taken)
     _write_title(axes, title, size=15)
     _add_legend(axes, {name: len(records) for name, records in groups.items()}, size=13)
     _save(figure, target)
@@ -349,13 +351,41 @@ def _split_truth(truth: GroundTruth | None) -> dict[str, GroundTruth]:
     return {'ignored': truth[~counts], 'truth': truth[counts]}
 
 
+@dataclass(frozen=True)
+class _Words:
+    """Where words are: x of their middle, y of their foot, half of their width [points]."""
+
+    x: float
+    y: float
+    half_width: float
+
+    def meet(self, others: Sequence[_Words]) -> bool:
+        """Whether others are in the same place."""
+        return any(
+            abs(self.x - other.x) < self.half_width + other.half_width
+            and abs(self.y - other.y) < _CLASS_SIZE
+            for other in others
+        )
+
+
 def _write_classes(
-    axes: Axes, records: GroundTruth | Detections, class_names: Sequence[str]
+    axes: Axes,
+    records: GroundTruth | Detections,
+    class_names: Sequence[str],
+    taken: list[_Words],
 ) -> None:
+    """Names over boxes, below those in `taken` where they would meet; they are added to it."""
     tops = box_corners_bev(records.boxes)[..., 1].max(axis=1, initial=-np.inf)
     for box, top, label in zip(records.boxes, tops, records.labels, strict=True):
         name = class_names[label] if label >= 0 else 'ignored'
-        _write(axes, name, (box[0], top), offset=(0, 3), color=_TEXT, size=9, align='center')
+        # A letter is about 0.6 of its height wide.
+        x, y = axes.transData.transform((box[0], top)) * 72 / axes.figure.dpi
+        offset, half_width = 3.0, 0.3 * _CLASS_SIZE * len(name)
+        while (words := _Words(x, y + offset, half_width)).meet(taken):
+            offset -= _CLASS_SIZE
+        taken.append(words)
+        style: dict[str, Any] = {'color': _TEXT, 'size': _CLASS_SIZE, 'align': 'center'}
+        _write(axes, name, (box[0], top), offset=(0, offset), **style)
 
 
 def _write_title(axes: Axes, title: str, *, size: float) -> None:

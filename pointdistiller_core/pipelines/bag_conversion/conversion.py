@@ -330,6 +330,7 @@ class _Conversion:
                 None if pose is None else (pose, mounting.training_from_sensor),
                 self._labels(found.stamp_ns, choices),
             )
+        tell(total_s)
 
     def _first_clouds(self, config: ConversionConfig, choices: Choices) -> Iterator[FloatArray]:
         unheard = Findings(self._bag, strict=False)  # the conversion reads them again

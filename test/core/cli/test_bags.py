@@ -8,10 +8,17 @@ from recording_bags import write_recording
 from typer.testing import CliRunner
 
 from pointdistiller_core.cli.app import app
-from pointdistiller_core.config import SensorConfig, SimulationConfig
+from pointdistiller_core.cli.bags import tell_progress
+from pointdistiller_core.config import (
+    ConversionConfig,
+    SensorConfig,
+    SimulationConfig,
+    SplitConfig,
+)
 from pointdistiller_core.datasets.simulated import write_drive_bag
 from pointdistiller_core.errors import ConfigError, DatasetError
 from pointdistiller_core.formats.folder import FrameTable, read_info
+from pointdistiller_core.pipelines.bag_conversion import convert_bags
 
 
 def run(*arguments, code=0):
@@ -79,6 +86,18 @@ def test_convert_says_what_it_chose_and_left_out(bag, tmp_path):
     assert (counts['clouds'], counts['frames'], counts['too_near']) == (10, 5, 5)
     again = run('bag', 'convert', bag, tmp_path / 'data', *options)
     assert 'was converted before; nothing is new' in again
+
+
+def test_every_frame_is_told_of(bag, tmp_path):
+    told = []
+    tell = tell_progress(lambda *values: told.append(values), 'bag')
+    splits = SplitConfig(gap_s=0.1)
+    convert_bags(
+        {'bag': bag}, tmp_path / 'data', ConversionConfig(), splits, on_progress=lambda _: tell
+    )
+    assert told[-1] == (1, 1, 'bag: 10 frames')
+    output = run('bag', 'convert', bag, tmp_path / 'other', '--val-gap', 0.1)
+    assert 'train 7 frames, val 2 frames, 1 in none, as the gap between them' in output
 
 
 def test_several_bags_and_options_become_settings(bag, tmp_path):

@@ -86,7 +86,8 @@ def test_false_positives_of_known_detections(run, dataset):
         ]
     thresholds = classes['Car'][-1]['score_thresholds']
     assert thresholds == pytest.approx({'sure': 0.8, 'rash': 0.6})
-    assert "rash: cut off by the bundle's caps: 6 of 100 points, 2 of 42 voxels in range" in notes
+    cut = 'as in training: 6 of 100 points, 2 of 42 voxels in range left out'
+    assert f'rash: of crowded places only some points are used, {cut}' in notes
 
 
 @pytest.mark.usefixtures('known_detectors')

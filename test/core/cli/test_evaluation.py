@@ -407,7 +407,7 @@ def test_what_the_caps_cut_off_is_said(run, make_bundle, dataset):
 
 
 def notes_of_cuts(notes: str) -> list[str]:
-    return re.findall(r"cut off by the bundle's caps: \d+ of", notes)
+    return re.findall(r'only some points are used, as in training: \d+ of', notes)
 
 
 def test_a_bundle_runs_in_the_precision_that_was_asked_for(run, bundle, dataset, tmp_path):

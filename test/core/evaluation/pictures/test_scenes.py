@@ -182,3 +182,16 @@ def test_arguments_stay_as_they_are(tmp_path, points):
     draw_comparison(tmp_path / 'two.png', points, [Panel('truth')], truth=TRUTH)
     assert np.array_equal(points, before[0])
     assert np.array_equal(BOXES, before[1])
+
+
+def test_names_of_boxes_in_one_place_are_below_one_another(points):
+    figure = Figure(figsize=(16, 9), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    boxes = np.repeat(BOXES[:1], 3, axis=0) + np.float32([[0], [0.1], [10]])
+    found = Detections(boxes, np.ones(3, np.float32), np.array([0, 1, 0]))
+    draw_scene(axes, points, student=found, class_names=('Pedestrian', 'Cyclist'))
+    figure.canvas.draw()
+    names = [text for text in axes.texts if text.get_text() in ('Pedestrian', 'Cyclist')]
+    first, second, _ = (text.get_window_extent() for text in names)
+    assert first.y0 - second.y0 > 0.7 * first.height
+    assert names[2].xyann == names[0].xyann
