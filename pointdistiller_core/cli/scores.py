@@ -176,6 +176,8 @@ def print_scores(scores: Scores, title: str, *, json_target: str | None) -> None
         return
     print_lines([title], json_target=json_target)
     _print_classes(scores, json_target=json_target)
+    if 'num_found' in scores.details:
+        _print_alarms(scores, json_target=json_target)
     for split, text in SPLITS.items():
         if split in scores.details:
             _print_bins(f'AP|R40 [%], {text}', scores.details[split], json_target=json_target)
@@ -207,6 +209,28 @@ def _print_classes(scores: Scores, *, json_target: str | None) -> None:
     if others:
         line = ', '.join(f'{name} {_percent(mean)} %' for name, mean in others.items())
         print_lines([line], json_target=json_target)
+
+
+def _print_alarms(scores: Scores, *, json_target: str | None) -> None:
+    """Print a row for each class: what a user of the detector would see, at its thresholds."""
+    found, false = scores.details['num_found'], scores.details['num_false']
+    kinds = list(next(iter(found.values()), {}))
+    columns = [f'{what} {kind}' for kind in kinds for what in ('found', 'false')]
+    rows = [
+        [
+            name,
+            f'{number}',
+            *(f'{of[name][kind]}' for kind in kinds for of in (found, false)),
+        ]
+        for name, number in scores.num_labels.items()
+    ]
+    frames = scores.details['num_frames']
+    print_table(
+        f'found and false, {frames} frames, scores as set',
+        ['class', 'labels', *columns],
+        rows,
+        json_target=json_target,
+    )
 
 
 def _print_kitti(result: KittiResult, title: str, *, json_target: str | None) -> None:

@@ -81,8 +81,8 @@ class LidarMetric:
         Returns:
             Means `BEV mAP` and `3D mAP`; of each class `BEV AP` and `3D AP`. Details:
             `num_frames`; `num_ignored`, labels that count for no class; by class `min_overlaps`,
-            `num_without_point` (labels), `num_excused` (detections on labels that do not count),
-            `precision` at the 40 recalls, and `by_distance` and `by_points`, which hold
+            `num_without_point` (labels), `num_found` (labels), `num_false` (detections) and
+            `num_excused` (detections on labels that do not count) by kind of overlap, `precision` at the 40 recalls, and `by_distance` and `by_points`, which hold
             `num_labels`, `BEV AP` and `3D AP` of each bin.
 
         Raises:
@@ -102,6 +102,14 @@ class LidarMetric:
                 name: sum(int((each.without_point == number).sum()) for each in seen)
                 for number, name in enumerate(frames.class_names)
                 if name in classes
+            },
+            'num_found': {
+                name: {kind: int(of[kind].hits.sum()) for kind in KINDS}
+                for name, (_, of) in classes.items()
+            },
+            'num_false': {
+                name: {kind: int((~of[kind].hits & ~of[kind].excused).sum()) for kind in KINDS}
+                for name, (_, of) in classes.items()
             },
             'num_excused': {
                 name: {kind: int(of[kind].excused.sum()) for kind in KINDS}

@@ -22,6 +22,7 @@ from pointdistiller_core.pipelines.make_bag import write_kitti_bag
 
 LABEL = 'Car 0 0 1.5 100 100 200 150 1.5 1.6 4 {x} 1.5 20 1.5\n'
 RESULT = LABEL.replace('\n', ' 0.9\n')
+KINDS, COUNTS = ('BEV', '3D'), ('num_found', 'num_false')
 
 
 @pytest.fixture
@@ -259,7 +260,11 @@ def test_the_lidar_metric_of_a_bundle(run, bundle, dataset, tmp_path):
     scores = [written['by_class']['Car'][f'{kind} AP'] for kind in ('BEV', '3D')]
     assert scores[1] > 0
     texts = [f'{score:.2f}' for score in scores]
-    title, of_classes, *of_bins = table.split('AP|R40 [%]')
+    title, both, *of_bins = table.split('AP|R40 [%]')
+    of_classes, counts = both.split('found and false, 2 frames')
+    counted = [written['details'][of]['Car'][kind] for kind in KINDS for of in COUNTS]
+    assert counted[0] > 0  # the bundle finds something
+    assert [cell.strip() for cell in row_of(counts, 'Car')] == ['4', *map(str, counted)]
     assert f'{bundle} on {dataset} (val, 2 frames)' in title
     cells = [[cell.strip() for cell in row_of(of_classes, name)] for name in ('Car', 'mean')]
     assert cells == [['0.1/0', *texts, '4'], ['', *texts]]

@@ -217,9 +217,12 @@ def test_what_does_not_count_costs_neither_way_and_is_counted():
     assert scores.details['num_without_point'] == {'Car': 1, 'Pedestrian': 0, 'Cyclist': 0}
     assert scores.details['num_ignored'] == 1
     assert scores.details['num_excused']['Car'] == {'BEV': 3, '3D': 3}
+    assert scores.details['num_found']['Car'] == {'BEV': 1, '3D': 1}
+    assert scores.details['num_false']['Car'] == {'BEV': 0, '3D': 0}
     # Beside it, but not on it enough, is a false alarm; before the hit it halves the precision.
-    beside = found(car(32), car(10), scores=[0.9, 0.6])
-    assert aps(evaluate([truth], [beside])) == (50.0, 50.0)
+    beside = evaluate([truth], [found(car(32), car(10), scores=[0.9, 0.6])])
+    assert aps(beside) == (50.0, 50.0)
+    assert beside.details['num_false']['Car'] == {'BEV': 1, '3D': 1}
 
 
 def test_bins_of_distance_and_points():
