@@ -19,6 +19,7 @@ from pointdistiller_core.cli.output import (
     print_note,
     print_table,
     progress_bar,
+    repeat_to_go_on,
     write_json,
 )
 from pointdistiller_core.config import (
@@ -237,7 +238,7 @@ def convert_command(
     config = parse_config(ConversionConfig, values, where='options')
     splits = SplitConfig(val_drives=tuple(val_drive or ()), val_part=val_part, gap_s=val_gap)
     names = name_drives(bags, drive)
-    with progress_bar('convert', 's') as update:
+    with progress_bar('convert', 's', when_stopped=repeat_to_go_on(dataset)) as update:
         converted = convert_bags(
             names,
             dataset,
@@ -267,7 +268,7 @@ def merge_command(
     if not sources:
         raise ConfigError(f'{target}: give datasets, then the folder to write')
     check_folder(target)
-    with progress_bar('merge', 'frames') as update:
+    with progress_bar('merge', 'frames', when_stopped=repeat_to_go_on(target)) as update:
         prefixes = merge_folders(sources, target, on_frame=update)
     for source, prefix in prefixes.items():
         if prefix:
@@ -307,7 +308,7 @@ def convert_dataset_command(
     check_folder(target)
     tally = ClassTally(parse_class_map(class_map or ()))
     convert = folder_to_kitti if to == KITTI else kitti_to_folder
-    with progress_bar('convert', 'frames') as update:
+    with progress_bar('convert', 'frames', when_stopped=repeat_to_go_on(target)) as update:
         lost = convert(source, target, tally=tally, on_frame=update)
     for note in tally.notes():
         print_note(note)

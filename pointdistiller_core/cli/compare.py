@@ -291,7 +291,10 @@ def run_comparison(
         )
 
     limits = [Check.parse(text) for text in checks]
-    with noted_when_stopped(what_is_kept), progress_bar('compare', 'clouds') as update:
+    with (
+        noted_when_stopped(what_is_kept),
+        progress_bar('compare', 'clouds', when_stopped=None) as update,
+    ):
         summary = compare(
             config,
             selection,

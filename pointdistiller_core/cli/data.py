@@ -109,7 +109,7 @@ def simulate_frames(
     from pointdistiller_core.datasets.simulated import simulate_dataset, simulate_nuscenes
 
     simulate = simulate_nuscenes if layout == 'nuscenes' else simulate_dataset
-    with progress_bar('simulate scenes', 'frames') as update:
+    with progress_bar('simulate scenes', 'frames', when_stopped=None) as update:
         simulate(root, simulation, splits=splits, seed=seed, num_workers=workers, on_frame=update)
     counts = ', '.join(f'{count} {name}' for name, count in splits.items())
     print_note(f'{root}: {counts} frames, seed {seed}')
@@ -121,7 +121,7 @@ def simulate_drive_bag(
     """Write a drive as an MCAP bag, with a progress bar."""
     from pointdistiller_core.datasets.simulated import write_drive_bag
 
-    with progress_bar('simulate drive', 'frames') as update:
+    with progress_bar('simulate drive', 'frames', when_stopped=None) as update:
         write_drive_bag(path, simulation, num_frames=num_frames, seed=seed, on_frame=update)
     print_note(f'{path}: {num_frames} clouds, seed {seed}')
 

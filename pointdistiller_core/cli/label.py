@@ -17,6 +17,7 @@ from pointdistiller_core.cli.output import (
     print_note,
     print_table,
     progress_bar,
+    repeat_to_go_on,
     write_json,
 )
 from pointdistiller_core.config import (
@@ -135,7 +136,7 @@ def label_folder(
     if unknown := [name for name in config.trust_by_class if name not in names]:
         raise ConfigError(f'trust_by_class: {unknown} are not labelled; choose from {list(names)}')
     frames = FolderDataset(folder, names, labelled=False)
-    with progress_bar('label', 'frames') as update:
+    with progress_bar('label', 'frames', when_stopped=repeat_to_go_on(folder.root)) as update:
         return label_dataset(frames, teachers, config, update)
 
 

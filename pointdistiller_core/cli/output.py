@@ -185,10 +185,17 @@ def write_json(target: str | None, values: Any) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, unit: str = '') -> Iterator[Callable[..., None]]:
+def progress_bar(
+    description: str, unit: str = '', *, when_stopped: str | None = 'stopped; repeat the command'
+) -> Iterator[Callable[..., None]]:
     """A bar on stderr; yields `update(done, total, note='')`.
 
     If nothing was done, it leaves nothing; without a terminal it is printed once, at the end.
+
+    Args:
+        description: what is done.
+        unit: of what is counted.
+        when_stopped: printed after Ctrl-C; None where others say it.
     """
     columns = (
         TextColumn('{task.description}'),
@@ -201,6 +208,7 @@ def progress_bar(description: str, unit: str = '') -> Iterator[Callable[..., Non
     )
     progress = Progress(*columns, console=notes)
     task = progress.add_task(description, total=None, note='')
+    stopped = None
     shown = notes.is_terminal  # before the first update, as a sign of life
     if shown:
         progress.start()
@@ -214,7 +222,12 @@ def progress_bar(description: str, unit: str = '') -> Iterator[Callable[..., Non
 
     try:
         yield update
+    except KeyboardInterrupt:
+        stopped = when_stopped
+        raise
     finally:
         if shown:
             progress.update(task, visible=progress.tasks[task].total is not None)
             progress.stop()
+        if stopped is not None:
+            print_note(stopped)

@@ -209,7 +209,7 @@ class Road:
         section = self.config.dataset
         values = section.model_dump(exclude={'splits', 'strict'})
         values['sensor_height'] = self.sensor_height
-        with progress_bar('convert', 's') as update:
+        with progress_bar('convert', 's', when_stopped=None) as update:
             converted = convert_bags(
                 self.drives,
                 self.dataset,
@@ -468,7 +468,7 @@ class Road:
         section = self.config.compare
         if self.comparison.exists():
             remove_folder(self.comparison)
-        with progress_bar('compare', 'clouds') as update:
+        with progress_bar('compare', 'clouds', when_stopped=None) as update:
             summary = compare(
                 ComparisonConfig(str(self.teacher), str(self.student), min_iou=section.min_iou),
                 DatasetSelection(self._folder(HELD_OUT), section.stride),

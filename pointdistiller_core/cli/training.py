@@ -240,7 +240,7 @@ def run_with_progress(
     try:
         if not is_first_process():
             return train()
-        with progress_bar(label, 'steps') as update:
+        with progress_bar(label, 'steps', when_stopped=None) as update:
 
             class Bar(Listener):
                 def on_note(self, note: str) -> None:

@@ -81,9 +81,10 @@ class LidarMetric:
         Returns:
             Means `BEV mAP` and `3D mAP`; of each class `BEV AP` and `3D AP`. Details:
             `num_frames`; `num_ignored`, labels that count for no class; by class `min_overlaps`,
-            `num_without_point` (labels), `num_found` (labels), `num_false` (detections) and
-            `num_excused` (detections on labels that do not count) by kind of overlap, `precision` at the 40 recalls, and `by_distance` and `by_points`, which hold
-            `num_labels`, `BEV AP` and `3D AP` of each bin.
+            `num_without_point` (labels); `num_found` (labels), `num_false` (detections) and
+            `num_excused` (detections on labels that do not count) by kind of overlap; `precision`
+            at the 40 recalls, and `by_distance` and `by_points`, which hold `num_labels`, `BEV AP`
+            and `3D AP` of each bin.
 
         Raises:
             DatasetError: a frame has no labels, not even an empty list.

@@ -78,3 +78,19 @@ def test_ctrl_c_says_how_to_go_on(run, bundle, tmp_path, monkeypatch, verb):
     code, _, said = run(verb, *words[verb])
     assert code == 130
     assert said.endswith(f'{folder}: stopped; repeat the command to go on')
+
+
+def test_ctrl_c_at_a_progress_bar_says_so(run, bundle, dataset, tmp_path, monkeypatch):
+    """Where something is kept, how to go on; else that the command begins anew."""
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('pointdistiller_core.pipelines.evaluate.detect', stop)
+    monkeypatch.setattr('pointdistiller_core.pipelines.convert_dataset.kitti_to_folder', stop)
+    code, _, said = run('evaluate', bundle, '--dataset', dataset)
+    assert code == 130
+    assert said.endswith('stopped; repeat the command')
+    code, _, said = run('convert', dataset, tmp_path / 'open', '--to', 'folder')
+    assert code == 130
+    assert said.endswith(f'{tmp_path / "open"}: stopped; repeat the command to go on')
