@@ -100,6 +100,33 @@ class BatchNormRows(nn.Module):
         shift = self.bias - mean * scale
         return torch.addcmul(shift, rows, scale), shift
 
+    def behind_linear(
+        self, inputs: Tensor, weight: Tensor, num_rows: int
+    ) -> tuple[Tensor, Tensor]:
+        """Normalize what a linear layer without bias makes of some rows, as `with_zeros` would.
+
+        The statistics of its many outputs follow from those of its few inputs: W m and the
+        diagonal of W S W^T, of their mean m and covariance S. With the scale in the weights, all
+        is one product, which takes a third of the time in training. With running statistics,
+        there is nothing to gain.
+
+        Args:
+            inputs: (N, F) those that are not zero.
+            weight: (C, F) of the layer.
+            num_rows: N and the number of zero rows.
+
+        Returns:
+            (N, C) normalized outputs, and (C,) what a zero row becomes.
+        """
+        if self.tracks and not self.training:
+            return self.with_zeros(inputs @ weight.T, num_rows)
+        center, covariance = _covariance(inputs, num_rows)
+        wide = weight.double()  # metres beside decimetres: the outputs may nearly cancel
+        variance = ((wide @ covariance) * wide).sum(1).to(weight.dtype)
+        mean, scale = self.statistics(weight @ center, variance, num_rows)
+        shift = self.bias - mean * scale
+        return torch.addmm(shift, inputs, (weight * scale[:, None]).T), shift
+
     def with_counts(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Normalize rows that stand for several equal ones each.
 
@@ -179,6 +206,17 @@ def _moments(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
     mean = rows.mean(0)
     variance = (rows - mean).square().mean(0)
     return part * mean, part * (variance + (1 - part) * mean.square())
+
+
+def _covariance(inputs: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """(F,) mean and (F, F) float64 covariance, of rows filled up to `num_rows` with zero rows."""
+    if not len(inputs):
+        return inputs.sum(0), inputs.new_zeros(2 * inputs.shape[1:], dtype=torch.float64)
+    part, rows = len(inputs) / num_rows, inputs.double()
+    mean = rows.mean(0)
+    rows = rows - mean
+    covariance = rows.T @ rows / len(rows) + (1 - part) * mean[:, None] * mean
+    return (part * mean).to(inputs.dtype), part * covariance
 
 
 def _track(norm: Any, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:

@@ -60,7 +60,9 @@ class PillarEncoder(nn.Module):
             )
             if self.hidden is not None:
                 return self._behind(self.hidden(points, pillars), pillars)
-            values, zero_value = self.norm.with_zeros(self.linear(points), num_pillars * num_slots)
+            values, zero_value = self.norm.behind_linear(
+                points, self.linear.weight, num_pillars * num_slots
+            )
             return slot_maxima(values, zero_value, pillars).relu()
 
     def _behind(self, hidden: tuple[Tensor, Tensor, Tensor], pillars: Voxels) -> Tensor:
@@ -94,8 +96,8 @@ class HiddenLayer(nn.Module):
         Returns:
             (N, C) of these slots, (C,) of an unused one, and (P, C) maxima over all slots.
         """
-        values, zero_value = self.norm.with_zeros(
-            self.linear(points), pillars.points.shape[:2].numel()
+        values, zero_value = self.norm.behind_linear(
+            points, self.linear.weight, pillars.points.shape[:2].numel()
         )
         values, zero_value = values.relu(), zero_value.relu()
         return values, zero_value, slot_maxima(values, zero_value, pillars)

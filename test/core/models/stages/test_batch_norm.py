@@ -39,6 +39,41 @@ def test_is_torchs_with_zero_rows_counted(training, num_zeros):
         torch.testing.assert_close(ours.get_buffer(name), buffer)
 
 
+@pytest.mark.parametrize('num_zeros', [0, 30])
+@pytest.mark.parametrize('training', [True, False])
+def test_behind_a_linear_layer_it_is_the_same(training, num_zeros):
+    ours, theirs = (norm.train(training) for norm in norms())
+    inputs, layer = (
+        torch.randn(50, 3) * torch.tensor([20, 1, 0.1]) + 5,
+        nn.Linear(3, 4, bias=False),
+    )
+    found, of_zero = ours.behind_linear(inputs, layer.weight, 50 + num_zeros)
+    expected = theirs(layer(torch.cat([inputs, torch.zeros(num_zeros, 3)])))
+    torch.testing.assert_close(found, expected[:50], rtol=1e-5, atol=1e-5)
+    for row in expected[50:]:
+        torch.testing.assert_close(of_zero, row, rtol=1e-5, atol=1e-5)
+    for name, buffer in theirs.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), buffer)
+    weights, gradients = torch.randn(50, 4), []
+    for norm, rows in ((ours, found), (theirs, expected[:50])):
+        (rows * weights).sum().backward()
+        gradients.append([layer.weight.grad, norm.weight.grad, norm.bias.grad])
+        layer.weight.grad = None
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_behind_a_linear_layer_outputs_that_nearly_cancel():
+    """A column of tens of metres taken from another leaves decimetres, whose variance counts."""
+    x = torch.rand(5000, 1) * 100
+    inputs = torch.cat([x, x + torch.randn(5000, 1) * 0.1], dim=1)
+    weight = torch.tensor([[1.0, -1.0]])
+    norm = BatchNormRows(1).train()
+    norm.momentum = 1.0
+    norm.behind_linear(inputs, weight, 5000)
+    expected = (inputs.double() @ weight.double().T).var(dim=0).float()
+    torch.testing.assert_close(norm.running_var, expected, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize('numbers', [7, 1 << 17])
 def test_gradients_are_those_of_torch(monkeypatch, numbers):
     monkeypatch.setattr(batch_norm, '_PART', numbers)
@@ -67,6 +102,8 @@ def test_without_rows_the_running_statistics_are_taken_and_kept():
     before = {name: buffer.clone() for name, buffer in ours.named_buffers()}
     found, of_zero = ours.train().with_zeros(torch.zeros(0, 4), 0)
     assert found.shape == (0, 4)
+    torch.testing.assert_close(of_zero, ours.eval()(torch.zeros(1, 4))[0])
+    _, of_zero = ours.train().behind_linear(torch.zeros(0, 3), torch.ones(4, 3), 0)
     torch.testing.assert_close(of_zero, ours.eval()(torch.zeros(1, 4))[0])
     assert all(torch.equal(ours.get_buffer(name), buffer) for name, buffer in before.items())
 
