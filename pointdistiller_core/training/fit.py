@@ -331,6 +331,8 @@ class _Trainer:
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
+            # a fifth of the time on a CPU; it cannot be clipped after loss scaling
+            fused=config.precision != '16-mixed',
         )
         self._optimizer: Any = fabric.setup_optimizers(optimizer)
         average = start_average(detector_of(objective)) if config.ema_decay else None
