@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 IGNORE_LABEL = -1
-"""Columns of points: meters, and the intensity from 0 to 1. Merged sweeps also have `age` [s]."""
+"""Class of objects that are neither of a known class nor background."""
 
 RowsT = TypeVar('RowsT', bound='_Rows')
 Keep: TypeAlias = 'NDArray[np.bool_] | NDArray[np.integer[Any]] | slice'
@@ -260,6 +260,12 @@ class Batch:
             name: tuple(map(change, own)) for name, own in self.tensors().items()
         }
         return replace(self, **changed)
+
+
+def spread_indices(num_frames: int, wanted: int) -> list[int]:
+    """Evenly spread frames of a dataset: as many as wanted, at most all."""
+    count = min(wanted, num_frames)
+    return [index * num_frames // count for index in range(count)]
 
 
 def renumber(labels: IntArray, names: Sequence[str], new_names: Sequence[str]) -> IntArray:

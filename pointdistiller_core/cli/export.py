@@ -181,7 +181,7 @@ class Calibration(NamedTuple):
 
 def open_calibration(source: Source, info: BundleInfo, *, num_learned: int) -> Calibration:
     """The clouds of a source, of which some that are evenly spread are learned from."""
-    from pointdistiller_core.pipelines.evaluate import spread_indices
+    from pointdistiller_core.records import spread_indices
 
     frames = source.open((), {'': info}, labelled=False)
     learned = spread_indices(len(frames), num_learned) if num_learned else []
@@ -216,7 +216,7 @@ def calibration_clouds(known: Calibration, info: BundleInfo) -> Iterator[NDArray
 
 def check_clouds(source: Source, info: BundleInfo) -> CheckedClouds:
     """Evenly spread frames, with labels where there are any."""
-    from pointdistiller_core.pipelines.evaluate import spread_indices
+    from pointdistiller_core.records import spread_indices
 
     frames = source.open(info.model.class_names, {'': info}, labelled=source.is_labelled)
     indices = spread_indices(len(frames), MOST_CHECKED)
@@ -228,7 +228,7 @@ def held_out_clouds(name: str, frames: Frames, learned: Sequence[int]) -> Checke
 
     Where these are too few, all are compared, and a note says so.
     """
-    from pointdistiller_core.pipelines.evaluate import spread_indices
+    from pointdistiller_core.records import spread_indices
 
     candidates = sorted(set(range(len(frames))) - set(learned))
     if learned and len(candidates) < LEAST_HELD_OUT:

@@ -215,7 +215,7 @@ def draw_sweeps(road: Road) -> list[Picture]:
     from pointdistiller_core.detector import Detector
     from pointdistiller_core.evaluation.pictures.scenes import draw_scene
     from pointdistiller_core.evaluation.stages_page import Picture
-    from pointdistiller_core.pipelines.evaluate import spread_indices
+    from pointdistiller_core.records import spread_indices
 
     detectors = {
         'teacher': Detector.load(road.teacher),

@@ -19,6 +19,7 @@ from pointdistiller_core.geometry.intensity import (
     parse_scale,
     scale_intensity,
 )
+from pointdistiller_core.records import spread_indices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,5 +140,4 @@ def name_of(config: DatasetConfig) -> str:
 
 def spread_clouds(frames: Frames) -> Iterator[NDArray[np.float32]]:
     """(N, 4) points of frames that are evenly spread, as many as are looked at."""
-    count = min(JUDGED_CLOUDS, len(frames))
-    return (frames[index * len(frames) // count].points for index in range(count))
+    return (frames[index].points for index in spread_indices(len(frames), JUDGED_CLOUDS))

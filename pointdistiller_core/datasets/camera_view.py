@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.datasets.kitti import KittiDataset
 from pointdistiller_core.errors import DatasetError
+from pointdistiller_core.records import spread_indices
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +90,8 @@ def check_camera_view(dataset: object, *, where: str, warn: bool = True) -> None
     """
     if not isinstance(dataset, KittiDataset):
         return
-    count = min(TRIED_FRAMES, len(dataset)) if dataset.camera_view else 0
-    for place in range(count):
-        dataset[place * len(dataset) // count]
+    for index in spread_indices(len(dataset), TRIED_FRAMES if dataset.camera_view else 0):
+        dataset[index]
     if not dataset.labelled:
         return
     survey = survey_view([_labels_seen(dataset, index) for index in range(len(dataset))])

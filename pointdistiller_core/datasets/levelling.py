@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pointdistiller_core.geometry.mounting import Mounting
-from pointdistiller_core.records import Frame, GroundTruth
+from pointdistiller_core.records import Frame, GroundTruth, spread_indices
 
 if TYPE_CHECKING:
     from pointdistiller_core.datasets import Frames
@@ -58,11 +58,10 @@ def _from(frame: Frame, mounting: Mounting | None) -> Frame:
 
 def describe_levelling(frames: Frames) -> str:
     """What is said before a training on levelled frames: in how many no ground is found."""
-    tried = min(TRIED_FRAMES, len(frames))
-    sweeps = (frames[place * len(frames) // tried].points for place in range(tried))
-    bare = sum(Mounting.found_in(points, 1.0) is None for points in sweeps)
+    tried = spread_indices(len(frames), TRIED_FRAMES)
+    bare = sum(Mounting.found_in(frames[index].points, 1.0) is None for index in tried)
     rest = f'; in {bare} there is none, and such frames stay as they are' if bare else ''
-    return f'each frame is levelled by the ground found in it (tried on {tried}{rest})'
+    return f'each frame is levelled by the ground found in it (tried on {len(tried)}{rest})'
 
 
 def _moved(truth: GroundTruth, mounting: Mounting) -> GroundTruth:

@@ -21,7 +21,7 @@ from pointdistiller_core.evaluation.metric import Metric, Scores, find_metric
 from pointdistiller_core.geometry.intensity import clip_intensity
 from pointdistiller_core.geometry.mounting import Mounting
 from pointdistiller_core.models import AnyDetector, BoxPredictions
-from pointdistiller_core.records import Detections, Frame
+from pointdistiller_core.records import Detections, Frame, spread_indices
 
 logger = logging.getLogger(__name__)
 
@@ -127,12 +127,6 @@ def detect(
     return found
 
 
-def spread_indices(num_frames: int, wanted: int) -> list[int]:
-    """Evenly spread frames of a dataset: as many as wanted, at most all."""
-    count = min(wanted, num_frames)
-    return [index * num_frames // count for index in range(count)]
-
-
 def spread_clouds(
     dataset: FrameDataset,
     num_frames: int,
@@ -150,11 +144,12 @@ def spread_clouds(
         on_frame: told how many frames are done, and how many there are.
         info: of a bundle, which levels clouds and clips intensities as in `Detector`.
     """
-    for index in range(num_frames):
-        frame = level_frame(dataset[index * len(dataset) // num_frames], info.level_at)
+    indices = spread_indices(len(dataset), num_frames)
+    for done, index in enumerate(indices, 1):
+        frame = level_frame(dataset[index], info.level_at)
         yield torch.from_numpy(clip_intensity(frame.points, info.intensity_range)).to(device)
         if on_frame is not None:
-            on_frame(index + 1, num_frames)
+            on_frame(done, len(indices))
 
 
 def detect_frames(

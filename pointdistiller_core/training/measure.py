@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pointdistiller_core.config import DetectorConfig, Size
 from pointdistiller_core.geometry.intensity import Range, measure_intensity
-from pointdistiller_core.pipelines.evaluate import spread_indices
+from pointdistiller_core.records import spread_indices
 
 if TYPE_CHECKING:
     from pointdistiller_core.datasets import FrameDataset, Frames
