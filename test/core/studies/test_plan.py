@@ -55,7 +55,7 @@ STUDY = {
     ],
 }
 PRESETS = ('paper', 'local_graph')
-SIZES = ('small', 'full')
+SIZES = ('small', 'long', 'full')
 SHIPPED = {path.stem: path for path in shipped_configs('studies')}
 
 
@@ -458,7 +458,7 @@ def test_setting_that_an_arm_does_not_have():
 
 def test_these_are_shipped():
     assert set(SHIPPED) == {
-        *('ablation', 'compression', 'graphs', 'methods', 'schedule', 'sensitivity'),
+        *('ablation', 'capacity', 'compression', 'graphs', 'methods', 'schedule', 'sensitivity'),
         *SIZES,
     }
 
@@ -517,7 +517,7 @@ def test_shipped_arms_are_valid(size, study, arm, family):
     assert {job.experiment.model.name for job in plan} == {family.partition('_')[0]}
 
 
-@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('size', ['small', 'full'])  # `long` is for few arms
 def test_shipped_curves_have_their_settings(size):
     study = load_config(StudyConfig, SHIPPED['sensitivity'])
     settings = load_config(StudySizeConfig, SHIPPED[size]).of_family(None)
