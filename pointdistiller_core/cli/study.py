@@ -48,7 +48,9 @@ def study_command(
         ),
     ],
     *,
-    size: Annotated[str, typer.Option(help='small, long, full (for a GPU) or a YAML file.')] = 'small',
+    size: Annotated[
+        str, typer.Option(help='small, long, full (for a GPU) or a YAML file.')
+    ] = 'small',
     model: Annotated[
         str | None,
         typer.Option(help="Family of the networks, e.g. second. [default: the size's first one]"),
