@@ -207,6 +207,9 @@ def verification_of(*, num_boxes, found):
         ((50, 50), (50, 40), ['only 80.0% of the boxes are in both (simulated scenes)']),
         ((50, 40), (50, 50), ['only 80.0% of the boxes are in both (data (val))']),
         ((50, 50), (0, 0), []),
+        ((50, 50), (9, 0), []),  # few boxes say little
+        ((50, 50), (10, 8), ['only 80.0% of the boxes are in both (simulated scenes)']),
+        (None, (9, 8), ['only 88.9% of the boxes are in both (simulated scenes)']),
         (None, (0, 0), ['torch finds no box']),
         ((0, 0), (50, 50), ['torch finds no box']),
     ],
