@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 import signal
 from time import monotonic
+from types import FrameType
 from typing import Any, TypeVar
 
 import rclpy
@@ -48,8 +49,10 @@ def spin_node(
         Exit code: 0, or 2 after a `PointDistillerError`, which is logged.
     """
     try:
-        with interrupted_by_signals(), _initialized(args):
-            _spin(build(), finished, num_threads)
+        with interrupted_by_signals() as interruption, _initialized(args):
+            node = build()
+            with interruption.awaited():
+                _spin(node, lambda: interruption.asked or finished(node), num_threads)
     except PointDistillerError as error:
         get_logger('pointdistiller').fatal(str(error))
         return 2
@@ -117,13 +120,42 @@ class Session:
         return True
 
 
+class Interruption:
+    """What a signal does that ends a process: it raises KeyboardInterrupt, or is noted first.
+
+    Attributes:
+        asked: a signal came while it was awaited.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self._is_awaited = False
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Only note the first signal, for the caller to see; another one raises as ever.
+
+        Raised inside of rclpy, it leaves objects half made, which complain when they are deleted.
+        """
+        self._is_awaited = True
+        try:
+            yield
+        finally:
+            self._is_awaited = False
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.asked or not self._is_awaited:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
 @contextmanager
-def interrupted_by_signals() -> Iterator[None]:
+def interrupted_by_signals() -> Iterator[Interruption]:
     """Let signals that end a process raise KeyboardInterrupt, even if a shell ignores them."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    numbers, interruption = (signal.SIGINT, signal.SIGTERM), Interruption()
+    before = {number: signal.signal(number, interruption.handle) for number in numbers}
     try:
-        yield
+        yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -149,11 +181,11 @@ def _build_executor(num_threads: int, context: Context | None = None) -> Executo
     return MultiThreadedExecutor(num_threads, context=context)
 
 
-def _spin(node: NodeT, finished: Callable[[NodeT], bool], num_threads: int) -> None:
+def _spin(node: Node, finished: Callable[[], bool], num_threads: int) -> None:
     executor = _build_executor(num_threads)
     executor.add_node(node)
     try:
-        while rclpy.ok() and not finished(node):
+        while rclpy.ok() and not finished():
             _spin_once(executor)
     finally:
         executor.shutdown()

@@ -43,6 +43,44 @@ def test_interrupted_node_ends_while_the_middleware_still_works(number, num_thre
     assert [signal.getsignal(one) for one in SIGNALS] == before
 
 
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize('number', SIGNALS)
+def test_a_callback_ends_before_its_node(number):
+    """Also rclpy's own code around it: an exception there leaves objects half made."""
+    ended = []
+
+    class Busy(Node):
+        def __init__(self):
+            super().__init__('busy')
+            self.create_timer(0.01, self.work)
+
+        def work(self):
+            signal.raise_signal(number)
+            ended.append(True)
+
+    assert spin_node(Busy, []) == 0
+    assert ended == [True]
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize('number', SIGNALS)
+def test_the_second_signal_does_not_wait(number):
+    ended = []
+
+    class Stuck(Node):
+        def __init__(self):
+            super().__init__('stuck')
+            self.create_timer(0.01, self.work)
+
+        def work(self):
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            ended.append(True)
+
+    assert spin_node(Stuck, []) == 0
+    assert ended == []
+
+
 @pytest.mark.parametrize('number', SIGNALS)
 def test_interrupted_while_it_starts(number):
     assert spin_node(lambda: signal.raise_signal(number), []) == 0
