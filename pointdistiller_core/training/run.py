@@ -145,7 +145,7 @@ def describe_session() -> dict[str, Any]:
     """Time, command, code, versions and machine."""
     return {
         'started': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        'command': shlex.join(sys.argv),
+        'command': _describe_command(sys.argv),
         'revision': git_revision(),
         'versions': {
             'python': platform.python_version(),
@@ -162,6 +162,13 @@ def describe_session() -> dict[str, Any]:
             ],
         },
     }
+
+
+def _describe_command(words: Sequence[str]) -> str:
+    """A command line as a user types it, without where this machine has its program."""
+    program = Path(words[0])
+    name = program.parent.name if program.name == '__main__.py' else program.name
+    return shlex.join([name.replace('pointdistiller_core', 'pointdistiller'), *words[1:]])
 
 
 def git_revision() -> str:

@@ -14,6 +14,7 @@ from pointdistiller_core.errors import CheckpointError
 from pointdistiller_core.evaluation.scores import Scores
 from pointdistiller_core.training.run import (
     alone_in,
+    describe_session,
     describe_validation,
     keep_history,
     last_record,
@@ -156,3 +157,12 @@ def test_files_that_are_gone_are_named(tmp_path):
     reads_as_damaged(tmp_path, 'metrics.jsonl', last_record)
     reads_as_damaged(tmp_path, 'metrics.json', lambda run: read_scores(run, ['Car']))
     reads_as_damaged(tmp_path, 'run.json', read_sessions)
+
+
+@pytest.mark.parametrize(
+    'program',
+    ['/home/me/pointdistiller_core/__main__.py', '/opt/venv/bin/pointdistiller', 'pointdistiller'],
+)
+def test_the_command_is_told_without_this_machines_places(monkeypatch, program):
+    monkeypatch.setattr('sys.argv', [program, 'train', 'my file.yaml'])
+    assert describe_session()['command'] == "pointdistiller train 'my file.yaml'"
