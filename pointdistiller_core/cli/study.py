@@ -318,7 +318,10 @@ class Report:
         runs, rows, quantity = self._collect()
         title = f'{self.title}; {quantity}: {SPREAD}'
         print_table(title, *format_table(rows), json_target=None)
-        if compared := self._compare(rows, runs):
+        if waiting := _describe_waiting(rows):
+            print_note(waiting)
+        compared = self._compare(rows, runs)
+        if any(each.num_seeds for each in compared):
             print_table(PAIRED, *format_comparisons(compared), json_target=None)
         words = {'title': self.title, 'quantity': quantity}
         settings = setting_values(self.study, self.plan)
@@ -368,9 +371,17 @@ def _write_page(
         f'{", ".join(revisions) or "-"}.\n'
     )
     text = f'# {title}\n\n{format_markdown(*format_table(rows))}\n{note}'
-    if comparisons:
+    if waiting := _describe_waiting(rows):
+        text += f'\n{waiting}.\n'
+    if any(each.num_seeds for each in comparisons):
         text += f'\n{PAIRED}\n\n{format_markdown(*format_comparisons(comparisons))}'
     write_text(file, text)
+
+
+def _describe_waiting(rows: Sequence[Row]) -> str:
+    """Which arms have no run yet; empty if all have."""
+    titles = [row.arm.title for row in rows if not row.num_seeds]
+    return f'Without a complete run yet: {"; ".join(titles)}' if titles else ''
 
 
 def _draw(

@@ -126,7 +126,8 @@ def _gains(
 
 
 def format_comparisons(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of a table."""
+    """Columns and cells of a table of the pairs that have a seed in common."""
+    comparisons = [each for each in comparisons if each.num_seeds]
     gains = list(dict.fromkeys(column for each in comparisons for column in each.gains))
     cells = [
         [
@@ -141,7 +142,8 @@ def format_comparisons(comparisons: Sequence[Comparison]) -> tuple[list[str], li
 
 
 def format_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of a table; `±` is the standard deviation over seeds."""
+    """Columns and cells of a table of the arms with runs; `±` is the deviation over seeds."""
+    rows = [row for row in rows if row.num_seeds]
     columns = list(dict.fromkeys(column for row in rows for column in row.scores))
     gains = list(dict.fromkeys(column for row in rows for column in row.means))
     cells = [

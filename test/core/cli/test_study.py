@@ -228,14 +228,31 @@ def test_one_folder_alone(folder):
         run_study(folder, '--continue', str(folder / 'kept'))
 
 
-def test_arms_are_compared_seed_by_seed(folder):
+def test_arms_are_compared_seed_by_seed(folder, monkeypatch):
     study = STUDY + 'comparisons: [[taught, plain]]\norder: arms\n'
     (folder / 'tiny.yaml').write_text(study)
     result = run_study(folder, '--report-only')
-    assert 'seed by seed' in ' '.join(result.output.split())
+    assert 'seed by seed' not in result.output
+    assert 'Without a complete run yet: teacher; plain; distilled' in (
+        ' '.join(result.output.split())
+    )
     (comparison,) = json.loads((folder / 'out/tiny.json').read_text())['comparisons']
     assert comparison == {'title': 'distilled', 'other': 'plain', 'num_seeds': 0, 'gains': {}}
-    assert '| distilled | plain | 0 |' in (folder / 'out/tiny.md').read_text()
+    page = (folder / 'out/tiny.md').read_text()
+    assert 'Without a complete run yet: teacher; plain; distilled.\n' in page
+    assert 'seed by seed' not in page
+    runs = [
+        {
+            **{'arm': arm, 'seed': 0, 'metric': 'kitti', 'means': ['3D mAP'], 'revisions': ['r']},
+            'scores': {'3D mAP': score},
+        }
+        for arm, score in (('plain', 10.0), ('taught', 12.5))
+    ]
+    monkeypatch.setattr('pointdistiller_core.studies.plan.collect_runs', lambda *_: runs)
+    assert run_study(folder, '--report-only').exit_code == 0
+    page = (folder / 'out/tiny.md').read_text()
+    assert 'Without a complete run yet: teacher.\n' in page
+    assert '| distilled | plain | 1 | +2.5 |' in page
 
 
 def test_report_of_nothing_trains_nothing(folder):
